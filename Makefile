@@ -1,0 +1,49 @@
+# Everything happens in .venv; each target makes what it needs, and nothing twice.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint types load clean
+
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Debian and Ubuntu: apt-get install python3-venv"; rm -rf $(VENV); exit 1; }
+
+$(VENV)/.run: setup.cfg pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[speed,load]'
+	@touch $@
+
+$(VENV)/.test: setup.cfg pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[speed,load,test]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.lint: setup.cfg pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[speed,load,test,lint]'
+	@touch $@ $(VENV)/.run $(VENV)/.test
+
+# What the demo needs is set here; a variable that is set already wins.
+run: $(VENV)/.run ## Start the hub with the demo on http://127.0.0.1:8080
+	@HUB_DEMO="$${HUB_DEMO-1}" HUB_EVENTS_API="$${HUB_EVENTS_API-1}" HUB_LISTENERS="$${HUB_LISTENERS-listeners}" \
+		exec $(BIN)/hub serve
+
+test: $(VENV)/.test ## Run the tests (ARGS="-k name" for some of them)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.lint ## Check style and imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+types: $(VENV)/.lint ## Check types
+	$(BIN)/mypy
+
+load: $(VENV)/.run ## Put load on the hub that `make run` started (ARGS="--storm --connections 5000")
+	$(BIN)/hub load $(ARGS)
+
+clean: ## Remove the environment and what tools left behind
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

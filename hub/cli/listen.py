@@ -1,0 +1,95 @@
+"""`hub listen`: follow topics in the terminal; resumes by itself after a lost connection."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+
+import aiohttp
+
+from hub.cli.target import Unreachable, add_target, unreachable
+from hub.errors import HubError
+from hub.sse import Decoder, Message
+
+FIRST_RETRY = 3_000
+
+
+class Refused(HubError):
+    """The hub will not open this stream, now or later."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to *parser*."""
+    parser.add_argument("topic", nargs="*", help="topics and patterns; default notifications")
+    add_target(parser)
+    parser.add_argument("--last-event-id", metavar="ID", default="", help="resume after this id")
+    parser.add_argument("-n", "--count", type=int, metavar="N", help="end after N notifications")
+    parser.add_argument("--json", action="store_true", help="a JSON object per line: id, type, data")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what arrives until interrupted, or until there were enough."""
+    return asyncio.run(_Listening(args).follow())
+
+
+class _Listening:
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self._cursor: str = args.last_event_id
+        self._retry = FIRST_RETRY
+        self._left: int | None = args.count
+
+    async def follow(self) -> int:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            reached = False
+            while self._left is None or self._left > 0:
+                try:
+                    with unreachable(self._args.url):
+                        await self._stream(session)
+                    reached = True
+                except Unreachable as error:
+                    if not (reached or self._cursor):
+                        raise
+                    self._note(str(error))
+                if self._left is None or self._left > 0:
+                    self._note(f"coming back in {self._retry / 1000:.1f} s")
+                    await asyncio.sleep(self._retry / 1000)
+        return 0
+
+    async def _stream(self, session: aiohttp.ClientSession) -> None:
+        """Read one stream to its end, or until there was enough."""
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": self._cursor} if self._cursor else {})
+        params = [("topic", topic) for topic in self._args.topic]
+        async with session.get(f"{self._args.url}/notifications/subscribe", params=params, headers=headers) as answer:
+            if answer.status != 200:
+                raise Refused(f"the hub answered {answer.status}: {(await answer.text())[:300]}")
+            decoder = Decoder(self._cursor)
+            try:
+                async for part in answer.content.iter_any():
+                    for message in decoder.feed(part):
+                        self._show(message)
+                        if self._left == 0:
+                            return
+            finally:
+                self._cursor = decoder.last_event_id
+                self._retry = decoder.retry if decoder.retry is not None else self._retry
+
+    def _show(self, message: Message) -> None:
+        if message.type.startswith("hub."):
+            self._note(f"{message.type} {message.data}")
+            return
+        if self._args.json:
+            print(
+                json.dumps({"id": message.id, "type": message.type, "data": message.data}, ensure_ascii=False),
+                flush=True,
+            )
+        else:
+            print(f"{message.type}: {message.data}" if message.type != "message" else message.data, flush=True)
+        if self._left is not None:
+            self._left -= 1
+
+    def _note(self, text: str) -> None:
+        print(f"# {text}", file=sys.stderr, flush=True)

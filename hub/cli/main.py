@@ -1,0 +1,39 @@
+"""The command line: which commands there are, and how they end."""
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from hub.cli import listen, load, publish, serve
+from hub.errors import HubError
+
+Run = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that *arguments* (None: those of the process) name; return its exit status.
+
+    0: done; 1: it failed, with one line that says why; 2: it was called wrongly.
+    """
+    args = _parser().parse_args(arguments)
+    run: Run = args.run
+    try:
+        return run(args)
+    except HubError as error:
+        print(f"hub: {error}", file=sys.stderr)
+        return 2 if error.status == 400 else 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hub", description="A reactive broadcast hub over Server-Sent Events.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for command in (serve, publish, listen, load):
+        name = command.__name__.rpartition(".")[2]
+        summary = (command.__doc__ or "").partition("\n")[0].partition(": ")[2]
+        sub = commands.add_parser(name, help=summary, description=summary)
+        command.add_arguments(sub)
+        sub.set_defaults(run=command.run)
+    return parser

@@ -1,0 +1,68 @@
+"""`hub publish`: send a notification to a running hub, or one per line of standard input."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import aiohttp
+
+from hub.cli.target import add_target, unreachable
+from hub.errors import HubError
+
+
+class PublishRefused(HubError):
+    """The hub answered with an error."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to *parser*."""
+    parser.add_argument("data", nargs="?", help="what to send: JSON, or text; without it, each line of standard input")
+    add_target(parser)
+    parser.add_argument("-t", "--topic", action="append", help="where to; repeatable; default notifications")
+    parser.add_argument("--type", help="the SSE event type; default none, a plain message")
+    parser.add_argument("--key", help="idempotency key, for one notification")
+    parser.add_argument("--text", action="store_true", help="send the data as text even if it reads as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Publish; print the id of each notification the hub accepted."""
+    return asyncio.run(_publish(args))
+
+
+async def _publish(args: argparse.Namespace) -> int:
+    timeout = aiohttp.ClientTimeout(total=30)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        for text in _texts(args):
+            draft = {
+                "data": text if args.text else _value(text),
+                "topics": args.topic,
+                "type": args.type,
+                "key": args.key,
+            }
+            body = {name: value for name, value in draft.items() if value is not None or name == "data"}
+            with unreachable(args.url):
+                async with session.post(f"{args.url}/notifications/publish", json=body) as answer:
+                    said = await answer.json(content_type=None)
+            if answer.status not in {200, 201}:
+                raise PublishRefused(said.get("detail", answer.reason) if isinstance(said, dict) else answer.reason)
+            print(said["id"], flush=True)
+    return 0
+
+
+def _texts(args: argparse.Namespace) -> Iterator[str]:
+    if args.data is not None:
+        yield args.data
+    else:
+        yield from (line.rstrip("\r\n") for line in sys.stdin)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,191 @@
+"""`hub serve`: run a hub as its own server.
+
+What concerns the whole process is set here and nowhere else: the event loop, the file limit, the garbage collector,
+the signals. An embedded hub leaves all of it to its application.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import os
+import signal
+import ssl
+import sys
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
+
+from hub.errors import HubError, InvalidSettings
+from hub.hub import Hub
+from hub.settings import PREFIX, Settings
+from hub.web.app import drain_hub, setup_hub
+from hub.web.resource import answered
+
+log = logging.getLogger("hub")
+
+BACKLOG = 8_192
+SPARE_FILES = 128
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for each setting, and the file that can hold them."""
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"TOML file with settings, by field name ({PREFIX}CONFIG)"
+    )
+    for name, field in Settings.model_fields.items():
+        flag = "--" + name.replace("_", "-")
+        text = f"{field.description} [{PREFIX}{name.upper()}; default {_shown(field.default)}]".replace("%", "%%")
+        if field.annotation is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+        else:
+            parser.add_argument(flag, default=None, metavar=_metavar(field.annotation), help=text)
+
+
+def _shown(default: object) -> str:
+    return ("none" if default in (None, ()) else str(default)) if not isinstance(default, bool) else "off"
+
+
+def _metavar(annotation: Any) -> str:
+    if typing.get_origin(annotation) is typing.Literal:
+        return "|".join(typing.get_args(annotation))
+    return {int: "N", float: "SECONDS"}.get(annotation, "VALUE")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT; return 0 once all is drained and closed."""
+    flags = {name: value for name in Settings.model_fields if (value := getattr(args, name)) is not None}
+    settings = Settings.load(flags, file=args.config)
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)  # listeners are found by name, beside where the hub is started
+    with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
+        return runner.run(serve(settings))
+
+
+def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if settings.loop == "asyncio":
+        return None
+    try:
+        import uvloop  # noqa: PLC0415 - an extra
+    except ImportError:
+        if settings.loop == "uvloop":
+            raise InvalidSettings(["loop: uvloop is not installed: pip install 'broadcast-hub[speed]'"]) from None
+        return None
+    return uvloop.new_event_loop
+
+
+async def serve(settings: Settings) -> int:
+    """Serve a hub with *settings* until a signal ends it."""
+    app = web.Application(middlewares=[_problems])
+    hub = setup_hub(app, settings)
+    if settings.demo:
+        from hub.demo import setup_demo  # noqa: PLC0415 - only where it is wanted
+
+        setup_demo(app)
+    _raise_file_limit(hub)
+    stop = _signals()
+    runner = web.AppRunner(
+        app,
+        access_log=log if settings.access_log else None,
+        access_log_class=_AccessLog,
+        shutdown_timeout=5,
+    )
+    try:
+        await runner.setup()
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG, ssl_context=_tls(settings))
+        await site.start()
+    except OSError as error:
+        await runner.cleanup()
+        raise _CannotListen(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}") from None
+    except BaseException:
+        await runner.cleanup()
+        raise
+    host, port = runner.addresses[0][:2]
+    _spare_the_collector()
+    scheme = "https" if settings.tls_cert else "http"
+    shown = f"[{host}]" if ":" in host else host
+    print(f"hub: listening on {scheme}://{shown}:{port}", flush=True)
+    await stop.wait()
+    log.info("draining %d streams over %g s", len(hub.connections), settings.drain)
+    await drain_hub(app)  # the listener stays open meanwhile: a closed one is an error page behind a proxy
+    await runner.cleanup()
+    log.info("stopped")
+    return 0
+
+
+class _CannotListen(HubError):
+    """The address is taken, or not this machine's."""
+
+
+def _signals() -> asyncio.Event:
+    """Return the event that the first SIGTERM or SIGINT sets; the second one ends the process at once."""
+    stop = asyncio.Event()
+
+    def hear(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, hear, number)
+    return stop
+
+
+def _raise_file_limit(hub: Hub) -> None:
+    """Allow as many open files as this user may have, and no more streams than fit."""
+    try:
+        import resource  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    if not hub.max_connections and soft != resource.RLIM_INFINITY:
+        hub.max_connections = max(soft - SPARE_FILES, 1)
+    log.info("open files: at most %s; streams: at most %s", f"{soft:,}", f"{hub.max_connections:,}")
+
+
+def _spare_the_collector() -> None:
+    """Keep what lives as long as the process out of the garbage collector's way, and let it look less often.
+
+    Bursts of connects make many objects that live long; at the default threshold each burst walks all of them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if settings.tls_cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidSettings([f"tls_cert (HUB_TLS_CERT): {settings.tls_cert}: {error}"]) from None
+    return context
+
+
+@web.middleware
+async def _problems(request: web.Request, handler: Callable[..., Any]) -> web.StreamResponse:
+    """Answer what no route answers, too, as problem+json."""
+    return await answered(handler(request))
+
+
+class _AccessLog(AbstractAccessLogger):
+    """A line per request, without its query: that is where tokens travel."""
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        self.logger.info(
+            '%s "%s %s" %d %.1f ms', request.remote, request.method, request.path, response.status, time * 1e3
+        )

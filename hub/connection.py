@@ -1,0 +1,446 @@
+"""One open client stream: at once the asyncio protocol of its socket and the observer of its audience.
+
+It begins with `hub.open`, replays what the log holds after the client's position, page by page as the socket takes
+them, and goes live in one step. Live frames go straight to the transport; while that is full they wait in an outbox
+under the slow-reader policy. A connection that keeps up has no task, no timer and no queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import random
+import secrets
+import socket
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple, cast
+
+from hub.errors import LogUnavailable
+from hub.fanout import Audience, Batch, Fanout, Shape
+from hub.log import Log, Page
+from hub.metrics import Metrics
+from hub.notification import Notification, Position
+from hub.outbox import Dropped, Outbox, SlowPolicy
+from hub.replay import GapReason, start
+from hub.sse import LAST_CHUNK, block, chunk, compact_json
+from hub.topics import TopicIndex
+
+log = logging.getLogger("hub.connection")
+
+UNREAD_BYTES = 64 * 1024
+WRITE_BYTES = 64 * 1024
+
+
+class State(enum.Enum):
+    """Where a connection stands; only the connection itself moves on."""
+
+    REPLAYING = enum.auto()  # history is being sent; the log is the buffer, nothing is held
+    HOLDING = enum.auto()  # what may be the last page is being read; live batches are held until it is there
+    LIVE = enum.auto()  # in step with the fan-out
+    CLOSED = enum.auto()  # nothing more is written
+
+
+class CloseReason(enum.StrEnum):
+    """Why a connection ended. After any of these an `EventSource` may come back and resume."""
+
+    CLIENT = "client"  # it left, or its network did
+    SLOW = "slow"  # its reader was too slow
+    PEER_TIMEOUT = "peer_timeout"  # it took nothing for too long
+    FLOOD = "flood"  # it sent much where it should only listen
+    SHUTDOWN = "shutdown"  # this process ends
+    LOG_UNAVAILABLE = "log_unavailable"  # its history can't be read now
+    FAILED = "failed"  # a defect in the hub
+
+
+class Subscription(NamedTuple):
+    """What one connection asked for: topics and patterns, the id it comes back with, and a shape."""
+
+    topics: tuple[str, ...]
+    last_event_id: str | None = None
+    shape: Shape = Shape()
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What all connections of one hub share.
+
+    Attributes:
+        buffer_bytes: how much may wait for one reader, the transport's own buffer included.
+        slow: what happens when more would.
+        peer_timeout: seconds a peer may take nothing while something waits for it.
+        connections: every open connection by its id, from its first byte to the end of its socket.
+    """
+
+    log: Log
+    fanout: Fanout
+    metrics: Metrics
+    buffer_bytes: int = 1024 * 1024
+    slow: SlowPolicy = SlowPolicy.DISCONNECT
+    peer_timeout: float = 30.0
+    connections: dict[str, Connection] = field(default_factory=dict)
+
+
+def retry_between(least: float, most: float) -> int:
+    """Return a reconnection time in milliseconds, jittered so that clients do not all come back at once."""
+    return random.randint(int(least * 1000), int(most * 1000))
+
+
+class Connection(asyncio.Protocol):
+    """One open client stream. It begins when a transport is given to it, the answer's headers already sent.
+
+    Attributes:
+        id: names this connection and nothing else.
+        closed_because: why it ended; None while it lives.
+    """
+
+    __slots__ = (
+        "_audience",
+        "_cursor",
+        "_held",
+        "_held_bytes",
+        "_last_event_id",
+        "_outbox",
+        "_paused",
+        "_reading",
+        "_shape",
+        "_state",
+        "_straight",
+        "_topics",
+        "_touched",
+        "_transport",
+        "_unread",
+        "_unsent",
+        "_upto",
+        "_wiring",
+        "closed_because",
+        "id",
+    )
+
+    def __init__(self, subscription: Subscription, wiring: Wiring) -> None:
+        self.id = "c_" + secrets.token_hex(8)
+        self.closed_because: CloseReason | None = None
+        self._topics: Collection[str] = subscription.topics
+        self._last_event_id = subscription.last_event_id
+        self._shape = subscription.shape
+        self._wiring = wiring
+        self._state = State.REPLAYING
+        self._audience: Audience | None = None
+        self._cursor = 0  # the offset up to which everything was given to the transport or announced as missing
+        self._upto = 0  # the offset up to which the page that is being read goes
+        self._reading: asyncio.Future[Page] | None = None
+        self._held: list[Batch] | None = None
+        self._held_bytes = 0
+        self._outbox: Outbox | None = None
+        self._paused = False
+        self._straight = False  # live, and nothing waits: batches go straight to the transport
+        self._touched = 0.0  # when it was last written to on its own, or was last seen to take something
+        self._unsent = 0  # what the transport held when it was last looked at, while paused
+        self._unread = 0
+
+    @property
+    def state(self) -> State:
+        """Where it stands."""
+        return self._state
+
+    @property
+    def topics(self) -> Collection[str]:
+        """What it asked for."""
+        return self._topics
+
+    # ---- the socket's side: asyncio.Protocol ----
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin: say where the stream begins, replay, go live."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._touched = time.monotonic()
+        wiring = self._wiring
+        wiring.connections[self.id] = self
+        wiring.metrics.connects += 1
+        watch_peer(self._transport, wiring.peer_timeout)
+        if log.isEnabledFor(logging.INFO):
+            log.info("open %s peer=%s topics=%s", self.id, _peer(self._transport), ",".join(self._topics)[:300])
+        tail = wiring.fanout.flush()
+        begin = start(self._last_event_id, newest=wiring.log.bounds().newest, trimmed=wiring.log.trimmed(self._topics))
+        if begin.after is None:
+            self._cursor = tail
+            self._open(tail, recovered=None)
+            self._join()
+            self._go_live()
+            return
+        self._cursor = begin.after
+        if begin.gap is None:
+            self._open(begin.after, recovered=True)
+        self._catch_up(begin.gap)
+
+    def pause_writing(self) -> None:
+        """Hear from the transport that it holds enough."""
+        self._paused = True
+        self._straight = False
+        self._unsent = self._transport.get_write_buffer_size()
+        self._touched = time.monotonic()
+
+    def resume_writing(self) -> None:
+        """Hear from the transport that it can take more."""
+        self._paused = False
+        if self._state is State.LIVE:
+            self._empty_outbox()
+        elif self._reading is None and self._state is not State.CLOSED:
+            self._catch_up()
+
+    def data_received(self, data: bytes) -> None:
+        """Let what a client says into its stream go by, within reason."""
+        self._unread += len(data)
+        if self._unread > UNREAD_BYTES:
+            self.abort(CloseReason.FLOOD)
+
+    def eof_received(self) -> bool:
+        """Take a FIN as the client's leave: nobody half-closes a stream to go on reading it."""
+        self.abort(CloseReason.CLIENT)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Be gone from every registry."""
+        self._leave(CloseReason.CLIENT)
+        if self._wiring.connections.pop(self.id, None) is not None:
+            self._wiring.metrics.disconnects += 1
+            log.info("closed %s reason=%s", self.id, self.closed_because)
+
+    # ---- the trunk's side: a receiver of the fan-out ----
+
+    def on_next(self, batch: Batch) -> None:
+        """Take what a flush brings; never wait."""
+        if self._straight:
+            self._cursor = batch.last
+            self._transport.write(batch.payload)
+        else:
+            self._wait(batch)
+
+    def _wait(self, batch: Batch) -> None:
+        # The fan-out has counted this batch as delivered; now it only waits.
+        self._wiring.metrics.delivered -= len(batch)
+        if self._state is State.HOLDING and self._held is not None:
+            self._held.append(batch)
+            self._held_bytes += len(batch.payload)
+            if self._held_bytes > self._wiring.buffer_bytes:
+                self._stop_holding()
+        elif self._state is State.LIVE:
+            self._put_out(batch.notifications, batch.frames)
+
+    def _put_out(self, notifications: Sequence[Notification], frames: Sequence[bytes]) -> None:
+        """Let *frames* wait in the outbox, under the slow-reader policy."""
+        wiring = self._wiring
+        if self._outbox is None:
+            self._outbox = Outbox(wiring.slow, self._cursor)
+        room = wiring.buffer_bytes - self._transport.get_write_buffer_size()
+        before = self._outbox.dropped
+        for notification, frame in zip(notifications, frames, strict=True):
+            if not self._outbox.offer(notification, frame, room):
+                wiring.metrics.slow_disconnects += 1
+                self.abort(CloseReason.SLOW)
+                return
+        wiring.metrics.dropped += self._outbox.dropped - before
+
+    def _empty_outbox(self) -> None:
+        """Write what waits until the transport has enough, or nothing waits."""
+        outbox = self._outbox
+        while outbox and not self._paused:
+            taken = outbox.take(WRITE_BYTES)
+            self._cursor = outbox.after
+            self._wiring.metrics.delivered += sum(isinstance(part, bytes) for part in taken)
+            self._transport.write(b"".join(map(self._written, taken)))
+        if not outbox:
+            self._outbox = None
+            self._straight = self._state is State.LIVE and not self._paused
+
+    def _written(self, part: bytes | Dropped) -> bytes:
+        if isinstance(part, bytes):
+            return part
+        facts = {"dropped": part.count, "after": self._id(part.after), "before": self._id(part.before)}
+        return self._framed(block(compact_json(facts), type="hub.dropped"))
+
+    # ---- replay, and the seam to live ----
+
+    def _catch_up(self, gap: GapReason | None = None) -> None:
+        """Read pages and write them until live; go on later where the log or the transport needs time."""
+        while self._state in {State.REPLAYING, State.HOLDING} and not self._paused:
+            if self._state is State.REPLAYING:
+                self._upto = self._wiring.fanout.flush()
+            try:
+                reading = self._wiring.log.read(self._cursor, self._topics, upto=self._upto)
+            except LogUnavailable:
+                self._come_back()
+                return
+            if not reading.done():
+                self._reading = reading
+                reading.add_done_callback(partial(self._page_came, gap))
+                return
+            self._take_page(reading, gap)
+            gap = None
+
+    def _page_came(self, gap: GapReason | None, reading: asyncio.Future[Page]) -> None:
+        self._reading = None
+        if not reading.cancelled():
+            self._take_page(reading, gap)
+            self._catch_up()
+
+    def _take_page(self, reading: asyncio.Future[Page], gap: GapReason | None) -> None:
+        try:
+            page = reading.result()
+        except LogUnavailable:
+            self._come_back()
+            return
+        except Exception:
+            log.exception("%s: its history could not be read", self.id)
+            self._come_back()
+            return
+        if gap is not None:
+            first = page.notifications[0].position.offset - 1 if page.notifications else self._upto
+            self._open(first, recovered=False, gap=gap, oldest=page.oldest)
+        elif page.hole:
+            self._announce_gap(GapReason.TRIMMED, page.oldest)
+        if page.notifications:
+            self._cursor = page.notifications[-1].position.offset
+            self._wiring.metrics.replayed += len(page.notifications)
+            self._write(self._joined(page.notifications))
+        if page.complete:
+            self._cursor = self._upto
+            self._reach_live()
+
+    def _reach_live(self) -> None:
+        """Everything up to `_upto` is written: go live if that is all there is, else hold what comes and read on."""
+        if self._state is State.HOLDING:
+            held, self._held = self._held or [], None
+            self._go_live()
+            for batch in held:
+                self._wiring.metrics.delivered += len(batch)
+                self.on_next(batch)
+        elif self._wiring.fanout.flush() == self._upto:
+            # Flushed, nothing newer, no await in between: joining now misses nothing and repeats nothing.
+            self._join()
+            self._go_live()
+        else:
+            self._upto = self._wiring.fanout.flush()
+            self._state = State.HOLDING
+            self._held, self._held_bytes = [], 0
+            self._join()
+
+    def _join(self) -> None:
+        self._audience = self._wiring.fanout.join(self, self._topics, self._shape)
+        self._topics = self._audience.topics
+
+    def _go_live(self) -> None:
+        self._state = State.LIVE
+        self._straight = not self._paused
+
+    def _stop_holding(self) -> None:
+        """Give up what was held: it is in the log, and reading goes on."""
+        self._leave_audience()
+        self._held = None
+        self._state = State.REPLAYING
+
+    def _joined(self, notifications: Sequence[Notification]) -> bytes:
+        if self._shape == Shape():
+            return b"".join([notification.chunk for notification in notifications])
+        wanted: TopicIndex[None] = TopicIndex()
+        wanted.add(self._topics, None)
+        return b"".join(self._shape.frame(each, wanted.match(each.topics)[None]) for each in notifications)
+
+    # ---- the hub's own blocks ----
+
+    def _open(self, offset: int, *, recovered: bool | None, gap: GapReason | None = None, oldest: int = 0) -> None:
+        """Say where the stream begins, and what is missing before that."""
+        facts: dict[str, object] = {"connection": self.id, "topics": list(self._topics), "recovered": recovered}
+        if gap is not None:
+            facts |= {"reason": gap, "oldest": self._id(oldest)}
+        opening = block(compact_json(facts), type="hub.open", id=self._id(offset), retry=retry_between(2, 4))
+        self._write(self._framed(opening))
+        if gap is not None:
+            self._announce_gap(gap, oldest)
+
+    def _announce_gap(self, reason: GapReason, oldest: int) -> None:
+        facts = {"recovered": False, "reason": reason, "oldest": self._id(oldest)}
+        self._write(self._framed(block(compact_json(facts), type="hub.gap")))
+
+    def _id(self, offset: int) -> str:
+        return str(Position(self._wiring.log.epoch, offset))
+
+    def _framed(self, body: bytes) -> bytes:
+        return chunk(body) if self._shape.chunked else body
+
+    def _write(self, framed: bytes) -> None:
+        self._touched = time.monotonic()
+        self._transport.write(framed)
+
+    # ---- heartbeat and peer timeout, from the shared sweep ----
+
+    def tend(self, now: float, idle_since: float, heartbeat: bytes) -> None:
+        """Write *heartbeat*, a block, if nothing was written since *idle_since*; cut a peer that takes nothing.
+
+        Times are seconds of `time.monotonic`.
+        """
+        if self._paused:
+            unsent = self._transport.get_write_buffer_size()
+            if unsent < self._unsent:
+                self._unsent, self._touched = unsent, now
+            elif now - self._touched >= self._wiring.peer_timeout:
+                self._wiring.metrics.peer_timeouts += 1
+                self.abort(CloseReason.PEER_TIMEOUT)
+        elif self._straight and self._audience is not None and max(self._touched, self._audience.touched) <= idle_since:
+            self._write(self._framed(heartbeat))
+
+    # ---- the end ----
+
+    def close(self, reason: CloseReason, retry: int) -> None:
+        """Write what waits, say *reason* and when to come back (*retry*, milliseconds), and end the stream."""
+        if self._state is State.CLOSED:
+            return
+        while self._outbox:
+            self._transport.write(b"".join(map(self._written, self._outbox.take(WRITE_BYTES))))
+        last = self._framed(block(compact_json({"reason": reason}), type="hub.close", retry=retry))
+        self._transport.write(last + (LAST_CHUNK if self._shape.chunked else b""))
+        self._leave(reason)
+        self._transport.close()
+
+    def _come_back(self) -> None:
+        """End a stream whose history can't be read now; the client tries again and misses nothing."""
+        self.close(CloseReason.LOG_UNAVAILABLE, retry_between(2, 10))
+
+    def abort(self, reason: CloseReason = CloseReason.FAILED) -> None:
+        """Cut the connection: nothing more reaches the client, which resumes from its id."""
+        self._leave(reason)
+        self._transport.abort()
+
+    def _leave(self, reason: CloseReason) -> None:
+        """Take no further part in anything."""
+        if self._state is State.CLOSED:
+            return
+        self._state = State.CLOSED
+        self._straight = False
+        self.closed_because = reason
+        self._outbox = self._held = None
+        self._leave_audience()
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+
+    def _leave_audience(self) -> None:
+        if self._audience is not None:
+            self._wiring.fanout.leave(self, self._audience)
+            self._audience = None
+
+
+def _peer(transport: asyncio.Transport) -> str:
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) and peer else "local"
+
+
+def watch_peer(transport: asyncio.Transport, seconds: float) -> None:
+    """Ask the kernel to end the connection when sent bytes stay unacknowledged for *seconds* (RFC 5482)."""
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    its_socket = transport.get_extra_info("socket")
+    if option is not None and its_socket is not None and its_socket.family in {socket.AF_INET, socket.AF_INET6}:
+        its_socket.setsockopt(socket.IPPROTO_TCP, option, int(seconds * 1000))

@@ -1,0 +1,39 @@
+"""The simulated market of the demo: trades of a few stocks, while somebody listens."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from hub.errors import HubError
+from hub.hub import Hub
+
+OPENING = {"AAPL": 189.5, "GOOG": 141.2, "MSFT": 378.9, "NVDA": 495.2, "TSLA": 238.8}
+EVERY = 0.5
+
+
+class Market:
+    """Emits `stock.traded` events whose prices walk at random."""
+
+    def __init__(self, hub: Hub, seed: int | None = None) -> None:
+        self._hub = hub
+        self._random = random.Random(seed)
+        self._prices = dict(OPENING)
+
+    async def run(self) -> None:
+        """Trade until cancelled."""
+        while True:
+            await asyncio.sleep(EVERY)
+            wanted = [symbol for symbol in self._prices if self._hub.fanout.wants(f"stock/{symbol}")]
+            if wanted:
+                self.trade(self._random.choice(wanted))
+
+    def trade(self, symbol: str) -> None:
+        """Let one trade of *symbol* happen."""
+        price = round(max(self._prices[symbol] * (1 + self._random.gauss(0, 0.004)), 0.01), 2)
+        change = round(price - OPENING[symbol], 2)
+        self._prices[symbol] = price
+        try:
+            self._hub.bus.emit("stock.traded", {"symbol": symbol, "price": price, "change": change})
+        except HubError:
+            return  # the hub is ending

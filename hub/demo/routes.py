@@ -1,0 +1,103 @@
+"""The demo's routes: the page, the orders, and the classic stream examples."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import reactivex
+from aiohttp import web
+from reactivex import Observable, operators
+
+from hub.demo.market import Market
+from hub.demo.ticker import Ticker
+from hub.errors import InvalidInput
+from hub.hub import Hub
+from hub.sse import MessageEvent
+from hub.web.app import HUB
+from hub.web.body import read_json
+from hub.web.resource import Handler, Resource
+from hub.web.sse import sse
+from hub.web.subscribe import subscribe_user
+
+PAGE = Path(__file__).with_name("page.html")
+
+
+def setup_demo(app: web.Application) -> None:
+    """Add the demo to *app*, which has a hub: its page, its routes, and what goes on by itself."""
+    hub = app[HUB]
+    numbers = itertools.count(1)
+
+    async def create_order(hub: Hub, request: web.Request) -> web.Response:
+        order = {"id": 0, "amount": _amount(await read_json(request))}
+        order["id"] = next(numbers)
+        hub.bus.emit("order.created", order)
+        return web.json_response(order, status=201)
+
+    routes: dict[str, dict[str, Handler]] = {
+        "/": {"GET": page},
+        "/orders": {"POST": create_order},
+        "/sse/use-get-decorator": {"GET": _plain(ten_messages)},
+        "/sse/use-sse-decorator": {"GET": _plain(endless_messages)},
+        "/sse/test": {"POST": _plain(answer_in_parts)},
+        "/sse/{userId}": {"GET": subscribe_user},
+    }
+    for path, handlers in routes.items():
+        app.router.add_route("*", path, Resource(hub, handlers).__call__)
+
+    async def goings_on(app: web.Application) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(each.run()) for each in (Ticker(hub), Market(hub))]
+        yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    app.cleanup_ctx.append(goings_on)
+
+
+def _plain(handler: Handler) -> Handler:
+    async def answer(hub: Hub, request: web.Request) -> web.StreamResponse:
+        return await handler(request)  # type: ignore[call-arg, arg-type]  # an @sse handler takes only the request
+
+    return answer
+
+
+def _amount(body: object) -> float:
+    amount = body.get("amount") if isinstance(body, dict) else None
+    if not isinstance(amount, int | float) or isinstance(amount, bool) or not 0 <= amount <= 1e12:
+        raise InvalidInput("amount", "is not a number from 0 to 1,000,000,000,000")
+    return amount
+
+
+async def page(hub: Hub, request: web.Request) -> web.FileResponse:
+    """Return the demo page."""
+    return web.FileResponse(PAGE, headers={"Cache-Control": "no-cache"})
+
+
+@sse
+def ten_messages(request: web.Request) -> Observable[MessageEvent]:
+    """Send ten messages, one a second, then end."""
+    return _every_second().pipe(operators.take(10))
+
+
+@sse
+def endless_messages(request: web.Request) -> Observable[MessageEvent]:
+    """Send a message a second until the client leaves."""
+    return _every_second()
+
+
+def _every_second() -> Observable[MessageEvent]:
+    return reactivex.interval(1.0).pipe(
+        operators.map(lambda number: MessageEvent({"message": f"收到第 {number} 条消息"}))
+    )
+
+
+@sse
+async def answer_in_parts(request: web.Request) -> AsyncIterator[MessageEvent]:
+    """Send three parts, one a second, then `[DONE]`, then end."""
+    for number in (1, 2, 3):
+        yield MessageEvent({"content": f"这是测试内容 ==>{number}"})
+        await asyncio.sleep(1)
+    yield MessageEvent("[DONE]")

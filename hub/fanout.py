@@ -1,0 +1,213 @@
+"""From one notification to every connection that wants it.
+
+The fan-out observes the trunk. Connections that asked for the same topics in the same shape form one audience; the
+index finds the audiences, their frames are gathered, and a flush joins them once and offers them to every receiver
+as one batch, so that each connection is written to once.
+
+When nothing is going on a notification is flushed at once, before the publisher has its answer. Right after a flush
+the next ones gather for a few ticks of the loop: until the burst pauses, the last flush's own cost has passed, or
+enough bytes are together. So a burst costs two writes a connection, and nothing waits longer than a flush takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+from hub.metrics import Metrics
+from hub.notification import Notification, Position
+from hub.sse import unchunk
+from hub.topics import TopicIndex
+
+log = logging.getLogger("hub.fanout")
+
+GATHER_BYTES = 64 * 1024
+GATHER_SECONDS = 0.005
+QUIET_TICKS = 4
+
+
+class Shape(NamedTuple):
+    """How a connection wants its frames."""
+
+    envelope: bool = False  # data wrapped as {"topic": …, "data": …}
+    chunked: bool = True  # with HTTP/1.1 chunk framing; False for HTTP/1.0
+
+    def frame(self, notification: Notification, topic: str) -> bytes:
+        """Return the bytes of *notification* for a receiver who wants it because of *topic*."""
+        framed = notification.envelope(topic) if self.envelope else notification.chunk
+        return framed if self.chunked else unchunk(framed)
+
+
+class Batch:
+    """What one flush brings to one audience; shared by all its receivers.
+
+    Attributes:
+        notifications: in order.
+        frames: the bytes of each.
+        payload: all frames joined.
+        last: the offset of the newest.
+    """
+
+    __slots__ = ("frames", "last", "notifications", "payload")
+
+    def __init__(self, notifications: list[Notification], frames: list[bytes]) -> None:
+        self.notifications = notifications
+        self.frames = frames
+        self.payload = frames[0] if len(frames) == 1 else b"".join(frames)
+        self.last = notifications[-1].position.offset
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+class Receiver(Protocol):
+    """Who takes batches: a connection. It never waits; if it raises it is aborted, and nobody else feels it."""
+
+    def on_next(self, batch: Batch) -> None:
+        """Take *batch*."""
+        ...
+
+    def abort(self) -> None:
+        """Be cut."""
+        ...
+
+
+class Audience:
+    """The receivers with identical subscriptions, and what has been gathered for them since the last flush."""
+
+    __slots__ = ("_frames", "_notifications", "gathered", "receivers", "shape", "topics", "touched")
+
+    def __init__(self, topics: frozenset[str], shape: Shape) -> None:
+        self.topics, self.shape = topics, shape
+        self.receivers: dict[Receiver, None] = {}
+        self.touched = 0.0  # when something was last flushed to all of them, in seconds of time.monotonic
+        self.gathered = 0  # bytes
+        self._notifications: list[Notification] = []
+        self._frames: list[bytes] = []
+
+    def gather(self, notification: Notification, topic: str) -> bool:
+        """Keep *notification* for the next flush; tell whether it is the first."""
+        frame = self.shape.frame(notification, topic)
+        self._notifications.append(notification)
+        self._frames.append(frame)
+        self.gathered += len(frame)
+        return len(self._frames) == 1
+
+    def flush(self, now: float) -> int:
+        """Offer what was gathered to every receiver and return how many frames that were."""
+        batch = Batch(self._notifications, self._frames)
+        self._notifications, self._frames, self.gathered = [], [], 0
+        self.touched = now
+        receivers = list(self.receivers)  # a receiver may leave while it is offered something
+        for receiver in receivers:
+            try:
+                receiver.on_next(batch)
+            except Exception:
+                log.exception("a connection failed while it was written to, and is cut")
+                receiver.abort()
+        return len(batch) * len(receivers)
+
+
+class Fanout:
+    """Observes the trunk and brings each notification to every connection that wants it.
+
+    Args:
+        newest: the position of the log when this begins.
+        metrics: `delivered` grows here.
+    """
+
+    def __init__(self, newest: Position, metrics: Metrics) -> None:
+        self._epoch = newest.epoch
+        self._newest = newest.offset
+        self._metrics = metrics
+        self._index: TopicIndex[Audience] = TopicIndex()
+        self._audiences: dict[tuple[frozenset[str], Shape], Audience] = {}
+        self._unflushed: dict[Audience, None] = {}
+        self._ticking = False  # a flush was lately: what arrives is gathered
+        self._ticks = 0  # how many more quiet ticks until it is flushed
+        self._flushed_at = 0.0
+        self._gather_until: float | None = None
+        self._arrived = False
+
+    @property
+    def newest(self) -> Position:
+        """The newest position the trunk brought here, flushed or not."""
+        return Position(self._epoch, self._newest)
+
+    @property
+    def topics(self) -> int:
+        """How many exact topics somebody wants."""
+        return len(self._index)
+
+    def wants(self, topic: str) -> bool:
+        """Tell whether any open connection wants *topic*."""
+        return self._index.wants(topic)
+
+    def join(self, receiver: Receiver, topics: Iterable[str], shape: Shape) -> Audience:
+        """Let *receiver* have everything that is not gathered yet; call `flush` in the same step, before."""
+        wanted = frozenset(topics)
+        audience = self._audiences.get((wanted, shape))
+        if audience is None:
+            audience = self._audiences[wanted, shape] = Audience(wanted, shape)
+            self._index.add(wanted, audience)
+        audience.receivers[receiver] = None
+        return audience
+
+    def leave(self, receiver: Receiver, audience: Audience) -> None:
+        """Bring *receiver* nothing more."""
+        audience.receivers.pop(receiver, None)
+        if not audience.receivers and (audience.topics, audience.shape) in self._audiences:
+            del self._audiences[audience.topics, audience.shape]
+            self._index.remove(audience.topics, audience)
+            self._unflushed.pop(audience, None)
+
+    def on_next(self, notification: Notification) -> None:
+        """Take *notification* from the trunk."""
+        self._newest = notification.position.offset
+        full = False
+        for audience, topic in self._index.match(notification.topics).items():
+            if audience.gather(notification, topic):
+                self._unflushed[audience] = None
+            full = full or audience.gathered > GATHER_BYTES
+            self._arrived = True
+        if self._unflushed and (full or not self._ticking):
+            self.flush()
+
+    def flush(self) -> int:
+        """Bring what was gathered to its receivers; return the newest offset, which all have now been offered."""
+        if self._unflushed:
+            now = self._flushed_at = time.monotonic()
+            while self._unflushed:
+                audience = next(iter(self._unflushed))
+                del self._unflushed[audience]
+                self._metrics.delivered += audience.flush(now)
+            self._gather_until = None
+            self._ticks = QUIET_TICKS
+            if not self._ticking:
+                self._ticking = True
+                asyncio.get_running_loop().call_soon(self._tick)
+        return self._newest
+
+    def _tick(self) -> None:
+        """Count the quiet ticks after a flush, and flush what arrived in between when it is time."""
+        now = time.monotonic()
+        if self._gather_until is None:
+            # The first tick after a flush: whatever the loop did for it, the sends too, lies behind.
+            self._gather_until = now + min(now - self._flushed_at, GATHER_SECONDS)
+        self._ticks = QUIET_TICKS if self._arrived else self._ticks - 1
+        self._arrived = False
+        if self._unflushed and (not self._ticks or now >= self._gather_until):
+            self.flush()
+        self._ticking = self._ticks > 0
+        if self._ticking:
+            asyncio.get_running_loop().call_soon(self._tick)
+
+    def on_error(self, error: Exception) -> None:
+        """Never called: the trunk does not fail."""
+
+    def on_completed(self) -> None:
+        """Flush the last of it: the trunk has ended."""
+        self.flush()

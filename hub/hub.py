@@ -1,0 +1,79 @@
+"""A hub: everything one application needs, wired together, with a beginning and an end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from hub.bus import EventBus
+from hub.connection import Wiring
+from hub.connections import Connections
+from hub.fanout import Fanout
+from hub.listening import Listeners
+from hub.log import Log, MemoryLog
+from hub.metrics import Metrics
+from hub.notifications import NotificationService
+from hub.settings import Settings
+
+
+class Hub:
+    """One hub. It serves between `open` and `aclose`, and takes publishes in-process from its making on.
+
+    Attributes:
+        draining: shutdown has begun: HTTP publishes and subscribes are told to come back.
+        max_connections: streams that may be open at once; 0: no limit.
+    """
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.log: Log = MemoryLog(
+            count=settings.retain_count, size=settings.retain_bytes, age=settings.retain_age, clock=clock
+        )
+        self.bus = EventBus()
+        self.notifications = NotificationService(self.log, self.metrics)
+        self.fanout = Fanout(self.log.bounds().newest, self.metrics)
+        self.notifications.subject.subscribe(self.fanout.on_next, self.fanout.on_error, self.fanout.on_completed)
+        self.wiring = Wiring(
+            self.log, self.fanout, self.metrics, settings.buffer_bytes, settings.slow, settings.peer_timeout
+        )
+        self.connections = Connections(self.wiring, heartbeat=settings.heartbeat)
+        self.max_connections = settings.max_connections
+        self.draining = False
+        self._listeners = Listeners(settings.listeners, self.bus, self.notifications)
+        self._bound = ExitStack()
+
+    @property
+    def full(self) -> bool:
+        """Whether no further stream may be opened."""
+        return bool(self.max_connections) and len(self.connections) >= self.max_connections
+
+    async def open(self) -> None:
+        """Begin, on the running loop: bind the listeners, then let the events that waited for them through.
+
+        Raises:
+            InvalidListener: a listener can't be found or bound.
+        """
+        self.notifications.open()
+        self._bound.enter_context(self._listeners)
+        self.bus.open()
+        self.connections.start()
+
+    async def drain(self, seconds: float | None = None) -> None:
+        """End every open stream within *seconds* (None: as set); each client is told when to come back."""
+        if self.draining:
+            return
+        self.draining = True
+        await self.connections.drain(self.settings.drain if seconds is None else seconds)
+
+    async def aclose(self) -> None:
+        """End: running handlers finish, streams complete, the log keeps what it took."""
+        self.draining = True
+        await self.bus.aclose(self.settings.drain)
+        self._bound.close()
+        self.notifications.close()
+        if len(self.connections):
+            await self.connections.drain(0)
+        self.connections.stop()
+        await self.log.aclose()

@@ -1,0 +1,98 @@
+"""What every log does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple, Protocol
+
+from hub.log.receipt import Receipt
+from hub.notification import Draft, Notification, Position
+
+Announce = Callable[[Sequence[Notification]], None]
+
+
+class Bounds(NamedTuple):
+    """What the log holds.
+
+    Attributes:
+        oldest: the oldest notification still kept; where none is, equal to *newest*.
+        newest: the newest position given out and confirmed; offset 0 while there never was one.
+        kept: how many notifications are kept.
+        size: what keeping them costs, in bytes, everything counted.
+    """
+
+    oldest: Position
+    newest: Position
+    kept: int
+    size: int
+
+
+class Page(NamedTuple):
+    """A part of the history, in order.
+
+    Attributes:
+        notifications: what matched.
+        complete: nothing more up to the asked end matches.
+        hole: something that matched after the asked position had been trimmed when this was read.
+        oldest: the oldest offset still kept, when this was read.
+    """
+
+    notifications: Sequence[Notification]
+    complete: bool
+    hole: bool
+    oldest: int
+
+
+class Log(Protocol):
+    """The append-only, totally ordered history; it gives positions.
+
+    All calls belong to the event loop's thread.
+    """
+
+    @property
+    def epoch(self) -> str:
+        """The name of this history. It lives as long as the history does."""
+        ...
+
+    def announce_to(self, announce: Announce) -> None:
+        """Call *announce* with what is confirmed, in position order, each once, from now on."""
+        ...
+
+    def append(self, drafts: Sequence[Draft]) -> list[Receipt]:
+        """Give each draft its place in the order, at once, neighbours and all or nothing; one receipt each.
+
+        A draft whose key was used within the last five minutes takes no place: its receipt repeats the first one's.
+        A failed position is never used again.
+
+        Raises:
+            LogUnavailable: too many bytes wait for confirmation already, or the log is closed.
+        """
+        ...
+
+    def read(self, after: int, topics: Collection[str], *, upto: int) -> asyncio.Future[Page]:
+        """Return what matches *topics* (patterns too) with `after < offset <= upto`: a page, found by index.
+
+        A page is bounded in count and bytes and holds at least one notification if any matches. The future may
+        already be done; cancelling it is allowed. It raises `LogUnavailable` if the log can't be read.
+        """
+        ...
+
+    def bounds(self) -> Bounds:
+        """Return what the log holds."""
+        ...
+
+    def trimmed(self, topics: Collection[str]) -> int:
+        """Return the newest offset that is gone and may have matched *topics*; 0 if none.
+
+        Exact for the topics that are remembered, else and for patterns the newest offset that is gone at all.
+        """
+        ...
+
+    def trim(self) -> None:
+        """Let go what the retention no longer keeps; called now and then, for age passes without appends."""
+        ...
+
+    async def aclose(self) -> None:
+        """Confirm or fail what waits, then let go of every resource. Appends are refused from here on."""
+        ...

@@ -1,0 +1,100 @@
+"""A receipt: the place a draft took in the order, and the promise to say when it is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+
+from hub.notification import Position
+
+
+class Receipt:
+    """What a publisher gets at once, and may await for the confirmation.
+
+    `await receipt` returns the `Position` once the log has the notification, and raises what kept the log from it
+    (`LogUnavailable`). Any number of tasks may await it; cancelling one changes nothing for the notification.
+    A failure that nobody ever looks at is reported when the receipt is forgotten.
+
+    Attributes:
+        topics: where the notification is addressed.
+        repeated: its idempotency key was used before; the position is the first one's and nothing was delivered.
+    """
+
+    __slots__ = ("_failure", "_followers", "_position", "_waiter", "repeated", "topics")
+
+    def __init__(self, topics: tuple[str, ...], position: Position | None = None, *, repeated: bool = False) -> None:
+        self.topics = topics
+        self.repeated = repeated
+        self._position = position
+        self._failure: _Failure | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._followers: list[Receipt] | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the log has confirmed or failed."""
+        return self._position is not None or self._failure is not None
+
+    def result(self) -> Position:
+        """Return the position.
+
+        Raises:
+            asyncio.InvalidStateError: the log has not answered yet.
+            Exception: what kept the log from keeping it.
+        """
+        if self._failure is not None:
+            raise self._failure.look()
+        if self._position is None:
+            raise asyncio.InvalidStateError("the log has not confirmed yet")
+        return self._position
+
+    def __await__(self) -> Generator[None, None, Position]:
+        if not self.done:
+            if self._waiter is None:
+                self._waiter = asyncio.get_running_loop().create_future()
+            yield from asyncio.shield(self._waiter).__await__()
+        return self.result()
+
+    def repeat(self) -> Receipt:
+        """Return the receipt for another publish with the same key: it shares the answer, now or later."""
+        again = Receipt(self.topics, self._position, repeated=True)
+        if self._failure is not None:
+            again.fail(self._failure.error, self._failure.unobserved)
+        elif self._position is None:
+            self._followers = [*(self._followers or ()), again]
+        return again
+
+    def confirm(self, position: Position) -> None:
+        """Say that the log has it. Called by the log, once."""
+        self._position = position
+        self._settle(lambda follower: follower.confirm(position))
+
+    def fail(self, error: Exception, unobserved: Callable[[Exception], None]) -> None:
+        """Say that the log will never have it; *unobserved* hears of it if nobody looks. Called by the log, once."""
+        self._failure = _Failure(error, unobserved)
+        self._settle(lambda follower: follower.fail(error, unobserved))
+
+    def _settle(self, tell: Callable[[Receipt], None]) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        for follower in self._followers or ():
+            tell(follower)
+        self._followers = None
+
+
+class _Failure:
+    """An error that reports itself when it is forgotten without having been looked at."""
+
+    __slots__ = ("error", "seen", "unobserved")
+
+    def __init__(self, error: Exception, unobserved: Callable[[Exception], None]) -> None:
+        self.error, self.unobserved = error, unobserved
+        self.seen = False
+
+    def look(self) -> Exception:
+        self.seen = True
+        return self.error
+
+    def __del__(self) -> None:
+        if not self.seen:
+            self.unobserved(self.error)

@@ -1,0 +1,274 @@
+"""What travels: a draft, the position the log gives it, and the notification they make together."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from hub.errors import InvalidDraft, TooLarge
+from hub.sse import block, chunk, compact_json, unchunk
+from hub.topics import DEFAULT_TOPIC, MAX_TOPICS_PER_NOTIFICATION, check_topic
+
+MAX_DATA_BYTES = 1024 * 1024
+MAX_TYPE_BYTES = 256
+MAX_RETRY = 86_400_000
+MAX_KEY_LENGTH = 256
+MAX_TAGS = 32
+MAX_TAG_LENGTH = 256
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_POSITION = re.compile(r"([A-Za-z0-9]{1,32})-(0|[1-9][0-9]{0,17})", re.ASCII)
+# What a notification costs beside its text, its frame and its topics: the objects and their place in the log's index.
+_OVERHEAD = 520
+_OVERHEAD_PER_TOPIC = 48
+
+
+class Position(NamedTuple):
+    """Where a notification stands in the log. A new epoch means the log was lost.
+
+    Offsets of one epoch begin at 1 and only grow; 0 stands before the first.
+    """
+
+    epoch: str
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> Position | None:
+        """Return the position that *text* names, or None if no hub can have written it."""
+        match = _POSITION.fullmatch(text)
+        return cls(match[1], int(match[2])) if match else None
+
+
+def new_epoch() -> str:
+    """Return an epoch that no other log has."""
+    return secrets.token_hex(5)
+
+
+class Draft(NamedTuple):
+    """A notification not yet accepted; everything in it has been checked.
+
+    `text` is what goes out as `data`: the string as it was given, or compact JSON (then `is_json` is true).
+    """
+
+    topics: tuple[str, ...]
+    text: str
+    is_json: bool
+    type: str | None = None
+    retry: int | None = None
+    private: bool = False
+    tags: Mapping[str, Any] | None = None
+    key: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        data: object,
+        *,
+        topic: str | None = None,
+        topics: Iterable[str] | None = None,
+        type: str | None = None,
+        retry: int | None = None,
+        private: bool = False,
+        tags: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> Draft:
+        """Check the fields and return them as a draft.
+
+        Args:
+            data: a string goes out as it is, anything else as compact JSON; at most 1 MiB encoded.
+            topic: one topic; with *topics*, their union in this order; with neither, `notifications`.
+            topics: at most 16 altogether.
+            type: the SSE event type; at most 256 bytes without control characters, not `error`, not `hub.…`.
+            retry: the reconnection time in milliseconds, 0 to 86,400,000, sent along to every receiver.
+            private: only for receivers who were explicitly allowed its topics.
+            tags: up to 32 short scalar values by name, kept with the notification and not sent.
+            key: idempotency key, 1 to 256 characters.
+
+        Raises:
+            InvalidTopic, InvalidDraft: names the field and its rule.
+            TooLarge: *data* is over its bound.
+        """
+        return cls(
+            _topics(topic, topics),
+            _bounded(data if isinstance(data, str) else _json(data)),
+            not isinstance(data, str),
+            None if type is None else _type(type),
+            None if retry is None else _retry(retry),
+            _private(private),
+            None if tags is None else _tags(tags),
+            None if key is None else _key(key),
+        )
+
+    @classmethod
+    def from_json(cls, fields: object) -> Draft:
+        """Return the draft that a decoded JSON object describes.
+
+        Raises:
+            InvalidTopic, InvalidDraft: names the field and its rule; unknown fields are refused.
+            TooLarge: `data` is over its bound.
+        """
+        if not isinstance(fields, dict):
+            raise InvalidDraft("body", "a draft is a JSON object")
+        unknown = fields.keys() - _FIELDS
+        if unknown:
+            raise InvalidDraft(_shown(min(unknown)), f"unknown field; a draft has {', '.join(sorted(_FIELDS))}")
+        if "data" not in fields:
+            raise InvalidDraft("data", "is required")
+        return cls.of(**fields)
+
+
+_FIELDS = frozenset({"topic", "topics", "data", "type", "retry", "private", "tags", "key"})
+
+
+def _shown(name: str) -> str:
+    return ascii(name)[1:-1][:80]
+
+
+def _json(data: object) -> str:
+    try:
+        return compact_json(data)
+    except RecursionError:
+        raise InvalidDraft("data", "is nested too deeply") from None
+    except (TypeError, ValueError) as error:
+        raise InvalidDraft("data", f"is not JSON: {str(error)[:200]}") from None
+
+
+def _bounded(text: str) -> str:
+    try:
+        size = len(text) if text.isascii() else len(text.encode())
+    except UnicodeEncodeError:
+        raise InvalidDraft("data", "is not valid UTF-8 text: it has a lone surrogate") from None
+    if size > MAX_DATA_BYTES:
+        raise TooLarge("data", MAX_DATA_BYTES)
+    return text
+
+
+def _topics(topic: str | None, topics: Iterable[str] | None) -> tuple[str, ...]:
+    if topics is None:
+        return (DEFAULT_TOPIC,) if topic is None else (check_topic(topic),)
+    if isinstance(topics, str | bytes | Mapping) or not isinstance(topics, Iterable):
+        raise InvalidDraft("topics", "is not a list of topics")
+    union = list(topics) if topic is None else [topic, *topics]
+    if not union:
+        raise InvalidDraft("topics", "is empty")
+    checked = dict.fromkeys(check_topic(each, "topics") for each in union)
+    if len(checked) > MAX_TOPICS_PER_NOTIFICATION:
+        raise InvalidDraft("topics", f"has more than {MAX_TOPICS_PER_NOTIFICATION} topics")
+    return tuple(checked)
+
+
+def _type(type: object) -> str:
+    why = ""
+    if not isinstance(type, str) or not type:
+        why = "is not a string with at least one character"
+    elif _CONTROL.search(type):
+        why = "has a control character"
+    elif type.startswith("hub."):
+        why = "begins with 'hub.', which is the hub's own"
+    elif type == "error":
+        why = "is 'error', which a browser reserves for a lost connection"
+    else:
+        try:
+            too_long = len(type.encode()) > MAX_TYPE_BYTES
+        except UnicodeEncodeError:
+            why = "is not valid UTF-8 text: it has a lone surrogate"
+        else:
+            why = f"is longer than {MAX_TYPE_BYTES} bytes" if too_long else ""
+    if why or not isinstance(type, str):
+        raise InvalidDraft("type", why)
+    return type
+
+
+def _retry(retry: object) -> int:
+    if not isinstance(retry, int) or isinstance(retry, bool) or not 0 <= retry <= MAX_RETRY:
+        raise InvalidDraft("retry", f"is not a whole number of milliseconds from 0 to {MAX_RETRY:,}")
+    return retry
+
+
+def _private(private: object) -> bool:
+    if not isinstance(private, bool):
+        raise InvalidDraft("private", "is neither true nor false")
+    return private
+
+
+def _key(key: object) -> str:
+    if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY_LENGTH:
+        raise InvalidDraft("key", f"is not a string of 1 to {MAX_KEY_LENGTH} characters")
+    return key
+
+
+def _tags(tags: object) -> Mapping[str, Any]:
+    if not isinstance(tags, Mapping) or len(tags) > MAX_TAGS:
+        raise InvalidDraft("tags", f"is not an object with at most {MAX_TAGS} entries")
+    for name, value in tags.items():
+        if not isinstance(name, str) or not 1 <= len(name) <= MAX_TAG_LENGTH:
+            raise InvalidDraft("tags", f"has a name that is not a string of 1 to {MAX_TAG_LENGTH} characters")
+        if value is not None and not isinstance(value, str | int | float | bool):
+            raise InvalidDraft("tags", f"{_shown(name)} is not a string, number, true, false or null")
+        if isinstance(value, str) and len(value) > MAX_TAG_LENGTH:
+            raise InvalidDraft("tags", f"{_shown(name)} is longer than {MAX_TAG_LENGTH} characters")
+    return dict(tags)
+
+
+class Notification(NamedTuple):
+    """An accepted draft: it has a position and its SSE frame, and never changes.
+
+    `chunk` is the frame with its HTTP/1.1 chunk framing, made once and written as it is to every receiver.
+    """
+
+    position: Position
+    topics: tuple[str, ...]
+    text: str
+    is_json: bool
+    chunk: bytes
+    at: float
+    type: str | None = None
+    retry: int | None = None
+    private: bool = False
+    tags: Mapping[str, Any] | None = None
+
+    @classmethod
+    def accept(cls, draft: Draft, position: Position, at: float) -> Notification:
+        """Give *draft* its *position*; *at* is the time of acceptance in seconds since 1970."""
+        topics, text, is_json, type, retry, private, tags, _ = draft
+        frame = block(text, type=type, id=f"{position.epoch}-{position.offset}", retry=retry)
+        return cls(position, topics, text, is_json, chunk(frame), at, type, retry, private, tags)
+
+    @property
+    def id(self) -> str:
+        """The SSE id: `epoch-offset`."""
+        return str(self.position)
+
+    @property
+    def data(self) -> Any:
+        """What was sent, as a fresh value: changing it changes nothing for anybody else."""
+        return json.loads(self.text) if self.is_json else self.text
+
+    @property
+    def frame(self) -> bytes:
+        """The SSE block without chunk framing."""
+        return unchunk(self.chunk)
+
+    def envelope(self, topic: str) -> bytes:
+        """Return the chunk for a receiver who asked for envelopes and wants this because of *topic*."""
+        inner = self.text if self.is_json else compact_json(self.text)
+        data = f'{{"topic":{compact_json(topic)},"data":{inner}}}'
+        return chunk(block(data, type=self.type, id=self.id, retry=self.retry))
+
+    @property
+    def size(self) -> int:
+        """What keeping this costs, in bytes, its share of the log's index included."""
+        return (
+            _OVERHEAD
+            + _OVERHEAD_PER_TOPIC * len(self.topics)
+            + len(self.chunk)
+            # CPython keeps a string in 1, 2 or 4 bytes a character; the frame tells which is likely.
+            + (len(self.text) if self.text.isascii() else 4 * len(self.text))
+            + (64 * len(self.tags) + sum(len(str(v)) for v in self.tags.values()) if self.tags else 0)
+        )

@@ -1,0 +1,244 @@
+"""The notification service: the one place notifications go in, and the trunk they come out of."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable
+from reactivex.subject import Subject
+
+from hub.errors import InvalidTopic, ShuttingDown, WrongThread
+from hub.log import Log, Receipt
+from hub.metrics import Metrics
+from hub.notification import Draft, Notification, Position
+from hub.topics import TopicIndex, check_pattern, check_topic
+
+log = logging.getLogger("hub.notifications")
+
+
+class Trunk(Subject[Notification]):
+    """The subject every notification passes through, in position order.
+
+    Its observers are guarded: one that raises is logged, and neither the others nor the publisher notice.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        super().__init__()
+        self._metrics = metrics
+
+    def _on_next_core(self, value: Notification) -> None:
+        for observer in tuple(self.observers):
+            try:
+                observer.on_next(value)
+            except Exception:
+                self._metrics.observer_failures += 1
+                log.exception("an observer of the trunk failed at %s", value.id)
+
+
+class _Taps:
+    """In-process observers of single topics, behind one observer of the trunk: O(1) to come and to go."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._index: TopicIndex[abc.ObserverBase[Notification]] = TopicIndex()
+        self._open: dict[abc.ObserverBase[Notification], None] = {}
+        self._ended = False
+
+    def tap(self, topics: Sequence[str], observer: abc.ObserverBase[Notification]) -> abc.DisposableBase:
+        if self._ended:
+            observer.on_completed()
+            return Disposable()
+        self._open[observer] = None
+        self._index.add(topics, observer)
+
+        def leave() -> None:
+            if observer in self._open:
+                del self._open[observer]
+                self._index.remove(topics, observer)
+
+        return Disposable(leave)
+
+    def on_next(self, notification: Notification) -> None:
+        for observer in self._index.match(notification.topics):
+            try:
+                observer.on_next(notification)
+            except Exception:
+                self._metrics.observer_failures += 1
+                log.exception("an observer of %s failed at %s", ", ".join(notification.topics), notification.id)
+
+    def on_error(self, error: Exception) -> None:
+        """Never called: the trunk does not fail."""
+
+    def on_completed(self) -> None:
+        self._ended = True
+        while self._open:
+            observer, _ = self._open.popitem()
+            try:
+                observer.on_completed()
+            except Exception:
+                self._metrics.observer_failures += 1
+                log.exception("an observer failed at the end of its stream")
+        self._index = TopicIndex()
+
+
+class NotificationService:
+    """Accepts notifications and broadcasts them; one per application.
+
+    All calls belong to the event loop's thread, except `send_notification_threadsafe`.
+
+    Attributes:
+        subject: the trunk, a reactivex `Subject`. It is fed by the log alone, after confirmation, in position order;
+            calling its `on_next` yourself would send what nobody can resume. For single topics `stream` is cheaper.
+    """
+
+    def __init__(self, log: Log, metrics: Metrics | None = None) -> None:
+        self._log = log
+        self._metrics = metrics or Metrics()
+        self.subject = Trunk(self._metrics)
+        self._taps = _Taps(self._metrics)
+        self.subject.subscribe(self._taps.on_next, self._taps.on_error, self._taps.on_completed)
+        self._announced: deque[Notification] = deque()
+        self._broadcasting = False
+        self._closed = False
+        self._thread: int | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        log.announce_to(self._announce)
+
+    def open(self) -> None:
+        """Bind to the running loop and its thread."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+
+    # ---- in ----
+
+    def send_notification(
+        self,
+        data: object,
+        *,
+        topic: str | None = None,
+        topics: Iterable[str] | None = None,
+        type: str | None = None,
+        retry: int | None = None,
+        private: bool = False,
+        tags: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> Receipt:
+        """Broadcast *data*; a plain call, from a coroutine or not.
+
+        The notification takes its place in the order before this returns. Await the receipt to know that the log
+        has it; otherwise a failure is logged and counted.
+
+        Args:
+            data: a string goes out as it is, anything else as compact JSON; at most 1 MiB encoded.
+            topic: one topic; with *topics*, their union in this order; with neither, `notifications`.
+            topics: at most 16 altogether.
+            type: the SSE event type that `addEventListener` names; None for a plain `message`.
+            retry: a reconnection time in milliseconds to send along.
+            private: only for receivers who were explicitly allowed its topics.
+            tags: short scalar values by name, kept with the notification and not sent.
+            key: idempotency key: within five minutes the same key answers the first position and sends nothing.
+
+        Raises:
+            InvalidTopic, InvalidDraft: names the field and its rule; nothing was sent.
+            TooLarge: *data* is over its bound.
+            LogUnavailable: too much waits for the log already; a retry with the same key is safe.
+            ShuttingDown: the hub has ended.
+            WrongThread: not on the loop's thread.
+        """
+        draft = Draft.of(data, topic=topic, topics=topics, type=type, retry=retry, private=private, tags=tags, key=key)
+        return self.publish((draft,))[0]
+
+    def send_to_user(self, user_id: str | int, data: object, **options: Any) -> Receipt:
+        """Send *data* to the topic `user/{user_id}`; *options* as for `send_notification`."""
+        return self.send_notification(data, topic=_owned("user", user_id), **options)
+
+    def send_to_room(self, room_id: str | int, data: object, **options: Any) -> Receipt:
+        """Send *data* to the topic `room/{room_id}`; *options* as for `send_notification`."""
+        return self.send_notification(data, topic=_owned("room", room_id), **options)
+
+    def send_notification_threadsafe(self, data: object, **options: Any) -> concurrent.futures.Future[Position]:
+        """Do what `send_notification` does, from any thread.
+
+        Returns a future of the confirmed position; it also carries what the log or a shutdown kept from it.
+
+        Raises:
+            InvalidTopic, InvalidDraft, TooLarge: at once, in the calling thread.
+            ShuttingDown: the hub has not begun or has ended.
+        """
+        draft = Draft.of(data, **options)
+        if self._loop is None or self._closed:
+            raise ShuttingDown
+
+        async def send() -> Position:
+            return await self.publish((draft,))[0]
+
+        return asyncio.run_coroutine_threadsafe(send(), self._loop)
+
+    def publish(self, drafts: Sequence[Draft]) -> list[Receipt]:
+        """Send *drafts* as neighbours, all or none of them; return a receipt each.
+
+        Raises:
+            LogUnavailable, ShuttingDown, WrongThread: as for `send_notification`.
+        """
+        if self._closed:
+            raise ShuttingDown
+        if self._thread is not None and self._thread != threading.get_ident():
+            raise WrongThread("send_notification", "send_notification_threadsafe")
+        receipts = self._log.append(drafts)
+        for receipt in receipts:
+            self._metrics.repeated += receipt.repeated
+        return receipts
+
+    # ---- out ----
+
+    def _announce(self, notifications: Sequence[Notification]) -> None:
+        """Feed the trunk, called by the log. An observer that sends in turn comes after what is being broadcast."""
+        self._announced.extend(notifications)
+        if self._broadcasting:
+            return
+        self._broadcasting = True
+        try:
+            while self._announced:
+                self._metrics.published += 1
+                self.subject.on_next(self._announced.popleft())
+        finally:
+            self._broadcasting = False
+
+    def stream(self, *topics: str) -> Observable[Notification]:
+        """Return what is broadcast to *topics* (patterns too; none: everything) from the moment of subscription on.
+
+        Disposing costs the same however many observe. The stream completes when the hub ends. An observer that
+        raises is detached, as Rx has it, and hurts nobody else.
+
+        Raises:
+            InvalidTopic: a topic breaks the grammar.
+        """
+        wanted = tuple(dict.fromkeys(check_pattern(topic) for topic in topics)) or ("**",)
+
+        def subscribe(
+            observer: abc.ObserverBase[Notification], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            return self._taps.tap(wanted, observer)
+
+        return Observable(subscribe)
+
+    def close(self) -> None:
+        """Accept nothing more and complete every stream."""
+        if not self._closed:
+            self._closed = True
+            self.subject.on_completed()
+
+
+def _owned(kind: str, id: str | int) -> str:
+    """Return the topic of one user or room; its id is one segment."""
+    name = str(id)
+    if "/" in name:
+        raise InvalidTopic(name, f"is not an id: a {kind}'s id is one segment, without '/'", f"{kind}_id")
+    return check_topic(f"{kind}/{name}", f"{kind}_id")

@@ -1,0 +1,166 @@
+"""Everything that can be set, in one table: command line flags, environment `HUB_*`, a TOML file.
+
+A flag wins over the environment, the environment over the file, the file over the default.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from hub.errors import InvalidSettings
+from hub.outbox import SlowPolicy
+
+PREFIX = "HUB_"
+
+_ORIGIN = re.compile(r"https?://([A-Za-z0-9.\-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
+_LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
+
+
+def _split(value: object) -> object:
+    """Take `a, b` as a list, the way an environment variable has to write it."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _none(value: object) -> object:
+    """Take an empty variable as unset."""
+    return None if value == "" else value
+
+
+_List = Annotated[tuple[str, ...], BeforeValidator(_split)]
+
+
+class Settings(BaseModel):
+    """What a hub is started with. `Settings(…)` takes exactly what it is given; `Settings.load` looks around."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Address that `hub serve` listens on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port that `hub serve` listens on; 0 picks a free one.")
+    tls_cert: Annotated[Path | None, BeforeValidator(_none)] = Field(
+        None, description="PEM file with the certificate chain; `hub serve` speaks TLS with it."
+    )
+    tls_key: Annotated[Path | None, BeforeValidator(_none)] = Field(
+        None, description="PEM file with the key, unless `tls_cert` holds it too."
+    )
+    log: str = Field("memory://", description="Home of the log: `memory://`.")
+    listeners: _List = Field((), description="Modules with listener classes, comma-separated.")
+    events_api: bool = Field(False, description="Accept `POST /events/{name}`.")
+    demo: bool = Field(False, description="Serve the demo page and its routes (`hub serve`).")
+    cors_origins: _List = Field((), description="Origins browsers may call from, exact, comma-separated.")
+    drain: float = Field(3.0, ge=0, le=3600, description="Seconds over which streams are ended at shutdown.")
+    finish: float = Field(
+        30.0, ge=0, le=86_400, description='Seconds that handler streams with `drain="finish"` may take to end.'
+    )
+    heartbeat: float = Field(15.0, ge=0.05, le=3600, description="Seconds a stream may be idle before a heartbeat.")
+    peer_timeout: float = Field(30.0, ge=0.05, le=3600, description="Seconds a peer may take nothing before it is cut.")
+    buffer_bytes: int = Field(
+        1024 * 1024, ge=64 * 1024, le=1024**3, description="Bytes that may wait for one slow reader."
+    )
+    slow: SlowPolicy = Field(SlowPolicy.DISCONNECT, description="What happens when more would wait.")
+    max_connections: int = Field(
+        0, ge=0, le=10_000_000, description="Open streams at most; 0: as many as the file limit has room for."
+    )
+    retain_count: int = Field(100_000, ge=1, le=10**12, description="Notifications the log keeps at most.")
+    retain_bytes: int = Field(
+        48 * 1024 * 1024, ge=1024, le=10**15, description="Bytes the log keeps at most, everything counted."
+    )
+    retain_age: Annotated[float | None, BeforeValidator(_none)] = Field(
+        None, gt=0, le=10**10, description="Seconds the log keeps a notification; unset: no limit."
+    )
+    loop: Literal["auto", "asyncio", "uvloop"] = Field(
+        "auto", description="Event loop of `hub serve`; auto: uvloop where it is installed."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What `hub serve` logs.")
+    access_log: bool = Field(False, description="Log every HTTP request, without query strings (`hub serve`).")
+    insecure: bool = Field(False, description="Listen beyond loopback although anybody may subscribe and publish.")
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is not an origin such as https://app.example.com:8443")
+        return value
+
+    @field_validator("listeners")
+    @classmethod
+    def _modules(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not all(part.isidentifier() for part in name.split(".")):
+                raise ValueError(f"{name!r} is not the name of a Python module")
+        return value
+
+    @field_validator("log")
+    @classmethod
+    def _home(cls, value: str) -> str:
+        if value != "memory://":
+            raise ValueError("is not the home of a log: memory:// is")
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Settings:
+        if not self.insecure and not _LOOPBACK.fullmatch(self.host):
+            raise ValueError(
+                f"host: {self.host!r} can be reached from other machines, where anybody could then subscribe and "
+                "publish, for no authorization is configured; listen on 127.0.0.1 behind a proxy that decides who may, "
+                "or insist with --insecure (HUB_INSECURE=1)"
+            )
+        if self.tls_key and not self.tls_cert:
+            raise ValueError("tls_key: needs tls_cert")
+        return self
+
+    @classmethod
+    def load(
+        cls,
+        flags: Mapping[str, Any] | None = None,
+        *,
+        file: Path | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> Settings:
+        """Return the settings that *flags*, the environment and *file* make together.
+
+        Args:
+            flags: by field name, what the command line said; it wins.
+            file: TOML with the fields as keys; None: the file that `HUB_CONFIG` names, if it does.
+            environ: where to look for `HUB_*`; a variable that names no setting is left alone.
+
+        Raises:
+            InvalidSettings: names every wrong setting, with its bound.
+        """
+        named = environ.get(PREFIX + "CONFIG")
+        file = file or (Path(named) if named else None)
+        variables = {
+            field: environ[PREFIX + field.upper()] for field in cls.model_fields if PREFIX + field.upper() in environ
+        }
+        try:
+            return cls(**{**(_read(file) if file else {}), **variables, **(flags or {})})
+        except ValidationError as error:
+            raise InvalidSettings([_problem(each) for each in error.errors(include_url=False)]) from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidSettings([f"{file}: {error.strerror or error}"]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidSettings([f"{file}: is not TOML: {error}"]) from None
+
+
+def _problem(error: Any) -> str:
+    """Say what is wrong with one setting, by every name it can be given under."""
+    what = str(error["msg"]).removeprefix("Value error, ")
+    if not error["loc"]:
+        return what
+    field = str(error["loc"][0])
+    if field not in Settings.model_fields:
+        return f"{field}: is not a setting"
+    shown = repr(error["input"])
+    return f"{field} ({PREFIX}{field.upper()}): {shown if len(shown) < 80 else shown[:77] + '...'}: {what}"

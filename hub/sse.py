@@ -1,0 +1,180 @@
+"""The Server-Sent Events format: blocks out, blocks in (WHATWG HTML, section 9.2).
+
+Pure functions on text and bytes. Lines end with LF; a block ends with an empty line.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from hub.errors import InvalidInput
+
+_BREAK = re.compile(r"[\r\n\0]")
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+LAST_CHUNK = b"0\r\n\r\n"
+"""Ends a chunked HTTP/1.1 body (RFC 9112, section 7.1)."""
+
+
+def compact_json(value: object) -> str:
+    """Return *value* as JSON on one line, UTF-8 kept as it is.
+
+    Raises:
+        TypeError, ValueError, RecursionError: it is not JSON (NaN included), or nested too deeply.
+    """
+    return _to_json(value)
+
+
+def block(
+    data: str | None = None,
+    *,
+    type: str | None = None,
+    id: str | None = None,
+    retry: int | None = None,
+    comment: str | None = None,
+) -> bytes:
+    r"""Return one SSE block, its final empty line included.
+
+    *data* goes out as one `data:` line per CR, LF or CRLF line. The caller vouches that *type* and *id* hold no
+    CR, LF or NUL. *retry* is in milliseconds. Without *data* a browser dispatches nothing but still takes
+    *id* and *retry*.
+
+    Raises:
+        UnicodeEncodeError: a lone surrogate, which UTF-8 cannot carry.
+    """
+    head = ""
+    if comment is not None:
+        head = "".join(f":{line}\n" for line in _LINE_END.split(comment))
+    if retry is not None:
+        head += f"retry: {retry}\n"
+    if type is not None:
+        head += f"event: {type}\n"
+    if id is not None:
+        head += f"id: {id}\n"
+    if data is None:
+        return f"{head}\n".encode()
+    if "\n" in data or "\r" in data:
+        data = "\ndata: ".join(_LINE_END.split(data))
+    return f"{head}data: {data}\n\n".encode()
+
+
+def chunk(body: bytes) -> bytes:
+    """Return *body* as one chunk of a chunked HTTP/1.1 body; chunks may simply be joined."""
+    return b"%x\r\n%b\r\n" % (len(body), body)
+
+
+def unchunk(framed: bytes) -> bytes:
+    """Return the body that `chunk` framed."""
+    return framed[framed.index(b"\r\n") + 2 : -2]
+
+
+@dataclass(frozen=True, slots=True)
+class MessageEvent:
+    """One event of a handler's own stream. `data`: a string goes out as it is, anything else as compact JSON.
+
+    `type` and `id` hold no CR, LF or NUL, `retry` is a whole number of milliseconds from 0; the rest is refused with
+    `InvalidInput` when the event is sent. `comment` is for people who watch the wire: clients ignore it.
+    """
+
+    data: object = None
+    type: str | None = None
+    id: str | None = None
+    retry: int | None = None
+    comment: str | None = None
+
+    @classmethod
+    def of(cls, item: object) -> MessageEvent:
+        """Return *item* if it is an event already, else an event with *item* as its data."""
+        return item if isinstance(item, cls) else cls(item)
+
+    def encode(self) -> bytes:
+        """Return the event as one SSE block. Without data (None) it only carries its other fields.
+
+        Raises:
+            InvalidInput: a field breaks its rule.
+        """
+        for name, value in (("type", self.type), ("id", self.id)):
+            if value is not None and (not isinstance(value, str) or _BREAK.search(value)):
+                raise InvalidInput(name, "is not a string without CR, LF and NUL")
+        retry = self.retry
+        if retry is not None and (not isinstance(retry, int) or isinstance(retry, bool) or retry < 0):
+            raise InvalidInput("retry", "is not a whole number of milliseconds from 0")
+        try:
+            data = self.data if self.data is None or isinstance(self.data, str) else compact_json(self.data)
+            return block(data, type=self.type, id=self.id, retry=retry, comment=self.comment)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidInput("data", f"can't be sent: {str(error)[:200]}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One block as a client sees it. `type` is `message` if the block named none; `id` is the cursor after it."""
+
+    data: str
+    type: str
+    id: str
+
+    def json(self) -> Any:
+        """Return `data` read as JSON."""
+        return json.loads(self.data)
+
+
+class Decoder:
+    """Turns the bytes of a stream into messages, wherever the bytes are cut (WHATWG HTML, 9.2.6).
+
+    Attributes:
+        last_event_id: what a client sends as `Last-Event-ID` when it comes back.
+        retry: the reconnection time in milliseconds that the server asked for, if it did.
+    """
+
+    def __init__(self, last_event_id: str = "") -> None:
+        self.last_event_id = self._id = last_event_id
+        self.retry: int | None = None
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._rest = ""
+        self._started = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._data: list[str] = []
+        self._type = ""
+
+    def feed(self, received: bytes) -> Iterator[Message]:
+        """Yield each message that *received* completes."""
+        text = self._rest + self._utf8.decode(received)
+        if text and not self._started:
+            text = text.removeprefix("\ufeff")
+            self._started = True
+        # A CR at the very end may be half of a CRLF: it waits for what follows.
+        held = "\r" if text.endswith("\r") else ""
+        *lines, rest = _LINE_END.split(text.removesuffix("\r") if held else text)
+        self._rest = rest + held
+        for line in lines:
+            message = self._take(line)
+            if message is not None:
+                yield message
+
+    def _take(self, line: str) -> Message | None:
+        if not line:
+            data, type = self._data, self._type
+            self._reset()
+            # The cursor moves only when a block is whole, then even if it dispatches nothing (a heartbeat).
+            self.last_event_id = self._id
+            return Message("\n".join(data), type or "message", self.last_event_id) if data else None
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "data":
+            self._data.append(value)
+        elif field == "event":
+            self._type = value
+        elif field == "id" and "\0" not in value:
+            self._id = value
+        elif field == "retry" and value.isascii() and value.isdigit():
+            self.retry = int(value)
+        return None

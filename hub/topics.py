@@ -1,0 +1,240 @@
+"""Topics, patterns, and the index that finds who wants a topic.
+
+A topic is `/`-separated segments (`stock/AAPL`). A pattern is a topic in which whole segments may be `*`
+(exactly one segment) or `**` (zero or more segments), anywhere.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Generic, TypeVar
+
+from hub.errors import InvalidTopic
+
+MAX_TOPIC_BYTES = 256
+MAX_SEGMENTS = 16
+MAX_TOPICS_PER_NOTIFICATION = 16
+MAX_TOPICS_PER_SUBSCRIPTION = 128
+DEFAULT_TOPIC = "notifications"
+
+T = TypeVar("T")
+
+# Control, format and surrogate characters: nothing a reader of a log could not see, nothing UTF-8 cannot carry.
+_FORBIDDEN = frozenset({"Cc", "Cf", "Cs"})
+
+
+def check_topic(topic: str, field: str = "topic") -> str:
+    """Return *topic* if notifications can be addressed to it.
+
+    Raises:
+        InvalidTopic: it breaks the grammar, or is a pattern.
+    """
+    why = _fault(topic) if isinstance(topic, str) else "is not a string"
+    if not why and "*" in topic:
+        why = "is a pattern: a notification needs a topic without '*'"
+    if why:
+        raise InvalidTopic(topic, why, field)
+    return topic
+
+
+def check_pattern(pattern: str, field: str = "topic") -> str:
+    """Return *pattern* (a topic is one too) if a subscription can ask for it.
+
+    Raises:
+        InvalidTopic: it breaks the grammar.
+    """
+    why = _fault(pattern) if isinstance(pattern, str) else "is not a string"
+    if why:
+        raise InvalidTopic(pattern, why, field)
+    return pattern
+
+
+@lru_cache(maxsize=8192)
+def _fault(text: str) -> str:
+    """Say what is wrong with *text* as a topic or pattern; empty if nothing is."""
+    if any(unicodedata.category(character) in _FORBIDDEN for character in text):
+        return "has a control or format character, or is not valid UTF-8"
+    if len(text.encode()) > MAX_TOPIC_BYTES:
+        return f"is longer than {MAX_TOPIC_BYTES} bytes"
+    segments = text.split("/")
+    if "" in segments:
+        return "has an empty segment" if text else "is empty"
+    if len(segments) > MAX_SEGMENTS:
+        return f"has more than {MAX_SEGMENTS} segments"
+    if any("*" in segment and segment not in {"*", "**"} for segment in segments):
+        return "has a '*' inside a segment: '*' and '**' stand for whole segments"
+    return ""
+
+
+def is_pattern(topic: str) -> bool:
+    """Tell whether *topic*, already checked, can match more than itself."""
+    return "*" in topic
+
+
+class _Node(Generic[T]):
+    __slots__ = ("children", "items", "repeats")
+
+    def __init__(self, *, repeats: bool = False) -> None:
+        self.children: dict[str, _Node[T]] = {}
+        self.items: dict[T, None] = {}
+        self.repeats = repeats  # a `**` node stays where it is while segments pass
+
+
+class PatternTrie(Generic[T]):
+    """Items under patterns of segments; a match costs what lies on its way, not what is stored.
+
+    Segments are whatever the caller splits by: `/` for topics, `.` for event names.
+    """
+
+    def __init__(self) -> None:
+        self._root: _Node[T] = _Node()
+
+    def __bool__(self) -> bool:
+        return bool(self._root.children)
+
+    def add(self, segments: Sequence[str], item: T) -> None:
+        """Store *item* under the pattern *segments*; twice is once."""
+        node = self._root
+        for segment in segments:
+            node = node.children.setdefault(segment, _Node(repeats=segment == "**"))
+        node.items[item] = None
+
+    def remove(self, segments: Sequence[str], item: T) -> None:
+        """Forget *item* under *segments* and every branch this leaves empty; what is not there is no error."""
+        path = [self._root]
+        for segment in segments:
+            child = path[-1].children.get(segment)
+            if child is None:
+                return
+            path.append(child)
+        path[-1].items.pop(item, None)
+        for parent, segment in zip(reversed(path[:-1]), reversed(segments), strict=True):
+            if path.pop().children or parent.children[segment].items:
+                break
+            del parent.children[segment]
+
+    def match(self, segments: Sequence[str]) -> Iterator[T]:
+        """Yield each item whose pattern matches *segments*, once per pattern that does."""
+        nodes = self._with_empty_repeats({self._root: None})
+        for segment in segments:
+            reached: dict[_Node[T], None] = {}
+            for node in nodes:
+                if node.repeats:
+                    reached[node] = None
+                for child in (node.children.get(segment), node.children.get("*")):
+                    if child is not None:
+                        reached[child] = None
+            nodes = self._with_empty_repeats(reached)
+            if not nodes:
+                return
+        for node in nodes:
+            yield from node.items
+
+    @staticmethod
+    def _with_empty_repeats(nodes: dict[_Node[T], None]) -> dict[_Node[T], None]:
+        """Add the `**` nodes behind *nodes*, which match without taking a segment."""
+        todo = list(nodes)
+        while todo:
+            repeat = todo.pop().children.get("**")
+            if repeat is not None and repeat not in nodes:
+                nodes[repeat] = None
+                todo.append(repeat)
+        return nodes
+
+
+class TopicIndex(Generic[T]):
+    """Who wants which topic: exact topics by hash, patterns by trie; O(1) to add and remove per topic."""
+
+    def __init__(self) -> None:
+        self._exact: dict[str, dict[T, None]] = {}
+        self._patterns: PatternTrie[T] = PatternTrie()
+
+    def add(self, topics: Iterable[str], item: T) -> None:
+        """Let *item* want each of *topics*, which may be patterns."""
+        for topic in topics:
+            if is_pattern(topic):
+                self._patterns.add(topic.split("/"), item)
+            else:
+                self._exact.setdefault(topic, {})[item] = None
+
+    def remove(self, topics: Iterable[str], item: T) -> None:
+        """Undo `add` with the same arguments."""
+        for topic in topics:
+            if is_pattern(topic):
+                self._patterns.remove(topic.split("/"), item)
+            elif (items := self._exact.get(topic)) is not None:
+                items.pop(item, None)
+                if not items:
+                    del self._exact[topic]
+
+    def match(self, topics: Sequence[str]) -> dict[T, str]:
+        """Return who wants a notification with *topics*, each once, with the first of them that it wants.
+
+        The result is a snapshot: adding and removing while walking it is safe.
+        """
+        wanted: dict[T, str] = {}
+        for topic in topics:
+            for item in self._exact.get(topic, ()):
+                wanted.setdefault(item, topic)
+            if self._patterns:
+                for item in self._patterns.match(topic.split("/")):
+                    wanted.setdefault(item, topic)
+        return wanted
+
+    def wants(self, topic: str) -> bool:
+        """Tell whether anybody wants *topic*."""
+        return topic in self._exact or bool(self._patterns and next(self._patterns.match(topic.split("/")), None))
+
+    def __len__(self) -> int:
+        """Return the number of exact topics that somebody wants."""
+        return len(self._exact)
+
+
+class TopicTree:
+    """Topics that exist, and which of them a pattern names: the counterpart of `TopicIndex`."""
+
+    def __init__(self) -> None:
+        self._children: dict[str, TopicTree] = {}
+        self._topic: str | None = None
+
+    def add(self, topic: str) -> None:
+        """Let *topic* exist."""
+        node = self
+        for segment in topic.split("/"):
+            node = node._children.setdefault(segment, TopicTree())
+        node._topic = topic
+
+    def remove(self, topic: str) -> None:
+        """Let *topic*, which exists, exist no more."""
+        path = [self]
+        segments = topic.split("/")
+        for segment in segments:
+            path.append(path[-1]._children[segment])
+        path[-1]._topic = None
+        for segment in reversed(segments):
+            if path.pop()._children or path[-1]._children[segment]._topic is not None:
+                break
+            del path[-1]._children[segment]
+
+    def match(self, pattern: str) -> Iterator[str]:
+        """Yield each existing topic that *pattern* names, once."""
+        segments = pattern.split("/")
+        seen: set[tuple[int, int]] = set()
+        todo: list[tuple[TopicTree, int]] = [(self, 0)]
+        while todo:
+            node, place = todo.pop()
+            if (id(node), place) in seen:
+                continue
+            seen.add((id(node), place))
+            if place == len(segments):
+                if node._topic is not None:
+                    yield node._topic
+            elif segments[place] == "**":
+                todo.append((node, place + 1))
+                todo.extend((child, place) for child in node._children.values())
+            elif segments[place] == "*":
+                todo.extend((child, place + 1) for child in node._children.values())
+            elif segments[place] in node._children:
+                todo.append((node._children[segments[place]], place + 1))

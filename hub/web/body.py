@@ -1,0 +1,48 @@
+"""Reading a JSON body, within bounds."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn
+
+from aiohttp import web
+
+from hub.errors import InvalidInput, TooLarge, UnsupportedMediaType
+
+MAX_BODY_BYTES = 1024 * 1024
+
+_JSON = re.compile(r"application/(json|[a-z0-9.!#$&^_\-]+\+json)")
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse).decode
+
+
+async def read_json(request: web.Request) -> Any:
+    """Return the body of *request* read as JSON (RFC 8259).
+
+    Raises:
+        UnsupportedMediaType: it is not said to be JSON.
+        TooLarge: it has more than 1 MiB.
+        InvalidInput: it is not JSON.
+    """
+    if not _JSON.fullmatch(request.content_type):
+        raise UnsupportedMediaType(request.headers.get("Content-Type", ""))
+    if request.content_length is not None and request.content_length > MAX_BODY_BYTES:
+        raise TooLarge("body", MAX_BODY_BYTES)
+    try:
+        body = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise TooLarge("body", MAX_BODY_BYTES) from None
+    if len(body) > MAX_BODY_BYTES:
+        raise TooLarge("body", MAX_BODY_BYTES)
+    try:
+        return _decode(body.decode())
+    except RecursionError:
+        raise InvalidInput("body", "is nested too deeply") from None
+    except ValueError as error:
+        raise InvalidInput("body", f"is not JSON in UTF-8: {str(error)[:200]}") from None

@@ -1,0 +1,46 @@
+"""Every error answer of the hub: `application/problem+json` (RFC 9457), made here and nowhere else."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+
+from aiohttp import web
+
+from hub.errors import HubError, InvalidInput, TooLarge, TryLater
+from hub.sse import compact_json
+
+_WORD = re.compile(r"(?<!^)(?=[A-Z])")
+
+
+def problem(status: int, detail: str, *, name: str = "", **facts: object) -> web.Response:
+    """Return the answer for an error: *detail* in one sentence, *facts* as further members."""
+    phrase = HTTPStatus(status).phrase
+    body = {
+        "type": f"urn:broadcast-hub:{name}" if name else "about:blank",
+        "title": phrase,
+        "status": status,
+        "detail": detail,
+        **facts,
+    }
+    return web.Response(body=compact_json(body).encode(), status=status, content_type="application/problem+json")
+
+
+def from_error(error: HubError) -> web.Response:
+    """Return the answer for *error*."""
+    name = _WORD.sub("-", type(error).__name__).lower()
+    facts = {"field": error.field} if isinstance(error, InvalidInput | TooLarge) else {}
+    answer = problem(error.status, str(error), name=name, **facts)
+    if isinstance(error, TryLater):
+        answer.headers["Retry-After"] = str(error.retry_after)
+    return answer
+
+
+def from_http(error: web.HTTPException) -> web.Response:
+    """Return the answer for an exception of aiohttp's, its headers kept."""
+    details = {404: "there is nothing at this path", 413: "the body is too large"}
+    answer = problem(error.status, details.get(error.status, error.reason))
+    for header in ("Allow", "Location", "WWW-Authenticate"):
+        if header in error.headers:
+            answer.headers[header] = error.headers[header]
+    return answer

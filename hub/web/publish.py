@@ -1,0 +1,56 @@
+"""`/notifications/publish` and `/events/{name}`: what comes in by HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from hub.errors import InvalidDraft, InvalidInput, ShuttingDown, TooLarge
+from hub.hub import Hub
+from hub.log import Receipt
+from hub.notification import Draft, Position
+from hub.sse import compact_json
+from hub.web.body import read_json
+
+MAX_DRAFTS = 1_000
+
+
+async def publish(hub: Hub, request: web.Request) -> web.Response:
+    """Accept one draft, or a list of them, and answer with the positions the log confirmed."""
+    if hub.draining:
+        raise ShuttingDown
+    body = await read_json(request)
+    if isinstance(body, list):
+        receipts = hub.notifications.publish(_drafts(body))
+        answer: object = [_accepted(receipt, await receipt) for receipt in receipts]
+    else:
+        (receipt,) = receipts = hub.notifications.publish((Draft.from_json(body),))
+        answer = _accepted(receipt, await receipt)
+    status = 200 if all(receipt.repeated for receipt in receipts) else 201
+    return web.Response(body=compact_json(answer).encode(), status=status, content_type="application/json")
+
+
+def _accepted(receipt: Receipt, position: Position) -> Mapping[str, object]:
+    return {"id": str(position), "topics": receipt.topics}
+
+
+def _drafts(body: list[object]) -> list[Draft]:
+    if not 1 <= len(body) <= MAX_DRAFTS:
+        raise InvalidDraft("body", f"is not a list of 1 to {MAX_DRAFTS:,} drafts")
+    drafts = []
+    for place, fields in enumerate(body):
+        try:
+            drafts.append(Draft.from_json(fields))
+        except (InvalidInput, TooLarge) as error:
+            error.field = f"[{place}].{error.field}"
+            raise
+    return drafts
+
+
+async def emit(hub: Hub, request: web.Request) -> web.Response:
+    """Emit an internal event with the body as its payload."""
+    if hub.draining:
+        raise ShuttingDown
+    event = hub.bus.emit(request.match_info["name"], await read_json(request))
+    return web.json_response({"id": event.id, "name": event.name}, status=202)

@@ -1,0 +1,392 @@
+"""`@sse`: streams that a handler makes itself, from an Observable or an async iterable.
+
+The socket is handed over here too, so that the client's leave is noticed at once; the handler stays, as the owner of
+the one task that reads the source and writes what it gives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, ClassVar, Literal, cast
+
+from aiohttp import web
+from reactivex import Observable
+from reactivex.scheduler.eventloop import AsyncIOThreadSafeScheduler
+
+from hub.connection import UNREAD_BYTES, CloseReason, retry_between, watch_peer
+from hub.errors import HubError
+from hub.hub import Hub
+from hub.sse import LAST_CHUNK, MessageEvent, block, chunk, compact_json
+from hub.web.resource import answered, cors
+from hub.web.stream import EventStream, come_back, is_chunked
+
+log = logging.getLogger("hub.sse")
+
+FIRST_EVENT_SECONDS = 1.0
+DRAIN_TICK = 0.05
+
+Source = Observable[Any] | AsyncIterable[Any]
+Drain = Literal["end", "finish"]
+Answer = Callable[..., Coroutine[Any, Any, web.StreamResponse]]
+
+
+def sse(handler: Callable[..., Any] | None = None, *, drain: Drain = "end") -> Any:
+    """Turn a handler that returns an `Observable` or an async iterable into one that answers with an SSE stream.
+
+    What the source gives is a `MessageEvent`, or anything else, taken as its data. The source is subscribed to per
+    request and disposed of (an iterator is closed) as soon as the client leaves. When it completes, the stream ends.
+    An error before the first byte becomes the ordinary HTTP error; after it, the client gets `event: failed` with a
+    message that tells nothing, and the log tells all. The first byte goes out with the first event, or after a second.
+
+    An async iterable is read no faster than the client takes it. An Observable can't be slowed down: a client that
+    lets more than `HUB_BUFFER_BYTES` wait is cut.
+
+    Args:
+        handler: `async def` or `def`, its last argument the request; an async generator function will do.
+        drain: what shutdown does to the stream: `end` it, or let it `finish` for up to `HUB_FINISH` seconds.
+    """
+    if handler is None:
+        return functools.partial(sse, drain=drain)
+
+    @functools.wraps(handler)
+    async def answer(*args: Any) -> web.StreamResponse:
+        request: web.Request = args[-1]
+        streams = request.config_dict[HandlerStreams.KEY]
+
+        async def handle() -> web.StreamResponse:
+            if streams.draining:
+                return come_back(1, 6)
+            source = handler(*args)
+            if not isinstance(source, Observable) and inspect.isawaitable(source):
+                source = await source
+            return source if isinstance(source, web.StreamResponse) else await streams.answer(request, source, drain)
+
+        return await answered(handle())
+
+    return answer
+
+
+class HandlerStreams:
+    """All open handler streams of one application: their heartbeats and their end."""
+
+    KEY: ClassVar[web.AppKey[HandlerStreams]]
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._open: dict[_Stream, Drain] = {}
+        self.draining = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __bool__(self) -> bool:
+        return True
+
+    async def answer(self, request: web.Request, source: Source, drain: Drain) -> web.StreamResponse:
+        """Stream *source* to the client of *request*; return when it has ended, or the client has left."""
+        events = _Events(source, self._hub.settings.buffer_bytes)
+        try:
+            first = await events.first(FIRST_EVENT_SECONDS)
+            response = EventStream(request)
+            response.headers.update(cors(request, self._hub.settings.cors_origins))
+            stream = _Stream(chunked=is_chunked(request), peer_timeout=self._hub.settings.peer_timeout)
+            if await response.hand_over(request, stream):
+                await self._run(stream, first, events, drain)
+        finally:
+            await events.aclose()
+        return response
+
+    async def _run(self, stream: _Stream, first: bytes | None, events: _Events, drain: Drain) -> None:
+        self._open[stream] = drain
+        if self._timer is None:
+            self._sweep()
+        pump = asyncio.ensure_future(_pump(stream, first, events))
+        stream.on_end = pump.cancel
+        if stream.ended:
+            pump.cancel()
+        try:
+            await asyncio.wait([pump])
+        finally:
+            del self._open[stream]
+            if not pump.done():
+                pump.cancel()
+                await asyncio.wait([pump])
+            stream.abort()
+
+    def _sweep(self) -> None:
+        """Write a comment into each stream that was idle for the heartbeat, until none is open."""
+        interval = self._hub.settings.heartbeat
+        due = time.monotonic() - interval
+        for stream in list(self._open):
+            if stream.touched <= due and not stream.full:
+                stream.write(block(comment=""))
+        self._timer = asyncio.get_running_loop().call_later(interval / 15, self._sweep) if self._open else None
+
+    async def drain(self) -> None:
+        """End the streams that end with the process, and wait for those that may finish."""
+        self.draining = True
+        for stream, drain in list(self._open.items()):
+            if drain == "end":
+                stream.end(_goodbye())
+        deadline = time.monotonic() + self._hub.settings.finish
+        while self._open and time.monotonic() < deadline:  # noqa: ASYNC110 - streams end by themselves, one by one
+            await asyncio.sleep(DRAIN_TICK if "finish" in self._open.values() else 0)
+        for stream in list(self._open):
+            stream.end(_goodbye())
+
+    async def aclose(self) -> None:
+        """Cut what is left."""
+        self.draining = True
+        for stream in list(self._open):
+            stream.abort()
+        while self._open:  # noqa: ASYNC110 - each ends within a turn of the loop
+            await asyncio.sleep(0)
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+HandlerStreams.KEY = web.AppKey("handler_streams", HandlerStreams)
+
+
+def _goodbye() -> bytes:
+    return block(compact_json({"reason": CloseReason.SHUTDOWN}), type="hub.close", retry=retry_between(1, 6))
+
+
+async def _pump(stream: _Stream, first: bytes | None, events: _Events) -> None:
+    """Write what *events* gives until it ends, the client leaves, or the stream is ended from outside."""
+    last = b""
+    try:
+        if first is not None:
+            await stream.send(first)
+        async for event in events:
+            await stream.send(event)
+    except asyncio.CancelledError:
+        if not stream.ended:
+            raise
+    except TimeoutError:
+        log.info("a handler's stream was cut: its client took nothing for too long")
+        stream.abort()
+    except _TooSlow:
+        log.info("a handler's stream was cut: its client was slower than its Observable")
+        stream.abort()
+    except Exception:
+        log.exception("a handler's stream failed")
+        last = block(compact_json({"message": "the stream failed"}), type="failed")
+    if not stream.ended:
+        stream.end(last)
+
+
+class _TooSlow(HubError):
+    """More waits for a client than may."""
+
+
+class _Events(AsyncIterator[bytes]):
+    """The events of a source as encoded blocks, one at a time."""
+
+    def __init__(self, source: Source, bound: int) -> None:
+        if isinstance(source, Observable):
+            self._source: AsyncIterator[Any] = _Observed(source, bound)
+            self._encode: Callable[[Any], bytes] = bytes  # encoded when they came, for their size counts
+        elif isinstance(source, AsyncIterable):
+            self._source = aiter(source)
+            self._encode = _encode
+        else:
+            raise TypeError(
+                f"a handler with @sse returned {type(source).__name__}, not an Observable or async iterable"
+            )
+        self._first: asyncio.Future[bytes] | None = None
+
+    async def first(self, seconds: float) -> bytes | None:
+        """Return the first event, or None if there is none yet after *seconds*, or none at all.
+
+        Raises:
+            Exception: what the source raised before any event.
+        """
+        first = self._first = asyncio.ensure_future(self._next())
+        await asyncio.wait([first], timeout=seconds)
+        if not first.done():
+            return None
+        self._first = None
+        try:
+            return first.result()
+        except _End:
+            return None
+
+    async def __anext__(self) -> bytes:
+        try:
+            if self._first is not None:
+                first, self._first = self._first, None
+                return await first
+            return await self._next()
+        except _End:
+            raise StopAsyncIteration from None
+
+    async def _next(self) -> bytes:
+        # A future can't carry StopAsyncIteration.
+        try:
+            return self._encode(await anext(self._source))
+        except StopAsyncIteration:
+            raise _End from None
+
+    async def aclose(self) -> None:
+        """Close the iterator, or dispose of the subscription."""
+        if self._first is not None:
+            self._first.cancel()
+            await asyncio.wait([self._first])
+        aclose = cast(Callable[[], Awaitable[None]] | None, getattr(self._source, "aclose", None))
+        if aclose is not None:
+            try:
+                await aclose()
+            except Exception:
+                log.exception("a handler's stream failed while it was closed")
+
+
+class _End(Exception):
+    """The source has no more events."""
+
+
+def _encode(item: Any) -> bytes:
+    return MessageEvent.of(item).encode()
+
+
+class _Observed(AsyncIterator[bytes]):
+    """An Observable as an async iterator of encoded events, those not read yet bounded in bytes."""
+
+    def __init__(self, source: Observable[Any], bound: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._bound = bound
+        self._waiting: deque[bytes] = deque()
+        self._size = 0
+        self._end: BaseException | None = None
+        self._news = asyncio.Event()
+        self._subscription = source.subscribe(
+            functools.partial(self._on_loop, self._put),
+            functools.partial(self._on_loop, self._stop),
+            functools.partial(self._on_loop, self._stop, StopAsyncIteration()),
+            scheduler=AsyncIOThreadSafeScheduler(self._loop),
+        )
+
+    def _on_loop(self, call: Callable[[Any], None], argument: Any) -> None:
+        if threading.get_ident() == self._thread:
+            call(argument)
+        else:
+            self._loop.call_soon_threadsafe(call, argument)
+
+    def _put(self, item: Any) -> None:
+        if self._end is not None:
+            return
+        try:
+            event = _encode(item)
+        except HubError as error:
+            self._stop(error)
+            return
+        self._waiting.append(event)
+        self._size += len(event)
+        if self._size > self._bound:
+            self._waiting.clear()
+            self._stop(_TooSlow())
+        self._news.set()
+
+    def _stop(self, end: BaseException) -> None:
+        self._end = self._end or end
+        self._news.set()
+
+    async def __anext__(self) -> bytes:
+        while not self._waiting:
+            if self._end is not None:
+                raise self._end
+            self._news.clear()
+            await self._news.wait()
+        event = self._waiting.popleft()
+        self._size -= len(event)
+        return event
+
+    async def aclose(self) -> None:
+        self._subscription.dispose()
+
+
+class _Stream(asyncio.Protocol):
+    """The client's end of a handler stream."""
+
+    def __init__(self, *, chunked: bool, peer_timeout: float) -> None:
+        self._chunked = chunked
+        self._peer_timeout = peer_timeout
+        self._room = asyncio.Event()
+        self._room.set()
+        self._unread = 0
+        self.touched = 0.0
+        self.ended = False
+        self.on_end: Callable[[], object] = lambda: None
+
+    @property
+    def full(self) -> bool:
+        return not self._room.is_set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.touched = time.monotonic()
+        watch_peer(self._transport, self._peer_timeout)
+
+    def pause_writing(self) -> None:
+        self._room.clear()
+
+    def resume_writing(self) -> None:
+        self._room.set()
+
+    def data_received(self, data: bytes) -> None:
+        self._unread += len(data)
+        if self._unread > UNREAD_BYTES:
+            self.abort()
+
+    def eof_received(self) -> bool:
+        self.abort()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._over()
+
+    async def send(self, event: bytes) -> None:
+        """Write *event* and wait until the client has room for more.
+
+        Raises:
+            TimeoutError: it takes nothing for longer than the peer timeout.
+        """
+        self.write(event)
+        if self.full:
+            async with asyncio.timeout(self._peer_timeout):
+                await self._room.wait()
+
+    def write(self, event: bytes) -> None:
+        if not self.ended:
+            self.touched = time.monotonic()
+            self._transport.write(chunk(event) if self._chunked else event)
+
+    def end(self, last: bytes = b"") -> None:
+        """Write *last* and the end of the answer; the socket closes when the client has it."""
+        if not self.ended:
+            if last:
+                self.write(last)
+            if self._chunked:
+                self._transport.write(LAST_CHUNK)
+            self._over()
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Cut the stream, unless its end is on its way already."""
+        if not self.ended:
+            self._over()
+            self._transport.abort()
+
+    def _over(self) -> None:
+        if not self.ended:
+            self.ended = True
+            self.on_end()

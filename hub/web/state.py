@@ -1,0 +1,97 @@
+"""`/healthz`, `/readyz`, `/notifications/stats` and `/metrics`: how the hub is doing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from hub.errors import LogUnavailable, ShuttingDown
+from hub.hub import Hub
+
+_COUNTERS = {
+    "published": "Notifications the log confirmed.",
+    "repeated": "Publishes answered from an idempotency key.",
+    "delivered": "Frames of live notifications given to a transport.",
+    "replayed": "Frames given to a transport from the log.",
+    "dropped": "Frames a slow-reader policy left out.",
+    "slow_disconnects": "Streams cut because their reader was too slow.",
+    "peer_timeouts": "Streams cut because their peer took nothing.",
+    "connects": "Streams opened.",
+    "disconnects": "Streams ended.",
+    "refused": "Subscribes told to come back later.",
+    "unobserved_failures": "Failed publishes that nobody awaited.",
+    "observer_failures": "Exceptions of in-process observers.",
+}
+
+
+async def healthz(hub: Hub, request: web.Request) -> web.Response:
+    """Say that the process is alive."""
+    return web.json_response({"status": "alive"})
+
+
+async def readyz(hub: Hub, request: web.Request) -> web.Response:
+    """Say whether new work is welcome."""
+    if hub.draining:
+        raise ShuttingDown
+    hub.log.bounds()
+    return web.json_response({"status": "ready"})
+
+
+async def stats(hub: Hub, request: web.Request) -> web.Response:
+    """Return the counters, and what the log holds."""
+    return web.json_response(
+        {
+            "connections": len(hub.connections),
+            "topics": hub.fanout.topics,
+            **{name: getattr(hub.metrics, name) for name in _COUNTERS},
+            "log": _log_bounds(hub),
+            "draining": hub.draining,
+            "uptime": round(hub.metrics.uptime, 3),
+        }
+    )
+
+
+def _log_bounds(hub: Hub) -> dict[str, object] | None:
+    try:
+        bounds = hub.log.bounds()
+    except LogUnavailable:
+        return None
+    return {
+        "epoch": hub.log.epoch,
+        "oldest": str(bounds.oldest),
+        "newest": str(bounds.newest),
+        "count": bounds.kept,
+        "bytes": bounds.size,
+    }
+
+
+async def metrics(hub: Hub, request: web.Request) -> web.Response:
+    """Return the counters in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(_Figures(hub))
+    return web.Response(
+        body=generate_latest(registry), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+    )
+
+
+class _Figures(Collector):
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def collect(self) -> Iterator[Metric]:
+        hub = self._hub
+        for name, text in _COUNTERS.items():
+            yield CounterMetricFamily(f"hub_{name}", text, value=getattr(hub.metrics, name))
+        yield GaugeMetricFamily("hub_connections", "Open streams.", value=len(hub.connections))
+        yield GaugeMetricFamily("hub_topics", "Exact topics somebody wants.", value=hub.fanout.topics)
+        yield GaugeMetricFamily("hub_uptime_seconds", "Seconds since the start.", value=hub.metrics.uptime)
+        bounds = _log_bounds(hub)
+        yield GaugeMetricFamily("hub_log_up", "Whether the log answers.", value=bounds is not None)
+        if bounds is not None:
+            kept = hub.log.bounds()
+            yield GaugeMetricFamily("hub_log_notifications", "Notifications kept.", value=kept.kept)
+            yield GaugeMetricFamily("hub_log_bytes", "Bytes kept, everything counted.", value=kept.size)

@@ -1,0 +1,69 @@
+"""The answer a stream begins with: aiohttp-sse's response, sent through aiohttp so that signals apply."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp_sse import EventSourceResponse
+
+from hub.connection import retry_between
+from hub.sse import block
+from hub.web.handover import hand_over
+
+MEDIA_TYPE = "text/event-stream"
+HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+
+
+def is_chunked(request: web.BaseRequest) -> bool:
+    """Tell whether the client of *request* understands chunks: HTTP/1.0 gets bare bytes and a closed connection."""
+    return request.version >= (1, 1)
+
+
+class EventStream(EventSourceResponse):
+    """The headers of an event stream; what follows is written by the protocol that takes the socket over.
+
+    Differs from its base: no ping task of its own, any method, and a middleware that compresses everything is
+    ignored instead of breaking the stream.
+    """
+
+    _handed_over = False
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        super().__init__(headers=None)
+        self.headers.update(HEADERS)
+        if not is_chunked(request):
+            self.headers["Connection"] = "close"
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Send the headers, after the application's `on_response_prepare` signals."""
+        return await web.StreamResponse.prepare(self, request)
+
+    async def hand_over(self, request: web.BaseRequest, protocol: asyncio.Protocol) -> bool:
+        """Send the headers and give the socket to *protocol*; return False if the client has left already."""
+        # What an earlier answer on this connection left unsent must not count against the stream.
+        await request.writer.drain()
+        await self.prepare(request)
+        self._handed_over = hand_over(request, protocol)
+        return self._handed_over
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """End the answer, unless its end is the new protocol's affair."""
+        if not self._handed_over:
+            await super().write_eof(data)
+
+    def enable_compression(self, *args: Any, **options: Any) -> None:
+        """Ignore it: a compressed stream would arrive in lumps."""
+
+
+def come_back(least: float, most: float) -> web.Response:
+    """Return an answer that sends an `EventSource` away for *least* to *most* seconds.
+
+    Any status but 200 would make it give up for ever (WHATWG HTML, 9.2.3).
+    """
+    return web.Response(
+        body=block(retry=retry_between(least, most)),
+        headers=HEADERS | {"Content-Type": MEDIA_TYPE, "Connection": "close"},
+    )

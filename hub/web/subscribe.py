@@ -1,0 +1,75 @@
+"""`/notifications/subscribe`: from a request to a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from hub.connection import Connection, Subscription
+from hub.errors import InvalidInput, InvalidTopic
+from hub.fanout import Shape
+from hub.hub import Hub
+from hub.topics import DEFAULT_TOPIC, MAX_TOPICS_PER_SUBSCRIPTION, check_pattern
+from hub.web.body import read_json
+from hub.web.resource import cors
+from hub.web.stream import EventStream, come_back, is_chunked
+
+
+async def subscribe(hub: Hub, request: web.Request) -> web.StreamResponse:
+    """Open a stream of the topics in the query."""
+    query = request.query
+    return await _open(hub, request, query.getall("topic", []), query.get("lastEventId"))
+
+
+async def subscribe_by_post(hub: Hub, request: web.Request) -> web.StreamResponse:
+    """Open a stream of the topics in the body: `{"topics": […], "lastEventId": "…"}`."""
+    body = await read_json(request)
+    if not isinstance(body, dict):
+        raise InvalidInput("body", "is not a JSON object")
+    unknown = sorted(body.keys() - {"topics", "lastEventId"})
+    if unknown:
+        raise InvalidInput(ascii(unknown[0])[1:-1][:80], "unknown field; there are topics and lastEventId")
+    topics, last_event_id = body.get("topics", []), body.get("lastEventId")
+    if not isinstance(topics, list):
+        raise InvalidInput("topics", "is not a list of topics")
+    if last_event_id is not None and not isinstance(last_event_id, str):
+        raise InvalidInput("lastEventId", "is not a string")
+    return await _open(hub, request, topics, last_event_id)
+
+
+async def subscribe_user(hub: Hub, request: web.Request) -> web.StreamResponse:
+    """Open the stream of one user: the topic `user/{userId}`."""
+    user = request.match_info["userId"]
+    if "/" in user or "*" in user:
+        raise InvalidTopic(user, "is not an id: it is one segment, without '/' or '*'", "userId")
+    return await _open(hub, request, [f"user/{user}"], request.query.get("lastEventId"))
+
+
+async def _open(hub: Hub, request: web.Request, topics: Sequence[str], last_event_id: str | None) -> web.StreamResponse:
+    subscription = Subscription(
+        _checked(topics),
+        request.headers.get("Last-Event-ID") or last_event_id,
+        Shape(envelope=_flag(request, "envelope"), chunked=is_chunked(request)),
+    )
+    if hub.draining or hub.full:
+        hub.metrics.refused += 1
+        return come_back(1, 6) if hub.draining else come_back(10, 60)
+    response = EventStream(request)
+    response.headers.update(cors(request, hub.settings.cors_origins))
+    await response.hand_over(request, Connection(subscription, hub.wiring))
+    return response
+
+
+def _checked(topics: Sequence[str]) -> tuple[str, ...]:
+    checked = tuple(dict.fromkeys(check_pattern(topic) for topic in topics)) or (DEFAULT_TOPIC,)
+    if len(checked) > MAX_TOPICS_PER_SUBSCRIPTION:
+        raise InvalidInput("topic", f"has more than {MAX_TOPICS_PER_SUBSCRIPTION} topics")
+    return checked
+
+
+def _flag(request: web.Request, name: str) -> bool:
+    value = request.query.get(name, "0")
+    if value not in {"0", "1"}:
+        raise InvalidInput(name, "is neither 0 nor 1")
+    return value == "1"
