@@ -16,8 +16,9 @@ What a client asks for comes the other way: hub/web/subscribe.py reads it, hub/w
 of aiohttp's hands, hub/replay.py decides where the stream begins, hub/connection.py brings it there.
 """
 
-from hub.bus import Event, EventBus, on_event
+from hub.bus import EventBus
 from hub.errors import HubError
+from hub.event import Event, on_event
 from hub.hub import Hub
 from hub.log import Receipt
 from hub.notification import Notification, Position

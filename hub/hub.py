@@ -31,7 +31,7 @@ class Hub:
         self.log: Log = MemoryLog(
             count=settings.retain_count, size=settings.retain_bytes, age=settings.retain_age, clock=clock
         )
-        self.bus = EventBus()
+        self.bus = EventBus(clock)
         self.notifications = NotificationService(self.log, self.metrics)
         self.fanout = Fanout(self.log.bounds().newest, self.metrics)
         self.notifications.subject.subscribe(self.fanout.on_next, self.fanout.on_error, self.fanout.on_completed)

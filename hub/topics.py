@@ -31,7 +31,7 @@ def check_topic(topic: str, field: str = "topic") -> str:
     Raises:
         InvalidTopic: it breaks the grammar, or is a pattern.
     """
-    why = _fault(topic) if isinstance(topic, str) else "is not a string"
+    why = _fault(topic)
     if not why and "*" in topic:
         why = "is a pattern: a notification needs a topic without '*'"
     if why:
@@ -45,15 +45,22 @@ def check_pattern(pattern: str, field: str = "topic") -> str:
     Raises:
         InvalidTopic: it breaks the grammar.
     """
-    why = _fault(pattern) if isinstance(pattern, str) else "is not a string"
+    why = _fault(pattern)
     if why:
         raise InvalidTopic(pattern, why, field)
     return pattern
 
 
+def _fault(topic: object) -> str:
+    """Say what is wrong with *topic* as a topic or pattern; empty if nothing is."""
+    if not isinstance(topic, str):
+        return "is not a string"
+    # What is too long stays out of the cache, which is bounded in entries only.
+    return f"is longer than {MAX_TOPIC_BYTES} bytes" if len(topic) > MAX_TOPIC_BYTES else _fault_of(topic)
+
+
 @lru_cache(maxsize=8192)
-def _fault(text: str) -> str:
-    """Say what is wrong with *text* as a topic or pattern; empty if nothing is."""
+def _fault_of(text: str) -> str:
     if any(unicodedata.category(character) in _FORBIDDEN for character in text):
         return "has a control or format character, or is not valid UTF-8"
     if len(text.encode()) > MAX_TOPIC_BYTES:

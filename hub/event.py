@@ -1,0 +1,145 @@
+"""Events: what happened inside the application, and the mark of a method that hears of it.
+
+A name is `.`-separated segments (`order.created`). A pattern is a name in which whole segments may be `*`
+(exactly one segment) or `**` (zero or more segments), anywhere.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, TypeVar
+
+from hub.errors import InvalidEventName
+
+MAX_NAME_BYTES = 256
+
+_MARK = "__hub_on_event__"
+# Control, format and surrogate characters: nothing a reader of a log could not see, nothing UTF-8 cannot carry.
+_FORBIDDEN = frozenset({"Cc", "Cf", "Cs"})
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened inside the application.
+
+    `id` is unique; `at` is in seconds since 1970. Two events with the same id are equal, whatever they carry.
+    """
+
+    name: str
+    payload: Any = field(compare=False)
+    id: str
+    at: float
+
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def check_event_name(name: str) -> str:
+    """Return *name* if an event can have it.
+
+    Raises:
+        InvalidEventName: it breaks the grammar, or is a pattern.
+    """
+    check_event_pattern(name)
+    if "*" in name:
+        raise InvalidEventName(name, "is a pattern: an event needs a name without '*'")
+    return name
+
+
+def check_event_pattern(pattern: str) -> str:
+    """Return *pattern* (a name is one too) if a handler can ask for it.
+
+    Raises:
+        InvalidEventName: it breaks the grammar.
+    """
+    if not isinstance(pattern, str):
+        raise InvalidEventName(pattern, "is not a string")
+    # What is too long stays out of the cache, which is bounded in entries only.
+    why = f"is longer than {MAX_NAME_BYTES} bytes" if len(pattern) > MAX_NAME_BYTES else _fault(pattern)
+    if why:
+        raise InvalidEventName(pattern, why)
+    return pattern
+
+
+@lru_cache(maxsize=8192)
+def _fault(text: str) -> str:
+    """Say what is wrong with *text* as a name or pattern; empty if nothing is."""
+    if any(unicodedata.category(character) in _FORBIDDEN for character in text):
+        return "has a control or format character, or is not valid UTF-8"
+    if len(text.encode()) > MAX_NAME_BYTES:
+        return f"is longer than {MAX_NAME_BYTES} bytes"
+    segments = text.split(".")
+    if "" in segments:
+        return "has an empty segment" if text else "is empty"
+    if any("*" in segment and segment not in {"*", "**"} for segment in segments):
+        return "has a '*' inside a segment: '*' and '**' stand for whole segments"
+    return ""
+
+
+def check_event_patterns(patterns: Iterable[str]) -> tuple[str, ...]:
+    """Return *patterns*, each checked.
+
+    Raises:
+        InvalidEventName: one breaks the grammar.
+        ValueError: there is none.
+    """
+    checked = tuple(map(check_event_pattern, patterns))
+    if not checked:
+        raise ValueError("a handler needs at least one event name or pattern")
+    return checked
+
+
+class Hearing(NamedTuple):
+    """What a method marked with `on_event` hears, and how."""
+
+    patterns: tuple[str, ...]
+    priority: int
+    once: bool
+
+
+def on_event(*patterns: str, priority: int = 0, once: bool = False) -> Callable[[F], F]:
+    """Mark a method of a listener class to hear the events that match any of *patterns*.
+
+    One event calls it once, however many patterns match. Marks on the same method add up.
+
+    Args:
+        patterns: at least one name or pattern.
+        priority: higher is called earlier; handlers of the same priority in the order of their registration.
+        once: only the first event.
+
+    Raises:
+        InvalidEventName: a pattern breaks the grammar.
+        ValueError: no pattern, or a second mark with another priority or `once`.
+    """
+    checked = check_event_patterns(patterns)
+
+    def mark(function: F) -> F:
+        earlier = hearing_of(function) or Hearing((), priority, once)
+        if (earlier.priority, earlier.once) != (priority, once):
+            raise ValueError(f"{qualified_name(function)} is marked twice, with different options")
+        setattr(_unbound(function), _MARK, Hearing((*checked, *earlier.patterns), priority, once))
+        return function
+
+    return mark
+
+
+def hearing_of(method: object) -> Hearing | None:
+    """Return what *method* was marked with by `on_event`, or None."""
+    mark = getattr(_unbound(method), _MARK, None)
+    return mark if isinstance(mark, Hearing) else None
+
+
+def _unbound(method: object) -> object:
+    """Return the function inside a static, class or bound method, which the mark belongs to."""
+    return getattr(method, "__func__", method)
+
+
+def qualified_name(handler: Callable[..., object]) -> str:
+    """Return the name by which a reader finds *handler*: its module and its name in it."""
+    while isinstance(handler, partial):
+        handler = handler.func
+    named = handler if hasattr(handler, "__qualname__") else type(handler)
+    return f"{named.__module__}.{named.__qualname__}"
