@@ -29,7 +29,7 @@ from hub.replay import GapReason, start
 from hub.sse import LAST_CHUNK, block, chunk, compact_json
 from hub.topics import TopicIndex
 
-log = logging.getLogger("hub.connection")
+logger = logging.getLogger("hub.connection")
 
 UNREAD_BYTES = 64 * 1024
 WRITE_BYTES = 64 * 1024
@@ -161,20 +161,15 @@ class Connection(asyncio.Protocol):
         wiring.connections[self.id] = self
         wiring.metrics.connects += 1
         watch_peer(self._transport, wiring.peer_timeout)
-        if log.isEnabledFor(logging.INFO):
-            log.info("open %s peer=%s topics=%s", self.id, _peer(self._transport), ",".join(self._topics)[:300])
-        tail = wiring.fanout.flush()
-        begin = start(self._last_event_id, newest=wiring.log.bounds().newest, trimmed=wiring.log.trimmed(self._topics))
-        if begin.after is None:
-            self._cursor = tail
-            self._open(tail, recovered=None)
-            self._join()
-            self._go_live()
-            return
-        self._cursor = begin.after
-        if begin.gap is None:
-            self._open(begin.after, recovered=True)
-        self._catch_up(begin.gap)
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("open %s peer=%s topics=%s", self.id, _peer(self._transport), ",".join(self._topics)[:300])
+        try:
+            self._begin()
+        except LogUnavailable:
+            self._come_back()
+        except Exception:
+            logger.exception("%s could not begin", self.id)
+            self.abort()
 
     def pause_writing(self) -> None:
         """Hear from the transport that it holds enough."""
@@ -207,7 +202,7 @@ class Connection(asyncio.Protocol):
         self._leave(CloseReason.CLIENT)
         if self._wiring.connections.pop(self.id, None) is not None:
             self._wiring.metrics.disconnects += 1
-            log.info("closed %s reason=%s", self.id, self.closed_because)
+            logger.info("closed %s reason=%s", self.id, self.closed_because)
 
     # ---- the trunk's side: a receiver of the fan-out ----
 
@@ -264,6 +259,22 @@ class Connection(asyncio.Protocol):
 
     # ---- replay, and the seam to live ----
 
+    def _begin(self) -> None:
+        """Decide where the stream begins, say so, and go there."""
+        tail = self._wiring.fanout.flush()
+        log = self._wiring.log
+        begin = start(self._last_event_id, newest=log.bounds().newest, trimmed=log.trimmed(self._topics))
+        if begin.after is None:
+            self._cursor = tail
+            self._open(tail, recovered=None)
+            self._join()
+            self._go_live()
+            return
+        self._cursor = begin.after
+        if begin.gap is None:
+            self._open(begin.after, recovered=True)
+        self._catch_up(begin.gap)
+
     def _catch_up(self, gap: GapReason | None = None) -> None:
         """Read pages and write them until live; go on later where the log or the transport needs time."""
         while self._state in {State.REPLAYING, State.HOLDING} and not self._paused:
@@ -294,7 +305,7 @@ class Connection(asyncio.Protocol):
             self._come_back()
             return
         except Exception:
-            log.exception("%s: its history could not be read", self.id)
+            logger.exception("%s: its history could not be read", self.id)
             self._come_back()
             return
         if gap is not None:
@@ -387,7 +398,7 @@ class Connection(asyncio.Protocol):
             if unsent < self._unsent:
                 self._unsent, self._touched = unsent, now
             elif now - self._touched >= self._wiring.peer_timeout:
-                self._wiring.metrics.peer_timeouts += 1
+                self._wiring.metrics.peer_timeouts += self._state is not State.CLOSED
                 self.abort(CloseReason.PEER_TIMEOUT)
         elif self._straight and self._audience is not None and max(self._touched, self._audience.touched) <= idle_since:
             self._write(self._framed(heartbeat))

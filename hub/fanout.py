@@ -22,7 +22,7 @@ from hub.notification import Notification, Position
 from hub.sse import unchunk
 from hub.topics import TopicIndex
 
-log = logging.getLogger("hub.fanout")
+logger = logging.getLogger("hub.fanout")
 
 GATHER_BYTES = 64 * 1024
 GATHER_SECONDS = 0.005
@@ -106,7 +106,7 @@ class Audience:
             try:
                 receiver.on_next(batch)
             except Exception:
-                log.exception("a connection failed while it was written to, and is cut")
+                logger.exception("a connection failed while it was written to, and is cut")
                 receiver.abort()
         return len(batch) * len(receivers)
 
@@ -183,7 +183,8 @@ class Fanout:
             while self._unflushed:
                 audience = next(iter(self._unflushed))
                 del self._unflushed[audience]
-                self._metrics.delivered += audience.flush(now)
+                offered = audience.flush(now)
+                self._metrics.delivered += offered  # not in one line: a receiver may correct the count meanwhile
             self._gather_until = None
             self._ticks = QUIET_TICKS
             if not self._ticking:

@@ -20,7 +20,7 @@ from hub.metrics import Metrics
 from hub.notification import Draft, Notification, Position
 from hub.topics import TopicIndex, check_pattern, check_topic
 
-log = logging.getLogger("hub.notifications")
+logger = logging.getLogger("hub.notifications")
 
 
 class Trunk(Subject[Notification]):
@@ -39,7 +39,7 @@ class Trunk(Subject[Notification]):
                 observer.on_next(value)
             except Exception:
                 self._metrics.observer_failures += 1
-                log.exception("an observer of the trunk failed at %s", value.id)
+                logger.exception("an observer of the trunk failed at %s", value.id)
 
 
 class _Taps:
@@ -71,7 +71,7 @@ class _Taps:
                 observer.on_next(notification)
             except Exception:
                 self._metrics.observer_failures += 1
-                log.exception("an observer of %s failed at %s", ", ".join(notification.topics), notification.id)
+                logger.exception("an observer of %s failed at %s", ", ".join(notification.topics), notification.id)
 
     def on_error(self, error: Exception) -> None:
         """Never called: the trunk does not fail."""
@@ -84,7 +84,7 @@ class _Taps:
                 observer.on_completed()
             except Exception:
                 self._metrics.observer_failures += 1
-                log.exception("an observer failed at the end of its stream")
+                logger.exception("an observer failed at the end of its stream")
         self._index = TopicIndex()
 
 
@@ -214,8 +214,8 @@ class NotificationService:
     def stream(self, *topics: str) -> Observable[Notification]:
         """Return what is broadcast to *topics* (patterns too; none: everything) from the moment of subscription on.
 
-        Disposing costs the same however many observe. The stream completes when the hub ends. An observer that
-        raises is detached, as Rx has it, and hurts nobody else.
+        Disposing costs the same however many observe. The stream completes when the hub ends. What an observer raises
+        is logged and hurts nobody else, not even the next notification to the same observer.
 
         Raises:
             InvalidTopic: a topic breaks the grammar.

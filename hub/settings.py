@@ -41,45 +41,47 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: str = Field("127.0.0.1", description="Address that `hub serve` listens on.")
-    port: int = Field(8080, ge=0, le=65535, description="Port that `hub serve` listens on; 0 picks a free one.")
+    host: str = Field(default="127.0.0.1", description="Address that `hub serve` listens on.")
+    port: int = Field(default=8080, ge=0, le=65535, description="Port that `hub serve` listens on; 0 picks a free one.")
     tls_cert: Annotated[Path | None, BeforeValidator(_none)] = Field(
-        None, description="PEM file with the certificate chain; `hub serve` speaks TLS with it."
+        default=None, description="PEM file with the certificate chain; `hub serve` speaks TLS with it."
     )
     tls_key: Annotated[Path | None, BeforeValidator(_none)] = Field(
-        None, description="PEM file with the key, unless `tls_cert` holds it too."
+        default=None, description="PEM file with the key, unless `tls_cert` holds it too."
     )
-    log: str = Field("memory://", description="Home of the log: `memory://`.")
-    listeners: _List = Field((), description="Modules with listener classes, comma-separated.")
-    events_api: bool = Field(False, description="Accept `POST /events/{name}`.")
-    demo: bool = Field(False, description="Serve the demo page and its routes (`hub serve`).")
-    cors_origins: _List = Field((), description="Origins browsers may call from, exact, comma-separated.")
-    drain: float = Field(3.0, ge=0, le=3600, description="Seconds over which streams are ended at shutdown.")
+    log: str = Field(default="memory://", description="Home of the log: `memory://`.")
+    listeners: _List = Field(default=(), description="Modules with listener classes, comma-separated.")
+    events_api: bool = Field(default=False, description="Accept `POST /events/{name}`.")
+    demo: bool = Field(default=False, description="Serve the demo page and its routes (`hub serve`).")
+    cors_origins: _List = Field(default=(), description="Origins browsers may call from, exact, comma-separated.")
+    drain: float = Field(default=3.0, ge=0, le=3600, description="Seconds over which streams are ended at shutdown.")
     finish: float = Field(
-        30.0, ge=0, le=86_400, description='Seconds that handler streams with `drain="finish"` may take to end.'
+        default=30.0, ge=0, le=86_400, description='Seconds that handler streams with `drain="finish"` may take to end.'
     )
-    heartbeat: float = Field(15.0, ge=0.05, le=3600, description="Seconds a stream may be idle before a heartbeat.")
-    peer_timeout: float = Field(30.0, ge=0.05, le=3600, description="Seconds a peer may take nothing before it is cut.")
+    heartbeat: float = Field(default=15.0, ge=0.05, le=3600, description="Seconds of idleness before a heartbeat.")
+    peer_timeout: float = Field(default=30.0, ge=0.05, le=3600, description="Seconds a peer may take nothing.")
     buffer_bytes: int = Field(
-        1024 * 1024, ge=64 * 1024, le=1024**3, description="Bytes that may wait for one slow reader."
+        default=1024 * 1024, ge=64 * 1024, le=1024**3, description="Bytes that may wait for one slow reader."
     )
-    slow: SlowPolicy = Field(SlowPolicy.DISCONNECT, description="What happens when more would wait.")
+    slow: SlowPolicy = Field(default=SlowPolicy.DISCONNECT, description="What happens when more would wait.")
     max_connections: int = Field(
-        0, ge=0, le=10_000_000, description="Open streams at most; 0: as many as the file limit has room for."
+        default=0, ge=0, le=10_000_000, description="Open streams at most; 0: as many as the file limit has room for."
     )
-    retain_count: int = Field(100_000, ge=1, le=10**12, description="Notifications the log keeps at most.")
+    retain_count: int = Field(default=100_000, ge=1, le=10**12, description="Notifications the log keeps at most.")
     retain_bytes: int = Field(
-        48 * 1024 * 1024, ge=1024, le=10**15, description="Bytes the log keeps at most, everything counted."
+        default=48 * 1024 * 1024, ge=1024, le=10**15, description="Bytes the log keeps at most, everything counted."
     )
     retain_age: Annotated[float | None, BeforeValidator(_none)] = Field(
-        None, gt=0, le=10**10, description="Seconds the log keeps a notification; unset: no limit."
+        default=None, gt=0, le=10**10, description="Seconds the log keeps a notification; unset: no limit."
     )
     loop: Literal["auto", "asyncio", "uvloop"] = Field(
-        "auto", description="Event loop of `hub serve`; auto: uvloop where it is installed."
+        default="auto", description="Event loop of `hub serve`; auto: uvloop where it is installed."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What `hub serve` logs.")
-    access_log: bool = Field(False, description="Log every HTTP request, without query strings (`hub serve`).")
-    insecure: bool = Field(False, description="Listen beyond loopback although anybody may subscribe and publish.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="What `hub serve` logs."
+    )
+    access_log: bool = Field(default=False, description="Log every HTTP request, without query strings (`hub serve`).")
+    insecure: bool = Field(default=False, description="Listen beyond loopback although nobody is asked who they are.")
 
     @field_validator("cors_origins")
     @classmethod

@@ -28,7 +28,7 @@ from hub.settings import PREFIX, Settings
 from hub.web.app import drain_hub, setup_hub
 from hub.web.resource import answered
 
-log = logging.getLogger("hub")
+logger = logging.getLogger("hub")
 
 BACKLOG = 8_192
 SPARE_FILES = 128
@@ -95,7 +95,7 @@ async def serve(settings: Settings) -> int:
     stop = _signals()
     runner = web.AppRunner(
         app,
-        access_log=log if settings.access_log else None,
+        access_log=logger if settings.access_log else None,
         access_log_class=_AccessLog,
         shutdown_timeout=5,
     )
@@ -115,10 +115,10 @@ async def serve(settings: Settings) -> int:
     shown = f"[{host}]" if ":" in host else host
     print(f"hub: listening on {scheme}://{shown}:{port}", flush=True)
     await stop.wait()
-    log.info("draining %d streams over %g s", len(hub.connections), settings.drain)
+    logger.info("draining %d streams over %g s", len(hub.connections), settings.drain)
     await drain_hub(app)  # the listener stays open meanwhile: a closed one is an error page behind a proxy
     await runner.cleanup()
-    log.info("stopped")
+    logger.info("stopped")
     return 0
 
 
@@ -152,7 +152,7 @@ def _raise_file_limit(hub: Hub) -> None:
         soft = hard
     if not hub.max_connections and soft != resource.RLIM_INFINITY:
         hub.max_connections = max(soft - SPARE_FILES, 1)
-    log.info("open files: at most %s; streams: at most %s", f"{soft:,}", f"{hub.max_connections:,}")
+    logger.info("open files: at most %s; streams: at most %s", f"{soft:,}", f"{hub.max_connections:,}")
 
 
 def _spare_the_collector() -> None:

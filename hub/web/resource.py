@@ -11,7 +11,7 @@ from hub.errors import HubError
 from hub.hub import Hub
 from hub.web.problems import from_error, from_http, problem
 
-log = logging.getLogger("hub.web")
+logger = logging.getLogger("hub.web")
 
 Handler = Callable[[Hub, web.Request], Awaitable[web.StreamResponse]]
 
@@ -64,7 +64,7 @@ async def answered(handling: Awaitable[web.StreamResponse]) -> web.StreamRespons
         return await handling
     except HubError as error:
         if error.status >= 500 and error.status != 503:
-            log.exception("a request failed")
+            logger.exception("a request failed")
         return from_error(error)
     except web.RequestPayloadError as error:
         return problem(400, f"the body is broken: {str(error)[:200]}")
@@ -73,7 +73,7 @@ async def answered(handling: Awaitable[web.StreamResponse]) -> web.StreamRespons
     except ConnectionError:
         raise  # the client left while it was being answered: aiohttp knows what to do
     except Exception:
-        log.exception("a request failed")
+        logger.exception("a request failed")
         return problem(500, "the hub failed to answer; its log says why")
 
 

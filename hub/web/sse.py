@@ -27,7 +27,7 @@ from hub.sse import LAST_CHUNK, MessageEvent, block, chunk, compact_json
 from hub.web.resource import answered, cors
 from hub.web.stream import EventStream, come_back, is_chunked
 
-log = logging.getLogger("hub.sse")
+logger = logging.getLogger("hub.sse")
 
 FIRST_EVENT_SECONDS = 1.0
 DRAIN_TICK = 0.05
@@ -172,13 +172,13 @@ async def _pump(stream: _Stream, first: bytes | None, events: _Events) -> None:
         if not stream.ended:
             raise
     except TimeoutError:
-        log.info("a handler's stream was cut: its client took nothing for too long")
+        logger.info("a handler's stream was cut: its client took nothing for too long")
         stream.abort()
     except _TooSlow:
-        log.info("a handler's stream was cut: its client was slower than its Observable")
+        logger.info("a handler's stream was cut: its client was slower than its Observable")
         stream.abort()
     except Exception:
-        log.exception("a handler's stream failed")
+        logger.exception("a handler's stream failed")
         last = block(compact_json({"message": "the stream failed"}), type="failed")
     if not stream.ended:
         stream.end(last)
@@ -246,7 +246,7 @@ class _Events(AsyncIterator[bytes]):
             try:
                 await aclose()
             except Exception:
-                log.exception("a handler's stream failed while it was closed")
+                logger.exception("a handler's stream failed while it was closed")
 
 
 class _End(Exception):

@@ -1,0 +1,120 @@
+"""Small real stand-ins: a transport with a capacity, and a log that takes its time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from hub.log import Bounds, MemoryLog, Page, Receipt
+from hub.log.log import Announce
+from hub.notification import Draft
+
+
+class FakeTransport(asyncio.Transport):
+    """Takes bytes until `capacity` are unread, then pauses its protocol like a real one, at a high-water mark of 1."""
+
+    def __init__(self, protocol: asyncio.Protocol, capacity: int | None = None, high: int = 65_536) -> None:
+        super().__init__()
+        self._protocol = protocol
+        self.capacity = capacity  # bytes that the peer's side takes without reading; None: all
+        self.high = high
+        self.received = bytearray()
+        self.unsent = bytearray()
+        self.paused = False
+        self.closed = False
+        self.aborted = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def write(self, data: Any) -> None:
+        assert not self.aborted
+        self.unsent += data
+        self._send()
+        if len(self.unsent) > self.high and not self.paused:
+            self.paused = True
+            self._protocol.pause_writing()
+
+    def _send(self) -> None:
+        count = len(self.unsent) if self.capacity is None else min(self.capacity, len(self.unsent))
+        self.received += self.unsent[:count]
+        del self.unsent[:count]
+        if self.capacity is not None:
+            self.capacity -= count
+
+    def read(self, count: int) -> None:
+        """Let the peer read *count* bytes more."""
+        if self.capacity is not None:
+            self.capacity += count
+        self._send()
+        if self.paused and len(self.unsent) <= self.high // 4:
+            self.paused = False
+            self._protocol.resume_writing()
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.unsent)
+
+    def is_closing(self) -> bool:
+        return self.closed or self.aborted
+
+    def is_reading(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def lose(self) -> None:
+        """Let the connection be gone."""
+        self.aborted = True
+        self._protocol.connection_lost(None)
+
+
+class SlowLog:
+    """A memory log whose reads are answered when the test says so."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+        self.pending: list[tuple[asyncio.Future[Page], int, Collection[str], int]] = []
+
+    @property
+    def epoch(self) -> str:
+        return self._log.epoch
+
+    def announce_to(self, announce: Announce) -> None:
+        self._log.announce_to(announce)
+
+    def append(self, drafts: Sequence[Draft]) -> list[Receipt]:
+        return self._log.append(drafts)
+
+    def read(self, after: int, topics: Collection[str], *, upto: int) -> asyncio.Future[Page]:
+        page: asyncio.Future[Page] = asyncio.get_running_loop().create_future()
+        self.pending.append((page, after, topics, upto))
+        return page
+
+    def answer(self) -> None:
+        """Answer the oldest read with what the log holds now."""
+        page, after, topics, upto = self.pending.pop(0)
+        if not page.cancelled():
+            page.set_result(self._log.read(after, topics, upto=upto).result())
+
+    def fail(self, error: Exception) -> None:
+        """Answer the oldest read with *error*."""
+        page, *_ = self.pending.pop(0)
+        if not page.cancelled():
+            page.set_exception(error)
+
+    def bounds(self) -> Bounds:
+        return self._log.bounds()
+
+    def trimmed(self, topics: Collection[str]) -> int:
+        return self._log.trimmed(topics)
+
+    def trim(self) -> None:
+        self._log.trim()
+
+    async def aclose(self) -> None:
+        await self._log.aclose()

@@ -1,0 +1,139 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.errors import InvalidDraft, InvalidInput, TooLarge
+from hub.notification import MAX_DATA_BYTES, Draft, Notification, Position
+from tests.wire import blocks
+
+scalars = st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"]))
+values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text("ab"), inner), max_leaves=8)
+
+
+def accept(draft: Draft, offset: int = 1) -> Notification:
+    return Notification.accept(draft, Position("e", offset), 0.0)
+
+
+@given(epoch=st.from_regex(r"[a-z0-9]{1,10}", fullmatch=True), offset=st.integers(0, 10**17))
+def test_a_position_reads_back(epoch: str, offset: int):
+    assert Position.parse(str(Position(epoch, offset))) == (epoch, offset)
+
+
+def test_topic_and_topics_make_a_union_in_order():
+    assert Draft.of("x").topics == ("notifications",)
+    assert Draft.of("x", topic="a").topics == ("a",)
+    assert Draft.of("x", topics=["b", "a", "b"]).topics == ("b", "a")
+    assert Draft.of("x", topic="c", topics=["b", "c"]).topics == ("c", "b")
+
+
+@given(data=values)
+def test_data_comes_back_as_it_was_sent(data: Any):
+    notification = accept(Draft.of(data))
+    assert notification.data == data
+    (block,) = blocks(notification.frame)
+    if isinstance(data, str):
+        assert (block.data or "").split("\n") == data.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    else:
+        assert json.loads(block.data or "") == data
+
+
+def test_changing_what_was_sent_changes_nothing():
+    data = {"a": [1]}
+    notification = accept(Draft.of(data))
+    data["a"].append(2)
+    notification.data["a"].append(3)
+    assert notification.data == {"a": [1]}
+
+
+def test_an_envelope_is_json_whatever_the_data():
+    for data in ("text\nlines", {"a": 1}, None):
+        (block,) = blocks(accept(Draft.of(data, type="t", topic='qu"ote')).envelope('qu"ote').split(b"\r\n", 1)[1][:-2])
+        assert json.loads(block.data or "") == {"topic": 'qu"ote', "data": data}
+        assert (block.type, block.id) == ("t", "e-1")
+
+
+def test_data_is_bounded_in_encoded_bytes():
+    assert Draft.of("x" * MAX_DATA_BYTES)
+    for data in ("x" * (MAX_DATA_BYTES + 1), "é" * (MAX_DATA_BYTES // 2 + 1), ["x" * MAX_DATA_BYTES]):
+        with pytest.raises(TooLarge, match="data"):
+            Draft.of(data)
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"topic": ""}, "topic"),
+    ({"topic": "a/*"}, "topic"),
+    ({"topics": []}, "topics"),
+    ({"topics": "a"}, "topics"),
+    ({"topics": {"a": 1}}, "topics"),
+    ({"topics": [1]}, "topics"),
+    ({"topics": [f"t{n}" for n in range(17)]}, "topics"),
+    ({"data": {1, 2}}, "data"),
+    ({"data": float("nan")}, "data"),
+    ({"data": "\ud800"}, "data"),
+    ({"data": {"a": "\ud800"}}, "data"),
+    ({"type": ""}, "type"),
+    ({"type": "a\nb"}, "type"),
+    ({"type": "a\0"}, "type"),
+    ({"type": "hub.open"}, "type"),
+    ({"type": "error"}, "type"),
+    ({"type": "é" * 129}, "type"),
+    ({"type": "\ud800"}, "type"),
+    ({"type": 7}, "type"),
+    ({"retry": -1}, "retry"),
+    ({"retry": 1.5}, "retry"),
+    ({"retry": True}, "retry"),
+    ({"retry": "5"}, "retry"),
+    ({"retry": 10**9}, "retry"),
+    ({"private": "no"}, "private"),
+    ({"tags": []}, "tags"),
+    ({"tags": {"a": {}}}, "tags"),
+    ({"tags": {"": 1}}, "tags"),
+    ({"tags": {"a": "x" * 300}}, "tags"),
+    ({"tags": {str(n): n for n in range(33)}}, "tags"),
+    ({"key": ""}, "key"),
+    ({"key": "x" * 257}, "key"),
+    ({"key": 7}, "key"),
+]
+
+
+@pytest.mark.parametrize(("fields", "field"), WRONG)
+def test_what_is_wrong_is_named(fields: dict[str, Any], field: str):
+    with pytest.raises(InvalidInput) as caught:
+        Draft.of(**{"data": "x", **fields})
+    assert caught.value.field == field
+    assert str(caught.value).startswith(f"{field}: ")
+
+
+def test_data_nested_too_deeply_is_refused():
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(InvalidDraft, match="nested too deeply"):
+        Draft.of(deep)
+    while deep:  # unravel it here: the interpreter would do so recursively
+        deep = deep.pop()
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ([], "body"),
+        ("x", "body"),
+        (None, "body"),
+        ({}, "data"),
+        ({"data": 1, "tpoic": "a"}, "tpoic"),
+        ({"data": 1, "\n\ud800": 1}, r"\n\ud800"),
+    ],
+)
+def test_a_json_draft_is_an_object_with_known_fields(body: Any, field: str):
+    with pytest.raises(InvalidDraft) as caught:
+        Draft.from_json(body)
+    assert caught.value.field == field
+
+
+def test_null_is_data_and_stands_for_absent_elsewhere():
+    draft = Draft.from_json({"data": None, "topic": None, "type": None, "retry": None, "tags": None, "key": None})
+    assert draft == Draft(("notifications",), "null", True)

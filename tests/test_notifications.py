@@ -1,0 +1,176 @@
+import asyncio
+import threading
+
+import pytest
+from reactivex import operators
+
+from hub.errors import InvalidDraft, InvalidTopic, ShuttingDown, WrongThread
+from hub.log import MemoryLog
+from hub.metrics import Metrics
+from hub.notification import Notification
+from hub.notifications import NotificationService
+
+
+@pytest.fixture
+async def service() -> NotificationService:
+    service = NotificationService(MemoryLog(), Metrics())
+    service.open()
+    return service
+
+
+def _shout(notification: Notification) -> str:
+    return str(notification.data).upper()
+
+
+def ids(notifications: list[Notification]) -> list[int]:
+    return [each.position.offset for each in notifications]
+
+
+async def test_sending_takes_its_place_at_once_and_confirms_when_awaited(service: NotificationService):
+    receipt = service.send_notification({"a": 1})
+    position = await receipt
+    assert position.offset == 1
+    assert (await service.send_to_user(42, "x", type="t")).offset == 2
+    assert service.send_to_user(42, "x").topics == ("user/42",)
+    assert service.send_to_room("lobby", "x").topics == ("room/lobby",)
+
+
+@pytest.mark.parametrize("id", ["", "a/b", "*", "a\n"])
+async def test_an_id_is_one_segment(service: NotificationService, id: str):
+    with pytest.raises(InvalidTopic, match="user_id"):
+        service.send_to_user(id, "x")
+    with pytest.raises(InvalidTopic, match="room_id"):
+        service.send_to_room(id, "x")
+
+
+async def test_what_is_refused_takes_no_place(service: NotificationService):
+    with pytest.raises(InvalidDraft):
+        service.send_notification(object())
+    assert (await service.send_notification("x")).offset == 1
+
+
+async def test_the_subject_broadcasts_everything_in_order(service: NotificationService):
+    seen: list[Notification] = []
+    service.subject.subscribe(seen.append)
+    for topic in "abc":
+        service.send_notification("x", topic=topic)
+    assert ids(seen) == [1, 2, 3]
+
+
+async def test_a_stream_has_its_topics_only(service: NotificationService):
+    seen: dict[str, list[Notification]] = {"a": [], "pattern": [], "all": []}
+    service.stream("a", "b").subscribe(seen["a"].append)
+    service.stream("x/*").subscribe(seen["pattern"].append)
+    service.stream().subscribe(seen["all"].append)
+    for topics in (["a", "b"], ["x/1"], ["x"]):
+        service.send_notification("x", topics=topics)
+    assert {name: ids(got) for name, got in seen.items()} == {"a": [1], "pattern": [2], "all": [1, 2, 3]}
+
+
+async def test_a_stream_is_an_observable_like_any_other(service: NotificationService):
+    seen: list[str] = []
+    stream = service.stream("a").pipe(operators.map(_shout), operators.take(2))
+    stream.subscribe(seen.append, on_completed=lambda: seen.append("end"))
+    for text in ("x", "y", "z"):
+        service.send_notification(text, topic="a")
+    assert seen == ["X", "Y", "end"]
+
+
+async def test_disposing_ends_a_stream_and_leaves_nothing(service: NotificationService):
+    seen: list[Notification] = []
+    subscriptions = [service.stream(f"t/{n}", "all").subscribe(seen.append) for n in range(100)]
+    for subscription in subscriptions:
+        subscription.dispose()
+        subscription.dispose()
+    service.send_notification("x", topic="all")
+    assert seen == []
+    assert len(service._taps._index) == 0
+    assert not service._taps._open
+
+
+async def test_one_raising_observer_hurts_nobody(service: NotificationService, caplog: pytest.LogCaptureFixture):
+    heard: list[str] = []
+
+    def broken(notification: Notification) -> None:
+        heard.append("broken")
+        raise RuntimeError("observer broke")
+
+    service.subject.subscribe(broken)
+    service.stream("a").subscribe(broken)
+    service.stream("a").subscribe(lambda _: heard.append("fine"))
+    service.subject.subscribe(lambda _: heard.append("trunk"))
+    for _ in range(2):
+        assert (await service.send_notification("x", topic="a")).offset
+    assert sorted(heard) == ["broken"] * 4 + ["fine"] * 2 + ["trunk"] * 2
+    assert service._metrics.observer_failures == 4
+    assert "observer broke" in caplog.text
+
+
+async def test_an_observer_that_sends_does_not_disturb_the_order(service: NotificationService):
+    seen: list[int] = []
+
+    def answer(notification: Notification) -> None:
+        if notification.topics == ("question",):
+            service.send_notification("x", topic="answer")
+
+    service.stream("question").subscribe(answer)
+    service.subject.subscribe(lambda n: seen.append(n.position.offset))
+    service.send_notification("x", topic="question")
+    service.send_notification("x", topic="question")
+    assert seen == [1, 2, 3, 4]
+
+
+async def test_streams_complete_when_the_hub_ends(service: NotificationService):
+    ended: list[str] = []
+    service.stream("a").subscribe(on_completed=lambda: ended.append("before"))
+    service.close()
+    service.stream("a").subscribe(on_completed=lambda: ended.append("after"))
+    assert ended == ["before", "after"]
+    with pytest.raises(ShuttingDown):
+        service.send_notification("x")
+
+
+async def test_another_thread_is_told_which_call_is_for_it(service: NotificationService):
+    with pytest.raises(WrongThread, match="send_notification_threadsafe"):
+        await asyncio.to_thread(service.send_notification, "x")
+    future = await asyncio.to_thread(service.send_notification_threadsafe, "x", topic="a")
+    assert (await asyncio.wrap_future(future)).offset == 1
+    with pytest.raises(InvalidDraft):
+        await asyncio.to_thread(service.send_notification_threadsafe, object())
+
+
+async def test_threads_lose_nothing(service: NotificationService):
+    seen: list[Notification] = []
+    service.stream("a").subscribe(seen.append)
+    futures = []
+    lock = threading.Lock()
+
+    def send(number: int) -> None:
+        for turn in range(100):
+            future = service.send_notification_threadsafe({"n": [number, turn]}, topic="a")
+            with lock:
+                futures.append(future)
+
+    await asyncio.gather(*(asyncio.to_thread(send, number) for number in range(4)))
+    for future in futures:
+        await asyncio.wrap_future(future)
+    assert ids(seen) == list(range(1, 401))
+    for number in range(4):
+        assert [n.data["n"][1] for n in seen if n.data["n"][0] == number] == list(range(100))
+
+
+async def test_a_key_sends_once(service: NotificationService):
+    seen: list[Notification] = []
+    service.subject.subscribe(seen.append)
+    first, again = (service.send_notification("x", key="k") for _ in range(2))
+    assert await first == await again
+    assert again.repeated
+    assert len(seen) == 1
+    assert service._metrics.repeated == 1
+
+
+async def test_sending_before_the_start_is_kept():
+    service = NotificationService(MemoryLog())
+    service.send_notification("early")
+    service.open()
+    assert (await service.send_notification("x")).offset == 2

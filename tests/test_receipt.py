@@ -1,0 +1,71 @@
+import asyncio
+import gc
+
+import pytest
+
+from hub.errors import LogUnavailable
+from hub.log import Receipt
+from hub.notification import Position
+
+AT = Position("e", 1)
+
+
+async def _await(receipt: Receipt) -> Position:
+    return await receipt
+
+
+async def test_a_confirmed_receipt_is_the_position():
+    receipt = Receipt(("a",), AT)
+    assert receipt.done
+    assert await receipt == receipt.result() == AT
+
+
+async def test_everybody_who_waits_hears_of_the_confirmation():
+    receipt = Receipt(("a",))
+    waiting = [asyncio.create_task(_await(receipt)) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert not receipt.done
+    waiting[0].cancel()
+    receipt.confirm(AT)
+    assert await asyncio.gather(*waiting[1:]) == [AT, AT]
+    with pytest.raises(asyncio.CancelledError):
+        await waiting[0]
+
+
+async def test_a_receipt_has_no_position_before_it_is_confirmed():
+    with pytest.raises(asyncio.InvalidStateError):
+        Receipt(("a",)).result()
+
+
+async def test_a_failure_reaches_who_waits_and_who_repeats():
+    unobserved: list[Exception] = []
+    receipt = Receipt(("a",))
+    again = receipt.repeat()
+    waiting = asyncio.create_task(_await(again))
+    await asyncio.sleep(0)
+    receipt.fail(LogUnavailable("full"), unobserved.append)
+    for each in (receipt, waiting, receipt.repeat()):
+        with pytest.raises(LogUnavailable):
+            await each
+    del receipt, again, waiting, each
+    gc.collect()
+    assert unobserved == []
+
+
+async def test_a_failure_nobody_looked_at_is_reported_when_the_receipt_is_forgotten():
+    unobserved: list[Exception] = []
+    receipt = Receipt(("a",))
+    receipt.fail(LogUnavailable("full"), unobserved.append)
+    assert unobserved == []
+    del receipt
+    gc.collect()
+    assert [str(error) for error in unobserved] == ["the log is not available: full"]
+
+
+async def test_a_repeat_made_while_the_first_is_unconfirmed_shares_its_answer():
+    receipt = Receipt(("a",))
+    again = receipt.repeat()
+    assert again.repeated
+    assert not receipt.repeated
+    receipt.confirm(AT)
+    assert await again == AT

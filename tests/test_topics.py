@@ -1,0 +1,107 @@
+import itertools
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.errors import InvalidTopic
+from hub.topics import PatternTrie, TopicIndex, TopicTree, check_pattern, check_topic
+
+names = st.lists(st.sampled_from("abc"), min_size=1, max_size=5).map("/".join)
+patterns = st.lists(st.sampled_from(["a", "b", "c", "*", "**"]), min_size=1, max_size=5).map("/".join)
+
+
+def matches(pattern: str, topic: str) -> bool:
+    """The grammar's meaning in the plainest words there are: a regular expression over `/segment` groups."""
+    parts = {"*": "(/[^/]+)", "**": "(/[^/]+)*"}
+    return bool(re.fullmatch("".join(parts.get(s, re.escape("/" + s)) for s in pattern.split("/")), "/" + topic))
+
+
+@pytest.mark.parametrize(
+    "topic", ["a", "orders", "user/42", "stock/AAPL", "房间/大厅", "a b", "x" * 256, "/".join("a" * 16)]
+)
+def test_a_topic_may_be(topic: str):
+    assert check_topic(topic) == topic
+    assert check_pattern(topic) == topic
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        *["", "/", "a/", "/a", "a//b", "a\nb", "a\r", "a\0", "a\u200bb", "\ufeffa", "a\x7f", "\ud800"],
+        *["x" * 257, "é" * 129, "/".join("a" * 17), None, 7, ["a"], b"a"],
+    ],
+)
+def test_a_topic_may_not_be(topic: object):
+    with pytest.raises(InvalidTopic):
+        check_topic(topic)  # type: ignore[arg-type]  # what a caller may hand in all the same
+    with pytest.raises(InvalidTopic):
+        check_pattern(topic)  # type: ignore[arg-type]  # likewise
+
+
+@pytest.mark.parametrize("pattern", ["*", "**", "a/*", "**/b", "a/**/z", "**/**"])
+def test_a_pattern_is_for_subscribing_only(pattern: str):
+    assert check_pattern(pattern) == pattern
+    with pytest.raises(InvalidTopic, match="is a pattern"):
+        check_topic(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["a*", "*a", "***", "a/b*", "a*/b"])
+def test_a_star_stands_for_whole_segments(pattern: str):
+    with pytest.raises(InvalidTopic, match="whole segments"):
+        check_pattern(pattern)
+
+
+@given(pattern=patterns, topic=names)
+def test_patterns_mean_what_the_grammar_says(pattern: str, topic: str):
+    index: TopicIndex[int] = TopicIndex()
+    index.add([pattern], 1)
+    assert bool(index.match([topic])) == matches(pattern, topic)
+    assert index.wants(topic) == matches(pattern, topic)
+
+
+@given(stored=st.lists(patterns | names, max_size=8), topics=st.lists(names, min_size=1, max_size=3))
+def test_an_index_finds_each_once_with_the_first_topic_it_wants(stored: list[str], topics: list[str]):
+    index: TopicIndex[int] = TopicIndex()
+    for number, pattern in enumerate(stored):
+        index.add([pattern], number)
+    expected: dict[int, str] = {}
+    for topic, (number, pattern) in itertools.product(topics, enumerate(stored)):
+        if matches(pattern, topic):
+            expected.setdefault(number, topic)
+    assert index.match(topics) == expected
+
+
+@given(data=st.data())
+def test_what_was_removed_leaves_no_trace(data: st.DataObject):
+    index: TopicIndex[int] = TopicIndex()
+    stored: dict[int, list[str]] = {}
+    for number in range(data.draw(st.integers(0, 10))):
+        stored[number] = data.draw(st.lists(patterns | names, min_size=1, max_size=3))
+        index.add(stored[number], number)
+    for number in data.draw(st.permutations(list(stored))):
+        index.remove(stored.pop(number), number)
+        topic = data.draw(names)
+        assert index.match([topic]).keys() == {n for n, each in stored.items() if any(matches(p, topic) for p in each)}
+    assert not index._exact
+    assert not index._patterns
+
+
+def test_many_repeats_in_a_pattern_cost_no_explosion():
+    trie: PatternTrie[int] = PatternTrie()
+    trie.add(["**", "a"] * 8, 1)
+    assert list(trie.match(["a"] * 16)) == [1]
+    assert list(trie.match(["a"] * 15 + ["b"])) == []
+
+
+@given(existing=st.sets(names, max_size=12), pattern=patterns)
+def test_a_tree_names_the_topics_a_pattern_means(existing: set[str], pattern: str):
+    tree = TopicTree()
+    for topic in existing:
+        tree.add(topic)
+    assert sorted(tree.match(pattern)) == sorted(topic for topic in existing if matches(pattern, topic))
+    for topic in existing:
+        tree.remove(topic)
+    assert list(tree.match("**")) == []
+    assert not tree._children
