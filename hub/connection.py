@@ -312,7 +312,7 @@ class Connection(asyncio.Protocol):
             first = page.notifications[0].position.offset - 1 if page.notifications else self._upto
             self._open(first, recovered=False, gap=gap, oldest=page.oldest)
         elif page.hole:
-            self._announce_gap(GapReason.TRIMMED, page.oldest)
+            self._write(self._framed(self._gap(GapReason.TRIMMED, page.oldest)))
         if page.notifications:
             self._cursor = page.notifications[-1].position.offset
             self._wiring.metrics.replayed += len(page.notifications)
@@ -368,13 +368,11 @@ class Connection(asyncio.Protocol):
         if gap is not None:
             facts |= {"reason": gap, "oldest": self._id(oldest)}
         opening = block(compact_json(facts), type="hub.open", id=self._id(offset), retry=retry_between(2, 4))
-        self._write(self._framed(opening))
-        if gap is not None:
-            self._announce_gap(gap, oldest)
+        # In one chunk: who is cut between the two would come back with an id after the gap.
+        self._write(self._framed(opening if gap is None else opening + self._gap(gap, oldest)))
 
-    def _announce_gap(self, reason: GapReason, oldest: int) -> None:
-        facts = {"recovered": False, "reason": reason, "oldest": self._id(oldest)}
-        self._write(self._framed(block(compact_json(facts), type="hub.gap")))
+    def _gap(self, reason: GapReason, oldest: int) -> bytes:
+        return block(compact_json({"recovered": False, "reason": reason, "oldest": self._id(oldest)}), type="hub.gap")
 
     def _id(self, offset: int) -> str:
         return str(Position(self._wiring.log.epoch, offset))
