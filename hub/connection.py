@@ -13,6 +13,7 @@ import logging
 import random
 import secrets
 import socket
+import sys
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,12 @@ from hub.topics import TopicIndex
 logger = logging.getLogger("hub.connection")
 
 UNREAD_BYTES = 64 * 1024
+UNSENT_BYTES = 128 * 1024
 WRITE_BYTES = 64 * 1024
+
+_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
+# Python knows the name of this one only where the C headers do; Linux has had the number since 3.12.
+_NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else None)
 
 
 class State(enum.Enum):
@@ -448,8 +454,14 @@ def _peer(transport: asyncio.Transport) -> str:
 
 
 def watch_peer(transport: asyncio.Transport, seconds: float) -> None:
-    """Ask the kernel to end the connection when sent bytes stay unacknowledged for *seconds* (RFC 5482)."""
-    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    """Ask the kernel to end the connection when sent bytes stay unacknowledged for *seconds* (RFC 5482).
+
+    And to take little more than the peer has room for: otherwise megabytes wait where no policy and no bound sees
+    them, and a slow reader that does read looks like one that does not.
+    """
     its_socket = transport.get_extra_info("socket")
-    if option is not None and its_socket is not None and its_socket.family in {socket.AF_INET, socket.AF_INET6}:
-        its_socket.setsockopt(socket.IPPROTO_TCP, option, int(seconds * 1000))
+    if its_socket is None or its_socket.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    for option, value in ((_USER_TIMEOUT, int(seconds * 1000)), (_NOTSENT_LOWAT, UNSENT_BYTES)):
+        if option is not None:
+            its_socket.setsockopt(socket.IPPROTO_TCP, option, value)

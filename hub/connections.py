@@ -80,10 +80,12 @@ class Connections:
         # What a close still has to send is the kernel's affair: its end is looked for, not announced.
         while self._wiring.connections and self._now() < deadline:  # noqa: ASYNC110 - see above
             await asyncio.sleep(DRAIN_SLICE)
-        await self._cut_the_rest()
+        await self._end_the_rest()
 
-    async def _cut_the_rest(self) -> None:
-        # One turn of the loop for what has been sent already, then no more mercy.
+    async def _end_the_rest(self) -> None:
+        """Close who came in meanwhile, allow a turn of the loop for what can be sent at once, then cut."""
+        for connection in list(self._wiring.connections.values()):
+            connection.close(CloseReason.SHUTDOWN, retry_between(1, 6))
         await asyncio.sleep(0)
         for connection in list(self._wiring.connections.values()):
             connection.abort(CloseReason.SHUTDOWN)

@@ -179,7 +179,7 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
 @web.middleware
 async def _problems(request: web.Request, handler: Callable[..., Any]) -> web.StreamResponse:
     """Answer what no route answers, too, as problem+json."""
-    return await answered(handler(request))
+    return await answered(request, handler(request))
 
 
 class _AccessLog(AbstractAccessLogger):

@@ -38,7 +38,7 @@ class Resource:
         if handler is None:
             answer = self._without_handler(request)
         else:
-            answer = await answered(handler(self._hub, request))
+            answer = await answered(request, handler(self._hub, request))
         if self._origins and not answer.prepared:
             answer.headers.update(cors(request, self._origins))
         return answer
@@ -58,8 +58,8 @@ class Resource:
         return web.Response(status=204, headers=headers)
 
 
-async def answered(handling: Awaitable[web.StreamResponse]) -> web.StreamResponse:
-    """Return what *handling* answers; what it raises becomes a problem, and never a stack trace."""
+async def answered(request: web.BaseRequest, handling: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+    """Return what *handling* answers to *request*; what it raises becomes a problem, and never a stack trace."""
     try:
         return await handling
     except HubError as error:
@@ -70,9 +70,9 @@ async def answered(handling: Awaitable[web.StreamResponse]) -> web.StreamRespons
         return problem(400, f"the body is broken: {str(error)[:200]}")
     except web.HTTPException as error:
         return from_http(error) if error.status >= 400 else error
-    except ConnectionError:
-        raise  # the client left while it was being answered: aiohttp knows what to do
-    except Exception:
+    except Exception as error:
+        if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+            return web.Response()  # the client has left: nobody will read this, and aiohttp finds that unremarkable
         logger.exception("a request failed")
         return problem(500, "the hub failed to answer; its log says why")
 

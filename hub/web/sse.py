@@ -68,7 +68,7 @@ def sse(handler: Callable[..., Any] | None = None, *, drain: Drain = "end") -> A
                 source = await source
             return source if isinstance(source, web.StreamResponse) else await streams.answer(request, source, drain)
 
-        return await answered(handle())
+        return await answered(request, handle())
 
     return answer
 
