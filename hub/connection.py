@@ -166,6 +166,7 @@ class Connection(asyncio.Protocol):
         wiring = self._wiring
         wiring.connections[self.id] = self
         wiring.metrics.connects += 1
+        self._transport.set_write_buffer_limits(WRITE_BYTES)  # the default, but for TLS, which would take 512 KiB
         watch_peer(self._transport, wiring.peer_timeout)
         if logger.isEnabledFor(logging.INFO):
             logger.info("open %s peer=%s topics=%s", self.id, _peer(self._transport), ",".join(self._topics)[:300])

@@ -52,6 +52,9 @@ class FakeTransport(asyncio.Transport):
             self.paused = False
             self._protocol.resume_writing()
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Keep the limit the test has chosen."""
+
     def get_write_buffer_size(self) -> int:
         return len(self.unsent)
 
