@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import NamedTuple, cast
 
 from hub.errors import LogUnavailable
@@ -106,6 +105,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_audience",
         "_cursor",
+        "_gap",
         "_held",
         "_held_bytes",
         "_last_event_id",
@@ -136,6 +136,7 @@ class Connection(asyncio.Protocol):
         self._state = State.REPLAYING
         self._audience: Audience | None = None
         self._cursor = 0  # the offset up to which everything was given to the transport or announced as missing
+        self._gap: GapReason | None = None  # what the stream's beginning, still to be written, has to announce
         self._upto = 0  # the offset up to which the page that is being read goes
         self._reading: asyncio.Future[Page] | None = None
         self._held: list[Batch] | None = None
@@ -278,11 +279,12 @@ class Connection(asyncio.Protocol):
             self._go_live()
             return
         self._cursor = begin.after
+        self._gap = begin.gap
         if begin.gap is None:
             self._open(begin.after, recovered=True)
-        self._catch_up(begin.gap)
+        self._catch_up()
 
-    def _catch_up(self, gap: GapReason | None = None) -> None:
+    def _catch_up(self) -> None:
         """Read pages and write them until live; go on later where the log or the transport needs time."""
         while self._state in {State.REPLAYING, State.HOLDING} and not self._paused:
             if self._state is State.REPLAYING:
@@ -294,18 +296,17 @@ class Connection(asyncio.Protocol):
                 return
             if not reading.done():
                 self._reading = reading
-                reading.add_done_callback(partial(self._page_came, gap))
+                reading.add_done_callback(self._page_came)
                 return
-            self._take_page(reading, gap)
-            gap = None
+            self._take_page(reading)
 
-    def _page_came(self, gap: GapReason | None, reading: asyncio.Future[Page]) -> None:
+    def _page_came(self, reading: asyncio.Future[Page]) -> None:
         self._reading = None
         if not reading.cancelled():
-            self._take_page(reading, gap)
+            self._take_page(reading)
             self._catch_up()
 
-    def _take_page(self, reading: asyncio.Future[Page], gap: GapReason | None) -> None:
+    def _take_page(self, reading: asyncio.Future[Page]) -> None:
         try:
             page = reading.result()
         except LogUnavailable:
@@ -315,17 +316,19 @@ class Connection(asyncio.Protocol):
             logger.exception("%s: its history could not be read", self.id)
             self._come_back()
             return
-        if gap is not None:
-            first = page.notifications[0].position.offset - 1 if page.notifications else self._upto
-            self._open(first, recovered=False, gap=gap, oldest=page.oldest)
+        self._cursor = page.reached
+        at_end = page.reached >= self._upto
+        if self._gap is not None:
+            if page.notifications or at_end:
+                first = page.notifications[0].position.offset - 1 if page.notifications else self._upto
+                self._open(first, recovered=False, gap=self._gap, oldest=page.oldest)
+                self._gap = None
         elif page.hole:
-            self._write(self._framed(self._gap(GapReason.TRIMMED, page.oldest)))
+            self._write(self._framed(self._gap_block(GapReason.TRIMMED, page.oldest)))
         if page.notifications:
-            self._cursor = page.notifications[-1].position.offset
             self._wiring.metrics.replayed += len(page.notifications)
             self._write(self._joined(page.notifications))
-        if page.complete:
-            self._cursor = self._upto
+        if at_end:
             self._reach_live()
 
     def _reach_live(self) -> None:
@@ -376,9 +379,9 @@ class Connection(asyncio.Protocol):
             facts |= {"reason": gap, "oldest": self._id(oldest)}
         opening = block(compact_json(facts), type="hub.open", id=self._id(offset), retry=retry_between(2, 4))
         # In one chunk: who is cut between the two would come back with an id after the gap.
-        self._write(self._framed(opening if gap is None else opening + self._gap(gap, oldest)))
+        self._write(self._framed(opening if gap is None else opening + self._gap_block(gap, oldest)))
 
-    def _gap(self, reason: GapReason, oldest: int) -> bytes:
+    def _gap_block(self, reason: GapReason, oldest: int) -> bytes:
         return block(compact_json({"recovered": False, "reason": reason, "oldest": self._id(oldest)}), type="hub.gap")
 
     def _id(self, offset: int) -> str:

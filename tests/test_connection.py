@@ -147,6 +147,18 @@ async def test_a_gap_with_nothing_kept_begins_at_the_newest_position():
     assert client.facts["hub.open"]["oldest"] == "e-1"
 
 
+async def test_a_gap_begins_before_the_first_that_follows_however_far_that_is():
+    desk = Desk(MemoryLog(epoch="e", count=10**6))
+    for number in range(25_000):
+        desk.send(f"busy/{number % 5_000}")
+    first = desk.send("rare/x")
+    for topic in range(5_000):
+        desk.send(f"rare/{topic}/y")
+    client = desk.connect("old-1", ("rare/*", "rare/*/z"))
+    assert client.blocks[0].id == f"e-{first - 1}"
+    assert client.offsets == [first]
+
+
 async def test_a_quiet_topic_in_a_busy_hub_is_not_a_gap():
     desk = Desk(MemoryLog(epoch="e", count=3))
     desk.send("quiet")
@@ -229,6 +241,26 @@ async def test_a_log_that_cannot_be_read_sends_the_client_away_to_come_back():
     assert client.facts["hub.close"] == {"reason": "log_unavailable"}
     assert client.transport.received.endswith(b"0\r\n\r\n")
     assert client.transport.closed
+
+
+async def test_what_comes_while_the_last_page_is_read_follows_it_in_order():
+    log = SlowLog(MemoryLog(epoch="e"))
+    desk = Desk(log)
+    desk.send()
+    client = desk.connect("e-0")
+    desk.send()
+    log.answer()  # all up to 1, but 2 has come: hold from here, read on
+    await quiet()
+    desk.send()
+    await quiet()
+    desk.send()
+    await quiet()
+    assert client.offsets == [1]
+    log.answer()
+    await quiet()
+    desk.send()
+    assert client.offsets == [1, 2, 3, 4, 5]
+    assert (desk.metrics.replayed, desk.metrics.delivered) == (2, 3)
 
 
 async def test_a_hold_that_fills_is_dropped_and_reading_goes_on():
@@ -348,7 +380,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=STEPS, slow=POLICIES, before=st.integers(0, 5), slow_log=st.booleans())
 def test_nothing_is_lost_nothing_comes_twice_whatever_races(
     steps: list[tuple[str, Any]], slow: SlowPolicy, before: int, slow_log: bool

@@ -33,13 +33,13 @@ class Page(NamedTuple):
 
     Attributes:
         notifications: what matched.
-        complete: nothing more up to the asked end matches.
+        reached: the offset up to which this is all that matches; less than the asked end if there is more to read.
         hole: something that matched after the asked position had been trimmed when this was read.
         oldest: the oldest offset still kept, when this was read.
     """
 
     notifications: Sequence[Notification]
-    complete: bool
+    reached: int
     hole: bool
     oldest: int
 
@@ -73,8 +73,9 @@ class Log(Protocol):
     def read(self, after: int, topics: Collection[str], *, upto: int) -> asyncio.Future[Page]:
         """Return what matches *topics* (patterns too) with `after < offset <= upto`: a page, found by index.
 
-        A page is bounded in count and bytes and holds at least one notification if any matches. The future may
-        already be done; cancelling it is allowed. It raises `LogUnavailable` if the log can't be read.
+        A page is bounded in count, in bytes and in what had to be looked at for it; it gets nearer to *upto* each time,
+        but may hold nothing. The future may already be done; cancelling it is allowed. It raises `LogUnavailable`
+        if the log can't be read.
         """
         ...
 

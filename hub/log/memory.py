@@ -22,6 +22,7 @@ from hub.topics import TopicTree, is_pattern
 
 PAGE_COUNT = 1_000
 PAGE_BYTES = 256 * 1024
+PAGE_WALK = 10_000
 KEY_AGE = 300.0
 KEY_COUNT = 100_000
 REMEMBERED_TOPICS = 20_000
@@ -143,22 +144,23 @@ class MemoryLog:
     def _page(self, after: int, topics: Collection[str], upto: int) -> Page:
         chosen: list[Notification] = []
         size = 0
-        complete = True
-        for notification in self._matching(after, topics, upto):
+        matching, reached = self._matching(after, topics, upto)
+        for notification in matching:
             if chosen and (len(chosen) == PAGE_COUNT or size + len(notification.chunk) > PAGE_BYTES):
-                complete = False
+                reached = chosen[-1].position.offset
                 break
             chosen.append(notification)
             size += len(notification.chunk)
-        return Page(chosen, complete, self.trimmed(topics) > after, self.bounds().oldest.offset)
+        return Page(chosen, reached, self.trimmed(topics) > after, self.bounds().oldest.offset)
 
-    def _matching(self, after: int, topics: Collection[str], upto: int) -> Iterator[Notification]:
-        """Yield what matches, in order, each once, by whichever way walks less."""
+    def _matching(self, after: int, topics: Collection[str], upto: int) -> tuple[Iterator[Notification], int]:
+        """Return what matches, in order, each once, and how far it goes, by whichever way walks less."""
         named = {name for topic in topics for name in (self._topics.match(topic) if is_pattern(topic) else (topic,))}
         lists = [self._by_topic[topic] for topic in named if topic in self._by_topic]
         start = max(after - self._oldest + 1, 0)
         if len(lists) * 8 > len(self._kept) - start:
-            # So many topics that merging their lists would cost more than walking all that is left.
+            # So many topics that merging their lists would cost more than walking all that is left, part by part.
+            upto = min(upto, self._oldest + start + PAGE_WALK)
             offsets: Iterator[int] = (
                 n.position.offset for n in self._kept.since(start) if not named.isdisjoint(n.topics)
             )
@@ -166,8 +168,11 @@ class MemoryLog:
             offsets = lists[0].since(lists[0].place_after(after))
         else:
             offsets = heapq.merge(*(each.since(each.place_after(after)) for each in lists))
+        return self._at(takewhile(lambda offset: offset <= upto, offsets)), upto
+
+    def _at(self, offsets: Iterator[int]) -> Iterator[Notification]:
         last = 0
-        for offset in takewhile(lambda offset: offset <= upto, offsets):
+        for offset in offsets:
             if offset != last:  # a notification with several topics stands in several lists
                 last = offset
                 yield self._kept.at(offset - self._oldest)
