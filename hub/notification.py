@@ -139,6 +139,14 @@ def _json(data: object) -> str:
         raise InvalidDraft("data", f"is not JSON: {str(error)[:200]}") from None
 
 
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _bounded(text: str) -> str:
     try:
         size = len(text) if text.isascii() else len(text.encode())
@@ -171,15 +179,12 @@ def _type(type: object) -> str:
         why = "has a control character"
     elif type.startswith("hub."):
         why = "begins with 'hub.', which is the hub's own"
+    elif not _is_utf8(type):
+        why = "is not valid UTF-8 text: it has a lone surrogate"
     elif type == "error":
         why = "is 'error', which a browser reserves for a lost connection"
     else:
-        try:
-            too_long = len(type.encode()) > MAX_TYPE_BYTES
-        except UnicodeEncodeError:
-            why = "is not valid UTF-8 text: it has a lone surrogate"
-        else:
-            why = f"is longer than {MAX_TYPE_BYTES} bytes" if too_long else ""
+        why = f"is longer than {MAX_TYPE_BYTES} bytes" if len(type.encode()) > MAX_TYPE_BYTES else ""
     if why or not isinstance(type, str):
         raise InvalidDraft("type", why)
     return type
@@ -200,6 +205,8 @@ def _private(private: object) -> bool:
 def _key(key: object) -> str:
     if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY_LENGTH:
         raise InvalidDraft("key", f"is not a string of 1 to {MAX_KEY_LENGTH} characters")
+    if not _is_utf8(key):
+        raise InvalidDraft("key", "is not valid UTF-8 text: it has a lone surrogate")
     return key
 
 
@@ -213,6 +220,8 @@ def _tags(tags: object) -> Mapping[str, Any]:
             raise InvalidDraft("tags", f"{_shown(name)} is not a string, number, true, false or null")
         if isinstance(value, str) and len(value) > MAX_TAG_LENGTH:
             raise InvalidDraft("tags", f"{_shown(name)} is longer than {MAX_TAG_LENGTH} characters")
+        if not _is_utf8(f"{name}{value}"):
+            raise InvalidDraft("tags", f"{_shown(name)} is not valid UTF-8 text: it has a lone surrogate")
     return dict(tags)
 
 
