@@ -68,7 +68,10 @@ def sse(handler: Callable[..., Any] | None = None, *, drain: Drain = "end") -> A
                 source = await source
             return source if isinstance(source, web.StreamResponse) else await streams.answer(request, source, drain)
 
-        return await answered(request, handle())
+        response = await answered(request, handle())
+        if not response.prepared:
+            response.headers.update(streams.cors(request))
+        return response
 
     return answer
 
@@ -90,13 +93,17 @@ class HandlerStreams:
     def __bool__(self) -> bool:
         return True
 
+    def cors(self, request: web.Request) -> dict[str, str]:
+        """Return the headers that let a page of an allowed origin read the answer to *request*."""
+        return cors(request, self._hub.settings.cors_origins)
+
     async def answer(self, request: web.Request, source: Source, drain: Drain) -> web.StreamResponse:
         """Stream *source* to the client of *request*; return when it has ended, or the client has left."""
         events = _Events(source, self._hub.settings.buffer_bytes)
         try:
             first = await events.first(FIRST_EVENT_SECONDS)
             response = EventStream(request)
-            response.headers.update(cors(request, self._hub.settings.cors_origins))
+            response.headers.update(self.cors(request))
             stream = _Stream(chunked=is_chunked(request), peer_timeout=self._hub.settings.peer_timeout)
             if await response.hand_over(request, stream):
                 await self._run(stream, first, events, drain)
