@@ -21,7 +21,7 @@ from hub.errors import HubError
 from hub.event import Event, on_event
 from hub.hub import Hub
 from hub.log import Receipt
-from hub.notification import Notification, Position
+from hub.notification import Draft, Notification, Position
 from hub.notifications import NotificationService
 from hub.outbox import SlowPolicy
 from hub.settings import Settings
@@ -32,6 +32,7 @@ __all__ = [
     "BUS",
     "HUB",
     "NOTIFICATIONS",
+    "Draft",
     "Event",
     "EventBus",
     "Hub",

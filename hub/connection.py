@@ -167,7 +167,8 @@ class Connection(asyncio.Protocol):
         wiring = self._wiring
         wiring.connections[self.id] = self
         wiring.metrics.connects += 1
-        self._transport.set_write_buffer_limits(WRITE_BYTES)  # the default, but for TLS, which would take 512 KiB
+        # Little waits in the transport, where nothing can be dropped: a part of the bound at most.
+        self._transport.set_write_buffer_limits(min(WRITE_BYTES, wiring.buffer_bytes // 4))
         watch_peer(self._transport, wiring.peer_timeout)
         if logger.isEnabledFor(logging.INFO):
             logger.info("open %s peer=%s topics=%s", self.id, _peer(self._transport), ",".join(self._topics)[:300])
@@ -377,7 +378,8 @@ class Connection(asyncio.Protocol):
         facts: dict[str, object] = {"connection": self.id, "topics": list(self._topics), "recovered": recovered}
         if gap is not None:
             facts |= {"reason": gap, "oldest": self._id(oldest)}
-        opening = block(compact_json(facts), type="hub.open", id=self._id(offset), retry=retry_between(2, 4))
+        opening = f"retry: {retry_between(2, 4)}\nid: {self._id(offset)}\n".encode()
+        opening += block(compact_json(facts), type="hub.open")
         # In one chunk: who is cut between the two would come back with an id after the gap.
         self._write(self._framed(opening if gap is None else opening + self._gap_block(gap, oldest)))
 

@@ -68,6 +68,7 @@ class Connections:
     async def drain(self, seconds: float) -> None:
         """End every stream within *seconds*, spread evenly; cut what still has unsent bytes at the end.
 
+        Returns as soon as the last stream has ended.
         Each client gets a jittered time to come back, so that the next process is not met by all at once.
         """
         deadline = self._now() + seconds
@@ -76,6 +77,8 @@ class Connections:
         for turn in range(slices):
             for connection in waiting[turn::slices]:
                 connection.close(CloseReason.SHUTDOWN, retry_between(1, 6))
+            if not self._wiring.connections:
+                break
             await asyncio.sleep(DRAIN_SLICE if seconds else 0)
         # What a close still has to send is the kernel's affair: its end is looked for, not announced.
         while self._wiring.connections and self._now() < deadline:  # noqa: ASYNC110 - see above

@@ -126,4 +126,4 @@ def _is_listener(cls: type) -> bool:
 
 
 def _in_words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -22,7 +22,7 @@ class Metrics:
         disconnects: subscribe streams ended, by whomever.
         refused: subscribes told to come back later.
         unobserved_failures: failed publishes that nobody awaited.
-        observer_failures: exceptions raised by in-process observers and listeners.
+        observer_failures: exceptions raised by in-process observers.
         started: when this began, in seconds of a monotonic clock.
     """
 

@@ -86,7 +86,7 @@ class Draft(NamedTuple):
             topics: at most 16 altogether.
             type: the SSE event type; at most 256 bytes without control characters, not `error`, not `hub.…`.
             retry: the reconnection time in milliseconds, 0 to 86,400,000, sent along to every receiver.
-            private: only for receivers who were explicitly allowed its topics.
+            private: kept with the notification; only authorization, once there is one, gives it an effect.
             tags: up to 32 short scalar values by name, kept with the notification and not sent.
             key: idempotency key, 1 to 256 characters.
 

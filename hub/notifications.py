@@ -8,7 +8,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
@@ -21,6 +21,17 @@ from hub.notification import Draft, Notification, Position
 from hub.topics import TopicIndex, check_pattern, check_topic
 
 logger = logging.getLogger("hub.notifications")
+
+
+class Options(TypedDict, total=False):
+    """What a notification can have beside its data and its topic; see `NotificationService.send_notification`."""
+
+    topics: Iterable[str] | None
+    type: str | None
+    retry: int | None
+    private: bool
+    tags: Mapping[str, Any] | None
+    key: str | None
 
 
 class Trunk(Subject[Notification]):
@@ -141,7 +152,7 @@ class NotificationService:
             topics: at most 16 altogether.
             type: the SSE event type that `addEventListener` names; None for a plain `message`.
             retry: a reconnection time in milliseconds to send along.
-            private: only for receivers who were explicitly allowed its topics.
+            private: kept with the notification; only authorization, once there is one, gives it an effect.
             tags: short scalar values by name, kept with the notification and not sent.
             key: idempotency key: within five minutes the same key answers the first position and sends nothing.
 
@@ -155,15 +166,17 @@ class NotificationService:
         draft = Draft.of(data, topic=topic, topics=topics, type=type, retry=retry, private=private, tags=tags, key=key)
         return self.publish((draft,))[0]
 
-    def send_to_user(self, user_id: str | int, data: object, **options: Any) -> Receipt:
+    def send_to_user(self, user_id: str | int, data: object, **options: Unpack[Options]) -> Receipt:
         """Send *data* to the topic `user/{user_id}`; *options* as for `send_notification`."""
         return self.send_notification(data, topic=_owned("user", user_id), **options)
 
-    def send_to_room(self, room_id: str | int, data: object, **options: Any) -> Receipt:
+    def send_to_room(self, room_id: str | int, data: object, **options: Unpack[Options]) -> Receipt:
         """Send *data* to the topic `room/{room_id}`; *options* as for `send_notification`."""
         return self.send_notification(data, topic=_owned("room", room_id), **options)
 
-    def send_notification_threadsafe(self, data: object, **options: Any) -> concurrent.futures.Future[Position]:
+    def send_notification_threadsafe(
+        self, data: object, *, topic: str | None = None, **options: Unpack[Options]
+    ) -> concurrent.futures.Future[Position]:
         """Do what `send_notification` does, from any thread.
 
         Returns a future of the confirmed position; it also carries what the log or a shutdown kept from it.
@@ -172,7 +185,7 @@ class NotificationService:
             InvalidTopic, InvalidDraft, TooLarge: at once, in the calling thread.
             ShuttingDown: the hub has not begun or has ended.
         """
-        draft = Draft.of(data, **options)
+        draft = Draft.of(data, topic=topic, **options)
         if self._loop is None or self._closed:
             raise ShuttingDown
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from hub.errors import InvalidSettings
 from hub.outbox import SlowPolicy
@@ -41,6 +41,8 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    # Before `host`, whose check needs it.
+    insecure: bool = Field(default=False, description="Listen beyond loopback although nobody is asked who they are.")
     host: str = Field(default="127.0.0.1", description="Address that `hub serve` listens on.")
     port: int = Field(default=8080, ge=0, le=65535, description="Port that `hub serve` listens on; 0 picks a free one.")
     tls_cert: Annotated[Path | None, BeforeValidator(_none)] = Field(
@@ -81,7 +83,6 @@ class Settings(BaseModel):
         default="info", description="What `hub serve` logs."
     )
     access_log: bool = Field(default=False, description="Log every HTTP request, without query strings (`hub serve`).")
-    insecure: bool = Field(default=False, description="Listen beyond loopback although nobody is asked who they are.")
 
     @field_validator("cors_origins")
     @classmethod
@@ -106,17 +107,23 @@ class Settings(BaseModel):
             raise ValueError("is not the home of a log: memory:// is")
         return value
 
-    @model_validator(mode="after")
-    def _whole(self) -> Settings:
-        if not self.insecure and not _LOOPBACK.fullmatch(self.host):
+    @field_validator("host")
+    @classmethod
+    def _exposed(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("insecure") is False and not _LOOPBACK.fullmatch(value):
             raise ValueError(
-                f"host: {self.host!r} can be reached from other machines, where anybody could then subscribe and "
-                "publish, for no authorization is configured; listen on 127.0.0.1 behind a proxy that decides who may, "
-                "or insist with --insecure (HUB_INSECURE=1)"
+                "can be reached from other machines, where anybody could then subscribe and publish, for no "
+                "authorization is configured; listen on 127.0.0.1 behind a proxy that decides who may, or insist with "
+                "--insecure (HUB_INSECURE=1)"
             )
-        if self.tls_key and not self.tls_cert:
-            raise ValueError("tls_key: needs tls_cert")
-        return self
+        return value
+
+    @field_validator("tls_key")
+    @classmethod
+    def _lonely(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and info.data.get("tls_cert", value) is None:
+            raise ValueError("needs tls_cert beside it")
+        return value
 
     @classmethod
     def load(
@@ -159,8 +166,6 @@ def _read(file: Path) -> dict[str, Any]:
 def _problem(error: Any) -> str:
     """Say what is wrong with one setting, by every name it can be given under."""
     what = str(error["msg"]).removeprefix("Value error, ")
-    if not error["loc"]:
-        return what
     field = str(error["loc"][0])
     if field not in Settings.model_fields:
         return f"{field}: is not a setting"

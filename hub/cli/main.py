@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from hub.cli import listen, load, publish, serve
-from hub.errors import HubError
+from hub.errors import HubError, InvalidInput, InvalidSettings
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(args)
     except HubError as error:
         print(f"hub: {error}", file=sys.stderr)
-        return 2 if error.status == 400 else 1
+        return 2 if isinstance(error, InvalidInput | InvalidSettings) else 1
     except KeyboardInterrupt:
         return 130
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
+from aiohttp.http_exceptions import HttpProcessingError
 
 from hub.errors import HubError, InvalidSettings
 from hub.hub import Hub
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
+    logging.getLogger("aiohttp.server").addFilter(_NoQuotes())
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)  # listeners are found by name, beside where the hub is started
     with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
@@ -116,7 +118,8 @@ async def serve(settings: Settings) -> int:
     print(f"hub: listening on {scheme}://{shown}:{port}", flush=True)
     await stop.wait()
     logger.info("draining %d streams over %g s", len(hub.connections), settings.drain)
-    await drain_hub(app)  # the listener stays open meanwhile: a closed one is an error page behind a proxy
+    # The listener stays open for the whole window: behind a proxy a closed one is an error page.
+    await asyncio.gather(drain_hub(app), asyncio.sleep(settings.drain))
     await runner.cleanup()
     logger.info("stopped")
     return 0
@@ -180,6 +183,17 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
 async def _problems(request: web.Request, handler: Callable[..., Any]) -> web.StreamResponse:
     """Answer what no route answers, too, as problem+json."""
     return await answered(request, handler(request))
+
+
+class _NoQuotes(logging.Filter):
+    """Makes one quiet line of a malformed request: aiohttp would log it as an error, with a traceback and its query."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            logger.info("a malformed request was refused: %s", type(error).__name__)
+            return False
+        return True
 
 
 class _AccessLog(AbstractAccessLogger):

@@ -15,7 +15,7 @@ logger = logging.getLogger("hub.web")
 
 Handler = Callable[[Hub, web.Request], Awaitable[web.StreamResponse]]
 
-_ALLOWED_HEADERS = "Authorization, Cache-Control, Content-Type, Idempotency-Key, Last-Event-ID"
+_ALLOWED_HEADERS = "Authorization, Cache-Control, Content-Type, Last-Event-ID"
 
 
 class Resource:
@@ -58,8 +58,13 @@ class Resource:
         return web.Response(status=204, headers=headers)
 
 
-async def answered(request: web.BaseRequest, handling: Awaitable[web.StreamResponse]) -> web.StreamResponse:
-    """Return what *handling* answers to *request*; what it raises becomes a problem, and never a stack trace."""
+async def answered(
+    request: web.BaseRequest, handling: Awaitable[web.StreamResponse], *, own: bool = True
+) -> web.StreamResponse:
+    """Return what *handling* answers to *request*; what it raises becomes a problem, and never a stack trace.
+
+    Where the handler is not the hub's *own*, an `HTTPException` is what it wants to say, and passes.
+    """
     try:
         return await handling
     except HubError as error:
@@ -69,6 +74,8 @@ async def answered(request: web.BaseRequest, handling: Awaitable[web.StreamRespo
     except web.RequestPayloadError as error:
         return problem(400, f"the body is broken: {str(error)[:200]}")
     except web.HTTPException as error:
+        if not own:
+            raise
         return from_http(error) if error.status >= 400 else error
     except Exception as error:
         if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):

@@ -21,15 +21,18 @@ from reactivex import Observable
 from reactivex.scheduler.eventloop import AsyncIOThreadSafeScheduler
 
 from hub.connection import UNREAD_BYTES, CloseReason, retry_between, watch_peer
-from hub.errors import HubError
+from hub.errors import InvalidInput
 from hub.hub import Hub
+from hub.notification import Notification
 from hub.sse import LAST_CHUNK, MessageEvent, block, chunk, compact_json
+from hub.web.problems import problem
 from hub.web.resource import answered, cors
 from hub.web.stream import EventStream, come_back, is_chunked
 
 logger = logging.getLogger("hub.sse")
 
 FIRST_EVENT_SECONDS = 1.0
+LOOK_SECONDS = 0.1
 DRAIN_TICK = 0.05
 
 Source = Observable[Any] | AsyncIterable[Any]
@@ -40,8 +43,9 @@ Answer = Callable[..., Coroutine[Any, Any, web.StreamResponse]]
 def sse(handler: Callable[..., Any] | None = None, *, drain: Drain = "end") -> Any:
     """Turn a handler that returns an `Observable` or an async iterable into one that answers with an SSE stream.
 
-    What the source gives is a `MessageEvent`, or anything else, taken as its data. The source is subscribed to per
-    request and disposed of (an iterator is closed) as soon as the client leaves. When it completes, the stream ends.
+    What the source gives is a `MessageEvent`, a `Notification`, or anything else, taken as data. The source is
+    subscribed to per request and disposed of (an iterator is closed) as soon as the client leaves. When it completes,
+    the stream ends.
     An error before the first byte becomes the ordinary HTTP error; after it, the client gets `event: failed` with a
     message that tells nothing, and the log tells all. The first byte goes out with the first event, or after a second.
 
@@ -61,6 +65,8 @@ def sse(handler: Callable[..., Any] | None = None, *, drain: Drain = "end") -> A
         streams = request.config_dict[HandlerStreams.KEY]
 
         async def handle() -> web.StreamResponse:
+            if request.method == "HEAD":
+                return problem(405, "HEAD is not supported here: there is only a stream")
             if streams.draining:
                 return come_back(1, 6)
             source = handler(*args)
@@ -68,7 +74,11 @@ def sse(handler: Callable[..., Any] | None = None, *, drain: Drain = "end") -> A
                 source = await source
             return source if isinstance(source, web.StreamResponse) else await streams.answer(request, source, drain)
 
-        response = await answered(request, handle())
+        try:
+            response = await answered(request, handle(), own=False)
+        except web.HTTPException as error:
+            error.headers.update(streams.cors(request))
+            raise
         if not response.prepared:
             response.headers.update(streams.cors(request))
         return response
@@ -101,7 +111,7 @@ class HandlerStreams:
         """Stream *source* to the client of *request*; return when it has ended, or the client has left."""
         events = _Events(source, self._hub.settings.buffer_bytes)
         try:
-            first = await events.first(FIRST_EVENT_SECONDS)
+            first = await events.first(FIRST_EVENT_SECONDS, request)
             response = EventStream(request)
             response.headers.update(self.cors(request))
             stream = _Stream(chunked=is_chunked(request), peer_timeout=self._hub.settings.peer_timeout)
@@ -115,6 +125,7 @@ class HandlerStreams:
         self._open[stream] = drain
         if self._timer is None:
             self._sweep()
+        events.when_too_slow(functools.partial(_cut, stream))
         pump = asyncio.ensure_future(_pump(stream, first, events))
         stream.on_end = pump.cancel
         if stream.ended:
@@ -181,9 +192,6 @@ async def _pump(stream: _Stream, first: bytes | None, events: _Events) -> None:
     except TimeoutError:
         logger.info("a handler's stream was cut: its client took nothing for too long")
         stream.abort()
-    except _TooSlow:
-        logger.info("a handler's stream was cut: its client was slower than its Observable")
-        stream.abort()
     except Exception:
         logger.exception("a handler's stream failed")
         last = block(compact_json({"message": "the stream failed"}), type="failed")
@@ -191,8 +199,9 @@ async def _pump(stream: _Stream, first: bytes | None, events: _Events) -> None:
         stream.end(last)
 
 
-class _TooSlow(HubError):
-    """More waits for a client than may."""
+def _cut(stream: _Stream) -> None:
+    logger.info("a handler's stream was cut: its client was slower than its Observable")
+    stream.abort()
 
 
 class _Events(AsyncIterator[bytes]):
@@ -211,14 +220,22 @@ class _Events(AsyncIterator[bytes]):
             )
         self._first: asyncio.Future[bytes] | None = None
 
-    async def first(self, seconds: float) -> bytes | None:
-        """Return the first event, or None if there is none yet after *seconds*, or none at all.
+    def when_too_slow(self, cut: Callable[[], None]) -> None:
+        """Call *cut* as soon as more waits than may, which only an Observable can bring about."""
+        if isinstance(self._source, _Observed):
+            self._source.when_too_slow(cut)
+
+    async def first(self, seconds: float, request: web.BaseRequest) -> bytes | None:
+        """Return the first event, or None if there is none yet after *seconds*, none at all, or nobody to send it to.
 
         Raises:
             Exception: what the source raised before any event.
         """
         first = self._first = asyncio.ensure_future(self._next())
-        await asyncio.wait([first], timeout=seconds)
+        deadline = time.monotonic() + seconds
+        while not first.done() and request.transport is not None and time.monotonic() < deadline:
+            # aiohttp keeps the socket until the headers are out, and tells nobody that the client has left.
+            await asyncio.wait([first], timeout=LOOK_SECONDS)
         if not first.done():
             return None
         self._first = None
@@ -261,7 +278,12 @@ class _End(Exception):
 
 
 def _encode(item: Any) -> bytes:
-    return MessageEvent.of(item).encode()
+    if isinstance(item, Notification):
+        return item.frame
+    try:
+        return MessageEvent.of(item).encode()
+    except InvalidInput as error:
+        raise ValueError(f"a handler gave an event that can't be sent: {error}") from error
 
 
 class _Observed(AsyncIterator[bytes]):
@@ -274,6 +296,8 @@ class _Observed(AsyncIterator[bytes]):
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._end: BaseException | None = None
+        self._too_slow = False
+        self._cut: Callable[[], None] = lambda: None
         self._news = asyncio.Event()
         self._subscription = source.subscribe(
             functools.partial(self._on_loop, self._put),
@@ -293,15 +317,22 @@ class _Observed(AsyncIterator[bytes]):
             return
         try:
             event = _encode(item)
-        except HubError as error:
+        except ValueError as error:
             self._stop(error)
             return
         self._waiting.append(event)
         self._size += len(event)
         if self._size > self._bound:
+            self._end = StopAsyncIteration()
             self._waiting.clear()
-            self._stop(_TooSlow())
+            self._too_slow = True
+            self._cut()
         self._news.set()
+
+    def when_too_slow(self, cut: Callable[[], None]) -> None:
+        self._cut = cut
+        if self._too_slow:
+            cut()
 
     def _stop(self, end: BaseException) -> None:
         self._end = self._end or end
@@ -368,9 +399,14 @@ class _Stream(asyncio.Protocol):
             TimeoutError: it takes nothing for longer than the peer timeout.
         """
         self.write(event)
-        if self.full:
-            async with asyncio.timeout(self._peer_timeout):
-                await self._room.wait()
+        while self.full:
+            unsent = self._transport.get_write_buffer_size()
+            try:
+                async with asyncio.timeout(self._peer_timeout):
+                    await self._room.wait()
+            except TimeoutError:
+                if self._transport.get_write_buffer_size() >= unsent:
+                    raise
 
     def write(self, event: bytes) -> None:
         if not self.ended:
