@@ -20,7 +20,7 @@ from hub.web.app import HUB
 from hub.web.body import read_json
 from hub.web.resource import Handler, Resource
 from hub.web.sse import sse
-from hub.web.subscribe import subscribe_user
+from hub.web.subscribe import open_stream, subscribe_user
 
 PAGE = Path(__file__).with_name("page.html")
 
@@ -41,7 +41,7 @@ def setup_demo(app: web.Application) -> None:
         "/orders": {"POST": create_order},
         "/sse/use-get-decorator": {"GET": _plain(ten_messages)},
         "/sse/use-sse-decorator": {"GET": _plain(endless_messages)},
-        "/sse/test": {"POST": _plain(answer_in_parts)},
+        "/sse/test": {"GET": subscribe_user_test, "POST": _plain(answer_in_parts)},
         "/sse/{userId}": {"GET": subscribe_user},
     }
     for path, handlers in routes.items():
@@ -74,6 +74,11 @@ def _amount(body: object) -> float:
 async def page(hub: Hub, request: web.Request) -> web.FileResponse:
     """Return the demo page."""
     return web.FileResponse(PAGE, headers={"Cache-Control": "no-cache"})
+
+
+async def subscribe_user_test(hub: Hub, request: web.Request) -> web.StreamResponse:
+    """Open the stream of the user `test`, whose path has another meaning too."""
+    return await open_stream(hub, request, ["user/test"], request.query.get("lastEventId"))
 
 
 @sse

@@ -19,7 +19,7 @@ from hub.web.stream import EventStream, come_back, is_chunked
 async def subscribe(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Open a stream of the topics in the query."""
     query = request.query
-    return await _open(hub, request, query.getall("topic", []), query.get("lastEventId"))
+    return await open_stream(hub, request, query.getall("topic", []), query.get("lastEventId"))
 
 
 async def subscribe_by_post(hub: Hub, request: web.Request) -> web.StreamResponse:
@@ -35,7 +35,7 @@ async def subscribe_by_post(hub: Hub, request: web.Request) -> web.StreamRespons
         raise InvalidInput("topics", "is not a list of topics")
     if last_event_id is not None and not isinstance(last_event_id, str):
         raise InvalidInput("lastEventId", "is not a string")
-    return await _open(hub, request, topics, last_event_id)
+    return await open_stream(hub, request, topics, last_event_id)
 
 
 async def subscribe_user(hub: Hub, request: web.Request) -> web.StreamResponse:
@@ -43,10 +43,10 @@ async def subscribe_user(hub: Hub, request: web.Request) -> web.StreamResponse:
     user = request.match_info["userId"]
     if "/" in user or "*" in user:
         raise InvalidTopic(user, "is not an id: it is one segment, without '/' or '*'", "userId")
-    return await _open(hub, request, [f"user/{user}"], request.query.get("lastEventId"))
+    return await open_stream(hub, request, [f"user/{user}"], request.query.get("lastEventId"))
 
 
-async def _open(hub: Hub, request: web.Request, topics: Sequence[str], last_event_id: str | None) -> web.StreamResponse:
+async def open_stream(hub: Hub, request: web.Request, topics: Sequence[str], last_event_id: str | None) -> web.StreamResponse:
     subscription = Subscription(
         _checked(topics),
         request.headers.get("Last-Event-ID") or last_event_id,
