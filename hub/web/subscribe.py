@@ -46,7 +46,14 @@ async def subscribe_user(hub: Hub, request: web.Request) -> web.StreamResponse:
     return await open_stream(hub, request, [f"user/{user}"], request.query.get("lastEventId"))
 
 
-async def open_stream(hub: Hub, request: web.Request, topics: Sequence[str], last_event_id: str | None) -> web.StreamResponse:
+async def open_stream(
+    hub: Hub, request: web.Request, topics: Sequence[str], last_event_id: str | None
+) -> web.StreamResponse:
+    """Open a stream of *topics* on *request*, or send the client away for a while.
+
+    Raises:
+        InvalidInput: a topic, or a parameter of the query, breaks its rule.
+    """
     subscription = Subscription(
         _checked(topics),
         request.headers.get("Last-Event-ID") or last_event_id,
