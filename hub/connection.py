@@ -190,9 +190,13 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Hear from the transport that it can take more."""
         self._paused = False
+        # Not in this call: asyncio closes a transport twice if a write fails while it says so.
+        asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
         if self._state is State.LIVE:
             self._empty_outbox()
-        elif self._reading is None and self._state is not State.CLOSED:
+        elif self._reading is None:
             self._catch_up()
 
     def data_received(self, data: bytes) -> None:
@@ -251,7 +255,7 @@ class Connection(asyncio.Protocol):
     def _empty_outbox(self) -> None:
         """Write what waits until the transport has enough, or nothing waits."""
         outbox = self._outbox
-        while outbox and not self._paused:
+        while outbox and self._can_write:
             taken = outbox.take(WRITE_BYTES)
             self._cursor = outbox.after
             self._wiring.metrics.delivered += sum(isinstance(part, bytes) for part in taken)
@@ -259,6 +263,11 @@ class Connection(asyncio.Protocol):
         if not outbox:
             self._outbox = None
             self._straight = self._state is State.LIVE and not self._paused
+
+    @property
+    def _can_write(self) -> bool:
+        """Whether a write goes anywhere: after one that failed the transport is closing, and says nothing more."""
+        return not (self._paused or self._transport.is_closing())
 
     def _written(self, part: bytes | Dropped) -> bytes:
         if isinstance(part, bytes):
@@ -287,7 +296,7 @@ class Connection(asyncio.Protocol):
 
     def _catch_up(self) -> None:
         """Read pages and write them until live; go on later where the log or the transport needs time."""
-        while self._state in {State.REPLAYING, State.HOLDING} and not self._paused:
+        while self._state in {State.REPLAYING, State.HOLDING} and self._can_write:
             if self._state is State.REPLAYING:
                 self._upto = self._wiring.fanout.flush()
             try:

@@ -179,7 +179,9 @@ async def test_a_hole_that_opens_during_a_replay_is_announced_where_it_is():
         desk.send(data="y" * 200)
     while client.connection.state is not State.LIVE:
         client.transport.read(100_000)
+        await quiet()
     client.transport.read(10**9)
+    await quiet()
     kinds = [block.type for block in client.blocks]
     place = kinds.index("hub.gap")
     assert kinds.count("hub.gap") == 1
@@ -200,7 +202,9 @@ async def test_replay_is_paced_by_the_reader():
     assert client.connection.state is State.REPLAYING
     while client.connection.state is not State.LIVE:
         client.transport.read(200_000)
+        await quiet()
     client.transport.read(10**9)
+    await quiet()
     assert client.offsets == list(range(1, 201))
 
 
@@ -318,6 +322,7 @@ async def test_dropped_frames_are_announced_in_place_and_counted():
     assert len(client.transport.unsent) <= 100_000
     while client.transport.unsent:
         client.transport.read(50_000)
+        await quiet()
     dropped = client.facts["hub.dropped"]
     offsets = client.offsets
     place = offsets.index(offset(dropped["before"]))

@@ -67,6 +67,7 @@ async def test_a_stream_with_unsent_frames_gets_no_heartbeat():
     clock.now = client.connection._touched + 20
     registry(desk, clock).sweep()
     client.transport.read(10**6)
+    await quiet()
     assert heartbeats(client) == []
     assert client.offsets == [1]
 

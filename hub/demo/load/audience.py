@@ -106,12 +106,11 @@ class Audience:
         self._leaving = True
         for timer in self._away.values():
             timer.cancel()
-        # Before the ushers: a loop may close what it gave up connecting without a word to the protocol.
-        for subscriber in self.subscribers:
-            subscriber.abort()
         for usher in self._ushers:
             usher.cancel()
         outcomes = await asyncio.gather(*self._ushers, return_exceptions=True)
+        for subscriber in self.subscribers:
+            subscriber.abort()
         if self._links:
             await self._all_left.wait()
         for outcome in outcomes:
@@ -128,7 +127,12 @@ class Audience:
         source = source_address(subscriber.number, self._address)
         try:
             async with asyncio.timeout(ATTEMPT):
-                await loop.create_connection(lambda: subscriber, self._address, self._port, local_addr=source)
+                try:
+                    await loop.create_connection(lambda: subscriber, self._address, self._port, local_addr=source)
+                except BaseException:
+                    # Cancelled with the connection made but not handed out: uvloop closes it without telling anybody.
+                    subscriber.connection_lost(None)
+                    raise
                 self.failures += not await attempt
         except (OSError, TimeoutError) as error:
             self.failures += 1
@@ -150,10 +154,8 @@ class Audience:
     # What subscribers tell (see `House`)
 
     def connected(self, subscriber: Subscriber) -> None:
-        """Count a connection, and cut one that was made too late."""
+        """Count a connection."""
         self._links += 1
-        if self._leaving:
-            subscriber.abort()
 
     def opened(self, subscriber: Subscriber) -> None:
         """Count a stream."""

@@ -176,7 +176,9 @@ class Subscriber(asyncio.Protocol):
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note that the stream ended; a comeback is the house's business."""
+        """Note that the stream ended; a comeback is the house's business. Without a connection this does nothing."""
+        if self._transport is None:
+            return
         self._transport = None
         if self.state is not State.GONE:
             self.state = State.AWAY
