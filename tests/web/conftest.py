@@ -1,0 +1,122 @@
+"""What the tests over real sockets share: hubs on free ports, on either event loop, over TCP or TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import pytest
+import trustme
+from aiohttp import web
+
+from tests.web.server import Server
+
+LoopFactories = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "both_loops: run on asyncio's own event loop and on uvloop")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> LoopFactories:
+    """Run what is marked with `both_loops` on both, and the rest on asyncio's own."""
+    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    if item.get_closest_marker("both_loops"):
+        try:
+            import uvloop
+        except ImportError:
+            if os.environ.get("CI"):
+                raise
+        else:
+            factories["uvloop"] = uvloop.new_event_loop
+    return factories
+
+
+@pytest.fixture(scope="session")
+def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """What a server and a client of it speak TLS with."""
+    authority = trustme.CA()
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(server)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    return server, client
+
+
+class Complaints(logging.Handler):
+    """What the loop, aiohttp and the hub complained about while a test ran; a test may take what it expects."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # Not the record itself: it could keep alive what the test says is gone.
+        self._lines.append(self.format(record))
+
+    def take(self) -> list[str]:
+        """Return the complaints so far and forgive them."""
+        taken, self._lines = self._lines, []
+        return taken
+
+
+@pytest.fixture
+def complaints() -> Iterator[Complaints]:
+    complaints = Complaints()
+    loggers = [logging.getLogger(name) for name in ("asyncio", "aiohttp", "hub")]
+    for logger in loggers:
+        logger.addHandler(complaints)
+    yield complaints
+    for logger in loggers:
+        logger.removeHandler(complaints)
+    assert complaints.take() == []
+
+
+class Serve(Protocol):
+    """Starts a hub that ends with the test; the keywords that `Server.start` does not know are settings."""
+
+    async def __call__(
+        self,
+        *,
+        app: web.Application | None = None,
+        prefix: str = "",
+        demo: bool = False,
+        handler_cancellation: bool = False,
+        tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
+        **settings: Any,
+    ) -> Server: ...
+
+
+@pytest.fixture
+async def serve(complaints: Complaints) -> AsyncIterator[Serve]:
+    servers: list[Server] = []
+
+    async def serve(
+        *,
+        app: web.Application | None = None,
+        prefix: str = "",
+        demo: bool = False,
+        handler_cancellation: bool = False,
+        tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
+        **settings: Any,
+    ) -> Server:
+        server = await Server.start(
+            settings, app=app, prefix=prefix, demo=demo, handler_cancellation=handler_cancellation, tls=tls
+        )
+        servers.append(server)
+        return server
+
+    yield serve
+    for server in servers:
+        await server.aclose()
+
+
+@pytest.fixture
+async def server(serve: Serve) -> Server:
+    """A hub as it is without settings."""
+    return await serve()

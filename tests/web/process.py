@@ -1,0 +1,116 @@
+"""A command of the hub in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from tests.web.server import Site
+
+ROOT = Path(__file__).parents[2]
+LISTENING = re.compile(r"hub: listening on (https?)://(.+):([0-9]+)\n")
+STARTING = 30.0  # seconds; a loaded machine takes long to start Python
+
+
+class Process:
+    """`hub …` as a process; everything it writes is kept.
+
+    Attributes:
+        out, err: what it wrote so far.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.out = self.err = ""
+        self._reading = asyncio.gather(self._read("out", process.stdout), self._read("err", process.stderr))
+
+    @classmethod
+    async def start(
+        cls, *arguments: str, environ: Mapping[str, str] | None = None, cwd: Path = ROOT, stdin: str | None = None
+    ) -> Self:
+        """Start `hub` with *arguments*, and of its variables only those in *environ*; every warning is shown."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-W",
+            "default",
+            "-m",
+            "hub",
+            *arguments,
+            cwd=cwd,
+            env={**inherited, "PYTHONPATH": str(ROOT), **(environ or {})},
+            stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        if stdin is not None and process.stdin is not None:
+            process.stdin.write(stdin.encode())
+            process.stdin.close()
+        return cls(process)
+
+    async def _read(self, name: str, stream: asyncio.StreamReader | None) -> None:
+        assert stream is not None
+        while line := await stream.readline():
+            setattr(self, name, getattr(self, name) + line.decode())
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    @property
+    def ended(self) -> bool:
+        return self._process.returncode is not None
+
+    async def end(self) -> int:
+        """Return its exit status when it has ended by itself."""
+        async with asyncio.timeout(STARTING):
+            await self._process.wait()
+            await self._reading
+        assert self._process.returncode is not None
+        return self._process.returncode
+
+    async def aclose(self) -> None:
+        """End it, whatever it does."""
+        if not self.ended:
+            self._process.kill()
+        await self._process.wait()
+        await self._reading
+
+    def check_tidy(self) -> None:
+        """Check that it wrote nothing like a traceback or a warning."""
+        for sign in ("Traceback", "Warning", " ERROR ", " WARNING ", "exception"):
+            assert sign not in self.err, self.err
+
+
+class ServeProcess(Process):
+    """`hub serve` on a free port.
+
+    Attributes:
+        site, url, port: where it answers, once it listens.
+    """
+
+    site: Site
+    url = ""
+    port = 0
+
+    async def listening(self) -> Self:
+        """Return when it listens."""
+        async with asyncio.timeout(STARTING):
+            while not (match := LISTENING.search(self.out)):
+                assert not self.ended, self.err
+                await asyncio.sleep(0.005)
+        self.url = f"{match[1]}://{match[2]}:{match[3]}"
+        self.port = int(match[3])
+        self.site = Site(("127.0.0.1", self.port))
+        return self
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        if hasattr(self, "site"):
+            await self.site.aclose()

@@ -1,0 +1,699 @@
+"""A hub as a guest in somebody's application."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import re
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+from pytest_aiohttp.plugin import AiohttpClient
+from reactivex import Observable, of
+
+from hub import BUS, HUB, NOTIFICATIONS, Settings, setup_hub, sse
+from hub.errors import AlreadySetUp, ShuttingDown
+from tests.spec_decoder import SpecDecoder
+from tests.web.client import Client, until
+from tests.web.conftest import Complaints, Serve
+from tests.web.server import Answer, Server
+
+pytestmark = pytest.mark.both_loops
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+TLS = tuple[ssl.SSLContext, ssl.SSLContext]
+
+
+@pytest.fixture(autouse=True)
+async def nothing_goes_wrong_behind_the_scenes() -> AsyncIterator[None]:
+    """Fail on whatever the loop's exception handler is told, tasks that were destroyed while pending included."""
+    told: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: told.append(context))
+    yield
+    gc.collect()
+    loop.set_exception_handler(None)
+    assert told == []
+
+
+# ---- the application's own affairs ----
+
+
+class Host:
+    """An application with opinions: it compresses everything, marks every answer, and watches every request."""
+
+    def __init__(self) -> None:
+        self.watched: list[str] = []
+        self.app = web.Application(middlewares=[self._watch, self._compress])
+        self.app.on_response_prepare.append(self._mark)
+        self.app.router.add_get("/own", self._own)
+
+    @web.middleware
+    async def _compress(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        if response.status != 204:  # aiohttp can not compress what is not there
+            response.enable_compression(web.ContentCoding.gzip)
+        return response
+
+    @web.middleware
+    async def _watch(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            response = await handler(request)
+        except BaseException as error:
+            self.watched.append(f"{request.path} {error!r}")
+            raise
+        self.watched.append(f"{request.path} {response.status}")
+        return response
+
+    async def _mark(self, request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["X-Mark"] = "mine"
+        if response.status != 204:
+            response.enable_compression(web.ContentCoding.gzip)
+
+    async def _own(self, request: web.Request) -> web.Response:
+        return web.json_response({"own": True})
+
+
+async def test_a_hub_lives_under_its_prefix_and_nowhere_else(serve: Serve) -> None:
+    server = await serve(app=Host().app, prefix="/live")
+    client = await server.subscribe("a")
+    server.send("x", topic="a")
+    assert (await client.next()).data == "x"
+    for path in ("notifications/publish", "notifications/subscribe", "notifications/stats", "healthz", "metrics"):
+        assert (await server.ask("OPTIONS", f"/live/{path}")).status == 204
+        assert (await server.ask("GET", f"/{path}")).status == 404
+    assert (await server.ask("GET", "/own")).status == 200
+
+
+async def test_a_prefix_may_end_with_a_slash(serve: Serve) -> None:
+    server = await serve(prefix="/live/")
+    assert (await server.ask("GET", "/live/healthz")).status == 200
+
+
+async def test_a_signal_of_the_application_applies_to_a_stream_and_compression_does_not(serve: Serve) -> None:
+    server = await serve(app=Host().app)
+    client = await server.subscribe(headers={"Accept-Encoding": "gzip"})
+    assert client.headers["X-Mark"] == "mine"
+    assert "Content-Encoding" not in client.headers
+    server.send("plain")
+    assert (await client.next()).data == "plain"
+    assert (await server.ask("GET", "/own")).headers["Content-Encoding"] == "gzip"
+
+
+async def test_a_signal_of_the_application_applies_to_a_handler_stream_too(serve: Serve) -> None:
+    @sse
+    def handler(request: web.Request) -> Observable[Any]:
+        return of("plain")
+
+    app = Host().app
+    app.router.add_get("/stream", handler)
+    server = await serve(app=app)
+    answer = await server.ask("GET", "/stream")
+    assert answer.headers["X-Mark"] == "mine"
+    assert "Content-Encoding" not in answer.headers
+    assert answer.body == b"data: plain\n\n"
+
+
+@pytest.mark.parametrize("handler_cancellation", [False, True])
+async def test_a_middleware_is_not_cancelled_by_a_stream_and_ends_at_once(
+    serve: Serve, handler_cancellation: bool
+) -> None:
+    host = Host()
+    server = await serve(app=host.app, handler_cancellation=handler_cancellation)
+    client = await server.subscribe()
+    await until(lambda: host.watched)
+    assert host.watched == ["/notifications/subscribe 200"]
+    client.close()
+    await server.deserted()
+    assert host.watched == ["/notifications/subscribe 200"]
+
+
+async def test_a_hub_in_a_nested_application_serves(serve: Serve) -> None:
+    inner, outer = web.Application(), web.Application()
+    hub = setup_hub(inner, Settings.load({"drain": 0}, environ={}))
+    outer.add_subapp("/inner", inner)
+    runner = web.AppRunner(outer)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    client = await Client.connect(runner.addresses[0][:2])
+    await client.request("GET", "/inner/notifications/subscribe")
+    assert await client.head() == 200
+    await client.next("hub.open")
+    hub.notifications.send_notification("x")
+    assert (await client.next()).data == "x"
+    await runner.cleanup()
+    await client.next("hub.close")
+    await client.aclose()
+
+
+async def test_the_applications_keys_are_the_hub_its_service_and_its_bus(serve: Serve) -> None:
+    app = web.Application()
+    server = await serve(app=app)
+    assert app[HUB] is server.hub
+    assert app[NOTIFICATIONS] is server.hub.notifications
+    assert app[BUS] is server.hub.bus
+
+
+async def test_a_second_hub_in_one_application_is_refused() -> None:
+    app = web.Application()
+    setup_hub(app, Settings.load(environ={}))
+    with pytest.raises(AlreadySetUp):
+        setup_hub(app, Settings.load(environ={}), prefix="/second")
+
+
+async def test_two_applications_have_two_hubs_that_know_nothing_of_each_other(serve: Serve) -> None:
+    one, other = await serve(), await serve()
+    clients = [await one.subscribe("**"), await other.subscribe("**")]
+    one.send("one")
+    other.send("other")
+    assert [(await client.next()).data for client in clients] == ["one", "other"]
+    assert one.hub.log.epoch != other.hub.log.epoch
+
+
+async def test_what_is_sent_before_the_start_can_be_resumed_after_it(serve: Serve) -> None:
+    app = web.Application()
+    hub = setup_hub(app, Settings.load({"drain": 0}, environ={}))
+    first, second = (hub.notifications.send_notification(number).result() for number in (1, 2))
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    client = await Client.connect(runner.addresses[0][:2])
+    await client.request("GET", "/notifications/subscribe", headers={"Last-Event-ID": str(first)})
+    await client.head()
+    assert (await client.next("hub.open")).json()["recovered"] is True
+    assert (await client.next()).id == str(second)
+    await runner.cleanup()
+    await client.aclose()
+    with pytest.raises(ShuttingDown):
+        hub.notifications.send_notification(3)
+
+
+async def test_a_hub_works_under_the_test_client_of_aiohttp(aiohttp_client: AiohttpClient) -> None:
+    app = web.Application()
+    hub = setup_hub(app, Settings.load({"drain": 0}, environ={}))
+    client = await aiohttp_client(app)
+    decoder = SpecDecoder()
+    async with client.get("/notifications/subscribe", params={"topic": "a"}) as answer:
+        assert [event.type for event in decoder.feed(await answer.content.readany())] == ["hub.open"]
+        async with client.post("/notifications/publish", json={"topic": "a", "data": 1}) as accepted:
+            assert accepted.status == 201
+        assert [event.data for event in decoder.feed(await answer.content.readany())] == ["1"]
+    await until(lambda: not len(hub.connections))
+
+
+# ---- cross-origin access ----
+
+LISTED = ["https://app.example", "http://localhost:3000"]
+
+
+def allowed(headers: Any) -> tuple[str | None, str | None]:
+    """What a browser looks at: the origin that may read, and what a cache has to look at."""
+    return headers.get("Access-Control-Allow-Origin"), headers.get("Vary")
+
+
+def with_handler_stream() -> web.Application:
+    @sse
+    def handler(request: web.Request) -> Observable[Any]:
+        if "fail" in request.query:
+            raise web.HTTPForbidden
+        return of(1)
+
+    app = web.Application()
+    app.router.add_get("/stream", handler)
+    return app
+
+
+async def cross_origin(server: Server, origin: str) -> list[Any]:
+    """Return the headers of every kind of answer to a page of *origin*."""
+    said = {"Origin": origin}
+    stream = await server.subscribe(headers=said)
+    answers: list[Answer] = [
+        await server.ask("GET", "/notifications/subscribe?topic=a//b", headers=said),
+        await server.ask("PUT", "/notifications/subscribe", headers=said),
+        await server.ask("GET", "/notifications/stats", headers=said),
+        await server.post("/notifications/publish", {"data": 1}, **said),
+        await server.post("/notifications/publish", {}, **said),
+        await server.ask("OPTIONS", "/notifications/publish", headers=said),
+        await server.ask("GET", "/stream", headers=said),
+        await server.ask("GET", "/stream?fail", headers=said),
+    ]
+    await stream.aclose()
+    return [stream.headers, *(answer.headers for answer in answers)]
+
+
+@pytest.mark.parametrize("origin", LISTED)
+async def test_a_listed_origin_may_read_streams_errors_and_preflights(serve: Serve, origin: str) -> None:
+    server = await serve(app=with_handler_stream(), cors_origins=LISTED)
+    for headers in await cross_origin(server, origin):
+        assert allowed(headers) == (origin, "Origin")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://evil.example",
+        "https://app.example.evil.example",
+        "https://xapp.example",
+        "https://app.example:443",
+        "http://app.example",
+        "HTTPS://APP.EXAMPLE",
+        "https://app.example/",
+        "null",
+        "*",
+        "",
+    ],
+)
+async def test_any_other_origin_may_read_nothing(serve: Serve, origin: str) -> None:
+    server = await serve(app=with_handler_stream(), cors_origins=LISTED)
+    for headers in await cross_origin(server, origin):
+        assert allowed(headers) == (None, "Origin")
+
+
+async def test_without_a_list_nothing_is_said_about_origins(serve: Serve) -> None:
+    server = await serve(app=with_handler_stream())
+    for headers in await cross_origin(server, LISTED[0]):
+        assert allowed(headers) == (None, None)
+
+
+async def test_those_who_are_sent_away_may_read_that(serve: Serve) -> None:
+    server = await serve(cors_origins=LISTED, max_connections=1)
+    await server.subscribe()
+    answer = await server.ask("GET", server.subscribe_path(), headers={"Origin": LISTED[0]})
+    assert allowed(answer.headers) == (LISTED[0], "Origin")
+    await server.hub.drain(0)
+    answer = await server.ask("GET", server.subscribe_path(), headers={"Origin": LISTED[0]})
+    assert allowed(answer.headers) == (LISTED[0], "Origin")
+
+
+async def test_a_preflight_says_what_may_be_sent(serve: Serve) -> None:
+    server = await serve(cors_origins=LISTED)
+    answer = await server.ask(
+        "OPTIONS",
+        "/notifications/subscribe",
+        headers={
+            "Origin": LISTED[0],
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "content-type,last-event-id",
+        },
+    )
+    assert answer.status == 204
+    assert {"GET", "POST"} <= set(answer.headers["Access-Control-Allow-Methods"].split(", "))
+    assert {"content-type", "last-event-id"} <= set(answer.headers["Access-Control-Allow-Headers"].lower().split(", "))
+
+
+async def test_the_headers_of_the_application_and_of_the_hub_go_together(serve: Serve) -> None:
+    server = await serve(app=Host().app, cors_origins=LISTED)
+    client = await server.subscribe(headers={"Origin": LISTED[0]})
+    assert client.headers["X-Mark"] == "mine"
+    assert allowed(client.headers) == (LISTED[0], "Origin")
+
+
+# ---- the end ----
+
+
+async def open_streams(server: Server, count: int) -> list[Client]:
+    streams: list[Client] = []
+    while len(streams) < count:
+        streams += await asyncio.gather(*(server.subscribe(f"t/{number % 7}") for number in range(100)))
+    return streams
+
+
+@pytest.mark.parametrize("handler_cancellation", [False, True])
+async def test_1000_idle_streams_end_with_the_application(
+    serve: Serve, handler_cancellation: bool, complaints: Complaints
+) -> None:
+    server = await serve(handler_cancellation=handler_cancellation, drain=0)
+    streams = await open_streams(server, 1_000)
+    assert len(server.hub.connections) == 1_000
+    async with asyncio.timeout(5):
+        await server.aclose_server()
+    retries = set()
+    for stream in streams:
+        assert (await stream.next("hub.close")).json() == {"reason": "shutdown"}
+        await stream.body()
+        assert stream.complete
+        retries.add(stream.decoder.retry)
+        await stream.gone()
+    assert len(retries) > 500
+    assert not any(server.registered.values())
+    gc.collect()
+    assert complaints.take() == []
+
+
+async def test_the_drain_window_spreads_the_ends(serve: Serve) -> None:
+    server = await serve(drain=0.5)
+    streams = await open_streams(server, 100)
+    ending = asyncio.create_task(server.aclose_server())
+    await until(lambda: len(server.hub.connections) < 100)
+    assert len(server.hub.connections) > 50
+    await ending
+    for stream in streams:
+        await stream.next("hub.close")
+        await stream.body()
+        assert stream.complete
+
+
+async def test_streams_that_can_not_be_written_to_do_not_hold_the_end_up(serve: Serve) -> None:
+    server = await serve(slow="drop_oldest")
+    first, *_ = server.send(*(["x" * 60_000] * 300), topic="a")
+    replaying = [await server.subscribe("a", last_event_id=first, receive_buffer=8_192) for _ in range(3)]
+    live = [await server.subscribe("a", receive_buffer=8_192) for _ in range(3)]
+    for client in replaying + live:
+        client.stop_reading()
+    while not server.hub.metrics.dropped:
+        server.send("x" * 60_000, topic="a")
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await server.aclose_server()
+    assert not any(server.registered.values())
+    for client in replaying + live:
+        client.read_on()
+        await client.gone()
+        assert not client.complete
+
+
+async def test_publishing_goes_on_until_the_end_and_nothing_is_lost(serve: Serve) -> None:
+    server = await serve(drain=0.3)
+    streams = [await server.subscribe("a") for _ in range(20)]
+    sent: list[str] = []
+
+    async def publish() -> None:
+        while True:
+            try:
+                sent.extend(server.send(len(sent), topic="a"))
+            except ShuttingDown:
+                return
+            await asyncio.sleep(0.001)
+
+    publishing = asyncio.create_task(publish())
+    await asyncio.gather(*(stream.next() for stream in streams))
+    await server.aclose_server()
+    await publishing
+    for stream in streams:
+        events = await stream.rest()
+        assert events[-1].type == "hub.close"
+        # Everything before its end, in order: the rest would come with a resume.
+        assert [event.id for event in events[:-1]] == sent[1 : len(events)]
+
+
+async def test_a_request_that_is_being_answered_is_answered(serve: Serve) -> None:
+    app = web.Application()
+    go_on = asyncio.Event()
+    reached = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.Response:
+        reached.set()
+        await go_on.wait()
+        return web.Response(text="done")
+
+    app.router.add_get("/slow", slow)
+    server = await serve(app=app)
+    stream = await server.subscribe()
+    asking = asyncio.create_task(server.ask("GET", "/slow"))
+    await reached.wait()
+    ending = asyncio.create_task(server.aclose_server())
+    await stream.next("hub.close")
+    go_on.set()
+    assert (await asking).body == b"done"
+    await ending
+
+
+# ---- middlewares that take their time behind a stream ----
+
+
+class Bracket:
+    """A middleware that has something to do behind its handler, and takes its time."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.ended = ""
+
+    @web.middleware
+    async def around(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            answer = await handler(request)
+            self.reached.set()
+            await self.go_on.wait()
+        except asyncio.CancelledError:
+            self.ended = "cancelled"
+            raise
+        self.ended = "done"
+        return answer
+
+
+async def nested(hub_app: web.Application, outer_app: web.Application, *, handler_cancellation: bool = False) -> Server:
+    """Start *outer_app* with *hub_app*, which gets a hub, mounted at `/inner`."""
+    its_hub = setup_hub(hub_app, Settings(drain=0))
+    outer_app.add_subapp("/inner", hub_app)
+    runner = web.AppRunner(outer_app, handler_cancellation=handler_cancellation, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    server = Server(outer_app, its_hub, runner, prefix="/inner")
+    server.address = runner.addresses[0][:2]
+    return server
+
+
+@pytest.mark.parametrize("handler_cancellation", [False, True], ids=["handler runs on", "handler cancelled"])
+@pytest.mark.parametrize("leave", [Client.close, Client.reset, Client.half_close])
+@pytest.mark.usefixtures("complaints")
+async def test_nested_middlewares_are_not_cancelled_when_the_client_leaves(
+    leave: Callable[[Client], None], handler_cancellation: bool
+) -> None:
+    outer, inner = Bracket(), Bracket()
+    server = await nested(
+        web.Application(middlewares=[inner.around]),
+        web.Application(middlewares=[outer.around]),
+        handler_cancellation=handler_cancellation,
+    )
+    client = await server.subscribe()
+    await inner.reached.wait()
+    leave(client)
+    await server.deserted()
+    inner.go_on.set()
+    await outer.reached.wait()
+    outer.go_on.set()
+    await until(lambda: outer.ended)
+    assert (inner.ended, outer.ended) == ("done", "done")
+    await server.aclose()
+
+
+async def test_a_stream_goes_on_while_a_middleware_is_still_busy_behind_it(serve: Serve) -> None:
+    bracket = Bracket()
+    server = await serve(app=web.Application(middlewares=[bracket.around]))
+    client = await server.subscribe()
+    await bracket.reached.wait()
+    server.send("meanwhile")
+    assert (await client.next()).data == "meanwhile"
+    bracket.go_on.set()
+    await until(lambda: bracket.ended)
+    server.send("after")
+    assert (await client.next()).data == "after"
+
+
+async def test_a_middleware_that_answers_with_something_else_does_not_hurt_the_stream(serve: Serve) -> None:
+    @web.middleware
+    async def instead(request: web.Request, handler: Handler) -> web.StreamResponse:
+        await handler(request)
+        done.set()
+        return web.Response(text="something else")
+
+    done = asyncio.Event()
+    server = await serve(app=web.Application(middlewares=[instead]))
+    client = await server.subscribe()
+    await done.wait()
+    server.send("live")
+    assert (await client.next()).data == "live"
+    assert b"something else" not in client.received
+
+
+# ---- the end, with aiohttp as patient as it is by default ----
+
+LAST_BLOCK = re.compile(rb'retry: [1-6][0-9]{3}\nevent: hub\.close\ndata: \{"reason":"shutdown"\}\n\n')
+GENEROUS = 30.0
+"""Seconds for an end that is immediate when it works, and takes minutes when something is waited for in vain."""
+
+
+async def subscribed(server: Server, count: int) -> list[Client]:
+    """Return *count* clients with open, idle streams."""
+    clients: list[Client] = []
+    for _ in range(0, count, 100):
+        clients += await asyncio.gather(*(server.subscribe() for _ in range(min(100, count))))
+    for client in clients:
+        client.received.clear()
+    await until(lambda: len(server.hub.connections) == count)
+    return clients
+
+
+async def cleanup(server: Server) -> None:
+    """End the application, with aiohttp as patient as it is by default."""
+    server.runner._shutdown_timeout = 60.0
+    async with asyncio.timeout(GENEROUS):
+        await server.runner.cleanup()
+
+
+async def say_goodbye(client: Client) -> None:
+    """Read what is left: one block, and the end."""
+    assert LAST_BLOCK.fullmatch(await client.body())
+    assert client.complete
+    await client.gone()
+
+
+@pytest.mark.parametrize("maybe_tls", [False, True], ids=["tcp", "tls"])
+@pytest.mark.parametrize("handler_cancellation", [False, True], ids=["handler runs on", "handler cancelled"])
+async def test_the_last_thing_each_stream_gets_is_one_block_and_the_end_of_the_answer(
+    serve: Serve, tls: TLS, maybe_tls: bool, handler_cancellation: bool
+) -> None:
+    server = await serve(tls=tls if maybe_tls else None, handler_cancellation=handler_cancellation)
+    clients = await subscribed(server, 100)
+    await cleanup(server)
+    assert not any(server.registered.values())
+    await asyncio.gather(*(say_goodbye(client) for client in clients))
+
+
+async def test_what_was_sent_just_before_the_end_arrives_before_it(serve: Serve) -> None:
+    server = await serve()
+    clients = await subscribed(server, 10)
+    server.send("last words")
+    await cleanup(server)
+    for client in clients:
+        assert [event.type for event in await client.rest()] == ["message", "hub.close"]
+        assert client.complete
+
+
+@pytest.mark.parametrize("maybe_tls", [False, True], ids=["tcp", "tls"])
+async def test_with_a_drain_window_the_ends_are_spread_over_it(serve: Serve, tls: TLS, maybe_tls: bool) -> None:
+    server = await serve(drain=0.5, tls=tls if maybe_tls else None)
+    clients = await subscribed(server, 40)
+    still_open: list[int] = []
+
+    async def follow(client: Client) -> None:
+        await client.next("hub.close")
+        still_open.append(len(server.hub.connections))
+        await client.gone()
+        assert client.complete
+
+    await asyncio.gather(cleanup(server), *map(follow, clients))
+    assert len(set(still_open)) > 5
+    assert still_open[0] > 20
+
+
+@pytest.mark.parametrize("maybe_tls", [False, True], ids=["tcp", "tls"])
+@pytest.mark.parametrize("drain", [0, 0.3])
+async def test_who_has_not_read_what_was_sent_is_cut_when_the_window_ends(
+    serve: Serve, tls: TLS, maybe_tls: bool, drain: float
+) -> None:
+    server = await serve(drain=drain, tls=tls if maybe_tls else None, slow="drop_oldest")
+    stuck = await server.subscribe("big", receive_buffer=8_192)
+    stuck.stop_reading()
+    others = await subscribed_beside(server, 10)
+    (connection,) = [each for each in server.hub.wiring.connections.values() if "big" in each.topics]
+    while not server.hub.metrics.dropped:
+        server.send("x" * 60_000, topic="big")
+        await asyncio.sleep(0)
+    assert connection._transport.get_write_buffer_size()
+    await cleanup(server)
+    assert not any(server.registered.values())
+    await asyncio.gather(*(say_goodbye(client) for client in others))
+    stuck.read_on()
+    await stuck.gone()
+    assert not stuck.complete
+
+
+async def subscribed_beside(server: Server, count: int) -> list[Client]:
+    clients = [await server.subscribe() for _ in range(count)]
+    for client in clients:
+        client.received.clear()
+    return clients
+
+
+async def test_clients_that_leave_during_the_window_do_not_disturb_it(serve: Serve) -> None:
+    server = await serve(drain=0.5)
+    clients = await subscribed(server, 40)
+    ending = asyncio.create_task(cleanup(server))
+    await until(lambda: server.hub.draining)
+    for client in clients[::2]:
+        client.reset()
+    await asyncio.gather(*(say_goodbye(client) for client in clients[1::2]))
+    await ending
+
+
+async def test_a_hub_that_never_served_anybody_ends_twice_without_a_word(serve: Serve) -> None:
+    server = await serve()
+    await cleanup(server)
+    await cleanup(server)
+
+
+# ---- sending from inside ----
+
+
+async def test_a_handler_of_the_application_sends_and_emits(serve: Serve) -> None:
+    async def handle(request: web.Request) -> web.Response:
+        position = await request.app[NOTIFICATIONS].send_notification({"n": 1}, type="sent")
+        request.app[BUS].emit("order.created", {"id": 7, "amount": 1.5})
+        return web.Response(text=str(position))
+
+    app = web.Application()
+    app.router.add_post("/act", handle)
+    server = await serve(app=app, prefix="/live", listeners=("listeners",))
+    client = await server.subscribe()
+    id = (await server.ask("POST", "/act")).body.decode()
+    sent = await client.next("sent")
+    assert (sent.id, sent.json()) == (id, {"n": 1})
+    assert (await client.next()).json() == {"message": "新订单 #7 已创建！", "amount": 1.5}
+
+
+async def test_what_is_sent_and_emitted_at_the_start_is_there_for_who_resumes_from_the_beginning(
+    serve: Serve,
+) -> None:
+    async def before_the_hub(app: web.Application) -> AsyncIterator[None]:
+        app[NOTIFICATIONS].send_notification("before")
+        app[BUS].emit("order.created", {"id": 1, "amount": 1})
+        yield
+
+    async def after_the_hub(app: web.Application) -> None:
+        await app[NOTIFICATIONS].send_notification("after")
+        app[BUS].emit("order.created", {"id": 2, "amount": 2})
+
+    app = web.Application()
+    app.cleanup_ctx.append(before_the_hub)
+    app.on_startup.append(after_the_hub)
+    server = await serve(app=app, listeners=("listeners",))
+    client = await server.subscribe(last_event_id=f"{server.hub.log.epoch}-0")
+    assert client.opened.json()["recovered"] is True
+    assert [(await client.next()).data for _ in range(4)] == [
+        "before",
+        '{"message":"新订单 #1 已创建！","amount":1}',
+        "after",
+        '{"message":"新订单 #2 已创建！","amount":2}',
+    ]
+
+
+async def test_what_the_application_sends_while_it_shuts_down_still_reaches_the_streams(serve: Serve) -> None:
+    async def goodbye(app: web.Application) -> None:
+        await app[NOTIFICATIONS].send_notification("we are closing")
+
+    app = web.Application()
+    app.on_shutdown.append(goodbye)
+    server = await serve(app=app)
+    client = await server.subscribe()
+    await cleanup(server)
+    assert (await client.next()).data == "we are closing"
+    await client.next("hub.close")
+
+
+async def test_an_application_may_observe_what_is_broadcast(serve: Serve) -> None:
+    seen: list[object] = []
+    server = await serve()
+    stream: Observable[Any] = server.app[NOTIFICATIONS].stream("orders")
+    stream.subscribe(
+        lambda notification: seen.append(str(notification.position)), on_completed=lambda: seen.append("end")
+    )
+    (id,) = server.send("x", topic="orders")
+    server.send("y", topic="elsewhere")
+    await cleanup(server)
+    assert seen == [id, "end"]

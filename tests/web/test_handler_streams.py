@@ -1,0 +1,632 @@
+"""Streams that a handler makes itself, from an Observable or an async iterable."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import reactivex
+from aiohttp import web
+from reactivex import Observable, abc, operators
+from reactivex.disposable import Disposable
+from reactivex.subject import Subject
+
+from hub import MessageEvent, sse
+from hub.web.app import drain_hub
+from hub.web.sse import Drain, HandlerStreams
+from tests.web.client import Client, StreamEnded, until
+from tests.web.conftest import Complaints, Serve
+from tests.web.server import Server
+
+pytestmark = pytest.mark.both_loops
+
+TLS = tuple[ssl.SSLContext, ssl.SSLContext]
+BIG = "x" * 1_000_000
+
+
+class Source:
+    """An Observable or an async iterable that knows who reads it.
+
+    Attributes:
+        subject: what each Observable gives.
+        subscribed, disposed: how often, so far.
+        produced: how many items were asked of the iterables.
+    """
+
+    def __init__(self) -> None:
+        self.subject: Subject[Any] = Subject()
+        self.subscribed = self.disposed = self.produced = 0
+        self.item: object = "item"
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    def observable(self, request: web.Request) -> Observable[Any]:
+        def subscribe(
+            observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            self.subscribed += 1
+            inner = self.subject.subscribe(observer)
+
+            def dispose() -> None:
+                self.disposed += 1
+                inner.dispose()
+
+            return Disposable(dispose)
+
+        return Observable(subscribe)
+
+    async def iterable(self, request: web.Request) -> AsyncIterator[object]:
+        self.subscribed += 1
+        try:
+            while True:
+                await self.go_on.wait()
+                self.produced += 1
+                yield self.item
+                await asyncio.sleep(0)
+        finally:
+            self.disposed += 1
+
+
+@pytest.fixture
+async def source() -> Source:
+    return Source()
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the headers not wait long for a first event."""
+    monkeypatch.setattr(sys.modules[HandlerStreams.__module__], "FIRST_EVENT_SECONDS", 0.02)
+
+
+class Streaming:
+    """A server with one handler stream, at `/stream`."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.streams = server.app[HandlerStreams.KEY]
+
+    async def open(self, method: str = "GET", *, version: str = "1.1", **options: Any) -> Client:
+        """Return a client whose stream's headers have been read."""
+        client = await self.ask(method, version=version, **options)
+        assert await client.head() == 200
+        assert client.headers["Content-Type"] == "text/event-stream"
+        return client
+
+    async def ask(self, method: str = "GET", *, version: str = "1.1", **options: Any) -> Client:
+        """Return a client that has asked for the stream."""
+        client = await self.server.client(**options)
+        await client.request(method, "/stream", version=version, body=b"" if method == "POST" else None)
+        return client
+
+
+Stream = Callable[..., Awaitable[Streaming]]
+
+
+@pytest.fixture
+def stream(serve: Serve) -> Stream:
+    async def stream(handler: Callable[..., Any], *, drain: Drain = "end", **options: Any) -> Streaming:
+        app = web.Application()
+        app.router.add_route("*", "/stream", sse(drain=drain)(handler))
+        return Streaming(await serve(app=app, **options))
+
+    return stream
+
+
+# ---- what a handler may be, and give ----
+
+
+async def test_an_observable_is_streamed_and_its_completion_ends_the_stream(stream: Stream) -> None:
+    async def handler(request: web.Request) -> Observable[Any]:
+        return reactivex.of("text", {"n": 1}, MessageEvent("typed", type="kind", id="7", retry=5, comment="hello"))
+
+    client = await (await stream(handler)).open()
+    assert (await client.next()).data == "text"
+    assert (await client.next()).json() == {"n": 1}
+    event = await client.next("kind")
+    assert (event.data, event.id, client.decoder.retry, client.decoder.comments) == ("typed", "7", 5, ["hello"])
+    await client.body()
+    assert client.complete
+    await client.gone()
+
+
+async def test_an_async_generator_is_streamed_and_its_end_ends_the_stream(stream: Stream) -> None:
+    async def handler(request: web.Request) -> AsyncIterator[object]:
+        yield "text"
+        await asyncio.sleep(0)
+        yield {"n": 1}
+        yield MessageEvent("a\nb", type="kind")
+
+    client = await (await stream(handler)).open()
+    assert await client.body() == b'data: text\n\ndata: {"n":1}\n\nevent: kind\ndata: a\ndata: b\n\n'
+    assert client.complete
+
+
+async def test_the_headers_are_those_of_every_event_stream(stream: Stream, source: Source) -> None:
+    client = await (await stream(source.iterable)).open()
+    assert client.headers["Cache-Control"] == "no-cache, no-transform"
+    assert client.headers["Connection"] == "keep-alive"
+    assert client.headers["X-Accel-Buffering"] == "no"
+    assert client.headers["Transfer-Encoding"] == "chunked"
+
+
+async def test_a_plain_function_and_a_method_are_handlers_too(serve: Serve) -> None:
+    class Handlers:
+        @sse
+        def method(self, request: web.Request) -> Observable[Any]:
+            return reactivex.of(request.match_info["word"])
+
+    @sse
+    def function(request: web.Request) -> Observable[Any]:
+        return reactivex.of(request.query["word"])
+
+    app = web.Application()
+    app.router.add_get("/method/{word}", Handlers().method)
+    app.router.add_get("/function", function)
+    server = await serve(app=app)
+    assert (await server.ask("GET", "/method/one")).body == b"data: one\n\n"
+    assert (await server.ask("GET", "/function?word=two")).body == b"data: two\n\n"
+
+
+async def test_a_handler_in_a_nested_application_streams(serve: Serve) -> None:
+    @sse
+    def handler(request: web.Request) -> Observable[Any]:
+        return reactivex.of("nested")
+
+    app, inner = web.Application(), web.Application()
+    inner.router.add_get("/stream", handler)
+    app.add_subapp("/inner", inner)
+    server = await serve(app=app)
+    assert (await server.ask("GET", "/inner/stream")).body == b"data: nested\n\n"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+async def test_any_method_can_be_answered_with_a_stream(stream: Stream, method: str) -> None:
+    async def handler(request: web.Request) -> Observable[Any]:
+        await request.read()
+        return reactivex.of(request.method)
+
+    client = await (await stream(handler)).open(method)
+    assert (await client.next()).data == method
+
+
+async def test_a_handler_may_answer_with_a_response_instead(stream: Stream) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.json_response({"no": "stream"}, status=202)
+
+    client = await (await stream(handler)).ask()
+    assert await client.head() == 202
+    assert await client.json() == {"no": "stream"}
+
+
+async def test_a_source_without_events_is_an_empty_stream(stream: Stream) -> None:
+    def handler(request: web.Request) -> Observable[Any]:
+        return reactivex.empty()
+
+    client = await (await stream(handler)).open()
+    assert await client.body() == b""
+    assert client.complete
+
+
+async def test_the_headers_do_not_wait_for_a_late_first_event(stream: Stream, source: Source) -> None:
+    client = await (await stream(source.observable)).open()
+    source.subject.on_next("late")
+    assert (await client.next()).data == "late"
+
+
+async def test_a_source_on_other_threads_is_streamed_in_order(stream: Stream) -> None:
+    def handler(request: web.Request) -> Observable[Any]:
+        def subscribe(
+            observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            def work() -> None:
+                for number in range(100):
+                    observer.on_next(number)
+                observer.on_completed()
+
+            threading.Thread(target=work).start()
+            return Disposable()
+
+        return Observable(subscribe)
+
+    client = await (await stream(handler)).open()
+    assert [int((await client.next()).data) for _ in range(100)] == list(range(100))
+    await client.body()
+    assert client.complete
+
+
+async def test_time_operators_run_on_the_loop(stream: Stream) -> None:
+    threads: list[int] = []
+
+    def handler(request: web.Request) -> Observable[Any]:
+        return reactivex.interval(0.01).pipe(
+            operators.do_action(lambda _: threads.append(threading.get_ident())), operators.take(3)
+        )
+
+    client = await (await stream(handler)).open()
+    assert await client.body() == b"data: 0\n\ndata: 1\n\ndata: 2\n\n"
+    assert set(threads) == {threading.get_ident()}
+
+
+async def test_each_request_subscribes_for_itself(stream: Stream, source: Source) -> None:
+    streaming = await stream(source.observable)
+    clients = [await streaming.ask() for _ in range(3)]
+    await until(lambda: source.subscribed == 3)
+    source.subject.on_next("all")
+    for client in clients:
+        await client.head()
+        assert (await client.next()).data == "all"
+
+
+async def test_http_1_0_gets_bare_frames_and_a_connection_that_closes(stream: Stream) -> None:
+    def handler(request: web.Request) -> Observable[Any]:
+        return reactivex.of(1, 2)
+
+    client = await (await stream(handler)).open(version="1.0")
+    assert client.headers["Connection"] == "close"
+    assert "Transfer-Encoding" not in client.headers
+    assert await client.body() == b"data: 1\n\ndata: 2\n\n"
+    assert client.closed
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_an_idle_stream_gets_comments(stream: Stream, source: Source) -> None:
+    client = await (await stream(source.observable, heartbeat=0.05)).open()
+    await client.block()
+    await client.block()
+    assert client.received.startswith(b":\n\n:\n\n")
+    source.subject.on_next("still there")
+    assert (await client.next()).data == "still there"
+
+
+# ---- errors ----
+
+
+async def test_an_error_before_the_first_event_is_the_ordinary_error(stream: Stream, complaints: Complaints) -> None:
+    async def handler(request: web.Request) -> AsyncIterator[object]:
+        if "broken" in request.headers:
+            raise RuntimeError("secret")
+        raise web.HTTPForbidden(text="not yours")
+        yield 1
+
+    streaming = await stream(handler)
+    refused = await streaming.ask()
+    assert await refused.head() == 403
+    assert await refused.body() == b"not yours"  # the application's own answer, as it made it
+    broken = await streaming.server.client()
+    await broken.request("GET", "/stream", headers={"broken": "1"})
+    assert await broken.head() == 500
+    assert broken.headers["Content-Type"] == "application/problem+json"
+    assert b"secret" not in await broken.body()
+    (complaint,) = complaints.take()
+    assert "secret" in complaint
+
+
+@pytest.mark.parametrize("kind", ["in the handler", "in the Observable"])
+async def test_an_observable_that_fails_at_once_is_the_ordinary_error(
+    stream: Stream, complaints: Complaints, kind: str
+) -> None:
+    async def handler(request: web.Request) -> Observable[Any]:
+        if kind == "in the handler":
+            raise RuntimeError("secret")
+        return reactivex.throw(RuntimeError("secret"))
+
+    client = await (await stream(handler)).ask()
+    assert await client.head() == 500
+    assert b"secret" not in await client.body()
+    assert len(complaints.take()) == 1
+
+
+async def test_an_error_after_the_first_event_is_told_in_the_stream_without_its_secrets(
+    stream: Stream, complaints: Complaints
+) -> None:
+    async def handler(request: web.Request) -> AsyncIterator[object]:
+        yield 1
+        raise RuntimeError("secret")
+
+    client = await (await stream(handler)).open()
+    assert (await client.next()).data == "1"
+    failed = await client.next("failed")
+    assert isinstance(failed.json()["message"], str)
+    assert b"secret" not in await client.body()
+    assert client.complete
+    (complaint,) = complaints.take()
+    assert "secret" in complaint
+
+
+async def test_an_error_of_an_observable_is_told_behind_everything_before_it(
+    stream: Stream, complaints: Complaints
+) -> None:
+    def handler(request: web.Request) -> Observable[Any]:
+        return reactivex.concat(reactivex.of(1, 2, 3), reactivex.throw(RuntimeError("secret")))
+
+    client = await (await stream(handler)).open()
+    assert [(await client.next()).data for _ in range(3)] == ["1", "2", "3"]
+    await client.next("failed")
+    await client.body()
+    assert client.complete
+    assert complaints.take()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        MessageEvent("x", type="a\nb"),
+        MessageEvent("x", id="a\rb"),
+        MessageEvent("x", id="a\0b"),
+        MessageEvent("x", retry=-1),
+        MessageEvent("x", type="a\r\n\r\ndata: forged"),
+        MessageEvent(object()),
+        float("nan"),
+        {1, 2},
+        "\ud800",
+    ],
+    ids=repr,
+)
+async def test_an_event_that_can_not_be_sent_fails_the_stream_and_never_corrupts_it(
+    stream: Stream, complaints: Complaints, wrong: object
+) -> None:
+    async def iterable(request: web.Request) -> AsyncIterator[object]:
+        yield "fine"
+        yield wrong
+        yield "never"
+
+    client = await (await stream(iterable)).open()
+    assert (await client.next()).data == "fine"
+    await client.next("failed")
+    await client.body()
+    assert client.complete
+    assert complaints.take()
+
+
+async def test_a_comment_can_not_smuggle_anything_in(stream: Stream) -> None:
+    def handler(request: web.Request) -> Observable[Any]:
+        return reactivex.of(MessageEvent("x", comment="a\nid: 9\r\n\r\ndata: forged\rb"), "y")
+
+    client = await (await stream(handler)).open()
+    assert [event.data for event in await client.rest()] == ["x", "y"]
+    assert client.decoder.last_event_id == ""
+    assert client.decoder.comments == ["a", "id: 9", "", "data: forged", "b"]
+
+
+async def test_a_handler_that_gives_neither_is_an_error(stream: Stream, complaints: Complaints) -> None:
+    async def handler(request: web.Request) -> object:
+        return [1, 2, 3]
+
+    client = await (await stream(handler)).ask()
+    assert await client.head() == 500
+    await client.body()
+    assert "list" in complaints.take()[0]
+
+
+# ---- leaving ----
+
+
+@pytest.fixture(params=["FIN", "RST", "half-close"])
+def leave(request: pytest.FixtureRequest) -> Callable[[Client], None]:
+    ways: dict[str, Callable[[Client], None]] = {
+        "FIN": Client.close,
+        "RST": Client.reset,
+        "half-close": Client.half_close,
+    }
+    return ways[request.param]
+
+
+@pytest.fixture(params=["tcp", "tls"])
+def maybe_tls(request: pytest.FixtureRequest, tls: TLS) -> TLS | None:
+    return tls if request.param == "tls" else None
+
+
+@pytest.fixture(params=[False, True], ids=["handler runs on", "handler cancelled"])
+def handler_cancellation(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+async def test_an_observable_is_disposed_of_when_the_client_leaves(
+    stream: Stream,
+    source: Source,
+    leave: Callable[[Client], None],
+    maybe_tls: TLS | None,
+    handler_cancellation: bool,
+) -> None:
+    streaming = await stream(source.observable, tls=maybe_tls, handler_cancellation=handler_cancellation)
+    client = await streaming.ask()
+    await until(lambda: source.subscribed)
+    source.subject.on_next("first")
+    await client.head()
+    await client.next()
+    leave(client)
+    await until(lambda: source.disposed == 1)
+    await until(lambda: not len(streaming.streams))
+    assert not source.subject.observers
+
+
+async def test_an_iterator_is_closed_when_the_client_leaves(
+    stream: Stream,
+    source: Source,
+    leave: Callable[[Client], None],
+    maybe_tls: TLS | None,
+    handler_cancellation: bool,
+) -> None:
+    streaming = await stream(source.iterable, tls=maybe_tls, handler_cancellation=handler_cancellation)
+    client = await streaming.open()
+    await client.next()
+    source.go_on.clear()
+    leave(client)
+    await until(lambda: source.disposed == 1)
+    await until(lambda: not len(streaming.streams))
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_an_iterator_is_closed_when_the_client_leaves_before_the_first_event(
+    stream: Stream, source: Source, leave: Callable[[Client], None], handler_cancellation: bool
+) -> None:
+    source.go_on.clear()
+    streaming = await stream(source.iterable, handler_cancellation=handler_cancellation)
+    client = await streaming.ask()
+    await until(lambda: source.subscribed)
+    leave(client)
+    await until(lambda: source.disposed == 1)
+    await until(lambda: not len(streaming.streams))
+
+
+@pytest.mark.parametrize("way", [Client.close, Client.reset])
+async def test_an_iterator_is_closed_when_the_client_leaves_while_it_is_written_to(
+    stream: Stream, source: Source, way: Callable[[Client], None], maybe_tls: TLS | None, handler_cancellation: bool
+) -> None:
+    source.item = BIG
+    streaming = await stream(source.iterable, tls=maybe_tls, handler_cancellation=handler_cancellation)
+    client = await streaming.open(receive_buffer=8_192)
+    client.stop_reading()
+    await until(lambda: [each for each in streaming.streams._open if each.full])
+    way(client)
+    await until(lambda: source.disposed == 1)
+    await until(lambda: not len(streaming.streams))
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_client_that_floods_its_stream_is_cut(stream: Stream, source: Source) -> None:
+    client = await (await stream(source.observable)).open()
+    await client.send(b"x" * 66_000)
+    await until(lambda: source.disposed == 1)
+    await client.gone()
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_the_hubs_own_streams_are_not_counted_with_these(stream: Stream, source: Source) -> None:
+    streaming = await stream(source.observable)
+    await streaming.open()
+    stats = (await streaming.server.ask("GET", "/notifications/stats")).json()
+    assert stats["connections"] == 0
+
+
+# ---- slow readers ----
+
+
+async def test_an_iterable_is_read_no_further_than_its_client_takes_it(stream: Stream, source: Source) -> None:
+    source.item = BIG
+    streaming = await stream(source.iterable)
+    client = await streaming.open(receive_buffer=8_192, keep=False)
+    client.stop_reading()
+    await until(lambda: [each for each in streaming.streams._open if each.full])
+    for _ in range(200):
+        await asyncio.sleep(0)
+    ahead = source.produced
+    assert ahead <= 12, "more than buffers could explain"
+    client.read_on()
+    for number in range(1, 31):
+        await client.next()
+        assert source.produced <= number + ahead + 1
+
+
+async def test_a_reader_of_an_iterable_that_takes_nothing_is_cut(
+    stream: Stream, source: Source, maybe_tls: TLS | None
+) -> None:
+    source.item = BIG
+    streaming = await stream(source.iterable, tls=maybe_tls, peer_timeout=0.3)
+    client = await streaming.open(receive_buffer=8_192)
+    client.stop_reading()
+    await until(lambda: source.disposed == 1)
+    await until(lambda: not len(streaming.streams))
+
+
+async def test_a_slow_reader_of_an_iterable_is_kept(stream: Stream, source: Source) -> None:
+    source.item = BIG
+    streaming = await stream(source.iterable, peer_timeout=0.5)
+    client = await streaming.open(receive_buffer=8_192)
+    client.stop_reading()
+    loop = asyncio.get_running_loop()
+    enough = loop.time() + 2
+    while loop.time() < enough:
+        client.sip(20_000)
+        await asyncio.sleep(0.02)
+    assert source.disposed == 0
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_reader_slower_than_an_observable_is_cut(stream: Stream, source: Source) -> None:
+    streaming = await stream(source.observable, buffer_bytes=128 * 1024)
+    client = await streaming.open(receive_buffer=8_192)
+    client.stop_reading()
+    for _ in range(1_000):
+        source.subject.on_next("x" * 10_000)
+        await asyncio.sleep(0)
+    await until(lambda: source.disposed == 1)
+    client.read_on()
+    await client.rest()
+    assert not client.complete, "a stream that is cut has no end"
+
+
+# ---- the end of the process ----
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_shutdown_ends_streams_with_a_reason_and_a_time_to_come_back(stream: Stream, source: Source) -> None:
+    streaming = await stream(source.observable)
+    client = await streaming.open()
+    await streaming.server.aclose_server()
+    closing = await client.next("hub.close")
+    assert closing.json() == {"reason": "shutdown"}
+    assert client.decoder.retry is not None
+    assert 1_000 <= client.decoder.retry <= 6_000
+    await client.body()
+    assert client.complete
+    assert source.disposed == 1
+
+
+async def test_a_stream_that_may_finish_does(stream: Stream, source: Source) -> None:
+    async def handler(request: web.Request) -> AsyncIterator[object]:
+        yield 1
+        await source.go_on.wait()
+        yield 2
+
+    source.go_on.clear()
+    streaming = await stream(handler, drain="finish")
+    client = await streaming.open()
+    await client.next()
+    ending = asyncio.create_task(drain_hub(streaming.server.app))
+    await until(lambda: streaming.streams.draining)
+    refused = await streaming.ask()
+    assert await refused.head() == 200
+    assert (await refused.body()).startswith(b"retry: ")
+    source.go_on.set()
+    assert (await client.next()).data == "2"
+    await client.body()
+    assert client.complete
+    await ending
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_stream_that_does_not_finish_in_time_is_ended(stream: Stream, source: Source) -> None:
+    streaming = await stream(source.observable, drain="finish", finish=0.2)
+    client = await streaming.open()
+    await streaming.server.aclose_server()
+    assert (await client.next("hub.close")).json() == {"reason": "shutdown"}
+    await client.body()
+    assert client.complete
+    assert source.disposed == 1
+
+
+async def test_shutdown_does_not_wait_for_a_reader_that_takes_nothing(stream: Stream, source: Source) -> None:
+    source.item = BIG
+    streaming = await stream(source.iterable, drain="end")
+    client = await streaming.open(receive_buffer=8_192)
+    client.stop_reading()
+    await until(lambda: [each for each in streaming.streams._open if each.full])
+    await streaming.server.aclose_server()
+    assert source.disposed == 1
+    client.read_on()
+    await client.gone()
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_stream_without_an_end_never_gets_one_when_it_is_cut(stream: Stream, source: Source) -> None:
+    client = await (await stream(source.observable)).open()
+    client.reset()
+    await until(lambda: source.disposed == 1)
+    with pytest.raises(StreamEnded):
+        await client.event()

@@ -1,0 +1,413 @@
+"""The load demo over real sockets, against a hub as small as the wire contract allows, with faults on demand."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from hub import Settings, setup_hub
+from hub.demo.load import add_arguments, run
+from hub.demo.load.audience import Audience
+from hub.demo.load.subscriber import State, Subscriber
+from hub.demo.load.target import Target
+from hub.sse import block
+
+START = """
+import argparse, sys
+from hub import Settings, setup_hub
+from hub.demo.load import add_arguments, run
+parser = argparse.ArgumentParser()
+add_arguments(parser)
+sys.exit(run(parser.parse_args()))
+"""
+
+
+class FakeHub:
+    """Subscribe and publish, nothing else.
+
+    Attributes:
+        faulty: what a stream sends in place of the event *number* when it is the first stream's turn.
+        ends_after: the first connection ends behind this many events.
+        cuts_after: the first connection is cut behind this many events.
+        unavailable: so many publishes are kept, but answered with 503.
+        refuses: the status that answers every publish.
+        refuses_from: the event from which on publishes are refused.
+        full: every subscription is answered with a `retry:` and the end.
+    """
+
+    def __init__(self) -> None:
+        self.log: list[bytes] = []
+        self.faulty: Callable[[int, list[bytes]], list[bytes]] = lambda number, log: [log[number]]
+        self.ends_after = self.cuts_after = -1
+        self.unavailable = self.refuses = self.connections = 0
+        self.full = False
+        self.refuses_from = sys.maxsize
+        self.asked: list[str | None] = []
+        self.keys: dict[str, int] = {}
+        self.streams: set[asyncio.Task[None] | None] = set()
+        self.published = asyncio.Event()
+
+    async def subscribe(self, request: web.Request) -> web.StreamResponse:
+        first, self.connections = self.connections == 0, self.connections + 1
+        cursor = request.headers.get("Last-Event-ID")
+        self.asked.append(cursor)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        if self.full:
+            await response.write(block(retry=20))
+            return response
+        at = int(cursor.partition("-")[2]) if cursor else len(self.log)
+        opened = json.dumps({"recovered": True if cursor else None})
+        await response.write(block(opened, type="hub.open", id=f"f-{at}", retry=20))
+        while request.transport is not None:
+            if at == len(self.log):
+                await self.published.wait()
+                continue
+            for frame in self.faulty(at, self.log) if first else [self.log[at]]:
+                await response.write(frame)
+            at += 1
+            if first and at == self.ends_after:
+                return response
+            if first and at == self.cuts_after and request.transport is not None:
+                request.transport.abort()
+        return response
+
+    async def publish(self, request: web.Request) -> web.Response:
+        if len(self.log) >= self.refuses_from:
+            return web.json_response({"detail": "not for you"}, status=413)
+        if self.refuses:
+            return web.json_response({"detail": "not for you"}, status=self.refuses)
+        drafts = await request.json()
+        for draft in drafts if isinstance(drafts, list) else [drafts]:
+            if draft["key"] not in self.keys:
+                self.keys[draft["key"]] = len(self.log)
+                self.log.append(block(json.dumps(draft["data"]), id=f"f-{len(self.log) + 1}"))
+        self.published.set()
+        self.published = asyncio.Event()
+        if self.unavailable:
+            self.unavailable -= 1
+            return web.json_response({}, status=503)
+        return web.json_response({}, status=201)
+
+
+@pytest.fixture
+async def fake() -> FakeHub:
+    return FakeHub()
+
+
+@pytest.fixture
+async def serve(fake: FakeHub) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+    """Start the fake hub and return its URL."""
+    app = web.Application()
+    app.router.add_get("/notifications/subscribe", fake.subscribe)
+    app.router.add_post("/notifications/publish", fake.publish)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+
+    async def start() -> str:
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        return f"http://{host}:{port}"
+
+    yield start
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def url(serve: Callable[[], Awaitable[str]]) -> str:
+    return await serve()
+
+
+class Load:
+    """Runs the load demo in a thread of its own, with a loop of its own, as a process would."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    async def __call__(self, url: str, *arguments: str) -> int:
+        """Return the exit status of a small run."""
+        parser = argparse.ArgumentParser()
+        add_arguments(parser)
+        size = ("-c", "20", "--rate", "100", "--seconds", "0.3")
+        args = parser.parse_args(["--url", url, "--report", str(self.place), *size, *arguments])
+        return await asyncio.to_thread(run, args)
+
+    @property
+    def report(self) -> Any:
+        """What the run wrote."""
+        return json.loads(self.place.read_text())
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    return Load(tmp_path / "report.json")
+
+
+async def test_a_hub_that_delivers_everything_once_and_in_order_is_well(url: str, load: Load) -> None:
+    asserted = ("--assert", "missing==0", "--assert", "p99<10s", "--assert", "reconnects==0")
+    assert await load(url, *asserted) == 0
+    read = load.report
+    assert (read["published"], read["expected"], read["delivered"]) == (30, 600, 600)
+    assert (read["missing"], read["duplicates"], read["out_of_order"], read["reconnects"]) == (0, 0, 0, 0)
+    assert 0 < read["latency_ms"]["p50"] <= read["latency_ms"]["p99"] <= read["latency_ms"]["max"]
+    assert read["server"]["rss_end"] > 0
+    assert [one["held"] for one in read["assertions"]] == [True, True, True]
+
+
+async def test_a_plain_loop_does_as_well(url: str, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert await load(url) == 0
+    assert load.report["driver"]["loop"] == "asyncio"
+
+
+async def test_a_storm_loses_nothing_and_repeats_nothing(fake: FakeHub, url: str, load: Load) -> None:
+    assert await load(url, "--storm", "--assert", "reconnects==6") == 0
+    read = load.report
+    assert (read["storm_dropped"], read["delivered"]) == (6, 600)
+    assert len([cursor for cursor in fake.asked if cursor]) == 6
+
+
+async def test_what_is_lost_is_missing(fake: FakeHub, url: str, load: Load) -> None:
+    fake.faulty = lambda number, log: [] if number == 7 else [log[number]]
+    assert await load(url) == 1
+    assert load.report["missing"] == 1
+
+
+async def test_what_is_lost_at_the_very_end_is_missing_too(fake: FakeHub, url: str, load: Load) -> None:
+    fake.faulty = lambda number, log: [] if number >= 28 else [log[number]]
+    assert await load(url, "--grace", "1") == 1
+    assert load.report["missing"] == 2
+
+
+async def test_what_comes_twice_is_a_duplicate(fake: FakeHub, url: str, load: Load) -> None:
+    fake.faulty = lambda number, log: [log[number]] * (2 if number == 7 else 1)
+    assert await load(url, "--assert", "duplicates==1") == 1
+    read = load.report
+    assert (read["duplicates"], read["missing"]) == (1, 0)
+
+
+async def test_what_is_overtaken_is_out_of_order(fake: FakeHub, url: str, load: Load) -> None:
+    swapped = {7: [], 8: [8, 7]}
+    fake.faulty = lambda number, log: [log[at] for at in swapped.get(number, [number])]
+    assert await load(url) == 1
+    read = load.report
+    assert (read["out_of_order"], read["missing"], read["duplicates"]) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("how", ["ends_after", "cuts_after"])
+async def test_a_stream_that_ends_is_resumed_where_it_was(fake: FakeHub, url: str, load: Load, how: str) -> None:
+    setattr(fake, how, 10)
+    assert await load(url) == 0
+    read = load.report
+    assert (read["reconnects"], read["delivered"]) == (1, 600)
+    # A cut may reach the driver before the last frames did: it comes back for those as well.
+    assert next(cursor for cursor in fake.asked if cursor) in {f"f-{at}" for at in range(11)}
+
+
+async def test_a_publish_that_was_kept_but_not_confirmed_is_repeated_once(fake: FakeHub, url: str, load: Load) -> None:
+    fake.unavailable = 1
+    assert await load(url) == 0
+    read = load.report
+    assert (read["publish_retries"], read["delivered"], read["duplicates"]) == (1, 600, 0)
+
+
+async def test_a_hub_that_confirms_nothing_ends_the_run_and_nothing_is_missing(
+    fake: FakeHub, url: str, load: Load
+) -> None:
+    fake.unavailable = sys.maxsize
+    assert await load(url, "--grace", "0.3") == 1
+    read = load.report
+    assert (read["published"], read["missing"]) == (0, 0)
+    assert read["faults"][0] == "nothing was published"
+    assert "answered with 503" in read["faults"][1]
+
+
+async def test_a_refusal_in_mid_run_still_brings_the_report(fake: FakeHub, url: str, load: Load) -> None:
+    fake.refuses_from = 5
+    assert await load(url, "--grace", "0.3") == 1
+    read = load.report
+    assert (read["published"], read["delivered"], read["missing"]) == (5, 100, 0)
+    assert "413: not for you" in read["faults"][1]
+
+
+async def test_a_failed_assertion_fails_the_run(url: str, load: Load, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await load(url, "--assert", "deliveries_per_s<1") == 1
+    assert "deliveries_per_s<1: FAILED" in capsys.readouterr().out
+
+
+async def test_a_port_where_nothing_listens_is_said_in_one_line(load: Load, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        assert await load(f"http://127.0.0.1:{unused.getsockname()[1]}") == 2
+    error = capsys.readouterr().err
+    assert "no hub reachable" in error
+    assert len(error.splitlines()) == 1
+    assert not load.place.exists()
+
+
+async def test_a_server_that_is_no_hub_is_said_in_one_line(
+    url: str, load: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await load(f"{url}/elsewhere") == 2
+    error = capsys.readouterr().err
+    assert "/elsewhere/notifications/subscribe was answered with 404" in error
+    assert len(error.splitlines()) == 1
+
+
+async def test_a_publisher_who_is_not_allowed_is_told_why(
+    fake: FakeHub, url: str, load: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.refuses = 403
+    assert await load(url) == 2
+    assert "403: not for you" in capsys.readouterr().err
+
+
+async def test_a_full_hub_is_said_in_one_line(
+    fake: FakeHub, url: str, load: Load, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.full = True
+    monkeypatch.setattr("hub.demo.load.scene.OPENING", 0.3)
+    assert await load(url) == 2
+    assert "only 0 of 20 subscribers connected" in capsys.readouterr().err
+
+
+async def test_the_hub_itself_loses_nothing_in_a_storm(load: Load) -> None:
+    app = web.Application()
+    setup_hub(app, Settings.load({"drain": 0}, environ={}), prefix="/live")
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        assert await load(f"http://127.0.0.1:{runner.addresses[0][1]}/live", "--storm") == 0
+    finally:
+        await runner.cleanup()
+    read = load.report
+    assert (read["delivered"], read["storm_dropped"], read["reconnects"], read["gaps"]) == (600, 6, 6, {})
+
+
+class Hasty(Audience):
+    """Leaves while its first connection is being made: it is there, but the loop has not handed it out."""
+
+    leaving: asyncio.Future[None]
+
+    def connected(self, subscriber: Subscriber) -> None:
+        super().connected(subscriber)
+        if not self.leaving.done():
+            self.leaving.set_result(None)
+            self.left = asyncio.create_task(self.aclose())
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_leaving_while_a_connection_is_made_waits_for_no_word_that_never_comes(loop: str) -> None:
+    factory = pytest.importorskip(loop).new_event_loop
+
+    async def leave() -> None:
+        server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+        target = Target.parse(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        audience = Hasty(target, "127.0.0.1", "load/x", "me", 5)
+        audience.leaving = asyncio.get_running_loop().create_future()
+        async with server, asyncio.timeout(10):
+            await audience.__aenter__()
+            opening = asyncio.create_task(audience.open(10))
+            await audience.leaving
+            await audience.left
+            opening.cancel()
+            assert {subscriber.state for subscriber in audience.subscribers} == {State.AWAY}
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(leave())
+
+
+@pytest.fixture
+async def drive(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[asyncio.subprocess.Process]]]:
+    """Start the load demo as a process; it is gone when the test is over."""
+    started: list[asyncio.subprocess.Process] = []
+
+    async def start(*arguments: str) -> asyncio.subprocess.Process:
+        started.append(
+            await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", START, "--report", str(tmp_path / "report.json"), "-c", "20", *arguments),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            )
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def read_up_to(word: bytes, process: asyncio.subprocess.Process) -> None:
+    assert process.stdout is not None
+    while word not in (line := await process.stdout.readline()):
+        assert line, f"ended without {word!r}"
+
+
+async def test_an_interrupt_ends_tidily_with_the_report(
+    url: str, load: Load, drive: Callable[..., Awaitable[asyncio.subprocess.Process]]
+) -> None:
+    driver = await drive("--url", url, "--rate", "50", "--seconds", "50")
+    await read_up_to(b"publishing  connected 20", driver)
+    driver.send_signal(signal.SIGINT)
+    out, err = await driver.communicate()
+    assert err == b""
+    assert b"interrupted" in out
+    assert load.report["interrupted"]
+    assert load.report["missing"] == 0
+    assert driver.returncode == 0
+
+
+async def test_a_second_interrupt_ends_the_waiting_for_stragglers(
+    fake: FakeHub, url: str, load: Load, drive: Callable[..., Awaitable[asyncio.subprocess.Process]]
+) -> None:
+    fake.faulty = lambda number, log: []
+    driver = await drive("--url", url, "--rate", "50", "--seconds", "50", "--grace", "300")
+    await read_up_to(b"publishing  connected 20", driver)
+    driver.send_signal(signal.SIGINT)
+    await read_up_to(b"settling", driver)
+    driver.send_signal(signal.SIGTERM)
+    await driver.communicate()
+    assert load.report["missing"] == load.report["published"]
+    assert driver.returncode == 1
+
+
+async def test_an_interrupt_while_waiting_for_stragglers_ends_the_waiting(
+    fake: FakeHub, url: str, load: Load, drive: Callable[..., Awaitable[asyncio.subprocess.Process]]
+) -> None:
+    fake.faulty = lambda number, log: []
+    driver = await drive("--url", url, "--seconds", "0.1", "--grace", "300")
+    await read_up_to(b"settling", driver)
+    driver.send_signal(signal.SIGINT)
+    await driver.communicate()
+    assert load.report["missing"] == 1
+    assert driver.returncode == 1
+
+
+async def test_an_interrupt_while_connecting_leaves_at_once(
+    fake: FakeHub, url: str, load: Load, drive: Callable[..., Awaitable[asyncio.subprocess.Process]]
+) -> None:
+    fake.full = True
+    driver = await drive("--url", url)
+    await read_up_to(b"connecting", driver)
+    driver.send_signal(signal.SIGINT)
+    _, err = await driver.communicate()
+    assert err == b""
+    assert load.report["faults"] == ["nothing was published"]
+    assert driver.returncode == 1
