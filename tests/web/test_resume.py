@@ -126,7 +126,7 @@ class Reader:
         while not (self.source.notifications and self.source.notifications[-1][1] == last):
             client = await opened(self.server, self.source, *self.topics)
             self.connections += 1
-            self.source.hears(await self._some(client, self.random.choice([10, 300, 3_000, 30_000]), last))
+            self.source.hears(await self._some(client, self.random.choice([10, 100, 300, 3_000]), last))
             self.random.choice([client.reset, client.close])()
             await client.aclose()
 
@@ -164,6 +164,6 @@ async def test_readers_on_bad_lines_hear_everything_that_is_published_meanwhile(
     for reader in readers:
         assert reader.source.notifications == expected
         assert not reader.source.knows_of_a_gap
-    assert sum(reader.connections for reader in readers) > 3 * len(readers)
+    assert all(reader.connections > 1 for reader in readers)
     await everything.aclose()
     await server.deserted()
