@@ -35,7 +35,7 @@ test: $(VENV)/.test ## Run the tests (ARGS="-k name" for some of them)
 	$(BIN)/python -m pytest $(ARGS)
 
 # The low end of each range in setup.cfg, in an environment of its own: the handover leans on aiohttp's inside.
-OLDEST := aiohttp==3.10.11 aiohttp-sse==2.2.0 reactivex==4.0.4 pydantic==2.7.0 prometheus-client==0.20.0 uvloop==0.19.0
+OLDEST := aiohttp==3.11.18 aiohttp-sse==2.2.0 reactivex==4.0.4 pydantic==2.7.0 prometheus-client==0.20.0 uvloop==0.19.0
 
 $(VENV)/oldest/.done: setup.cfg pyproject.toml | $(BIN)/python
 	$(PYTHON) -m venv $(VENV)/oldest
