@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test oldest lint types load clean
+.PHONY: help run test oldest torture lint types load clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ $(VENV)/oldest/.done: setup.cfg pyproject.toml | $(BIN)/python
 
 oldest: $(VENV)/oldest/.done ## Run the tests that have sockets with the oldest supported libraries
 	$(VENV)/oldest/bin/python -m pytest tests/web $(ARGS)
+
+torture: $(VENV)/.test ## Kill a hub with a durable log again and again (ARGS="500" rounds)
+	$(BIN)/python -m tests.torture $(ARGS)
 
 lint: $(VENV)/.lint ## Check style and imports
 	$(BIN)/ruff check

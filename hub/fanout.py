@@ -115,13 +115,12 @@ class Fanout:
     """Observes the trunk and brings each notification to every connection that wants it.
 
     Args:
-        newest: the position of the log when this begins.
         metrics: `delivered` grows here.
     """
 
-    def __init__(self, newest: Position, metrics: Metrics) -> None:
-        self._epoch = newest.epoch
-        self._newest = newest.offset
+    def __init__(self, metrics: Metrics) -> None:
+        self._epoch = ""
+        self._newest = 0
         self._metrics = metrics
         self._index: TopicIndex[Audience] = TopicIndex()
         self._audiences: dict[tuple[frozenset[str], Shape], Audience] = {}
@@ -131,6 +130,10 @@ class Fanout:
         self._flushed_at = 0.0
         self._gather_until: float | None = None
         self._arrived = False
+
+    def begin(self, newest: Position) -> None:
+        """Begin where the log stands, before any connection joins; *newest* is its newest position."""
+        self._epoch, self._newest = newest
 
     @property
     def newest(self) -> Position:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -11,10 +12,12 @@ from hub.connection import Wiring
 from hub.connections import Connections
 from hub.fanout import Fanout
 from hub.listening import Listeners
-from hub.log import Log, MemoryLog
+from hub.log import Log, make_log
 from hub.metrics import Metrics
 from hub.notifications import NotificationService
 from hub.settings import Settings
+
+logger = logging.getLogger("hub")
 
 
 class Hub:
@@ -28,12 +31,17 @@ class Hub:
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.log: Log = MemoryLog(
-            count=settings.retain_count, size=settings.retain_bytes, age=settings.retain_age, clock=clock
+        self.log: Log = make_log(
+            settings.log,
+            count=settings.retain_count,
+            size=settings.retain_bytes,
+            age=settings.retain_age,
+            clock=clock,
+            unobserved=self._unobserved,
         )
         self.bus = EventBus(clock)
         self.notifications = NotificationService(self.log, self.metrics)
-        self.fanout = Fanout(self.log.bounds().newest, self.metrics)
+        self.fanout = Fanout(self.metrics)
         self.notifications.subject.subscribe(self.fanout.on_next, self.fanout.on_error, self.fanout.on_completed)
         self.wiring = Wiring(
             self.log, self.fanout, self.metrics, settings.buffer_bytes, settings.slow, settings.peer_timeout
@@ -49,12 +57,19 @@ class Hub:
         """Whether no further stream may be opened."""
         return bool(self.max_connections) and len(self.connections) >= self.max_connections
 
+    def _unobserved(self, error: Exception) -> None:
+        self.metrics.unobserved_failures += 1
+        logger.error("a notification that nobody waited for was not kept: %s", error)
+
     async def open(self) -> None:
-        """Begin, on the running loop: bind the listeners, then let the events that waited for them through.
+        """Begin, on the running loop: open the log, bind the listeners, let the events that waited for them through.
 
         Raises:
+            LogUnavailable: the log can't be opened.
             InvalidListener: a listener can't be found or bound.
         """
+        await self.log.open()
+        self.fanout.begin(self.log.bounds().newest)
         self.notifications.open()
         self._bound.enter_context(self._listeners)
         self.bus.open()

@@ -51,7 +51,7 @@ class Settings(BaseModel):
     tls_key: Annotated[Path | None, BeforeValidator(_none)] = Field(
         default=None, description="PEM file with the key, unless `tls_cert` holds it too."
     )
-    log: str = Field(default="memory://", description="Home of the log: `memory://`.")
+    log: str = Field(default="memory://", description="Home of the log: `memory://`, or `sqlite:///` and a path.")
     listeners: _List = Field(default=(), description="Modules with listener classes, comma-separated.")
     events_api: bool = Field(default=False, description="Accept `POST /events/{name}`.")
     demo: bool = Field(default=False, description="Serve the demo page and its routes (`hub serve`).")
@@ -69,9 +69,14 @@ class Settings(BaseModel):
     max_connections: int = Field(
         default=0, ge=0, le=10_000_000, description="Open streams at most; 0: as many as the file limit has room for."
     )
-    retain_count: int = Field(default=100_000, ge=1, le=10**12, description="Notifications the log keeps at most.")
-    retain_bytes: int = Field(
-        default=48 * 1024 * 1024, ge=1024, le=10**15, description="Bytes the log keeps at most, everything counted."
+    retain_count: Annotated[int | None, BeforeValidator(_none)] = Field(
+        default=None, ge=1, le=10**12, description="Notifications kept; unset: 100,000 in memory, 1,000,000 in SQLite."
+    )
+    retain_bytes: Annotated[int | None, BeforeValidator(_none)] = Field(
+        default=None,
+        ge=1024,
+        le=10**15,
+        description="Bytes kept; unset: 48 MiB in memory, 1 GiB in SQLite.",
     )
     retain_age: Annotated[float | None, BeforeValidator(_none)] = Field(
         default=None, gt=0, le=10**10, description="Seconds the log keeps a notification; unset: no limit."
@@ -103,8 +108,8 @@ class Settings(BaseModel):
     @field_validator("log")
     @classmethod
     def _home(cls, value: str) -> str:
-        if value != "memory://":
-            raise ValueError("is not the home of a log: memory:// is")
+        if value != "memory://" and not (value.startswith("sqlite:///") and len(value) > len("sqlite:///")):
+            raise ValueError("is not the home of a log: memory:// is, and sqlite:///path/to/file")
         return value
 
     @field_validator("host")

@@ -87,6 +87,9 @@ class SlowLog:
     def epoch(self) -> str:
         return self._log.epoch
 
+    async def open(self) -> None:
+        await self._log.open()
+
     def announce_to(self, announce: Announce) -> None:
         self._log.announce_to(announce)
 

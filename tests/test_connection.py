@@ -29,7 +29,8 @@ class Desk:
         self.log = log or MemoryLog(epoch="e")
         self.metrics = Metrics()
         self.service = NotificationService(self.log, self.metrics)
-        self.fanout = Fanout(self.log.bounds().newest, self.metrics)
+        self.fanout = Fanout(self.metrics)
+        self.fanout.begin(self.log.bounds().newest)
         self.service.subject.subscribe(self.fanout.on_next)
         self.wiring = Wiring(self.log, self.fanout, self.metrics, buffer_bytes, slow, peer_timeout=30)
 

@@ -41,7 +41,8 @@ class Feed:
 
     def __init__(self) -> None:
         self.metrics = Metrics()
-        self.fanout = Fanout(Position("e", 0), self.metrics)
+        self.fanout = Fanout(self.metrics)
+        self.fanout.begin(Position("e", 0))
 
     def send(self, *topics: str, data: object = "x") -> int:
         offset = self.fanout.newest.offset + 1

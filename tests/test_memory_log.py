@@ -1,7 +1,8 @@
 import gc
 import tracemalloc
 
-from hub.log.memory import REMEMBERED_TOPICS, MemoryLog
+from hub.log.gone import REMEMBERED_TOPICS
+from hub.log.memory import MemoryLog
 from hub.notification import Draft
 
 

@@ -55,6 +55,14 @@ class Log(Protocol):
         """The name of this history. It lives as long as the history does."""
         ...
 
+    async def open(self) -> None:
+        """Begin, on the running loop; until then nothing can be appended or read.
+
+        Raises:
+            LogUnavailable: what keeps it can't be used; says why.
+        """
+        ...
+
     def announce_to(self, announce: Announce) -> None:
         """Call *announce* with what is confirmed, in position order, each once, from now on."""
         ...

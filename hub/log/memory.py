@@ -15,6 +15,8 @@ from itertools import takewhile
 from typing import Generic, TypeVar, cast
 
 from hub.errors import LogUnavailable
+from hub.log.gone import Gone
+from hub.log.keys import Keys
 from hub.log.log import Announce, Bounds, Page
 from hub.log.receipt import Receipt
 from hub.notification import Draft, Notification, Position, new_epoch
@@ -23,9 +25,6 @@ from hub.topics import TopicTree, is_pattern
 PAGE_COUNT = 1_000
 PAGE_BYTES = 256 * 1024
 PAGE_WALK = 10_000
-KEY_AGE = 300.0
-KEY_COUNT = 100_000
-REMEMBERED_TOPICS = 20_000
 
 T = TypeVar("T")
 
@@ -58,9 +57,12 @@ class MemoryLog:
         self._newest = 0
         self._by_topic: dict[str, _Window[int]] = {}
         self._topics = TopicTree()
-        self._gone = _Gone()
-        self._keys = _Keys(clock)
+        self._gone = Gone()
+        self._keys = Keys(clock)
         self._closed = False
+
+    async def open(self) -> None:
+        pass
 
     def announce_to(self, announce: Announce) -> None:
         self._announce = announce
@@ -119,7 +121,7 @@ class MemoryLog:
             if not len(offsets):
                 del self._by_topic[topic]
                 self._topics.remove(topic)
-        self._gone.note(notification)
+        self._gone.note(notification.topics, notification.position.offset)
 
     def bounds(self) -> Bounds:
         return Bounds(
@@ -217,44 +219,3 @@ class _Window(Generic[T]):
     def place_after(self, offset: int) -> int:
         """Return the place of the first item greater than *offset*, in a window of ascending offsets."""
         return bisect_right(cast(list[int], self._items), offset, lo=self._head) - self._head
-
-
-class _Gone:
-    """Which offset was the newest to go, altogether and per topic as far as that is remembered."""
-
-    def __init__(self) -> None:
-        self._by_topic: dict[str, int] = {}
-        self._newest = 0
-        self._forgotten = 0  # the newest offset of any topic that is no longer remembered
-
-    def note(self, notification: Notification) -> None:
-        self._newest = notification.position.offset
-        for topic in notification.topics:
-            self._by_topic.pop(topic, None)  # so that the order of the dict is the order of the offsets
-            self._by_topic[topic] = self._newest
-        while len(self._by_topic) > REMEMBERED_TOPICS:
-            self._forgotten = self._by_topic.pop(next(iter(self._by_topic)))
-
-    def newest(self, topics: Collection[str]) -> int:
-        if any(map(is_pattern, topics)):
-            return self._newest
-        return max((self._by_topic.get(topic, self._forgotten) for topic in topics), default=0)
-
-
-class _Keys:
-    """The receipts of the idempotency keys used lately."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._used: dict[str, tuple[float, Receipt]] = {}
-
-    def get(self, key: str) -> Receipt | None:
-        used = self._used.get(key)
-        return used[1] if used is not None and used[0] > self._clock() else None
-
-    def put(self, key: str, receipt: Receipt) -> None:
-        now = self._clock()
-        self._used.pop(key, None)
-        self._used[key] = (now + KEY_AGE, receipt)
-        while len(self._used) > KEY_COUNT or next(iter(self._used.values()))[0] <= now:
-            del self._used[next(iter(self._used))]

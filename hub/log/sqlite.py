@@ -1,0 +1,337 @@
+"""The log in a SQLite file: durable on one machine.
+
+A writer process commits and a reader process finds pages (`hub/log/worker.py`). This side gives the positions, gathers
+what arrives while a commit is on its way into the next one, and confirms after the commit, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hub.errors import LogUnavailable
+from hub.log import worker
+from hub.log.gone import REMEMBERED_TOPICS, Gone
+from hub.log.keys import KEY_COUNT, Keys
+from hub.log.log import Announce, Bounds, Page
+from hub.log.process import WorkerDied, WorkerProcess
+from hub.log.receipt import Receipt
+from hub.log.worker import Row
+from hub.notification import Draft, Notification, Position, new_epoch
+from hub.sse import compact_json
+from hub.topics import expression, is_pattern
+
+logger = logging.getLogger("hub.log")
+
+WAITING_BYTES = 64 * 1024 * 1024
+
+
+class _Unconfirmed(NamedTuple):
+    """A publish on its way into the file."""
+
+    notification: Notification
+    receipt: Receipt
+    key: str | None
+    expires: float
+    size: int
+
+
+class SQLiteLog:
+    """Keeps the newest notifications in a file, bounded by count, bytes and age; confirms after the commit.
+
+    Args:
+        path: the file; it is made if it is not there, its folder too.
+        count: how many to keep.
+        size: how many bytes to keep, everything counted as in the memory log.
+        age: how many seconds to keep; None for ever.
+        clock: seconds since 1970.
+        unobserved: hears of each failed publish that nobody awaited.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        count: int,
+        size: int,
+        age: float | None,
+        clock: Callable[[], float],
+        unobserved: Callable[[Exception], None] = lambda error: None,
+    ) -> None:
+        self.epoch = new_epoch()  # of a log that is made now; `open` finds the one of a log that is there
+        self._path = path
+        self._clock = clock
+        self._unobserved = unobserved
+        self._announce: Announce = lambda notifications: None
+        self._options = {
+            "epoch": self.epoch,
+            "count": count,
+            "size": size,
+            "age": age,
+            "remembered": REMEMBERED_TOPICS,
+            "keys": KEY_COUNT,
+        }
+        self._gone = Gone()
+        self._keys = Keys(clock)
+        self._given = 0  # the newest offset given out
+        self._announced = (
+            0  # the newest offset announced, which what died between a commit and its answer may lag behind
+        )
+        self._bounds = Bounds(Position(self.epoch, 0), Position(self.epoch, 0), 0, 0)
+        self._waiting: list[_Unconfirmed] = []  # for the next commit
+        self._waiting_bytes = 0  # with what is being committed
+        self._committing: asyncio.Task[None] | None = None
+        self._writer: WorkerProcess | None = None
+        self._reader: WorkerProcess | None = None
+        self._opened = self._closed = False
+
+    def announce_to(self, announce: Announce) -> None:
+        self._announce = announce
+
+    async def open(self) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LogUnavailable(f"{self._path}: {error.strerror or error}") from None
+        state = await self._start()
+        self._take_bounds(state["newest"], state)
+        self._opened = True
+
+    async def _start(self) -> dict[str, Any]:
+        """Start both processes, begin where the file stands, and return what the writer said of it."""
+        self._writer, state = await WorkerProcess.start("writer", self._path, self._options)
+        self._reader, _ = await WorkerProcess.start("reader", self._path, self._options)
+        self.epoch = state["epoch"]
+        self._found = state
+        self._given = max(self._given, state["newest"])
+        self._gone.restore(state["gone"], state["forgotten"], state["trimmed"])
+        for key, offset, topics, expires in state["keys"]:
+            self._keys.put(key, Receipt(tuple(topics.split("\n")), Position(self.epoch, offset)), expires)
+        return state
+
+    def _take_bounds(self, newest: int, state: dict[str, Any]) -> None:
+        oldest = Position(self.epoch, state["oldest"])
+        self._bounds = Bounds(oldest, Position(self.epoch, newest), state["kept"], state["size"])
+
+    # ---- in ----
+
+    def append(self, drafts: Sequence[Draft]) -> list[Receipt]:
+        if self._closed or not self._opened:
+            raise LogUnavailable("it is closed" if self._closed else "its file is not open")
+        if self._waiting_bytes > WAITING_BYTES:
+            raise LogUnavailable("too much waits to be written")
+        now = self._clock()
+        receipts = [self._accept(draft, now) for draft in drafts]
+        if self._waiting and self._committing is None:
+            self._committing = asyncio.get_running_loop().create_task(self._commit_all())
+        return receipts
+
+    def _accept(self, draft: Draft, now: float) -> Receipt:
+        first = self._keys.get(draft.key) if draft.key is not None else None
+        if first is not None:
+            return first.repeat()
+        self._given += 1
+        notification = Notification.accept(draft, Position(self.epoch, self._given), now)
+        receipt = Receipt(draft.topics)
+        expires = self._keys.put(draft.key, receipt) if draft.key is not None else 0.0
+        size = notification.size
+        self._waiting.append(_Unconfirmed(notification, receipt, draft.key, expires, size))
+        self._waiting_bytes += size
+        return receipt
+
+    async def _commit_all(self) -> None:
+        """Commit what waits, batch after batch: what arrives during one commit shares the next."""
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                await self._commit(batch)
+        finally:
+            self._committing = None
+
+    async def _commit(self, batch: list[_Unconfirmed]) -> None:
+        try:
+            answer = await self._ask_writer([_row(each) for each in batch], [*_keys(batch)])
+        except LogUnavailable as error:
+            self._fail(batch, error)
+            return
+        except Exception:
+            logger.exception("the log %s failed", self._path)
+            self._fail(batch, LogUnavailable("it failed; the hub's own log says why"))
+            return
+        finally:
+            self._waiting_bytes -= sum(each.size for each in batch)
+        for each in batch:
+            each.receipt.confirm(each.notification.position)
+        if answer is not None:
+            self._take(batch[-1].notification.position.offset, answer)
+            self._announce([each.notification for each in batch])
+
+    async def _ask_writer(self, rows: list[Row], keys: list[worker.Key]) -> dict[str, Any] | None:
+        """Let the writer keep *rows*, whatever has become of it; None if it died after that, and they are announced.
+
+        Raises:
+            LogUnavailable: they were not kept.
+        """
+        if not self._running:
+            await self._restart()
+        await self._announce_found()
+        try:
+            answer = await self._writer_now.ask("append", rows, keys, self._clock())
+        except WorkerDied:
+            await self._restart()
+            await self._announce_found()
+            if not rows or self._bounds.newest.offset >= rows[-1][0]:  # one transaction keeps all or nothing
+                return None
+            raise LogUnavailable("the process that writes it died") from None
+        if "error" in answer:
+            raise LogUnavailable(answer["error"])
+        return answer
+
+    def _take(self, newest: int, answer: dict[str, Any]) -> None:
+        """Learn what a commit that reached *newest* has changed."""
+        for topic, offset in answer["gone"]:
+            self._gone.note((topic,), offset)
+        self._take_bounds(newest, answer)
+
+    @property
+    def _running(self) -> bool:
+        return not any(process is None or process.dead for process in (self._writer, self._reader))
+
+    @property
+    def _writer_now(self) -> WorkerProcess:
+        assert self._writer is not None
+        return self._writer
+
+    async def _restart(self) -> None:
+        """Start the processes anew after one died.
+
+        Raises:
+            LogUnavailable: the file can't be used, or is another log by now; the next call tries again.
+        """
+        logger.error("a process of the log %s died and is started anew", self._path)
+        epoch = self.epoch
+        await self._stop()
+        state = await self._start()
+        if state["epoch"] != epoch:
+            self._closed = True
+            await self._stop()
+            raise LogUnavailable(f"{self._path} is another log than it was: the hub has to be started anew")
+
+    async def _announce_found(self) -> None:
+        """Announce what was committed by a writer that died before it could say so; the bounds follow, not lead."""
+        while self._bounds.newest.offset < self._found["newest"]:
+            page = await self.read(self._bounds.newest.offset, ("**",), upto=self._found["newest"])
+            self._take_bounds(page.reached, self._found)
+            self._announce(page.notifications)
+
+    def _fail(self, batch: list[_Unconfirmed], error: LogUnavailable) -> None:
+        logger.error("%d publishes were not kept: %s", len(batch), error)
+        for each in batch:
+            if each.key is not None:
+                self._keys.forget(each.key)
+            each.receipt.fail(error, self._unobserved)
+
+    # ---- out ----
+
+    def bounds(self) -> Bounds:
+        if not self._running:
+            raise LogUnavailable("its file is not open")
+        return self._bounds
+
+    def trimmed(self, topics: Collection[str]) -> int:
+        return self._gone.newest(topics)
+
+    def read(self, after: int, topics: Collection[str], *, upto: int) -> asyncio.Future[Page]:
+        page: asyncio.Future[Page] = asyncio.get_running_loop().create_future()
+        reader = self._reader
+        if reader is None or reader.dead:
+            page.set_exception(LogUnavailable("its file is not open"))
+            return page
+        exact = [topic for topic in topics if not is_pattern(topic)]
+        patterns = [expression(topic) for topic in topics if is_pattern(topic)]
+        answer = reader.request("read", after, upto, exact, patterns)
+        answer.add_done_callback(partial(self._read, page, after, tuple(topics)))
+        return page
+
+    def _read(
+        self,
+        page: asyncio.Future[Page],
+        after: int,
+        topics: Collection[str],
+        answer: asyncio.Future[dict[str, Any]],
+    ) -> None:
+        if page.done():
+            return
+        if answer.cancelled() or answer.exception() is not None:
+            page.set_exception(LogUnavailable("the process that reads it died"))
+            return
+        found = answer.result()
+        if "error" in found:
+            page.set_exception(LogUnavailable(found["error"]))
+            return
+        notifications = [_notification(row, self.epoch) for row in found["rows"]]
+        hole = self.trimmed(topics) > after
+        page.set_result(Page(notifications, found["reached"], hole, self._bounds.oldest.offset))
+
+    def trim(self) -> None:
+        """Let the writer trim, beside what it writes anyway; and start anew what has died."""
+        if self._committing is None and self._opened and not self._closed:
+            self._committing = asyncio.get_running_loop().create_task(self._trim())
+
+    async def _trim(self) -> None:
+        try:
+            answer = await self._ask_writer([], [])
+            if answer is not None:
+                self._take(self._bounds.newest.offset, answer)
+        except LogUnavailable as error:
+            logger.warning("the log could not be trimmed: %s", error)
+        except Exception:
+            logger.exception("the log %s could not be trimmed", self._path)
+        await self._commit_all()  # what came meanwhile found this task at work
+
+    # ---- the end ----
+
+    async def aclose(self) -> None:
+        self._closed = True
+        if self._committing is not None:
+            await asyncio.wait([self._committing])
+        await self._stop()
+
+    async def _stop(self) -> None:
+        for process in (self._writer, self._reader):
+            if process is not None:
+                await process.aclose()
+        self._writer = self._reader = None
+
+
+def _row(each: _Unconfirmed) -> Row:
+    n = each.notification
+    tags = compact_json(n.tags) if n.tags else None
+    topics = "\n".join(n.topics)
+    return (n.position.offset, n.at, topics, n.text, n.is_json, n.type, n.retry, n.private, tags, each.size)
+
+
+def _keys(batch: Sequence[_Unconfirmed]) -> Iterator[worker.Key]:
+    for each in batch:
+        if each.key is not None:
+            n = each.notification
+            yield (each.key, n.position.offset, "\n".join(n.topics), each.expires)
+
+
+def _notification(row: Row, epoch: str) -> Notification:
+    offset, at, topics, text, is_json, type, retry, private, tags, _ = row
+    draft = Draft(
+        tuple(topics.split("\n")),
+        text,
+        bool(is_json),
+        type,
+        retry,
+        bool(private),
+        json.loads(tags) if tags else None,
+    )
+    return Notification.accept(draft, Position(epoch, offset), at)

@@ -1,0 +1,1045 @@
+"""The log in a file: what the processes, the file and the disk under it can do, it survives or says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import importlib
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from hub.errors import LogUnavailable
+from hub.log import SQLiteLog, worker
+from hub.log.process import WorkerProcess
+from hub.log.receipt import Receipt
+from hub.notification import Draft, Notification, Position
+from tests.contracts.test_log import Clock, append, drafts, offsets, read_all
+from tests.test_topics import matches
+from tests.torture import children
+from tests.web.client import until
+from tests.web.process import ROOT, ServeProcess
+
+LOCK_SECONDS = 0.3  # instead of the 5 s that a predecessor gets, where a test waits for them to pass
+
+
+class Home:
+    """A file, and the logs that a test opens on it; they are closed with the test.
+
+    Attributes:
+        clock: seconds since 1970, for all of them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.clock = Clock()
+        self._logs: list[SQLiteLog] = []
+
+    async def open(self, path: Path | None = None, **bounds: Any) -> SQLiteLog:
+        """Open the log on the file, or on *path*."""
+        options: dict[str, Any] = {"count": 10**6, "size": 10**9, "age": None, "clock": self.clock, **bounds}
+        log = SQLiteLog(path or self.path, **options)
+        self._logs.append(log)
+        await log.open()
+        return log
+
+    async def refused(self, path: Path | None = None) -> str:
+        """Try to open the log and return why that is refused."""
+        with pytest.raises(LogUnavailable) as refusal:
+            await self.open(path)
+        return str(refusal.value)
+
+    async def restart(self, log: SQLiteLog, how: str, **bounds: Any) -> SQLiteLog:
+        """End *log* and open it again; *how* is `closed` or `killed`."""
+        if how == "killed":
+            await kill(*workers(log))
+        await log.aclose()
+        return await self.open(**bounds)
+
+    @property
+    def size(self) -> int:
+        """The bytes on the disk, the write-ahead log included."""
+        return sum(each.stat().st_size for each in self.path.parent.glob(self.path.name + "*"))
+
+    def ask(self, query: str) -> list[Any]:
+        """Ask the file itself."""
+        with contextlib.closing(sqlite3.connect(self.path)) as database:
+            return list(database.execute(query))
+
+    def put_aside(self) -> list[Path]:
+        """The files that were found damaged, without what belongs to them."""
+        return [each for each in self.path.parent.glob("*.damaged-*") if not each.name.endswith(("-wal", "-shm"))]
+
+    async def aclose(self) -> None:
+        for log in self._logs:
+            await log.aclose()
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[Home]:
+    home = Home(tmp_path / "hub.db")
+    yield home
+    await home.aclose()
+
+
+@pytest.fixture(autouse=True)
+def no_complaints(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Whatever dies, the event loop has nothing to complain about."""
+    yield
+    assert [record.getMessage() for record in caplog.get_records("call") if record.name == "asyncio"] == []
+
+
+@pytest.fixture
+def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the workers wait for a predecessor no longer than a test likes to."""
+    source = Path(worker.__file__).read_text(encoding="utf-8")
+    assert source.count("LOCK_SECONDS = 5.0\n") == 1
+    patched = tmp_path / "impatient_worker.py"
+    patched.write_text(source.replace("LOCK_SECONDS = 5.0\n", f"LOCK_SECONDS = {LOCK_SECONDS}\n"), encoding="utf-8")
+    monkeypatch.setattr(worker, "__file__", str(patched))
+
+
+def workers(log: SQLiteLog) -> list[WorkerProcess]:
+    """The writer and the reader of *log*."""
+    return [each for each in (log._writer, log._reader) if each is not None]
+
+
+def pid(process: WorkerProcess) -> int:
+    assert process._transport is not None
+    return process._transport.get_pid()
+
+
+async def kill(*processes: WorkerProcess) -> None:
+    """End *processes* the way a machine out of memory does, and return when that was noticed."""
+    for process in processes:
+        os.kill(pid(process), signal.SIGKILL)
+    await until(lambda: all(process.dead for process in processes))
+
+
+async def outcome(receipt: Receipt) -> Position | LogUnavailable:
+    try:
+        return await receipt
+    except LogUnavailable as error:
+        return error
+
+
+async def settled(receipts: Sequence[Receipt]) -> list[Position | LogUnavailable]:
+    return list(await asyncio.gather(*map(outcome, receipts)))
+
+
+async def goes_on(log: SQLiteLog) -> int:
+    """Append until one is kept; between the tries do what the hub's sweep does. Return its offset."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                return (await log.append(drafts("on"))[0]).offset
+            except LogUnavailable:
+                log.trim()
+                await asyncio.sleep(0.01)
+
+
+async def mended(log: SQLiteLog) -> None:
+    """Do what the hub's sweep does until both processes run and have nothing to do."""
+    async with asyncio.timeout(10):
+        while len(workers(log)) < 2 or any(each.dead for each in workers(log)):
+            log.trim()
+            await asyncio.sleep(0.005)
+    await until(lambda: log._committing is None)
+
+
+def numbered(*numbers: int, topic: str = "a", **options: Any) -> list[Draft]:
+    return [Draft.of(number, topic=topic, **options) for number in numbers]
+
+
+def data(notifications: Sequence[Notification]) -> list[Any]:
+    return [each.data for each in notifications]
+
+
+# ---- a restart ----
+
+
+@pytest.mark.parametrize("how", ["closed", "killed"])
+async def test_a_restart_keeps_epoch_positions_and_history(home: Home, how: str):
+    log = await home.open()
+    written = Draft.of({"ü": ["\0", "\r\n", "𝄞"]}, topics=["a", "b"], type="t", retry=7, private=True, tags={"k": 1})
+    await log.append([written, Draft.of("two\nlines", topic="b")])[-1]
+    before = [await read_all(log, 0, [topic]) for topic in ("a", "b", "**")]
+    bounds = log.bounds()
+    again = await home.restart(log, how)
+    assert (again.epoch, again.bounds()) == (log.epoch, bounds)
+    assert [await read_all(again, 0, [topic]) for topic in ("a", "b", "**")] == before
+    assert await append(again, "a", "b") == [3, 4]
+    assert offsets(await read_all(again, 0, ["b"])) == [1, 2, 4]
+
+
+@pytest.mark.parametrize("how", ["closed", "killed"])
+async def test_a_restart_keeps_the_idempotency_keys_for_their_five_minutes(home: Home, how: str):
+    log = await home.open()
+    (first,) = log.append(drafts("a,b", key="k"))
+    position = await first
+    home.clock.now += 200
+    log = await home.restart(log, how)
+    home.clock.now += 99
+    (again,) = log.append(drafts("c", key="k"))
+    assert (await again, again.repeated, again.topics) == (position, True, ("a", "b"))
+    log = await home.restart(log, how)
+    home.clock.now += 2
+    (late,) = log.append(drafts("c", key="k"))
+    assert ((await late).offset, late.repeated) == (2, False)
+
+
+@pytest.mark.parametrize("how", ["closed", "killed"])
+async def test_a_restart_keeps_what_is_gone_per_topic(home: Home, how: str):
+    log = await home.open(count=2)
+    await append(log, "quiet", *["busy"] * 9)
+    log = await home.restart(log, how, count=2)
+    assert [log.trimmed([topic]) for topic in ("quiet", "busy", "never", "*")] == [1, 8, 0, 8]
+    assert (await log.read(7, ["busy"], upto=10)).hole
+    assert not (await log.read(7, ["quiet"], upto=10)).hole
+
+
+async def test_a_restart_keeps_the_oldest_bound_of_topics_that_are_no_longer_remembered(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("hub.log.sqlite.REMEMBERED_TOPICS", 10)
+    monkeypatch.setattr("hub.log.gone.REMEMBERED_TOPICS", 10)
+    log = await home.open(count=1)
+    await append(log, *(f"t/{number}" for number in range(1, 22)))
+    before = [log.trimmed([topic]) for topic in ("t/1", "never", "t/11", "t/20", "t/21")]
+    log = await home.restart(log, "killed", count=1)
+    assert [log.trimmed([topic]) for topic in ("t/1", "never", "t/11", "t/20", "t/21")] == before
+    assert before == [10, 10, 11, 20, 10]
+
+
+async def test_an_emptied_log_gives_no_position_twice_after_a_restart(home: Home):
+    log = await home.open(age=60)
+    await append(log, *"aaa")
+    home.clock.now += 61
+    log.trim()
+    await until(lambda: log.bounds().kept == 0)
+    log = await home.restart(log, "closed", age=60)
+    assert (log.bounds().oldest, log.bounds().newest.offset, log.bounds().kept) == (log.bounds().newest, 3, 0)
+    assert await append(log, "a") == [4]
+
+
+async def test_what_waits_when_the_log_is_closed_is_kept(home: Home):
+    log = await home.open()
+    receipts = [receipt for number in range(500) for receipt in log.append(numbered(number))]
+    await log.aclose()
+    assert [receipt.result().offset for receipt in receipts] == list(range(1, 501))
+    again = await home.open()
+    assert data(await read_all(again, 0, ["a"])) == list(range(500))
+
+
+async def test_a_closed_log_leaves_one_file_without_a_write_ahead_log(home: Home):
+    log = await home.open()
+    await append(log, *"abc")
+    await log.aclose()
+    assert not home.path.with_name("hub.db-wal").exists()
+    assert home.ask("SELECT count(*) FROM notification") == [(3,)]
+
+
+async def test_the_write_ahead_log_of_a_killed_writer_is_replayed(home: Home):
+    log = await home.open()
+    await append(log, *["a"] * 100)
+    await kill(*workers(log))
+    wal = home.path.with_name("hub.db-wal")
+    assert wal.stat().st_size > 0, "nothing has been folded into the file yet"
+    # A commit that the power cut off at its last byte: it was never confirmed, and everything before it counts.
+    with wal.open("ab") as file:
+        file.write(os.urandom(4096))
+    log = await home.restart(log, "closed")
+    assert offsets(await read_all(log, 0, ["a"])) == list(range(1, 101))
+    assert await append(log, "a") == [101]
+
+
+# ---- a process that dies ----
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_writer_killed_in_mid_append_confirms_or_fails_each_publish(home: Home, seed: int):
+    chance = random.Random(seed)
+    log = await home.open()
+    announced: list[int] = []
+    log.announce_to(lambda notifications: announced.extend(offsets(notifications)))
+    taken: list[Receipt] = []
+    for number in range(0, 600, 3):
+        # Not awaited in between: one commit is on its way, and the next one gathers.
+        with contextlib.suppress(LogUnavailable):
+            taken += log.append(numbered(number, number + 1, number + 2))
+        if number == 300:
+            writer = workers(log)[0]
+            await until(lambda: len(announced) >= chance.randint(0, 200))
+            os.kill(pid(writer), signal.SIGKILL)
+        if chance.random() < 0.5:
+            await asyncio.sleep(0)
+    outcomes = await settled(taken)
+    confirmed = [each.offset for each in outcomes if isinstance(each, Position)]
+    assert confirmed == sorted(set(confirmed))
+    assert announced == confirmed
+    assert offsets(await read_all(log, 0, ["a"])) == confirmed
+    for start in range(0, len(outcomes), 3):
+        kinds = {type(each) for each in outcomes[start : start + 3]}
+        assert len(kinds) == 1, "a list is one transaction"
+    last = await goes_on(log)
+    assert last > max(confirmed, default=0)
+    log = await home.restart(log, "closed")
+    assert offsets(await read_all(log, 0, ["**"])) == [*confirmed, last]
+    assert await append(log, "a") == [last + 1]
+
+
+async def test_what_a_killed_writer_had_not_begun_has_failed(home: Home, caplog: pytest.LogCaptureFixture):
+    log = await home.open()
+    await append(log, "a")
+    writer = workers(log)[0]
+    os.kill(pid(writer), signal.SIGSTOP)
+    lost = log.append(drafts("a", "a", key="k"))
+    await asyncio.sleep(0)
+    await kill(writer)
+    assert all(isinstance(each, LogUnavailable) for each in await settled(lost))
+    (retried,) = log.append(drafts("a", key="k"))
+    assert ((await retried).offset, retried.repeated) == (3, False), "a failed position is not used again"
+    assert offsets(await read_all(log, 0, ["a"])) == [1, 3]
+    assert "is started anew" in caplog.text
+
+
+async def test_what_a_killed_writer_had_committed_is_confirmed_though_it_could_not_say_so(home: Home):
+    log = await home.open(count=3)
+    announced: list[int] = []
+    log.announce_to(lambda notifications: announced.extend(offsets(notifications)))
+    # What this lets go of makes an answer that does not fit into a pipe: the writer is killed in the middle of it.
+    many = drafts(*(f"{number:0200}" for number in range(1_000)))
+    await log.append(many)[-1]
+    answers = pipe(workers(log)[0])
+    answers.pause_reading()
+    receipts = log.append([*many, *drafts("a", key="k")])
+    await until(lambda: home.ask("SELECT value FROM meta WHERE name = 'newest'") == [(2_001,)])
+    os.kill(pid(workers(log)[0]), signal.SIGKILL)
+    answers.resume_reading()
+    assert [each.offset for each in await settled(receipts) if isinstance(each, Position)] == list(range(1_001, 2_002))
+    assert announced[:1_000] == list(range(1, 1_001))
+    assert announced[1_000:] == offsets(await read_all(log, 1_000, ["**"])), "what is kept of it"
+    assert log.append(drafts("b", key="k"))[0].repeated
+    assert await append(log, "a") == [2_002]
+
+
+async def test_the_bounds_never_run_ahead_of_what_was_announced(home: Home):
+    # A stream that goes live at the bounds would hear what is announced after that a second time.
+    log = await home.open(count=3)
+    announced: list[int] = [0]
+    log.announce_to(lambda notifications: announced.extend(offsets(notifications)))
+    ahead: list[tuple[int, int]] = []
+
+    async def watch() -> None:
+        while True:
+            with contextlib.suppress(LogUnavailable):
+                ahead.extend(
+                    (newest, announced[-1]) for newest in [log.bounds().newest.offset] if newest > announced[-1]
+                )
+            await asyncio.sleep(0)
+
+    watching = asyncio.create_task(watch())
+    many = drafts(*(f"{number:0200}" for number in range(1_000)))
+    await log.append(many)[-1]
+    answers = pipe(workers(log)[0])
+    answers.pause_reading()
+    receipts = log.append(many)
+    await until(lambda: home.ask("SELECT value FROM meta WHERE name = 'newest'") == [(2_000,)])
+    os.kill(pid(workers(log)[0]), signal.SIGKILL)
+    answers.resume_reading()
+    await settled(receipts)
+    watching.cancel()
+    await asyncio.wait([watching])
+    assert announced[-1] == 2_000
+    assert ahead == []
+
+
+def pipe(process: WorkerProcess) -> Any:
+    """The transport that *process* answers on."""
+    return cast(Any, process._transport).get_pipe_transport(1)
+
+
+async def test_an_answer_that_is_read_after_the_end_of_its_process_counts(home: Home):
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+    log = await home.open()
+    writer = workers(log)[0]
+    answers = pipe(writer)
+    answers.pause_reading()
+    receipts = log.append(drafts("a"))
+    await until(lambda: bytes_in(answers.get_extra_info("pipe").fileno()))
+    os.kill(pid(writer), signal.SIGKILL)
+    await until(lambda: cast(Any, writer._transport).get_returncode() is not None)
+    answers.resume_reading()
+    assert await settled(receipts) == [(log.epoch, 1)]
+    assert await goes_on(log) == 2
+    assert complaints == []
+
+
+def bytes_in(pipe: int) -> int:
+    """How many bytes wait in *pipe*."""
+    return cast(int, struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))[0])
+
+
+async def test_a_writer_that_dies_while_two_commits_wait_is_started_anew_once(
+    home: Home, caplog: pytest.LogCaptureFixture
+):
+    log = await home.open()
+    writer = workers(log)[0]
+    answers = pipe(writer)
+    answers.pause_reading()
+    log.trim()
+    await until(lambda: bytes_in(answers.get_extra_info("pipe").fileno()))
+    os.kill(pid(writer), signal.SIGSTOP)
+    lost = log.append(drafts("a"))
+    answers.resume_reading()
+    await until(lambda: not log._waiting)
+    lost += log.append(drafts("a"))
+    await asyncio.sleep(0)
+    await kill(writer)
+    assert all(isinstance(each, LogUnavailable) for each in await settled(lost[:1]))
+    await settled(lost)
+    last = await goes_on(log)
+    assert (await read_all(log, 0, ["on"]))[-1].position.offset == last
+    assert caplog.text.count("is started anew") == 1
+    assert len(writers(home.path)) == 1
+    assert len(children(os.getpid())) == 2
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["asyncio", "uvloop"],
+)
+def test_an_append_to_a_process_whose_input_is_closed_is_settled(tmp_path: Path, module: str):
+    # The loop notices that the input is closed before it notices that the process has ended.
+    if not os.environ.get("CI"):
+        pytest.importorskip(module)
+
+    async def append_to_it() -> None:
+        home = Home(tmp_path / "hub.db")
+        log = await home.open()
+        writer = workers(log)[0]
+        assert writer._stdin is not None
+        writer._stdin.close()
+        async with asyncio.timeout(10):
+            outcomes = await settled(log.append(drafts("a")))
+        assert isinstance(outcomes[0], LogUnavailable | Position)
+        await goes_on(log)
+        await home.aclose()
+
+    with asyncio.Runner(loop_factory=importlib.import_module(module).new_event_loop) as runner:
+        runner.run(append_to_it())
+
+
+async def test_a_killed_reader_fails_what_was_asked_and_the_log_goes_on(home: Home):
+    log = await home.open()
+    await append(log, *"aaa")
+    reader = workers(log)[1]
+    os.kill(pid(reader), signal.SIGSTOP)
+    page = log.read(0, ["a"], upto=3)
+    await kill(reader)
+    with pytest.raises(LogUnavailable):
+        await page
+    with pytest.raises(LogUnavailable):
+        await log.read(0, ["a"], upto=3)
+    await mended(log)
+    assert offsets(await read_all(log, 0, ["a"])) == [1, 2, 3]
+    assert await append(log, "a") == [4]
+
+
+async def test_the_log_goes_on_after_its_processes_died_again_and_again(home: Home):
+    log = await home.open()
+    kept: list[int] = []
+    for turn in range(5):
+        await kill(*workers(log)[turn % 2 :])
+        kept.append(await goes_on(log))
+    assert offsets(await read_all(log, 0, ["on"])) == kept
+    assert kept == sorted(set(kept))
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_the_log_goes_on_when_its_file_could_not_be_opened_for_a_while(home: Home):
+    log = await home.open()
+    await append(log, *"aaa")
+    await kill(*workers(log))
+    with home.path.with_name("hub.db.lock").open("r+b") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        (failed,) = await settled(log.append(drafts("a")))
+        assert isinstance(failed, LogUnavailable)
+    last = await goes_on(log)
+    assert offsets(await read_all(log, 0, ["**"])) == [1, 2, 3, last]
+
+
+# ---- what a file can be ----
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_second_hub_on_the_same_file_is_refused_after_it_has_waited(home: Home):
+    log = await home.open()
+    assert "another process has had it open for 0.3 s" in await home.refused()
+    assert await append(log, "a") == [1], "the first one has not noticed"
+
+
+async def test_a_second_hub_gets_the_file_when_the_first_one_lets_go_of_it(home: Home):
+    log = await home.open()
+    await append(log, "a")
+    opening = asyncio.create_task(home.open())
+    writer = await started(home.path)
+    assert not opening.done()
+    await log.aclose()
+    again = await opening
+    assert pid(workers(again)[0]) == writer
+    assert offsets(await read_all(again, 0, ["a"])) == [1]
+
+
+async def started(path: Path) -> int:
+    """Return the process id of the second writer of *path* as soon as there is one."""
+    found: list[int] = []
+
+    def look() -> bool:
+        found[:] = sorted(writers(path))
+        return len(found) == 2
+
+    await until(look)
+    return found[1]
+
+
+def writers(path: Path) -> list[int]:
+    """The processes that were started to write *path* (Linux)."""
+    wanted = ["writer", str(path)]
+    found = []
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if each.read_text().split("\0")[-3:-1] == wanted:
+                found.append(int(each.parent.name))
+    return found
+
+
+def sqlite_file(path: Path, *statements: str) -> None:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        for statement in statements:
+            database.execute(statement)
+
+
+async def test_a_file_of_a_newer_hub_is_refused_and_left_alone(home: Home):
+    await (await home.open()).aclose()
+    sqlite_file(home.path, f"PRAGMA user_version = {worker.VERSION + 1}")
+    before = home.path.read_bytes()
+    refusal = await home.refused()
+    assert str(home.path) in refusal
+    assert f"version {worker.VERSION + 1}" in refusal
+    assert home.path.read_bytes() == before
+
+
+async def test_another_sqlite_file_is_refused_and_left_alone(home: Home):
+    sqlite_file(home.path, "CREATE TABLE customer (name TEXT)", "INSERT INTO customer VALUES ('x')")
+    before = home.ask("SELECT * FROM customer")
+    refusal = await home.refused()
+    assert str(home.path) in refusal
+    assert "not the log of a hub" in refusal
+    assert home.ask("SELECT * FROM customer") == before
+    assert home.ask("SELECT count(*) FROM sqlite_master") == [(1,)]
+
+
+@pytest.mark.parametrize("content", [b"Dear diary,\n" * 1_000, b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40])
+async def test_a_file_that_is_no_database_is_refused_and_left_alone(home: Home, content: bytes):
+    home.path.write_bytes(content)
+    refusal = await home.refused()
+    assert str(home.path) in refusal
+    assert "not a SQLite file" in refusal
+    assert home.path.read_bytes() == content
+
+
+async def test_a_folder_is_refused(home: Home):
+    home.path.mkdir()
+    assert str(home.path) in await home.refused()
+    assert home.path.is_dir()
+
+
+async def test_a_file_where_its_folder_should_be_is_refused(home: Home):
+    home.path.write_text("not a folder")
+    assert str(home.path) in await home.refused(home.path / "hub.db")
+
+
+async def test_a_folder_that_can_not_be_made_is_refused(home: Home):
+    folder = Path("/proc/no-such-folder")  # where not even root can make one
+    assert str(folder) in await home.refused(folder / "hub.db")
+
+
+async def test_its_folder_is_made_if_it_is_not_there(home: Home, tmp_path: Path):
+    log = await home.open(tmp_path / "var" / "lib" / "hub.db")
+    assert await append(log, "a") == [1]
+
+
+def overwrite_the_middle(path: Path) -> None:
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(size // 8)
+        file.write(b"\xa5" * (size * 3 // 4))
+
+
+def overwrite_a_page_with_zeros(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2 // 4096 * 4096)
+        file.write(bytes(4096))
+
+
+def cut_in_half(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def cut_in_mid_page(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1_000)
+
+
+@pytest.mark.parametrize("damage", [overwrite_the_middle, overwrite_a_page_with_zeros, cut_in_half, cut_in_mid_page])
+async def test_a_damaged_file_is_put_aside_and_a_new_log_begins(
+    home: Home, damage: Callable[[Path], None], capfd: pytest.CaptureFixture[str]
+):
+    log = await home.open()
+    for start in range(0, 3_000, 100):
+        await log.append(numbered(*range(start, start + 100)))[-1]
+    await log.aclose()
+    damage(home.path)
+    damaged = home.path.read_bytes()
+    again = await home.open()
+    assert again.epoch != log.epoch
+    assert (again.bounds().newest.offset, again.bounds().kept) == (0, 0)
+    (aside,) = home.put_aside()
+    assert aside.read_bytes() == damaged
+    assert str(aside) in capfd.readouterr().err
+    # The new one is a log like any other: what it keeps outlives its processes, and the old one takes nothing with it.
+    assert await append(again, *"abc") == [1, 2, 3]
+    third = await home.restart(again, "killed")
+    assert third.epoch == again.epoch
+    assert offsets(await read_all(third, 0, ["**"])) == [1, 2, 3]
+    assert home.put_aside() == [aside]
+
+
+async def test_a_file_damaged_beside_its_write_ahead_log_is_put_aside_with_it(home: Home):
+    log = await home.open()
+    await append(log, *["a"] * 100)
+    await kill(*workers(log))
+    assert home.path.with_name("hub.db-wal").stat().st_size > 0
+    home.path.write_bytes(home.path.read_bytes()[:100] + os.urandom(8_000))
+    home.path.with_name("hub.db-wal").write_bytes(b"")
+    await log.aclose()
+    again = await home.open()
+    assert again.epoch != log.epoch
+    assert await append(again, "a") == [1]
+    assert len(home.put_aside()) == 1
+
+
+async def test_an_emptied_file_begins_a_new_epoch(home: Home):
+    log = await home.open()
+    await append(log, *"abc")
+    await log.aclose()
+    os.truncate(home.path, 0)
+    again = await home.open()
+    assert again.epoch != log.epoch
+    assert await append(again, "a") == [1]
+
+
+async def test_a_removed_file_begins_a_new_epoch(home: Home):
+    log = await home.open()
+    await append(log, *"abc")
+    await log.aclose()
+    home.path.unlink()
+    again = await home.open()
+    assert again.epoch != log.epoch
+    assert await append(again, "a") == [1]
+
+
+async def test_a_copy_keeps_the_history_under_an_epoch_of_its_own(home: Home, tmp_path: Path):
+    log = await home.open()
+    (receipt,) = log.append(drafts("a", key="k"))
+    await receipt
+    await append(log, "b")
+    await log.aclose()
+    copied = tmp_path / "copy.db"
+    shutil.copy2(home.path, copied)
+    copy = await home.open(copied)
+    assert copy.epoch != log.epoch
+    assert [each.position for each in await read_all(copy, 0, ["**"])] == [(copy.epoch, 1), (copy.epoch, 2)]
+    assert copy.append(drafts("a", key="k"))[0].repeated
+    await copy.aclose()
+    assert (await home.open(copied)).epoch == copy.epoch, "from now on it is its own"
+    assert (await home.open()).epoch == log.epoch, "the original has not changed"
+
+
+async def test_a_file_that_was_moved_stays_the_same_log(home: Home, tmp_path: Path):
+    log = await home.open()
+    await append(log, "a")
+    await log.aclose()
+    moved = home.path.rename(tmp_path / "moved.db")
+    assert (await home.open(moved)).epoch == log.epoch
+
+
+# ---- the retention ----
+
+
+async def fill(log: SQLiteLog, count: int, draft: Callable[[int], Draft]) -> None:
+    """Append *count* drafts, a thousand at a time."""
+    for start in range(0, count, 1_000):
+        await log.append([draft(number) for number in range(start, min(start + 1_000, count))])[-1]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "age"),
+    [({"count": 5_000}, 0), ({"size": 2_500_000}, 0), ({"age": 5.0}, 1)],
+    ids=["count", "bytes", "age"],
+)
+async def test_the_retention_bounds_the_file(home: Home, bounds: dict[str, Any], age: int):
+    log = await home.open(**bounds)
+
+    def draft(number: int) -> Draft:
+        home.clock.now += age / 1_000
+        return Draft.of(f"{number:0100}", topic=f"user/{number % 100}")
+
+    await fill(log, 200_000, draft)
+    assert log.bounds().newest.offset == 200_000
+    assert 1_000 <= log.bounds().kept <= 6_500
+    assert home.size < 8_000_000
+    first = log.bounds().oldest.offset
+    assert offsets(await read_all(log, 0, ["**"])) == list(range(first, 200_001))
+
+
+async def test_the_file_is_bounded_with_ever_new_topics_too(home: Home):
+    log = await home.open(count=5_000)
+    await fill(log, 200_000, lambda number: Draft.of("x", topic=f"session/{number:032}"))
+    assert home.size < 24_000_000, "5,000 notifications, what is remembered of topics, and the write-ahead log"
+    assert home.ask("SELECT count(*) FROM topic")[0][0] == 5_000
+
+
+async def test_the_file_remembers_no_more_keys_than_count(home: Home):
+    log = await home.open(count=5_000)
+    await fill(log, 150_000, lambda number: Draft.of("x", key=str(number)))
+    assert home.ask("SELECT count(*) FROM key")[0][0] <= 110_000, "100,000 count, the rest is on its way out"
+
+
+async def test_a_lower_bound_takes_effect_after_a_restart(home: Home):
+    log = await home.open()
+    await fill(log, 3_000, Draft.of)
+    log = await home.restart(log, "closed", count=10)
+    async with asyncio.timeout(10):
+        while log.bounds().kept > 10:
+            log.trim()
+            await asyncio.sleep(0)
+    assert offsets(await read_all(log, 0, ["**"])) == list(range(2_991, 3_001))
+    assert log.trimmed(["notifications"]) == 2_990
+
+
+# ---- a full disk ----
+
+
+class Disk:
+    """A file system of a few megabytes, for root only.
+
+    Attributes:
+        path: where it is mounted.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir()
+
+    def mount(self, megabytes: int, *options: str) -> None:
+        """Give it a size."""
+        what = ["-o", ",".join([*options, f"size={megabytes}m"]), "hub-test", str(self.path)]
+        subprocess.run(["mount", "-t", "tmpfs", *what], check=True, capture_output=True)
+
+    def grow(self, megabytes: int) -> None:
+        """Make it larger."""
+        self.mount(megabytes, "remount")
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", "--lazy", str(self.path)], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    disk = Disk(tmp_path / "disk")
+    try:
+        disk.mount(2)
+    except (OSError, subprocess.CalledProcessError) as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"mounting a small file system takes root: sudo make test ARGS='-k full_disk' ({error})")
+    yield disk
+    disk.unmount()
+
+
+async def test_a_full_disk_fails_what_has_no_room_and_the_log_goes_on_when_there_is_some(disk: Disk, home: Home):
+    home.path = disk.path / "hub.db"
+    log = await home.open()
+    announced: list[int] = []
+    log.announce_to(lambda notifications: announced.extend(offsets(notifications)))
+    outcomes: list[Position | LogUnavailable] = []
+    while sum(isinstance(each, LogUnavailable) for each in outcomes) < 100:
+        outcomes += await settled(log.append(drafts(*["a"] * 5, size=2_000)))
+    confirmed = [each.offset for each in outcomes if isinstance(each, Position)]
+    assert len(confirmed) > 100
+    assert any("full" in each.why for each in outcomes if isinstance(each, LogUnavailable))
+    assert offsets(await read_all(log, 0, ["a"])) == announced == confirmed
+    disk.grow(20)
+    confirmed.append(await goes_on(log))
+    confirmed += await append(log, *["a"] * 100, size=2_000)
+    assert offsets(await read_all(log, 0, ["**"])) == announced == confirmed == sorted(set(confirmed))
+    log = await home.restart(log, "killed")
+    assert offsets(await read_all(log, 0, ["**"])) == confirmed
+    await log.aclose()
+
+
+async def test_a_hub_may_be_started_anew_on_a_full_disk_and_goes_on_when_there_is_room(disk: Disk, home: Home):
+    home.path = disk.path / "hub.db"
+    log = await home.open()
+    while not any(isinstance(each, LogUnavailable) for each in await settled(log.append(drafts("a", size=20_000)))):
+        pass
+    (disk.path / "filler").write_bytes(b"")
+    with contextlib.suppress(OSError), (disk.path / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1_024))
+    kept = offsets(await read_all(log, 0, ["a"]))
+    assert kept
+    await kill(*workers(log))
+    await log.aclose()
+    try:
+        log = await home.open()
+    except LogUnavailable as error:
+        assert "full" in str(error) or "No space" in str(error)  # noqa: PT017 - both are right, a crash is not
+    disk.grow(20)
+    log = await home.restart(log, "closed")
+    assert offsets(await read_all(log, 0, ["a"])) == kept
+    assert (await goes_on(log)) == kept[-1] + 1
+    await log.aclose()
+
+
+# ---- the processes beside their parent ----
+
+PARENT = """
+import asyncio, sys, time
+from pathlib import Path
+from hub.log import SQLiteLog
+from hub.notification import Draft
+
+async def main():
+    log = SQLiteLog(Path(sys.argv[1]), count=10, size=10**6, age=None, clock=time.time)
+    await log.open()
+    await log.append([Draft.of("x")])[0]
+    print("open", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_the_processes_end_with_a_parent_that_was_killed(home: Home):
+    parent = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PARENT, str(home.path)),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert parent.stdout is not None
+        assert await parent.stdout.readline() == b"open\n"
+        started = children(parent.pid)
+        assert len(started) == 2
+    finally:
+        parent.kill()
+        await parent.wait()
+    await until(lambda: not any(Path(f"/proc/{each}").exists() for each in started))
+    log = await home.open()
+    assert log.bounds().newest.offset == 1
+
+
+@pytest.fixture
+async def hub(home: Home) -> AsyncIterator[ServeProcess]:
+    """`hub serve` on the file, in a process group of its own, the way a terminal starts it."""
+    hub = ServeProcess(
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "hub", "serve", "--port", "0", "--drain", "0.2", "--log", f"sqlite:///{home.path}"),
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+    )
+    yield await hub.listening()
+    await hub.aclose()
+
+
+async def test_the_processes_inherit_no_socket_of_the_hub(hub: ServeProcess):
+    await hub.site.subscribe()
+    first = children(hub._process.pid)
+    for each in first:
+        os.kill(each, signal.SIGKILL)
+    # What is started now, while the hub listens and a stream is open, could inherit something.
+    async with asyncio.timeout(20):
+        while (await hub.site.publish({"data": 1})).status != 201:
+            pass
+    again = children(hub._process.pid)
+    assert len(again) == 2
+    assert not set(again) & set(first)
+    for each in again:
+        assert not sockets(each) & sockets(hub._process.pid)
+        its_own = [each for number, each in open_files(each).items() if number <= 2]
+        assert sockets(each) <= {*its_own}, "its pipes, and with uvloop another name for each of them"
+
+
+def open_files(process: int) -> dict[int, str]:
+    """What a process has open, by descriptor (Linux)."""
+    return {int(each.name): str(each.readlink()) for each in Path(f"/proc/{process}/fd").iterdir()}
+
+
+def sockets(process: int) -> set[str]:
+    return {each for each in open_files(process).values() if each.startswith("socket:")}
+
+
+async def test_a_ctrl_c_ends_the_hub_and_only_then_the_log(hub: ServeProcess, home: Home):
+    stream = await hub.site.subscribe()
+    for number in range(20):
+        assert (await hub.site.publish({"data": number})).status == 201
+    os.killpg(hub._process.pid, signal.SIGINT)
+    assert await hub.end() == 0
+    hub.check_tidy()
+    assert "died" not in hub.err
+    assert len([event for event in await stream.rest() if event.type == "message"]) == 20
+    assert not home.path.with_name("hub.db-wal").exists(), "the writer has closed the file"
+    assert home.ask("SELECT count(*) FROM notification") == [(20,)]
+
+
+# ---- against a list ----
+
+names = st.sampled_from(["a", "b", "a/b", "a/c", "b/c", "a/b/c"])
+several = st.lists(names, min_size=1, max_size=3, unique=True)
+keys = st.none() | st.sampled_from("xyz")
+steps = st.one_of(
+    st.tuples(st.just("append"), st.lists(st.tuples(several, keys), min_size=1, max_size=5)),
+    st.tuples(st.just("append"), st.lists(st.tuples(several, st.none()), min_size=1, max_size=5)),
+    st.tuples(st.just("lose"), st.lists(st.tuples(several, keys), min_size=1, max_size=3)),
+    st.tuples(st.just("kill"), st.sampled_from([0, 1])),
+    st.tuples(st.just("restart"), st.sampled_from(["closed", "killed"])),
+)
+wishes = st.lists(names | st.sampled_from(["*", "a/*", "**", "**/c", "a/**"]), min_size=1, max_size=3)
+
+
+class Model:
+    """What a log with room for *count* has to hold, as a list."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._all: list[tuple[int, list[str]]] = []  # what was ever kept
+        self._keys: dict[str, int] = {}
+        self.given = 0
+
+    def append(self, wanted: Sequence[tuple[list[str], str | None]]) -> list[int]:
+        """Keep what has a new key or none; return the offset of each."""
+        found: list[int] = []
+        for topics, key in wanted:
+            offset = self._keys.get(key) if key is not None else None
+            if offset is None:
+                self.given += 1
+                offset = self.given
+                self._all.append((offset, topics))
+                if key is not None:
+                    self._keys[key] = offset
+            found.append(offset)
+        return found
+
+    def lose(self, wanted: Sequence[tuple[list[str], str | None]]) -> list[int | None]:
+        """Give each that has a new key or none a place, and keep none; return the offsets of the others."""
+        known = [self._keys.get(key) if key is not None else None for _, key in wanted]
+        new = {key for _, key in wanted if key is not None and key not in self._keys}
+        self.given += sum(key is None for _, key in wanted) + len(new)
+        return known
+
+    def restart(self) -> None:
+        """Forget the places that nothing was kept at."""
+        self.given = self.newest
+
+    @property
+    def newest(self) -> int:
+        return self._all[-1][0] if self._all else 0
+
+    @property
+    def kept(self) -> list[tuple[int, list[str]]]:
+        return self._all[-self._count :]
+
+    def read(self, after: int, wanted: Sequence[str]) -> list[int]:
+        """The offsets that match."""
+        return [
+            offset
+            for offset, topics in self.kept
+            if offset > after and any(matches(pattern, topic) for pattern in wanted for topic in topics)
+        ]
+
+    def trimmed(self, wanted: Sequence[str]) -> int:
+        """The newest that is gone and may have matched."""
+        gone = self._all[: -self._count]
+        exact = not any("*" in pattern for pattern in wanted)
+        return max((offset for offset, topics in gone if not exact or set(topics) & set(wanted)), default=0)
+
+
+@settings(max_examples=20, deadline=None, phases=[Phase.explicit, Phase.generate])  # each step may start processes
+@given(count=st.integers(1, 12), plan=st.lists(st.tuples(steps, wishes, st.integers(0, 20)), min_size=3, max_size=15))
+def test_it_holds_what_a_plain_list_would(count: int, plan: list[tuple[tuple[str, Any], list[str], int]]):
+    with tempfile.TemporaryDirectory() as folder, asyncio.Runner() as runner:
+        runner.run(compare(Home(Path(folder) / "hub.db"), count, plan))
+
+
+async def compare(home: Home, count: int, plan: list[tuple[tuple[str, Any], list[str], int]]) -> None:
+    """Do what *plan* says to a log and to a list, and compare them after each step."""
+    log = await home.open(count=count)
+    model = Model(count)
+    epoch = log.epoch
+    try:
+        for (step, how), wanted, after in plan:
+            match step:
+                case "append":
+                    receipts = log.append([Draft.of("x", topics=topics, key=key) for topics, key in how])
+                    assert await settled(receipts) == [(epoch, offset) for offset in model.append(how)]
+                case "lose":
+                    await lose(log, model, how)
+                case "kill":
+                    await kill(workers(log)[how])
+                    await mended(log)
+                case _:
+                    log = await home.restart(log, how, count=count)
+                    model.restart()
+            assert log.epoch == epoch
+            assert [each.offset for each in log.bounds()[:2]] == [
+                model.kept[0][0] if model.kept else 0,
+                model.newest,
+            ]
+            assert log.bounds().kept == len(model.kept)
+            assert offsets(await read_all(log, after, wanted)) == model.read(after, wanted)
+            assert log.trimmed(wanted) == model.trimmed(wanted)
+    finally:
+        await home.aclose()
+
+
+async def lose(log: SQLiteLog, model: Model, wanted: Sequence[tuple[list[str], str | None]]) -> None:
+    """Append while the writer stands still, and let it die before it begins."""
+    writer = workers(log)[0]
+    os.kill(pid(writer), signal.SIGSTOP)
+    receipts = log.append([Draft.of("x", topics=topics, key=key) for topics, key in wanted])
+    await asyncio.sleep(0)
+    await kill(writer)
+    for each, offset in zip(await settled(receipts), model.lose(wanted), strict=True):
+        assert isinstance(each, LogUnavailable) if offset is None else each == (log.epoch, offset)
+    await mended(log)
