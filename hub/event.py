@@ -6,19 +6,15 @@ A name is `.`-separated segments (`order.created`). A pattern is a name in which
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from hub.errors import InvalidEventName
-
-MAX_NAME_BYTES = 256
+from hub.names import fault
 
 _MARK = "__hub_on_event__"
-# Control, format and surrogate characters: nothing a reader of a log could not see, nothing UTF-8 cannot carry.
-_FORBIDDEN = frozenset({"Cc", "Cf", "Cs"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +51,10 @@ def check_event_pattern(pattern: str) -> str:
     Raises:
         InvalidEventName: it breaks the grammar.
     """
-    if not isinstance(pattern, str):
-        raise InvalidEventName(pattern, "is not a string")
-    # What is too long stays out of the cache, which is bounded in entries only.
-    why = f"is longer than {MAX_NAME_BYTES} bytes" if len(pattern) > MAX_NAME_BYTES else _fault(pattern)
+    why = fault(pattern, ".")
     if why:
         raise InvalidEventName(pattern, why)
     return pattern
-
-
-@lru_cache(maxsize=8192)
-def _fault(text: str) -> str:
-    """Say what is wrong with *text* as a name or pattern; empty if nothing is."""
-    if any(unicodedata.category(character) in _FORBIDDEN for character in text):
-        return "has a control or format character, or is not valid UTF-8"
-    if len(text.encode()) > MAX_NAME_BYTES:
-        return f"is longer than {MAX_NAME_BYTES} bytes"
-    segments = text.split(".")
-    if "" in segments:
-        return "has an empty segment" if text else "is empty"
-    if any("*" in segment and segment not in {"*", "**"} for segment in segments):
-        return "has a '*' inside a segment: '*' and '**' stand for whole segments"
-    return ""
 
 
 def check_event_patterns(patterns: Iterable[str]) -> tuple[str, ...]:

@@ -7,23 +7,18 @@ A topic is `/`-separated segments (`stock/AAPL`). A pattern is a topic in which 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 from typing import Generic, TypeVar
 
 from hub.errors import InvalidTopic
+from hub.names import fault
 
-MAX_TOPIC_BYTES = 256
 MAX_SEGMENTS = 16
 MAX_TOPICS_PER_NOTIFICATION = 16
 MAX_TOPICS_PER_SUBSCRIPTION = 128
 DEFAULT_TOPIC = "notifications"
 
 T = TypeVar("T")
-
-# Control, format and surrogate characters: nothing a reader of a log could not see, nothing UTF-8 cannot carry.
-_FORBIDDEN = frozenset({"Cc", "Cf", "Cs"})
 
 
 def check_topic(topic: str, field: str = "topic") -> str:
@@ -32,7 +27,7 @@ def check_topic(topic: str, field: str = "topic") -> str:
     Raises:
         InvalidTopic: it breaks the grammar, or is a pattern.
     """
-    why = _fault(topic)
+    why = fault(topic, "/", MAX_SEGMENTS)
     if not why and "*" in topic:
         why = "is a pattern: a notification needs a topic without '*'"
     if why:
@@ -46,34 +41,10 @@ def check_pattern(pattern: str, field: str = "topic") -> str:
     Raises:
         InvalidTopic: it breaks the grammar.
     """
-    why = _fault(pattern)
+    why = fault(pattern, "/", MAX_SEGMENTS)
     if why:
         raise InvalidTopic(pattern, why, field)
     return pattern
-
-
-def _fault(topic: object) -> str:
-    """Say what is wrong with *topic* as a topic or pattern; empty if nothing is."""
-    if not isinstance(topic, str):
-        return "is not a string"
-    # What is too long stays out of the cache, which is bounded in entries only.
-    return f"is longer than {MAX_TOPIC_BYTES} bytes" if len(topic) > MAX_TOPIC_BYTES else _fault_of(topic)
-
-
-@lru_cache(maxsize=8192)
-def _fault_of(text: str) -> str:
-    if any(unicodedata.category(character) in _FORBIDDEN for character in text):
-        return "has a control or format character, or is not valid UTF-8"
-    if len(text.encode()) > MAX_TOPIC_BYTES:
-        return f"is longer than {MAX_TOPIC_BYTES} bytes"
-    segments = text.split("/")
-    if "" in segments:
-        return "has an empty segment" if text else "is empty"
-    if len(segments) > MAX_SEGMENTS:
-        return f"has more than {MAX_SEGMENTS} segments"
-    if any("*" in segment and segment not in {"*", "**"} for segment in segments):
-        return "has a '*' inside a segment: '*' and '**' stand for whole segments"
-    return ""
 
 
 def expression(pattern: str) -> tuple[str, str]:
