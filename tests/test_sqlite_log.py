@@ -417,8 +417,7 @@ async def test_a_writer_that_dies_while_two_commits_wait_is_started_anew_once(
     last = await goes_on(log)
     assert (await read_all(log, 0, ["on"]))[-1].position.offset == last
     assert caplog.text.count("is started anew") == 1
-    assert len(writers(home.path)) == 1
-    assert len(children(os.getpid())) == 2
+    assert [len(processes(role, home.path)) for role in ("writer", "reader")] == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -512,16 +511,16 @@ async def started(path: Path) -> int:
     found: list[int] = []
 
     def look() -> bool:
-        found[:] = sorted(writers(path))
+        found[:] = sorted(processes("writer", path))
         return len(found) == 2
 
     await until(look)
     return found[1]
 
 
-def writers(path: Path) -> list[int]:
-    """The processes that were started to write *path* (Linux)."""
-    wanted = ["writer", str(path)]
+def processes(role: str, path: Path) -> list[int]:
+    """The processes that were started on *path* to be its writer or reader (Linux)."""
+    wanted = [role, str(path)]
     found = []
     for each in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
