@@ -56,7 +56,7 @@ class Log(Protocol):
         ...
 
     async def open(self) -> None:
-        """Begin, on the running loop; until then nothing can be appended or read.
+        """Begin, on the running loop. Until then a log outside this process refuses what is appended or read.
 
         Raises:
             LogUnavailable: what keeps it can't be used; says why.
