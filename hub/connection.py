@@ -21,13 +21,13 @@ from typing import NamedTuple, cast
 
 from hub.errors import LogUnavailable
 from hub.fanout import Audience, Batch, Fanout, Shape
-from hub.log import Log, Page
+from hub.log import Frames, Log
 from hub.metrics import Metrics
 from hub.notification import Notification, Position
 from hub.outbox import Dropped, Outbox, SlowPolicy
-from hub.replay import GapReason, start
+from hub.pages import Pages, Question
+from hub.replay import GapReason, Start, start
 from hub.sse import LAST_CHUNK, block, chunk, compact_json
-from hub.topics import TopicIndex
 
 logger = logging.getLogger("hub.connection")
 
@@ -81,6 +81,7 @@ class Wiring:
     """
 
     log: Log
+    pages: Pages
     fanout: Fanout
     metrics: Metrics
     buffer_bytes: int = 1024 * 1024
@@ -105,11 +106,12 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_audience",
         "_cursor",
-        "_gap",
         "_held",
         "_held_bytes",
         "_last_event_id",
+        "_latest",
         "_outbox",
+        "_owed",
         "_paused",
         "_reading",
         "_shape",
@@ -136,9 +138,10 @@ class Connection(asyncio.Protocol):
         self._state = State.REPLAYING
         self._audience: Audience | None = None
         self._cursor = 0  # the offset up to which everything was given to the transport or announced as missing
-        self._gap: GapReason | None = None  # what the stream's beginning, still to be written, has to announce
+        self._latest = False  # only the newest of each topic, up to `_upto`, is being read
+        self._owed: Start | None = None  # the stream's beginning, still to be written
         self._upto = 0  # the offset up to which the page that is being read goes
-        self._reading: asyncio.Future[Page] | None = None
+        self._reading: asyncio.Future[Frames] | None = None
         self._held: list[Batch] | None = None
         self._held_bytes = 0
         self._outbox: Outbox | None = None
@@ -281,7 +284,11 @@ class Connection(asyncio.Protocol):
         """Decide where the stream begins, say so, and go there."""
         tail = self._wiring.fanout.flush()
         log = self._wiring.log
-        begin = start(self._last_event_id, newest=log.bounds().newest, trimmed=log.trimmed(self._topics))
+        begin = start(
+            self._last_event_id,
+            newest=log.bounds().newest,
+            trimmed=lambda after: log.trimmed(self._topics, after),
+        )
         if begin.after is None:
             self._cursor = tail
             self._open(tail, recovered=None)
@@ -289,34 +296,34 @@ class Connection(asyncio.Protocol):
             self._go_live()
             return
         self._cursor = begin.after
-        self._gap = begin.gap
-        if begin.gap is None:
+        self._latest, self._upto = begin.latest, tail
+        if begin.known:
             self._open(begin.after, recovered=True)
+        else:
+            self._owed = begin
         self._catch_up()
 
     def _catch_up(self) -> None:
         """Read pages and write them until live; go on later where the log or the transport needs time."""
         while self._state in {State.REPLAYING, State.HOLDING} and self._can_write:
-            if self._state is State.REPLAYING:
+            bounded = self._latest or self._state is State.HOLDING
+            if not bounded:
                 self._upto = self._wiring.fanout.flush()
-            try:
-                reading = self._wiring.log.read(self._cursor, self._topics, upto=self._upto)
-            except LogUnavailable:
-                self._come_back()
-                return
+            until = self._upto if bounded else 0
+            question = Question(self._cursor, frozenset(self._topics), self._shape, until, self._latest)
+            reading = self._wiring.pages.read(question, upto=self._upto)
             if not reading.done():
                 self._reading = reading
                 reading.add_done_callback(self._page_came)
                 return
             self._take_page(reading)
 
-    def _page_came(self, reading: asyncio.Future[Page]) -> None:
+    def _page_came(self, reading: asyncio.Future[Frames]) -> None:
         self._reading = None
-        if not reading.cancelled():
-            self._take_page(reading)
-            self._catch_up()
+        self._take_page(reading)
+        self._catch_up()
 
-    def _take_page(self, reading: asyncio.Future[Page]) -> None:
+    def _take_page(self, reading: asyncio.Future[Frames]) -> None:
         try:
             page = reading.result()
         except LogUnavailable:
@@ -328,17 +335,16 @@ class Connection(asyncio.Protocol):
             return
         self._cursor = page.reached
         at_end = page.reached >= self._upto
-        if self._gap is not None:
-            if page.notifications or at_end:
-                first = page.notifications[0].position.offset - 1 if page.notifications else self._upto
-                self._open(first, recovered=False, gap=self._gap, oldest=page.oldest)
-                self._gap = None
-        elif page.hole:
+        if self._owed is not None:
+            if page.number or at_end:
+                self._open_before(page.first or self._upto + 1, page.oldest)
+        elif page.hole and not self._latest:
             self._write(self._framed(self._gap_block(GapReason.TRIMMED, page.oldest)))
-        if page.notifications:
-            self._wiring.metrics.replayed += len(page.notifications)
-            self._write(self._joined(page.notifications))
+        if page.number:
+            self._wiring.metrics.replayed += page.number
+            self._write(page.payload)
         if at_end:
+            self._latest = False
             self._reach_live()
 
     def _reach_live(self) -> None:
@@ -373,14 +379,13 @@ class Connection(asyncio.Protocol):
         self._held = None
         self._state = State.REPLAYING
 
-    def _joined(self, notifications: Sequence[Notification]) -> bytes:
-        if self._shape == Shape():
-            return b"".join([notification.chunk for notification in notifications])
-        wanted: TopicIndex[None] = TopicIndex()
-        wanted.add(self._topics, None)
-        return b"".join(self._shape.frame(each, wanted.match(each.topics)[None]) for each in notifications)
-
     # ---- the hub's own blocks ----
+
+    def _open_before(self, first: int, oldest: int) -> None:
+        """Say that the stream begins right before the offset *first*, where something may be missing before it."""
+        assert self._owed is not None
+        begin, self._owed = self._owed, None
+        self._open(first - 1, recovered=begin.recovered, gap=begin.gap, oldest=oldest)
 
     def _open(self, offset: int, *, recovered: bool | None, gap: GapReason | None = None, oldest: int = 0) -> None:
         """Say where the stream begins, and what is missing before that."""
@@ -454,7 +459,7 @@ class Connection(asyncio.Protocol):
         self._outbox = self._held = None
         self._leave_audience()
         if self._reading is not None:
-            self._reading.cancel()
+            self._reading.remove_done_callback(self._page_came)  # others may wait for it, too
             self._reading = None
 
     def _leave_audience(self) -> None:

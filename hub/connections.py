@@ -60,6 +60,7 @@ class Connections:
         """
         now = self._now()
         self._wiring.log.trim()
+        self._wiring.pages.trim()
         self._wiring.fanout.flush()
         heartbeat = block(comment="", id=str(self._wiring.fanout.newest))
         for connection in list(self._wiring.connections.values()):

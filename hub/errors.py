@@ -11,6 +11,7 @@ HubError
 │   ├── LogUnavailable                   the log does not confirm, or too much waits for it
 │   ├── EventBufferFull                  too many events wait to be dispatched
 │   └── ShuttingDown                     this process is about to end
+├── LogNotEmpty                     409  taking a history over into a log that has one
 ├── BusNotOpen                           waiting for handlers that are not bound yet
 ├── HandlerCancelled                     an event handler that ended by cancellation
 ├── AlreadySetUp                         a second hub in one application
@@ -134,6 +135,15 @@ class ShuttingDown(TryLater):
 
     def __str__(self) -> str:
         return "the hub is shutting down"
+
+
+class LogNotEmpty(HubError):
+    """The caller would let a log take over a history although it has one of its own."""
+
+    status = 409
+
+    def __str__(self) -> str:
+        return "the log is not empty: a history can only be taken over by a log that never held anything"
 
 
 class BusNotOpen(HubError):

@@ -15,6 +15,7 @@ from hub.listening import Listeners
 from hub.log import Log, make_log
 from hub.metrics import Metrics
 from hub.notifications import NotificationService
+from hub.pages import Pages
 from hub.settings import Settings
 
 logger = logging.getLogger("hub")
@@ -36,6 +37,7 @@ class Hub:
             count=settings.retain_count,
             size=settings.retain_bytes,
             age=settings.retain_age,
+            topics=settings.retain_topics,
             clock=clock,
             unobserved=self._unobserved,
         )
@@ -44,7 +46,13 @@ class Hub:
         self.fanout = Fanout(self.metrics)
         self.notifications.subject.subscribe(self.fanout.on_next, self.fanout.on_error, self.fanout.on_completed)
         self.wiring = Wiring(
-            self.log, self.fanout, self.metrics, settings.buffer_bytes, settings.slow, settings.peer_timeout
+            self.log,
+            Pages(self.log),
+            self.fanout,
+            self.metrics,
+            settings.buffer_bytes,
+            settings.slow,
+            settings.peer_timeout,
         )
         self.connections = Connections(self.wiring, heartbeat=settings.heartbeat)
         self.max_connections = settings.max_connections

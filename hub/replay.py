@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import NamedTuple
 
 from hub.notification import Position
@@ -16,16 +17,24 @@ class GapReason(enum.StrEnum):
     UNKNOWN = "unknown"  # no position of this log has that id
 
 
+EARLIEST = "earliest"
+LATEST = "latest"
+
+
 class Start(NamedTuple):
     """Where a stream begins.
 
     Attributes:
         after: everything with a greater offset follows; None: nothing was asked, the stream begins with what is new.
         gap: why something is missing before what follows; None if nothing is.
+        latest: of what is there already only the newest of each topic follows.
+        known: the asked id is where the stream begins; else it begins right before the first that follows.
     """
 
     after: int | None
     gap: GapReason | None = None
+    latest: bool = False
+    known: bool = False
 
     @property
     def recovered(self) -> bool | None:
@@ -33,16 +42,19 @@ class Start(NamedTuple):
         return None if self.after is None else self.gap is None
 
 
-def start(asked: str | None, *, newest: Position, trimmed: int) -> Start:
+def start(asked: str | None, *, newest: Position, trimmed: Callable[[int], int]) -> Start:
     """Decide where a stream begins.
 
     Args:
-        asked: the `Last-Event-ID`, as it came; None or empty if there was none.
+        asked: the `Last-Event-ID`, as it came; None or empty if there was none; `earliest` for all that is kept,
+            `latest` for the newest of each topic.
         newest: the newest position of the log.
-        trimmed: the newest offset that is gone and may have matched the subscription.
+        trimmed: returns, for an offset, the newest one beyond it that is gone and may have matched the subscription.
     """
     if not asked:
         return Start(None)
+    if asked in {EARLIEST, LATEST}:
+        return Start(0, latest=asked == LATEST)
     position = Position.parse(asked)
     if position is None:
         return Start(0, GapReason.UNKNOWN)
@@ -50,4 +62,6 @@ def start(asked: str | None, *, newest: Position, trimmed: int) -> Start:
         return Start(0, GapReason.EPOCH)
     if position.offset > newest.offset:
         return Start(0, GapReason.UNKNOWN)
-    return Start(position.offset, GapReason.TRIMMED if trimmed > position.offset else None)
+    if trimmed(position.offset):
+        return Start(position.offset, GapReason.TRIMMED)
+    return Start(position.offset, known=True)

@@ -15,7 +15,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from hub.errors import InvalidSettings
+from hub.names import fault
 from hub.outbox import SlowPolicy
+from hub.topics import MAX_SEGMENTS
 
 PREFIX = "HUB_"
 
@@ -33,7 +35,17 @@ def _none(value: object) -> object:
     return None if value == "" else value
 
 
+def _pairs(value: object) -> object:
+    """Take `a/**=1, b=20` as a table."""
+    parts = _split(value)
+    if not isinstance(parts, list):
+        return parts
+    return {name.strip(): count.strip() for name, _, count in (str(part).rpartition("=") for part in parts)}
+
+
 _List = Annotated[tuple[str, ...], BeforeValidator(_split)]
+_Count = Annotated[int, Field(ge=1, le=10**12)]
+_Counts = Annotated[dict[str, _Count], BeforeValidator(_pairs)]
 
 
 class Settings(BaseModel):
@@ -81,6 +93,11 @@ class Settings(BaseModel):
     retain_age: Annotated[float | None, BeforeValidator(_none)] = Field(
         default=None, gt=0, le=10**10, description="Seconds the log keeps a notification; unset: no limit."
     )
+    retain_topics: _Counts = Field(
+        default={},
+        description="How many notifications to keep of each topic that matches a pattern, such as `state/**=1`; "
+        "comma-separated.",
+    )
     loop: Literal["auto", "asyncio", "uvloop"] = Field(
         default="auto", description="Event loop of `hub serve`; auto: uvloop where it is installed."
     )
@@ -103,6 +120,14 @@ class Settings(BaseModel):
         for name in value:
             if not all(part.isidentifier() for part in name.split(".")):
                 raise ValueError(f"{name!r} is not the name of a Python module")
+        return value
+
+    @field_validator("retain_topics")
+    @classmethod
+    def _patterns(cls, value: dict[str, int]) -> dict[str, int]:
+        for pattern in value:
+            if why := fault(pattern, "/", MAX_SEGMENTS):
+                raise ValueError(f"{pattern!r} {why}")
         return value
 
     @field_validator("log")

@@ -64,6 +64,11 @@ def block(
     return f"{head}data: {data}\n\n".encode()
 
 
+def data_of(frame: bytes) -> str:
+    """Return the data of a frame that `block` made; its lines end with LF, whatever they ended with before."""
+    return "\n".join(line[6:] for line in frame.decode().split("\n") if line.startswith("data: "))
+
+
 def chunk(body: bytes) -> bytes:
     """Return *body* as one chunk of a chunked HTTP/1.1 body; chunks may simply be joined."""
     return b"%x\r\n%b\r\n" % (len(body), body)

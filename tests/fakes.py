@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any
 
-from hub.log import Bounds, MemoryLog, Page, Receipt
+from hub.log import Bounds, Frames, Lost, MemoryLog, Page, Receipt
 from hub.log.log import Announce
-from hub.notification import Draft
+from hub.notification import Draft, Notification
 
 
 class FakeTransport(asyncio.Transport):
@@ -81,7 +81,7 @@ class SlowLog:
 
     def __init__(self, log: MemoryLog) -> None:
         self._log = log
-        self.pending: list[tuple[asyncio.Future[Page], int, Collection[str], int]] = []
+        self.pending: list[tuple[asyncio.Future[Any], Callable[[], asyncio.Future[Any]]]] = []
 
     @property
     def epoch(self) -> str:
@@ -96,28 +96,40 @@ class SlowLog:
     def append(self, drafts: Sequence[Draft]) -> list[Receipt]:
         return self._log.append(drafts)
 
-    def read(self, after: int, topics: Collection[str], *, upto: int) -> asyncio.Future[Page]:
-        page: asyncio.Future[Page] = asyncio.get_running_loop().create_future()
-        self.pending.append((page, after, topics, upto))
-        return page
+    def read(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Page]:
+        return self._later(lambda: self._log.read(after, topics, upto=upto, latest=latest))
+
+    def frames(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Frames]:
+        return self._later(lambda: self._log.frames(after, topics, upto=upto, latest=latest))
+
+    def _later(self, read: Callable[[], asyncio.Future[Any]]) -> asyncio.Future[Any]:
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.pending.append((answer, read))
+        return answer
 
     def answer(self) -> None:
         """Answer the oldest read with what the log holds now."""
-        page, after, topics, upto = self.pending.pop(0)
-        if not page.cancelled():
-            page.set_result(self._log.read(after, topics, upto=upto).result())
+        answer, read = self.pending.pop(0)
+        if not answer.cancelled():
+            answer.set_result(read().result())
 
     def fail(self, error: Exception) -> None:
         """Answer the oldest read with *error*."""
-        page, *_ = self.pending.pop(0)
-        if not page.cancelled():
-            page.set_exception(error)
+        answer, _ = self.pending.pop(0)
+        if not answer.cancelled():
+            answer.set_exception(error)
 
     def bounds(self) -> Bounds:
         return self._log.bounds()
 
-    def trimmed(self, topics: Collection[str]) -> int:
-        return self._log.trimmed(topics)
+    def trimmed(self, topics: Collection[str], after: int = 0) -> int:
+        return self._log.trimmed(topics, after)
+
+    def lost(self) -> Lost:
+        return self._log.lost()
+
+    async def adopt(self, epoch: str, newest: int, lost: Lost, history: AsyncIterator[Sequence[Notification]]) -> None:
+        await self._log.adopt(epoch, newest, lost, history)
 
     def trim(self) -> None:
         self._log.trim()

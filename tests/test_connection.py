@@ -13,6 +13,7 @@ from hub.log import Log, MemoryLog
 from hub.metrics import Metrics
 from hub.notifications import NotificationService
 from hub.outbox import SlowPolicy
+from hub.pages import Pages
 from tests.fakes import FakeTransport, SlowLog
 from tests.wire import Block, blocks, dechunk
 
@@ -32,7 +33,7 @@ class Desk:
         self.fanout = Fanout(self.metrics)
         self.fanout.begin(self.log.bounds().newest)
         self.service.subject.subscribe(self.fanout.on_next)
-        self.wiring = Wiring(self.log, self.fanout, self.metrics, buffer_bytes, slow, peer_timeout=30)
+        self.wiring = Wiring(self.log, Pages(self.log), self.fanout, self.metrics, buffer_bytes, slow, peer_timeout=30)
 
     def send(self, *topics: str, data: Any = "x") -> int:
         return self.service.send_notification(data, topics=topics or T).result().offset

@@ -387,6 +387,8 @@ def spelled(annotation: Any) -> str:
         return ", ".join(arguments)
     if typing.get_origin(annotation) is tuple:
         return "list"
+    if typing.get_origin(annotation) is dict:
+        return "table"
     if arguments:
         return spelled(arguments[0])
     if issubclass(annotation, enum.Enum):
@@ -396,7 +398,7 @@ def spelled(annotation: Any) -> str:
 
 def default_of(field: FieldInfo) -> str:
     value = field.default
-    if value is None or value == ():
+    if value is None or value in ((), {}):
         return "none"
     if isinstance(value, bool):
         return "on" if value else "off"

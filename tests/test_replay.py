@@ -7,7 +7,7 @@ NEWEST = Position("e1", 100)
 
 
 def begin(asked: str | None, trimmed: int = 0) -> Start:
-    return start(asked, newest=NEWEST, trimmed=trimmed)
+    return start(asked, newest=NEWEST, trimmed=lambda after: trimmed if trimmed > after else 0)
 
 
 @pytest.mark.parametrize("asked", [None, ""])
@@ -18,7 +18,7 @@ def test_who_asks_for_nothing_begins_with_what_is_new(asked: str | None):
 
 @pytest.mark.parametrize("asked", ["e1-0", "e1-42", "e1-100"])
 def test_a_known_id_is_recovered(asked: str):
-    assert begin(asked) == Start(int(asked.removeprefix("e1-")))
+    assert begin(asked) == Start(int(asked.removeprefix("e1-")), known=True)
     assert begin(asked).recovered is True
 
 
@@ -35,5 +35,11 @@ def test_an_id_of_another_epoch_is_a_gap():
 
 def test_what_was_trimmed_after_the_id_is_a_gap_and_what_was_trimmed_before_is_none():
     assert begin("e1-42", trimmed=43) == Start(42, GapReason.TRIMMED)
-    assert begin("e1-42", trimmed=42) == Start(42)
+    assert begin("e1-42", trimmed=42) == Start(42, known=True)
     assert begin("e1-42", trimmed=43).recovered is False
+
+
+def test_the_earliest_is_all_that_is_kept_and_the_latest_the_newest_of_each_topic():
+    assert begin("earliest", trimmed=7) == Start(0)
+    assert begin("latest", trimmed=7) == Start(0, latest=True)
+    assert begin("earliest").recovered is begin("latest").recovered is True

@@ -25,9 +25,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from hub.errors import LogUnavailable
-from hub.log import SQLiteLog, worker
+from hub.log import SQLiteLog, sqlite
 from hub.log.process import WorkerProcess
 from hub.log.receipt import Receipt
+from hub.log.worker.file import MIGRATIONS
 from hub.notification import Draft, Notification, Position
 from tests.contracts.test_log import Clock, append, drafts, offsets, read_all
 from tests.test_topics import matches
@@ -105,13 +106,9 @@ def no_complaints(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 @pytest.fixture
-def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the workers wait for a predecessor no longer than a test likes to."""
-    source = Path(worker.__file__).read_text(encoding="utf-8")
-    assert source.count("LOCK_SECONDS = 5.0\n") == 1
-    patched = tmp_path / "impatient_worker.py"
-    patched.write_text(source.replace("LOCK_SECONDS = 5.0\n", f"LOCK_SECONDS = {LOCK_SECONDS}\n"), encoding="utf-8")
-    monkeypatch.setattr(worker, "__file__", str(patched))
+    monkeypatch.setattr(sqlite, "LOCK_SECONDS", LOCK_SECONDS)
 
 
 def workers(log: SQLiteLog) -> list[WorkerProcess]:
@@ -537,11 +534,11 @@ def sqlite_file(path: Path, *statements: str) -> None:
 
 async def test_a_file_of_a_newer_hub_is_refused_and_left_alone(home: Home):
     await (await home.open()).aclose()
-    sqlite_file(home.path, f"PRAGMA user_version = {worker.VERSION + 1}")
+    sqlite_file(home.path, f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     before = home.path.read_bytes()
     refusal = await home.refused()
     assert str(home.path) in refusal
-    assert f"version {worker.VERSION + 1}" in refusal
+    assert f"version {len(MIGRATIONS) + 1}" in refusal
     assert home.path.read_bytes() == before
 
 

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _shown(default: object) -> str:
-    return ("none" if default in (None, ()) else str(default)) if not isinstance(default, bool) else "off"
+    return ("none" if default in (None, (), {}) else str(default)) if not isinstance(default, bool) else "off"
 
 
 def _metavar(annotation: Any) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import NamedTuple, Protocol
 
+from hub.log.gone import Lost
 from hub.log.receipt import Receipt
 from hub.notification import Draft, Notification, Position
 
@@ -39,6 +40,24 @@ class Page(NamedTuple):
     """
 
     notifications: Sequence[Notification]
+    reached: int
+    hole: bool
+    oldest: int
+
+
+class Frames(NamedTuple):
+    """A part of the history as it goes out: the chunks of what matched, joined, in order.
+
+    Attributes:
+        payload: the bytes.
+        number: how many notifications they are.
+        first: the offset of the first of them; 0 if there is none.
+        reached, hole, oldest: as in a `Page`.
+    """
+
+    payload: bytes
+    number: int
+    first: int
     reached: int
     hole: bool
     oldest: int
@@ -78,23 +97,44 @@ class Log(Protocol):
         """
         ...
 
-    def read(self, after: int, topics: Collection[str], *, upto: int) -> asyncio.Future[Page]:
+    def read(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Page]:
         """Return what matches *topics* (patterns too) with `after < offset <= upto`: a page, found by index.
 
         A page is bounded in count, in bytes and in what had to be looked at for it; it gets nearer to *upto* each time,
-        but may hold nothing. The future may already be done; cancelling it is allowed. It raises `LogUnavailable`
-        if the log can't be read.
+        but may hold nothing. With *latest* it holds only what is the newest of one of the topics, as of *upto*. The
+        future may already be done; cancelling it is allowed. It raises `LogUnavailable` if the log can't be read.
         """
+        ...
+
+    def frames(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Frames]:
+        """Do what `read` does, for somebody who only wants to send it."""
         ...
 
     def bounds(self) -> Bounds:
         """Return what the log holds."""
         ...
 
-    def trimmed(self, topics: Collection[str]) -> int:
-        """Return the newest offset that is gone and may have matched *topics*; 0 if none.
+    def trimmed(self, topics: Collection[str], after: int = 0) -> int:
+        """Return the newest offset beyond *after* that is gone and may have matched *topics*; 0 if none.
 
-        Exact for the topics that are remembered, else and for patterns the newest offset that is gone at all.
+        Exact for the topics that are remembered. Else, and for patterns, it is the newest offset that the log as a
+        whole let go of; what went for the sake of a topic's own bound is known exactly for patterns, too.
+        """
+        ...
+
+    def lost(self) -> Lost:
+        """Return all that is known of what is gone."""
+        ...
+
+    async def adopt(self, epoch: str, newest: int, lost: Lost, history: AsyncIterator[Sequence[Notification]]) -> None:
+        """Take over another log: its *epoch*, the *newest* offset it gave out, what it had *lost*, and its *history*.
+
+        The history comes in order, in parts, and keeps its positions; nothing is announced. All or nothing: if
+        *history* raises, this log stays as it was. What the retention does not keep goes as ever.
+
+        Raises:
+            LogNotEmpty: something was appended here once.
+            LogUnavailable: it could not be kept.
         """
         ...
 

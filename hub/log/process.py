@@ -12,10 +12,18 @@ from pathlib import Path
 from typing import Any, cast
 
 from hub.errors import LogUnavailable
-from hub.log import worker
+from hub.log.worker.pipe import SIZE, pack
 
 START_SECONDS = 60.0
 END_SECONDS = 10.0
+
+# The folder alone, not the package around it: nothing of the hub is imported there, nor what it needs.
+_SCRIPT = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from worker.main import main
+sys.exit(main())
+"""
 
 Answer = dict[str, Any]
 
@@ -44,10 +52,9 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         Raises:
             LogUnavailable: the file can't be used; says why.
         """
-        script = str(Path(worker.__file__))
         loop = asyncio.get_running_loop()
         transport, process = await loop.subprocess_exec(
-            cls, sys.executable, "-I", script, role, str(path), stderr=None, start_new_session=True
+            cls, sys.executable, "-IS", "-c", _SCRIPT, role, str(path), stderr=None, start_new_session=True
         )
         process._transport = transport
         process._stdin = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
@@ -73,10 +80,9 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         if self.dead:
             answer.set_exception(WorkerDied("it is not running"))
             return answer
-        body = marshal.dumps(request if len(request) > 1 else request[0])
         self._asked.append(answer)
         assert self._stdin is not None
-        self._stdin.write(worker.SIZE.pack(len(body)) + body)
+        self._stdin.write(pack(request if len(request) > 1 else request[0]))
         return answer
 
     async def ask(self, *request: Any) -> Answer:
@@ -89,11 +95,11 @@ class WorkerProcess(asyncio.SubprocessProtocol):
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         """Resolve the requests that *data* answers."""
-        received, size = self._received, worker.SIZE.size
+        received, size = self._received, SIZE.size
         received += data
         place = 0
         while len(received) - place >= size:
-            end = place + size + worker.SIZE.unpack_from(received, place)[0]
+            end = place + size + SIZE.unpack_from(received, place)[0]
             if len(received) < end:
                 break
             answer = self._asked.popleft()

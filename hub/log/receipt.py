@@ -20,14 +20,14 @@ class Receipt:
         repeated: its idempotency key was used before; the position is the first one's and nothing was delivered.
     """
 
-    __slots__ = ("_failure", "_followers", "_position", "_waiter", "repeated", "topics")
+    __slots__ = ("_failure", "_followers", "_position", "_waiters", "repeated", "topics")
 
     def __init__(self, topics: tuple[str, ...], position: Position | None = None, *, repeated: bool = False) -> None:
         self.topics = topics
         self.repeated = repeated
         self._position = position
         self._failure: _Failure | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
         self._followers: list[Receipt] | None = None
 
     @property
@@ -50,9 +50,10 @@ class Receipt:
 
     def __await__(self) -> Generator[None, None, Position]:
         if not self.done:
-            if self._waiter is None:
-                self._waiter = asyncio.get_running_loop().create_future()
-            yield from asyncio.shield(self._waiter).__await__()
+            # A future for each who waits: to cancel one is no affair of the others.
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            yield from waiter
         return self.result()
 
     def repeat(self) -> Receipt:
@@ -75,8 +76,9 @@ class Receipt:
         self._settle(lambda follower: follower.fail(error, unobserved))
 
     def _settle(self, tell: Callable[[Receipt], None]) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
         for follower in self._followers or ():
             tell(follower)
         self._followers = None

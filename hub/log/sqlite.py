@@ -1,33 +1,35 @@
 """The log in a SQLite file: durable on one machine.
 
-A writer process commits and a reader process finds pages (`hub/log/worker.py`). This side gives the positions, gathers
+A writer process commits and a reader process finds pages (`hub/log/worker/`). This side gives the positions, gathers
 what arrives while a commit is on its way into the next one, and confirms after the commit, in order.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from hub.errors import LogUnavailable
-from hub.log import worker
-from hub.log.gone import REMEMBERED_TOPICS, Gone
+from hub.errors import LogNotEmpty, LogUnavailable
+from hub.log.gone import REMEMBERED_TOPICS, Gone, Lost
 from hub.log.keys import KEY_COUNT, Keys
-from hub.log.log import Announce, Bounds, Page
+from hub.log.log import Announce, Bounds, Frames, Page
 from hub.log.process import WorkerDied, WorkerProcess
 from hub.log.receipt import Receipt
-from hub.log.worker import Row
+from hub.log.worker.pipe import Key, Row
 from hub.notification import Draft, Notification, Position, new_epoch
-from hub.sse import compact_json
+from hub.sse import compact_json, data_of, unchunk
 from hub.topics import expression, is_pattern
 
 logger = logging.getLogger("hub.log")
 
+T = TypeVar("T")
+
+LOCK_SECONDS = 5.0
 WAITING_BYTES = 64 * 1024 * 1024
 
 
@@ -49,6 +51,7 @@ class SQLiteLog:
         count: how many to keep.
         size: how many bytes to keep, everything counted as in the memory log.
         age: how many seconds to keep; None for ever.
+        topics: by pattern, how many to keep of each topic that matches; what lost its place in all of its topics goes.
         clock: seconds since 1970.
         unobserved: hears of each failed publish that nobody awaited.
     """
@@ -60,6 +63,7 @@ class SQLiteLog:
         count: int,
         size: int,
         age: float | None,
+        topics: Mapping[str, int] | None = None,
         clock: Callable[[], float],
         unobserved: Callable[[Exception], None] = lambda error: None,
     ) -> None:
@@ -73,15 +77,14 @@ class SQLiteLog:
             "count": count,
             "size": size,
             "age": age,
+            "topics": [(expression(pattern)[1], count) for pattern, count in (topics or {}).items()],
             "remembered": REMEMBERED_TOPICS,
             "keys": KEY_COUNT,
+            "patience": LOCK_SECONDS,
         }
         self._gone = Gone()
         self._keys = Keys(clock)
         self._given = 0  # the newest offset given out
-        self._announced = (
-            0  # the newest offset announced, which what died between a commit and its answer may lag behind
-        )
         self._bounds = Bounds(Position(self.epoch, 0), Position(self.epoch, 0), 0, 0)
         self._waiting: list[_Unconfirmed] = []  # for the next commit
         self._waiting_bytes = 0  # with what is being committed
@@ -109,7 +112,7 @@ class SQLiteLog:
         self.epoch = state["epoch"]
         self._found = state
         self._given = max(self._given, state["newest"])
-        self._gone.restore(state["gone"], state["forgotten"], state["trimmed"])
+        self._gone.restore(Lost(state["trimmed"], state["gone"], state["forgotten"]))
         for key, offset, topics, expires in state["keys"]:
             self._keys.put(key, Receipt(tuple(topics.split("\n")), Position(self.epoch, offset)), expires)
         return state
@@ -155,7 +158,7 @@ class SQLiteLog:
 
     async def _commit(self, batch: list[_Unconfirmed]) -> None:
         try:
-            answer = await self._ask_writer([_row(each) for each in batch], [*_keys(batch)])
+            answer = await self._ask_writer([_row(each.notification) for each in batch], [*_keys(batch)])
         except LogUnavailable as error:
             self._fail(batch, error)
             return
@@ -171,7 +174,7 @@ class SQLiteLog:
             self._take(batch[-1].notification.position.offset, answer)
             self._announce([each.notification for each in batch])
 
-    async def _ask_writer(self, rows: list[Row], keys: list[worker.Key]) -> dict[str, Any] | None:
+    async def _ask_writer(self, rows: list[Row], keys: list[Key]) -> dict[str, Any] | None:
         """Let the writer keep *rows*, whatever has become of it; None if it died after that, and they are announced.
 
         Raises:
@@ -194,8 +197,10 @@ class SQLiteLog:
 
     def _take(self, newest: int, answer: dict[str, Any]) -> None:
         """Learn what a commit that reached *newest* has changed."""
-        for topic, offset in answer["gone"]:
-            self._gone.note((topic,), offset)
+        for topic, offset in answer["swept"]:
+            self._gone.sweep((topic,), offset)
+        for topic, offset in answer["lost"]:
+            self._gone.lose((topic,), offset)
         self._take_bounds(newest, answer)
 
     @property
@@ -243,40 +248,58 @@ class SQLiteLog:
             raise LogUnavailable("its file is not open")
         return self._bounds
 
-    def trimmed(self, topics: Collection[str]) -> int:
-        return self._gone.newest(topics)
+    def trimmed(self, topics: Collection[str], after: int = 0) -> int:
+        return self._gone.newest(topics, after)
 
-    def read(self, after: int, topics: Collection[str], *, upto: int) -> asyncio.Future[Page]:
-        page: asyncio.Future[Page] = asyncio.get_running_loop().create_future()
+    def lost(self) -> Lost:
+        return self._gone.all()
+
+    def read(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Page]:
+        def page(found: dict[str, Any]) -> Page:
+            notifications = [_notification(row, self.epoch) for row in found["rows"]]
+            return Page(notifications, found["reached"], self.trimmed(topics, after) > 0, self._bounds.oldest.offset)
+
+        return self._ask_reader("read", self._asked(after, topics, upto, latest), page)
+
+    def frames(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Frames]:
+        def frames(found: dict[str, Any]) -> Frames:
+            return Frames(**found, hole=self.trimmed(topics, after) > 0, oldest=self._bounds.oldest.offset)
+
+        return self._ask_reader("frames", self._asked(after, topics, upto, latest), frames)
+
+    @staticmethod
+    def _asked(after: int, topics: Collection[str], upto: int, latest: bool) -> tuple[object, ...]:
+        exact = sorted(topic for topic in topics if not is_pattern(topic))
+        patterns = [expression(topic) for topic in sorted(topics) if is_pattern(topic)]
+        return (after, upto, exact, patterns, latest)
+
+    def _ask_reader(
+        self, call: str, asked: tuple[object, ...], made: Callable[[dict[str, Any]], T]
+    ) -> asyncio.Future[T]:
+        """Return the future of what *made* makes of the reader's answer."""
+        result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         reader = self._reader
         if reader is None or reader.dead:
-            page.set_exception(LogUnavailable("its file is not open"))
-            return page
-        exact = [topic for topic in topics if not is_pattern(topic)]
-        patterns = [expression(topic) for topic in topics if is_pattern(topic)]
-        answer = reader.request("read", after, upto, exact, patterns)
-        answer.add_done_callback(partial(self._read, page, after, tuple(topics)))
-        return page
+            result.set_exception(LogUnavailable("its file is not open"))
+            return result
 
-    def _read(
-        self,
-        page: asyncio.Future[Page],
-        after: int,
-        topics: Collection[str],
-        answer: asyncio.Future[dict[str, Any]],
-    ) -> None:
-        if page.done():
-            return
-        if answer.cancelled() or answer.exception() is not None:
-            page.set_exception(LogUnavailable("the process that reads it died"))
-            return
-        found = answer.result()
-        if "error" in found:
-            page.set_exception(LogUnavailable(found["error"]))
-            return
-        notifications = [_notification(row, self.epoch) for row in found["rows"]]
-        hole = self.trimmed(topics) > after
-        page.set_result(Page(notifications, found["reached"], hole, self._bounds.oldest.offset))
+        def answered(answer: asyncio.Future[dict[str, Any]]) -> None:
+            if result.done():
+                return
+            if answer.cancelled() or answer.exception() is not None:
+                result.set_exception(LogUnavailable("the process that reads it died"))
+            elif "error" in answer.result():
+                result.set_exception(LogUnavailable(answer.result()["error"]))
+            else:
+                try:
+                    result.set_result(made(answer.result()))
+                except Exception as error:
+                    result.set_exception(error)
+
+        reader.request(call, *asked).add_done_callback(answered)
+        return result
+
+    # ---- retention, and taking over another log ----
 
     def trim(self) -> None:
         """Let the writer trim, beside what it writes anyway; and start anew what has died."""
@@ -285,14 +308,44 @@ class SQLiteLog:
 
     async def _trim(self) -> None:
         try:
-            answer = await self._ask_writer([], [])
-            if answer is not None:
-                self._take(self._bounds.newest.offset, answer)
+            more = True
+            while more and not self._waiting:
+                answer = await self._ask_writer([], [])
+                if answer is not None:
+                    self._take(self._bounds.newest.offset, answer)
+                more = answer is not None and answer["more"]
         except LogUnavailable as error:
             logger.warning("the log could not be trimmed: %s", error)
         except Exception:
             logger.exception("the log %s could not be trimmed", self._path)
         await self._commit_all()  # what came meanwhile found this task at work
+
+    async def adopt(self, epoch: str, newest: int, lost: Lost, history: AsyncIterator[Sequence[Notification]]) -> None:
+        if self._given or self._closed or not self._opened:
+            raise LogNotEmpty
+        self._opened = False  # nothing can be appended meanwhile
+        try:
+            await self._must("adopt", epoch)
+            async for part in history:
+                await self._must("take", [_row(each) for each in part])
+            await self._must("adopted", newest, lost.swept, dict(lost.topics), lost.forgotten)
+        except BaseException:
+            with contextlib.suppress(WorkerDied):
+                await self._writer_now.ask("abandon")
+            raise
+        finally:
+            await self._stop()
+            state = await self._start()
+            self._take_bounds(state["newest"], state)
+            self._opened = True
+
+    async def _must(self, *request: Any) -> None:
+        try:
+            answer = await self._writer_now.ask(*request)
+        except WorkerDied:
+            raise LogUnavailable("the process that writes it died") from None
+        if "error" in answer:
+            raise LogUnavailable(answer["error"])
 
     # ---- the end ----
 
@@ -309,14 +362,14 @@ class SQLiteLog:
         self._writer = self._reader = None
 
 
-def _row(each: _Unconfirmed) -> Row:
-    n = each.notification
+def _row(n: Notification) -> Row:
     tags = compact_json(n.tags) if n.tags else None
-    topics = "\n".join(n.topics)
-    return (n.position.offset, n.at, topics, n.text, n.is_json, n.type, n.retry, n.private, tags, each.size)
+    topics = n.topics[0] if len(n.topics) == 1 else "\n".join(n.topics)
+    text = n.text if "\r" in n.text else None  # its frame has LF instead
+    return (n.position.offset, n.at, topics, n.is_json, n.type, n.retry, n.private, tags, n.size, text, n.chunk)
 
 
-def _keys(batch: Sequence[_Unconfirmed]) -> Iterator[worker.Key]:
+def _keys(batch: Sequence[_Unconfirmed]) -> Iterator[Key]:
     for each in batch:
         if each.key is not None:
             n = each.notification
@@ -324,14 +377,11 @@ def _keys(batch: Sequence[_Unconfirmed]) -> Iterator[worker.Key]:
 
 
 def _notification(row: Row, epoch: str) -> Notification:
-    offset, at, topics, text, is_json, type, retry, private, tags, _ = row
-    draft = Draft(
-        tuple(topics.split("\n")),
-        text,
-        bool(is_json),
-        type,
-        retry,
-        bool(private),
-        json.loads(tags) if tags else None,
+    offset, at, topics, is_json, type, retry, private, tags, _, text, chunk = row
+    if text is None:
+        text = data_of(unchunk(chunk))
+    tags_read = json.loads(tags) if tags else None
+    position = Position(epoch, offset)
+    return Notification(
+        position, tuple(topics.split("\n")), text, bool(is_json), chunk, at, type, retry, bool(private), tags_read
     )
-    return Notification.accept(draft, Position(epoch, offset), at)

@@ -521,10 +521,12 @@ async def test_when_the_history_can_not_be_read_the_client_is_told_to_come_back(
 ) -> None:
     ids = server.send(*"abc")
 
-    def read(*args: object, **options: object) -> None:
-        raise LogUnavailable("it is away")
+    def frames(*args: object, **options: object) -> asyncio.Future[None]:
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        answer.set_exception(LogUnavailable("it is away"))
+        return answer
 
-    monkeypatch.setattr(server.hub.log, "read", read)
+    monkeypatch.setattr(server.hub.log, "frames", frames)
     client = await server.client()
     await client.request("GET", server.subscribe_path(), headers={"Last-Event-ID": ids[0]})
     assert await client.head() == 200

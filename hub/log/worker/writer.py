@@ -1,0 +1,291 @@
+"""The process that writes the log."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from .file import Refused, lock, opened, stands
+from .pipe import COLUMNS, Key, Row
+
+TRIM_STEP = 500
+FORGET_EVERY = 64
+FREE_PAGES = 256  # that may stay in the file for what comes next
+VACUUM_STEP = 256
+KNOWN_TOPICS = 100_000
+
+
+class _Topic:
+    """What the writer knows of a topic it has met.
+
+    Attributes:
+        id: what it is called in the file.
+        limit: how many notifications of it are kept; None if it has no bound of its own.
+        count: how many there are, where there is a limit.
+    """
+
+    __slots__ = ("count", "id", "limit")
+
+    def __init__(self, id: int, limit: int | None, count: int) -> None:
+        self.id, self.limit, self.count = id, limit, count
+
+
+class Writer:
+    """Appends and trims; the only one that does."""
+
+    def __init__(self, path: str, options: dict[str, Any]) -> None:
+        self._options = options
+        self._limits = [(re.compile(expression, re.DOTALL), count) for expression, count in options["topics"]]
+        self._lock = lock(path, options["patience"])
+        try:
+            self._database = opened(path, options["epoch"])
+        except Refused:
+            Path(path + ".lock").unlink()  # it is somebody else's file: leave nothing beside it
+            raise
+        self._topics: dict[str, _Topic] = {}
+        self._commits = 0
+        self._crowded = deque(name for (name,) in self._all_topics() if self._limit(name) is not None)
+
+    def _all_topics(self) -> Iterable[tuple[str]]:
+        return self._database.execute("SELECT name FROM topic") if self._limits else ()
+
+    def state(self) -> dict[str, Any]:
+        """Return what the parent has to know at the start."""
+        ask = self._database.execute
+        self._forget(0.0)
+        return {
+            "epoch": self._meta("epoch"),
+            "newest": self._meta("newest"),
+            "trimmed": self._meta("trimmed"),
+            "gone": dict(ask("SELECT topic, offset FROM gone ORDER BY offset")),
+            "forgotten": self._meta("forgotten"),
+            "keys": list(ask("SELECT key, offset, topics, expires FROM key ORDER BY expires")),
+            **self._bounds(),
+        }
+
+    def _bounds(self) -> dict[str, int]:
+        oldest = self._database.execute("SELECT min(offset) FROM notification").fetchone()[0]
+        return {
+            "oldest": oldest if oldest is not None else self._meta("newest"),
+            "kept": self._meta("kept"),
+            "size": self._meta("size"),
+        }
+
+    def _meta(self, name: str) -> Any:
+        return self._database.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()[0]
+
+    def _set(self, **values: object) -> None:
+        self._database.executemany("UPDATE meta SET value = ? WHERE name = ?", [(v, n) for n, v in values.items()])
+
+    def _grow(self, kept: int, size: int) -> None:
+        ask = self._database.execute
+        ask("UPDATE meta SET value = value + ? WHERE name = 'kept'", (kept,))
+        ask("UPDATE meta SET value = value + ? WHERE name = 'size'", (size,))
+
+    # ---- in ----
+
+    def append(self, rows: list[Row], keys: list[Key], now: float) -> dict[str, Any]:
+        """Keep *rows* and *keys*, and let go what at *now* the retention no longer keeps, in one transaction."""
+        with self._transaction():
+            self._database.executemany("INSERT OR REPLACE INTO key VALUES (?, ?, ?, ?)", keys)
+            lost = self._keep(rows)
+            if rows:
+                self._set(newest=rows[-1][0])
+            swept, more = self._trim(TRIM_STEP + 2 * len(rows), now, lost)
+            self._commits += 1
+            if self._commits % FORGET_EVERY == 0 or not rows:
+                self._forget(now)
+                more = self._vacuum() or more
+        return {"swept": swept, "lost": list(lost.items()), "more": more, **self._bounds()}
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._database.execute
+            self._database.execute("COMMIT")
+        except BaseException:
+            self._undo()
+            raise
+
+    def _undo(self) -> None:
+        self._topics.clear()  # what was learned in a transaction that is no more
+        if self._database.in_transaction:
+            self._database.execute("ROLLBACK")
+
+    def _keep(self, rows: Sequence[Row]) -> dict[str, int]:
+        """Add *rows*; return the topics that lost something to a bound of their own, with the newest offset."""
+        if not rows:
+            return {}
+        database = self._database
+        database.executemany(f"INSERT INTO notification ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
+        places: list[tuple[int, int]] = []
+        limited: dict[str, _Topic] = {}
+        for row in rows:
+            for name in row[2].split("\n"):
+                topic = self._topic(name)
+                places.append((topic.id, row[0]))
+                if topic.limit is not None:
+                    topic.count += 1
+                    limited[name] = topic
+        database.executemany("INSERT INTO place (topic, offset) VALUES (?, ?)", places)
+        self._grow(len(rows), sum(row[8] for row in rows))
+        lost: dict[str, int] = {}
+        for name, topic in limited.items():
+            self._thin(name, topic, topic.count, lost)
+        return lost
+
+    def _topic(self, name: str) -> _Topic:
+        topic = self._topics.get(name)
+        if topic is None:
+            ask = self._database.execute
+            ask("INSERT OR IGNORE INTO topic (name) VALUES (?)", (name,))
+            id = int(ask("SELECT id FROM topic WHERE name = ?", (name,)).fetchone()[0])
+            limit = self._limit(name)
+            count = 0 if limit is None else ask("SELECT count(*) FROM place WHERE topic = ?", (id,)).fetchone()[0]
+            if len(self._topics) >= KNOWN_TOPICS:
+                self._topics.clear()
+            topic = self._topics[name] = _Topic(id, limit, count)
+        return topic
+
+    def _limit(self, name: str) -> int | None:
+        return min((count for expression, count in self._limits if expression.fullmatch("/" + name)), default=None)
+
+    # ---- retention ----
+
+    def _trim(self, most: int, now: float, lost: dict[str, int]) -> tuple[list[tuple[str, int]], bool]:
+        """Let go of at most *most*; return the topics that lost something, with the newest offset, and if more is due.
+
+        What a topic lost to a bound of its own is added to *lost*.
+        """
+        ask, options = self._database.execute, self._options
+        most = self._thin_the_crowded(most, lost)
+        kept, size = self._meta("kept"), self._meta("size")
+        too_old = now - options["age"] if options["age"] is not None else 0.0
+        swept: dict[str, int] = {}
+        last = count = cost = 0
+        rows = ask("SELECT offset, at, topics, size FROM notification ORDER BY offset LIMIT ?", (most,))
+        for offset, at, topics, its_size in rows:
+            full = kept - count > options["count"] or (size - cost > options["size"] and kept - count > 1)
+            if not full and at >= too_old:
+                break
+            last, count, cost = offset, count + 1, cost + its_size
+            swept.update(dict.fromkeys(topics.split("\n"), offset))
+        rows.close()
+        if count:
+            for name in swept:
+                topic = self._topic(name)
+                topic.count -= ask("DELETE FROM place WHERE topic = ? AND offset <= ?", (topic.id, last)).rowcount
+                self._forget_if_empty(name, topic)
+            ask("DELETE FROM notification WHERE offset <= ?", (last,))
+            self._grow(-count, -cost)
+            self._set(trimmed=last)
+        self._database.executemany(
+            "INSERT INTO gone VALUES (?, ?) ON CONFLICT (topic) DO UPDATE SET offset = max(offset, excluded.offset)",
+            [*swept.items(), *lost.items()],
+        )
+        return sorted(swept.items(), key=lambda item: item[1]), count == most or bool(self._crowded)
+
+    def _thin_the_crowded(self, most: int, lost: dict[str, int]) -> int:
+        """Hold topics that were there before to bounds they did not have then; return what is left of *most*."""
+        while self._crowded and most > 0:
+            name = self._crowded[0]
+            most -= self._thin(name, self._topic(name), most, lost) + 1
+            if name not in self._topics or self._topics[name].count <= (self._topics[name].limit or 0):
+                self._crowded.popleft()
+        return max(most, 0)
+
+    def _thin(self, name: str, topic: _Topic, most: int, lost: dict[str, int]) -> int:
+        """Hold a topic to the bound of its own, in at most *most* steps; return how many it took."""
+        ask = self._database.execute
+        surplus = min(topic.count - (topic.limit or 0), most)
+        if surplus <= 0:
+            self._forget_if_empty(name, topic)
+            return 0
+        found = ask("SELECT offset FROM place WHERE topic = ? ORDER BY offset LIMIT ?", (topic.id, surplus))
+        offsets = [offset for (offset,) in found]
+        ask("DELETE FROM place WHERE topic = ? AND offset <= ?", (topic.id, offsets[-1]))
+        topic.count -= len(offsets)
+        for offset in offsets:
+            (topics, size), *_ = ask("SELECT topics, size FROM notification WHERE offset = ?", (offset,))
+            if not stands(self._database, offset, [other for other in topics.split("\n") if other != name]):
+                ask("DELETE FROM notification WHERE offset = ?", (offset,))
+                self._grow(-1, -size)
+        lost[name] = offsets[-1]
+        return len(offsets)
+
+    def _forget_if_empty(self, name: str, topic: _Topic) -> None:
+        ask = self._database.execute
+        if ask("SELECT 1 FROM place WHERE topic = ? LIMIT 1", (topic.id,)).fetchone() is None:
+            ask("DELETE FROM topic WHERE id = ?", (topic.id,))
+            del self._topics[name]
+
+    def _forget(self, now: float) -> None:
+        """Keep no more keys, and no more topics that lost something, than are remembered."""
+        ask = self._database.execute
+        ask("DELETE FROM key WHERE expires <= ?", (now,))
+        for table, order, most in (
+            ("key", "expires", self._options["keys"]),
+            ("gone", "offset", self._options["remembered"]),
+        ):
+            surplus = ask(f"SELECT count(*) FROM {table}").fetchone()[0] - most
+            if surplus <= 0:
+                continue
+            last = ask(f"SELECT {order} FROM {table} ORDER BY {order} LIMIT 1 OFFSET ?", (surplus - 1,)).fetchone()[0]
+            ask(f"DELETE FROM {table} WHERE {order} <= ?", (last,))
+            if table == "gone":
+                ask("UPDATE meta SET value = max(value, ?) WHERE name = 'forgotten'", (last,))
+
+    def _vacuum(self) -> bool:
+        """Give back some of what the file no longer needs; tell whether there is more."""
+        free = int(self._database.execute("PRAGMA freelist_count").fetchone()[0])
+        if free <= FREE_PAGES:
+            return False
+        # Each row of the answer is a page that was moved.
+        self._database.execute(f"PRAGMA incremental_vacuum({min(VACUUM_STEP, free - FREE_PAGES)})").fetchall()
+        return free > FREE_PAGES + VACUUM_STEP
+
+    # ---- taking over another log ----
+
+    def adopt(self, epoch: str) -> dict[str, Any]:
+        """Begin to take over another log, in a transaction that goes on until `adopted` or `abandon`."""
+        self._database.execute("BEGIN IMMEDIATE")
+        self._set(epoch=epoch)
+        return {}
+
+    def take(self, rows: list[Row]) -> dict[str, Any]:
+        """Keep a part of the other log's history."""
+        try:
+            self._keep(rows)
+        except BaseException:
+            self._undo()
+            raise
+        return {}
+
+    def adopted(self, newest: int, swept: int, gone: dict[str, int], forgotten: int) -> dict[str, Any]:
+        """End what `adopt` began: the newest offset the other log gave out, and what it had lost."""
+        try:
+            self._database.executemany("INSERT OR REPLACE INTO gone VALUES (?, ?)", gone.items())
+            self._set(newest=newest, trimmed=swept, forgotten=forgotten)
+            self._database.execute("COMMIT")
+        except BaseException:
+            self._undo()
+            raise
+        return self.state()
+
+    def abandon(self) -> dict[str, Any]:
+        """Leave everything as it was before `adopt`."""
+        self._undo()
+        return {}
+
+    def close(self) -> None:
+        """Fold the write-ahead log into the file."""
+        with contextlib.suppress(sqlite3.Error):
+            self._undo()
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._database.close()
