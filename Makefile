@@ -29,7 +29,7 @@ $(VENV)/.lint: setup.cfg pyproject.toml | $(BIN)/python
 # What the demo needs is set here; a variable that is set already wins.
 run: $(VENV)/.run ## Start the hub with the demo on http://127.0.0.1:8080
 	@HUB_DEMO="$${HUB_DEMO-1}" HUB_EVENTS_API="$${HUB_EVENTS_API-1}" HUB_LISTENERS="$${HUB_LISTENERS-listeners}" \
-		exec $(BIN)/hub serve
+		HUB_LOG="$${HUB_LOG-sqlite:///data/hub.db}" exec $(BIN)/hub serve
 
 test: $(VENV)/.test ## Run the tests (ARGS="-k name" for some of them)
 	$(BIN)/python -m pytest $(ARGS)

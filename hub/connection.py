@@ -15,8 +15,9 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple, cast
 
 from hub.errors import LogUnavailable
@@ -36,6 +37,8 @@ UNSENT_BYTES = 128 * 1024
 WRITE_BYTES = 64 * 1024
 
 _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
+_WORDS = {None: "null", True: "true", False: "false"}
+_as_json = lru_cache(maxsize=1024)(compact_json)
 # Python knows the name of this one only where the C headers do; Linux has had the number since 3.12.
 _NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else None)
 
@@ -69,7 +72,7 @@ class Subscription(NamedTuple):
     shape: Shape = Shape()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Wiring:
     """What all connections of one hub share.
 
@@ -77,6 +80,7 @@ class Wiring:
         buffer_bytes: how much may wait for one reader, the transport's own buffer included.
         slow: what happens when more would.
         peer_timeout: seconds a peer may take nothing while something waits for it.
+        peers_watched: the listening socket has seen to what `watch_peer` does.
         connections: every open connection by its id, from its first byte to the end of its socket.
     """
 
@@ -87,16 +91,27 @@ class Wiring:
     buffer_bytes: int = 1024 * 1024
     slow: SlowPolicy = SlowPolicy.DISCONNECT
     peer_timeout: float = 30.0
+    peers_watched: bool = False
     connections: dict[str, Connection] = field(default_factory=dict)
+
+
+def _random_tokens() -> Iterator[str]:
+    """Yield 64 random bits in hex, again and again; the kernel is asked for many at a time."""
+    while True:
+        many = secrets.token_hex(8 * 128)
+        yield from (many[place : place + 16] for place in range(0, len(many), 16))
+
+
+_tokens = _random_tokens()
 
 
 def retry_between(least: float, most: float) -> int:
     """Return a reconnection time in milliseconds, jittered so that clients do not all come back at once."""
-    return random.randint(int(least * 1000), int(most * 1000))
+    return int(random.uniform(least, most) * 1000)
 
 
 class Connection(asyncio.Protocol):
-    """One open client stream. It begins when a transport is given to it, the answer's headers already sent.
+    """One open client stream. It begins when it takes a transport over.
 
     Attributes:
         id: names this connection and nothing else.
@@ -122,6 +137,7 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_unread",
         "_unsent",
+        "_unsent_head",
         "_upto",
         "_wiring",
         "closed_because",
@@ -129,7 +145,7 @@ class Connection(asyncio.Protocol):
     )
 
     def __init__(self, subscription: Subscription, wiring: Wiring) -> None:
-        self.id = "c_" + secrets.token_hex(8)
+        self.id = "c_" + next(_tokens)
         self.closed_because: CloseReason | None = None
         self._topics: Collection[str] = subscription.topics
         self._last_event_id = subscription.last_event_id
@@ -150,6 +166,7 @@ class Connection(asyncio.Protocol):
         self._touched = 0.0  # when it was last written to on its own, or was last seen to take something
         self._unsent = 0  # what the transport held when it was last looked at, while paused
         self._unread = 0
+        self._unsent_head = b""
 
     @property
     def state(self) -> State:
@@ -163,6 +180,13 @@ class Connection(asyncio.Protocol):
 
     # ---- the socket's side: asyncio.Protocol ----
 
+    def take_over(self, transport: asyncio.Transport, unsent: bytes) -> None:
+        """Begin; *unsent*, the headers of the answer, goes out in one write with what the stream begins with."""
+        self._unsent_head = unsent
+        self.connection_made(transport)
+        if self._unsent_head:
+            self._write(b"")  # where the log needs time to find the beginning
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin: say where the stream begins, replay, go live."""
         self._transport = cast(asyncio.Transport, transport)
@@ -172,7 +196,8 @@ class Connection(asyncio.Protocol):
         wiring.metrics.connects += 1
         # Little waits in the transport, where nothing can be dropped: a part of the bound at most.
         self._transport.set_write_buffer_limits(min(WRITE_BYTES, wiring.buffer_bytes // 4))
-        watch_peer(self._transport, wiring.peer_timeout)
+        if not wiring.peers_watched:
+            watch_peer(self._transport.get_extra_info("socket"), wiring.peer_timeout)
         if logger.isEnabledFor(logging.INFO):
             logger.info("open %s peer=%s topics=%s", self.id, _peer(self._transport), ",".join(self._topics)[:300])
         try:
@@ -389,11 +414,11 @@ class Connection(asyncio.Protocol):
 
     def _open(self, offset: int, *, recovered: bool | None, gap: GapReason | None = None, oldest: int = 0) -> None:
         """Say where the stream begins, and what is missing before that."""
-        facts: dict[str, object] = {"connection": self.id, "topics": list(self._topics), "recovered": recovered}
+        facts = f'"connection":"{self.id}","topics":{_as_json(tuple(self._topics))},"recovered":{_WORDS[recovered]}'
         if gap is not None:
-            facts |= {"reason": gap, "oldest": self._id(oldest)}
+            facts += f',"reason":"{gap}","oldest":"{self._id(oldest)}"'
         opening = f"retry: {retry_between(2, 4)}\nid: {self._id(offset)}\n".encode()
-        opening += block(compact_json(facts), type="hub.open")
+        opening += block(f"{{{facts}}}", type="hub.open")
         # In one chunk: who is cut between the two would come back with an id after the gap.
         self._write(self._framed(opening if gap is None else opening + self._gap_block(gap, oldest)))
 
@@ -408,6 +433,8 @@ class Connection(asyncio.Protocol):
 
     def _write(self, framed: bytes) -> None:
         self._touched = time.monotonic()
+        if self._unsent_head:
+            framed, self._unsent_head = self._unsent_head + framed, b""
         self._transport.write(framed)
 
     # ---- heartbeat and peer timeout, from the shared sweep ----
@@ -436,7 +463,7 @@ class Connection(asyncio.Protocol):
         while self._outbox:
             self._transport.write(b"".join(map(self._written, self._outbox.take(WRITE_BYTES))))
         last = self._framed(block(compact_json({"reason": reason}), type="hub.close", retry=retry))
-        self._transport.write(last + (LAST_CHUNK if self._shape.chunked else b""))
+        self._write(last + (LAST_CHUNK if self._shape.chunked else b""))
         self._leave(reason)
         self._transport.close()
 
@@ -473,13 +500,13 @@ def _peer(transport: asyncio.Transport) -> str:
     return str(peer[0]) if isinstance(peer, tuple) and peer else "local"
 
 
-def watch_peer(transport: asyncio.Transport, seconds: float) -> None:
+def watch_peer(its_socket: socket.socket | None, seconds: float) -> None:
     """Ask the kernel to end the connection when sent bytes stay unacknowledged for *seconds* (RFC 5482).
 
     And to take little more than the peer has room for: otherwise megabytes wait where no policy and no bound sees
-    them, and a slow reader that does read looks like one that does not.
+    them, and a slow reader that does read looks like one that does not. What is set on a listening socket holds for
+    every connection that it accepts (Linux).
     """
-    its_socket = transport.get_extra_info("socket")
     if its_socket is None or its_socket.family not in {socket.AF_INET, socket.AF_INET6}:
         return
     for option, value in ((_USER_TIMEOUT, int(seconds * 1000)), (_NOTSENT_LOWAT, UNSENT_BYTES)):

@@ -134,6 +134,7 @@ class Fanout:
     def begin(self, newest: Position) -> None:
         """Begin where the log stands, before any connection joins; *newest* is its newest position."""
         self._epoch, self._newest = newest
+        self._call_soon = asyncio.get_running_loop().call_soon  # looked up once: to find the loop is a system call
 
     @property
     def newest(self) -> Position:
@@ -192,7 +193,7 @@ class Fanout:
             self._ticks = QUIET_TICKS
             if not self._ticking:
                 self._ticking = True
-                asyncio.get_running_loop().call_soon(self._tick)
+                self._call_soon(self._tick)
         return self._newest
 
     def _tick(self) -> None:
@@ -207,7 +208,7 @@ class Fanout:
             self.flush()
         self._ticking = self._ticks > 0
         if self._ticking:
-            asyncio.get_running_loop().call_soon(self._tick)
+            self._call_soon(self._tick)
 
     def on_error(self, error: Exception) -> None:
         """Never called: the trunk does not fail."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
 from collections.abc import Iterable, Mapping
@@ -115,8 +116,8 @@ class Draft(NamedTuple):
         """
         if not isinstance(fields, dict):
             raise InvalidDraft("body", "a draft is a JSON object")
-        unknown = fields.keys() - _FIELDS
-        if unknown:
+        if not fields.keys() <= _FIELDS:
+            unknown = fields.keys() - _FIELDS
             raise InvalidDraft(_shown(min(unknown)), f"unknown field; a draft has {', '.join(sorted(_FIELDS))}")
         if "data" not in fields:
             raise InvalidDraft("data", "is required")
@@ -218,6 +219,8 @@ def _tags(tags: object) -> Mapping[str, Any]:
             raise InvalidDraft("tags", f"has a name that is not a string of 1 to {MAX_TAG_LENGTH} characters")
         if value is not None and not isinstance(value, str | int | float | bool):
             raise InvalidDraft("tags", f"{_shown(name)} is not a string, number, true, false or null")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InvalidDraft("tags", f"{_shown(name)} is not a finite number, which JSON has no word for")
         if isinstance(value, str) and len(value) > MAX_TAG_LENGTH:
             raise InvalidDraft("tags", f"{_shown(name)} is longer than {MAX_TAG_LENGTH} characters")
         if not _is_utf8(f"{name}{value}"):

@@ -77,6 +77,8 @@ class _Taps:
         return Disposable(leave)
 
     def on_next(self, notification: Notification) -> None:
+        if not self._open:
+            return
         for observer in self._index.match(notification.topics):
             try:
                 observer.on_next(notification)

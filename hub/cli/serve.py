@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import ssl
 import sys
 import typing
@@ -23,11 +24,12 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import HttpProcessingError
 
+from hub.connection import watch_peer
 from hub.errors import HubError, InvalidSettings
 from hub.hub import Hub
 from hub.settings import PREFIX, Settings
 from hub.web.app import drain_hub, setup_hub
-from hub.web.resource import answered
+from hub.web.problems import problem
 
 logger = logging.getLogger("hub")
 
@@ -67,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     logging.getLogger("aiohttp.server").addFilter(_NoQuotes())
+    # Not in our lines, and not for free: a line per connect is enough to see it.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)  # listeners are found by name, beside where the hub is started
     with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
@@ -87,12 +91,13 @@ def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop]
 
 async def serve(settings: Settings) -> int:
     """Serve a hub with *settings* until a signal ends it."""
-    app = web.Application(middlewares=[_problems])
+    app = web.Application()
     hub = setup_hub(app, settings)
     if settings.demo:
         from hub.demo import setup_demo  # noqa: PLC0415 - only where it is wanted
 
         setup_demo(app)
+    app.router.add_route("*", "/{path:.*}", _nothing_here)
     _raise_file_limit(hub)
     stop = _signals()
     runner = web.AppRunner(
@@ -100,18 +105,18 @@ async def serve(settings: Settings) -> int:
         access_log=logger if settings.access_log else None,
         access_log_class=_AccessLog,
         shutdown_timeout=5,
+        tcp_keepalive=sys.platform != "linux",  # there the listening socket passes it on
     )
     try:
         await runner.setup()
-        site = web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG, ssl_context=_tls(settings))
-        await site.start()
+        server = await _listen(runner, hub)
     except OSError as error:
         await runner.cleanup()
         raise _CannotListen(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}") from None
     except BaseException:
         await runner.cleanup()
         raise
-    host, port = runner.addresses[0][:2]
+    host, port = server.sockets[0].getsockname()[:2]
     _spare_the_collector()
     scheme = "https" if settings.tls_cert else "http"
     shown = f"[{host}]" if ":" in host else host
@@ -120,9 +125,26 @@ async def serve(settings: Settings) -> int:
     logger.info("draining %d streams over %g s", len(hub.connections), settings.drain)
     # The listener stays open for the whole window: behind a proxy a closed one is an error page.
     await asyncio.gather(drain_hub(app), asyncio.sleep(settings.drain))
+    server.close()
     await runner.cleanup()
     logger.info("stopped")
     return 0
+
+
+async def _listen(runner: web.AppRunner, hub: Hub) -> asyncio.Server:
+    """Listen, with a socket that passes on to every connection what each would otherwise have to be told."""
+    settings = hub.settings
+    assert runner.server is not None
+    server = await asyncio.get_running_loop().create_server(
+        runner.server, settings.host, settings.port, backlog=BACKLOG, ssl=_tls(settings), start_serving=False
+    )
+    if sys.platform == "linux":
+        for each in server.sockets:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            watch_peer(each, settings.peer_timeout)
+        hub.wiring.peers_watched = True
+    await server.start_serving()
+    return server
 
 
 class _CannotListen(HubError):
@@ -179,10 +201,9 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
-@web.middleware
-async def _problems(request: web.Request, handler: Callable[..., Any]) -> web.StreamResponse:
-    """Answer what no route answers, too, as problem+json."""
-    return await answered(request, handler(request))
+async def _nothing_here(request: web.Request) -> web.Response:
+    """Answer what no other route answers; a middleware for that would cost every request."""
+    return problem(404, "there is nothing at this path")
 
 
 class _NoQuotes(logging.Filter):

@@ -15,6 +15,7 @@ from hub.errors import LogUnavailable
 from hub.log.worker.pipe import SIZE, pack
 
 START_SECONDS = 60.0
+SECONDS_PER_GIB = 30.0  # at the start the whole file is read, to see whether it is sound
 END_SECONDS = 10.0
 
 # The folder alone, not the package around it: nothing of the hub is imported there, nor what it needs.
@@ -59,7 +60,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         process._transport = transport
         process._stdin = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
         try:
-            async with asyncio.timeout(START_SECONDS):
+            async with asyncio.timeout(START_SECONDS + SECONDS_PER_GIB * _gibibytes(path)):
                 state = await process.request(dict(options))
         except (WorkerDied, TimeoutError) as error:
             await process.aclose()
@@ -127,3 +128,10 @@ class WorkerProcess(asyncio.SubprocessProtocol):
                 await asyncio.shield(self._ended)
         if self._transport is not None:
             self._transport.close()  # ends it if it has not by now
+
+
+def _gibibytes(path: Path) -> float:
+    try:
+        return path.stat().st_size / 1024**3
+    except OSError:
+        return 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Any, NoReturn
@@ -30,10 +31,9 @@ async def read_json(request: web.Request) -> Any:
         TooLarge: it has more than 1 MiB.
         InvalidInput: it is not JSON.
     """
-    if not _JSON.fullmatch(request.content_type):
+    media_type = request.content_type
+    if media_type != "application/json" and not _JSON.fullmatch(media_type):
         raise UnsupportedMediaType(request.headers.get("Content-Type", ""))
-    if request.content_length is not None and request.content_length > MAX_BODY_BYTES:
-        raise TooLarge("body", MAX_BODY_BYTES)
     body = await _read(request)
     try:
         return _decode(body.decode())
@@ -47,6 +47,14 @@ async def _read(request: web.Request) -> bytes:
     """Return the body, whatever size the application allows in its own handlers."""
     if not request.can_read_body:
         return await request.read()  # there is none, or a middleware has read it already
+    length = request.content_length
+    if length is not None and length > MAX_BODY_BYTES:
+        raise TooLarge("body", MAX_BODY_BYTES)
+    if length is not None and "Content-Encoding" not in request.headers:
+        try:
+            return await request.content.readexactly(length)
+        except asyncio.IncompleteReadError:
+            raise InvalidInput("body", "is shorter than it says") from None
     body = b""
     async for part in request.content.iter_any():
         body += part

@@ -4,35 +4,61 @@ After the headers of a stream, aiohttp's request, parser and task would only cos
 so the transport moves to a protocol of the hub's own. aiohttp has no call for that. What is done here instead leans
 on three things it does not promise (`RequestHandler._task_handler`, `.transport` and what `.connection_lost` does
 with them), so it is done in this one module, and `check` proves at every start that it works.
+
+aiohttp also keeps the headers back until there is a body, to send both in one packet. They are given along, so that
+the new protocol can do the same.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from hub.errors import UnsupportedAiohttp
 
 
-def hand_over(request: web.BaseRequest, protocol: asyncio.Protocol) -> bool:
-    """Let *protocol* have the socket of *request*, now; return False if the client has left already.
+class Successor(Protocol):
+    """Who takes a socket over."""
 
-    The answer's headers must have been sent, and nothing more may be written through aiohttp. The handler goes on to
+    def take_over(self, transport: asyncio.Transport, unsent: bytes) -> None:
+        """Be the protocol of *transport* from now on; the first thing to write is *unsent*, at once."""
+        ...
+
+
+def hand_over(request: web.BaseRequest, writer: AbstractStreamWriter | None, successor: Successor) -> bool:
+    """Let *successor* have the socket of *request*, now; return False if the client has left already.
+
+    The answer has been prepared with *writer*, and nothing more may be written through aiohttp. The handler goes on to
     return its response as usual; what the client sent behind the request is dropped.
     """
     handler: Any = request.protocol
     transport = handler.transport
     if transport is None or transport.is_closing():
         return False
+    unsent = _unsent(handler, writer)
     _let_go(handler)
-    transport.set_protocol(protocol)
+    transport.set_protocol(successor)
     if not transport.is_reading():
         transport.resume_reading()
-    protocol.connection_made(transport)
+    successor.take_over(transport, unsent)
     return True
+
+
+def _unsent(handler: Any, writer: AbstractStreamWriter | None) -> bytes:
+    """Return the headers, if *writer* has kept them back (aiohttp before 3.12 did not)."""
+    send = getattr(writer, "send_headers", None)
+    if send is None:
+        return b""
+    transport, handler.transport = handler.transport, _Witness()
+    try:
+        send()
+        return bytes(handler.transport.written)
+    finally:
+        handler.transport = transport
 
 
 def _let_go(handler: Any) -> None:
@@ -75,9 +101,12 @@ async def check() -> None:
 
 
 class _Witness(asyncio.Transport):
-    """A transport that only remembers whether it was closed."""
+    """A transport that only remembers what was done to it."""
 
-    closed = False
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed = False
+        self.written = bytearray()
 
     def close(self) -> None:
         self.closed = True
@@ -88,5 +117,5 @@ class _Witness(asyncio.Transport):
     def is_closing(self) -> bool:
         return self.closed
 
-    def write(self, data: object) -> None:
-        pass
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data

@@ -369,10 +369,11 @@ class _Stream(asyncio.Protocol):
     def full(self) -> bool:
         return not self._room.is_set()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+    def take_over(self, transport: asyncio.Transport, unsent: bytes) -> None:
+        self._transport = transport
         self.touched = time.monotonic()
-        watch_peer(self._transport, self._peer_timeout)
+        watch_peer(transport.get_extra_info("socket"), self._peer_timeout)
+        transport.write(unsent)
 
     def pause_writing(self) -> None:
         self._room.clear()

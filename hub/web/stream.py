@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from aiohttp import web
@@ -11,7 +10,7 @@ from aiohttp_sse import EventSourceResponse
 
 from hub.connection import retry_between
 from hub.sse import block
-from hub.web.handover import hand_over
+from hub.web.handover import Successor, hand_over
 
 MEDIA_TYPE = "text/event-stream"
 HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
@@ -30,6 +29,7 @@ class EventStream(EventSourceResponse):
     """
 
     _handed_over = False
+    _send_headers_immediately = False  # but in one write with the first bytes of the stream
 
     def __init__(self, request: web.BaseRequest) -> None:
         super().__init__(headers=None)
@@ -41,12 +41,12 @@ class EventStream(EventSourceResponse):
         """Send the headers, after the application's `on_response_prepare` signals."""
         return await web.StreamResponse.prepare(self, request)
 
-    async def hand_over(self, request: web.BaseRequest, protocol: asyncio.Protocol) -> bool:
-        """Send the headers and give the socket to *protocol*; return False if the client has left already."""
+    async def hand_over(self, request: web.BaseRequest, successor: Successor) -> bool:
+        """Prepare the headers and give the socket to *successor*; return False if the client has left already."""
         # What an earlier answer on this connection left unsent must not count against the stream.
         await request.writer.drain()
-        await self.prepare(request)
-        self._handed_over = hand_over(request, protocol)
+        writer = await self.prepare(request)
+        self._handed_over = hand_over(request, writer, successor)
         return self._handed_over
 
     async def write_eof(self, data: bytes = b"") -> None:
