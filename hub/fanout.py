@@ -6,7 +6,8 @@ as one batch, so that each connection is written to once.
 
 When nothing is going on a notification is flushed at once, before the publisher has its answer. Right after a flush
 the next ones gather for a few ticks of the loop: until the burst pauses, the last flush's own cost has passed, or
-enough bytes are together. So a burst costs two writes a connection, and nothing waits longer than a flush takes.
+enough bytes are together. When notifications came in a burst the last time, the first of the next ones gathers, too:
+then a burst costs each connection a single write. Nothing waits longer than a flush takes.
 """
 
 from __future__ import annotations
@@ -127,9 +128,12 @@ class Fanout:
         self._unflushed: dict[Audience, None] = {}
         self._ticking = False  # a flush was lately: what arrives is gathered
         self._ticks = 0  # how many more quiet ticks until it is flushed
-        self._flushed_at = 0.0
-        self._gather_until: float | None = None
-        self._arrived = False
+        self._flushed_at: float | None = 0.0  # of a flush whose cost is not known yet
+        self._cost = 0.0  # seconds that the last flush took, with all that the loop did for it
+        self._gather_until = 0.0
+        self._arrived = 0  # how many notifications since the last tick
+        self._together = 0  # how many since it last was quiet
+        self._bursts = False  # the last time they were several
 
     def begin(self, newest: Position) -> None:
         """Begin where the log stands, before any connection joins; *newest* is its newest position."""
@@ -176,9 +180,14 @@ class Fanout:
             if audience.gather(notification, topic):
                 self._unflushed[audience] = None
             full = full or audience.gathered > GATHER_BYTES
-            self._arrived = True
-        if self._unflushed and (full or not self._ticking):
+        if not self._unflushed:
+            return
+        self._arrived += 1
+        if full or not (self._ticking or self._bursts):
             self.flush()
+        elif not self._ticking:
+            self._gather_until = time.monotonic() + min(self._cost, GATHER_SECONDS)
+            self._start_ticking()
 
     def flush(self) -> int:
         """Bring what was gathered to its receivers; return the newest offset, which all have now been offered."""
@@ -189,26 +198,32 @@ class Fanout:
                 del self._unflushed[audience]
                 offered = audience.flush(now)
                 self._metrics.delivered += offered  # not in one line: a receiver may correct the count meanwhile
-            self._gather_until = None
-            self._ticks = QUIET_TICKS
-            if not self._ticking:
-                self._ticking = True
-                self._call_soon(self._tick)
+            self._start_ticking()
         return self._newest
+
+    def _start_ticking(self) -> None:
+        self._ticks = QUIET_TICKS
+        if not self._ticking:
+            self._ticking = True
+            self._call_soon(self._tick)
 
     def _tick(self) -> None:
         """Count the quiet ticks after a flush, and flush what arrived in between when it is time."""
         now = time.monotonic()
-        if self._gather_until is None:
+        if self._flushed_at is not None:
             # The first tick after a flush: whatever the loop did for it, the sends too, lies behind.
-            self._gather_until = now + min(now - self._flushed_at, GATHER_SECONDS)
+            self._cost, self._flushed_at = now - self._flushed_at, None
+            self._gather_until = now + min(self._cost, GATHER_SECONDS)
         self._ticks = QUIET_TICKS if self._arrived else self._ticks - 1
-        self._arrived = False
+        self._together += self._arrived
+        self._arrived = 0
         if self._unflushed and (not self._ticks or now >= self._gather_until):
             self.flush()
         self._ticking = self._ticks > 0
         if self._ticking:
             self._call_soon(self._tick)
+        else:
+            self._bursts, self._together = self._together > 1, 0
 
     def on_error(self, error: Exception) -> None:
         """Never called: the trunk does not fail."""

@@ -76,6 +76,27 @@ async def test_what_comes_right_after_a_flush_goes_out_together():
     assert reader.batches[1].payload == b"".join(reader.batches[1].frames)
 
 
+async def test_when_they_come_in_bursts_the_first_one_gathers_too():
+    feed, reader = Feed(), Reader()
+    feed.join(reader, "a")
+    for _ in range(3):
+        for _ in range(50):
+            feed.send("a")
+        await ticks()
+    assert [len(batch) for batch in reader.batches] == [1, 49, 50, 50]
+
+
+async def test_a_single_notification_ends_the_expectation_of_bursts():
+    feed, reader = Feed(), Reader()
+    feed.join(reader, "a")
+    for size in (2, 1):
+        for _ in range(size):
+            feed.send("a")
+        await ticks()
+    feed.send("a")
+    assert reader.offsets == [1, 2, 3, 4], "flushed before the publisher goes on"
+
+
 async def test_gathering_is_bounded_in_bytes():
     feed, reader = Feed(), Reader()
     feed.join(reader, "a")
