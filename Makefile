@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test oldest torture lint types load clean
+.PHONY: help run test oldest torture bench lint types load clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,10 @@ $(VENV)/.run: setup.cfg pyproject.toml | $(BIN)/python
 
 $(VENV)/.test: setup.cfg pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[speed,load,test]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.bench: setup.cfg pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[speed,load,bench]'
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.lint: setup.cfg pyproject.toml | $(BIN)/python
@@ -48,6 +52,9 @@ oldest: $(VENV)/oldest/.done ## Run the tests that have sockets with the oldest 
 torture: $(VENV)/.test ## Kill a hub with a durable log again and again (ARGS="500" rounds)
 	$(BIN)/python -m tests.torture $(ARGS)
 
+bench: $(VENV)/.bench ## Measure it, and others beside it (ARGS="--quick --to /tmp/bench --only fanout")
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
 lint: $(VENV)/.lint ## Check style and imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -60,4 +67,4 @@ load: $(VENV)/.run ## Put load on the hub that `make run` started (ARGS="--storm
 	$(BIN)/hub load $(ARGS)
 
 clean: ## Remove the environment and what tools left behind
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,223 @@
+"""Many connections on one epoll: every delivery is counted, and its moment noted.
+
+What a server writes to thousands of connections is mostly the same bytes. So the bytes are looked up first, and taken
+apart only when they are new: reading costs about as little as the system call itself.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+import socket
+import struct
+import time
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import NamedTuple, Self
+
+from hub.demo.load.latency import Latencies
+from tests.benchmarks.errors import CannotMeasure
+
+NUMBER = re.compile(rb'"n":([0-9]+)\}')
+READ_BYTES = 65_536
+AT_ONCE = 128  # connections that are read before the driver looks at the clock again
+OPENING = 256  # streams that are asked for and not yet there
+KNOWN = 512
+_AT_ONCE_CLOSED = struct.pack("ii", 1, 0)  # linger for no time: a reset, which leaves no port waiting
+
+
+class Reading(NamedTuple):
+    """What some bytes say.
+
+    Attributes:
+        numbers: of the events in them, as they came.
+        rest: the part of an event at the end of them.
+        sorted: whether each number is greater than the one before.
+    """
+
+    numbers: tuple[int, ...]
+    rest: bytes
+    sorted: bool
+
+    @classmethod
+    def of(cls, received: bytes) -> Self:
+        """Read *received*."""
+        numbers: list[int] = []
+        end = 0
+        for match in NUMBER.finditer(received):
+            numbers.append(int(match[1]))
+            end = match.end()
+        begin = received.rfind(b"{", end)
+        rest = received[begin:] if begin >= 0 else b""
+        return cls(tuple(numbers), rest, all(a < b for a, b in pairwise(numbers)))
+
+
+class Crowd:
+    """The connections of one run. Use as a context.
+
+    Attributes:
+        delivered: events that have arrived, over all connections, each once and in order.
+        disordered: events that came again, or after a later one.
+        closed: streams that have ended.
+        last: when the last event arrived, in nanoseconds of the monotonic clock.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.delivered = self.disordered = self.closed = self.last = 0
+        self._port = port
+        self._epoll = select.epoll()
+        self._sockets: dict[int, socket.socket] = {}
+        self._heads: dict[int, bytes] = {}  # of the answers that have not begun yet
+        self._next: dict[int, int] = {}  # per connection the least number that may come
+        self._got: dict[int, int] = {}  # per connection how many came
+        self._rest: dict[int, bytes] = {}  # per connection the beginning of an event whose end has not come
+        self._known: dict[bytes, Reading] = {}
+        self._read: list[Reading] = []
+        self._read_at = array("q")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in self._sockets.values():
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE_CLOSED)
+            each.close()
+        self._epoll.close()
+
+    # ---- opening ----
+
+    def open(self, requests: Iterable[bytes], patience: float) -> None:
+        """Open a stream with each of *requests*, some at a time; return when all have been answered.
+
+        Raises:
+            CannotMeasure: one was refused, or it took more than *patience* seconds.
+        """
+        deadline = time.monotonic() + patience
+        for request in requests:
+            self._connect(request)
+            while len(self._heads) >= OPENING:
+                self._hear_heads(deadline)
+        while self._heads:
+            self._hear_heads(deadline)
+
+    def _connect(self, request: bytes) -> None:
+        each = socket.create_connection(("127.0.0.1", self._port), 30)
+        each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        each.sendall(request)
+        each.setblocking(False)
+        fd = each.fileno()
+        self._sockets[fd] = each
+        self._heads[fd] = b""
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def _hear_heads(self, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            raise CannotMeasure(f"{len(self._heads)} of {len(self._sockets)} streams were not opened in time")
+        for fd, _ in self._epoll.poll(1, AT_ONCE):
+            received = self._receive(fd)
+            if received is None:
+                raise CannotMeasure("a stream ended while it was opened")
+            if fd not in self._heads:
+                continue
+            head = self._heads[fd] + received
+            if b"\r\n\r\n" in head:
+                if not head.startswith(b"HTTP/1.1 200 "):
+                    raise CannotMeasure(f"a stream was refused: {head[:80]!r}")
+                del self._heads[fd]
+            else:
+                self._heads[fd] = head
+
+    def _receive(self, fd: int) -> bytes | None:
+        """Return what has come on *fd*, or None if it has ended."""
+        try:
+            return self._sockets[fd].recv(READ_BYTES) or None
+        except BlockingIOError:
+            return b""
+        except OSError:
+            return None
+
+    def begin(self) -> None:
+        """Forget what came so far: from now on events count."""
+        self._next = dict.fromkeys(self._sockets, 0)
+        self._got = dict.fromkeys(self._sockets, 0)
+        self._rest.clear()
+
+    # ---- receiving ----
+
+    def watch(self, fd: int) -> None:
+        """Let `receive` tell when something comes on *fd*, too, which is no connection of this crowd."""
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def receive(self, seconds: float, other: Callable[[], None]) -> None:
+        """Take what comes, from some connections at most, waiting *seconds* for it; *other* for what is watched."""
+        clock, sockets, known, after, got = time.monotonic_ns, self._sockets, self._known, self._next, self._got
+        read, read_at, rests = self._read, self._read_at, self._rest
+        for fd, _ in self._epoll.poll(seconds, AT_ONCE):
+            if fd not in sockets:
+                other()
+                continue
+            try:
+                received = sockets[fd].recv(READ_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError:
+                received = b""
+            now = clock()
+            reading = known.get(received)
+            if reading is None or fd in rests:
+                if not received:
+                    self._end(fd)
+                    continue
+                reading = self._make_out(fd, received)
+                if not reading.numbers:
+                    continue
+            numbers = reading.numbers
+            if numbers[0] < after[fd] or not reading.sorted:
+                self._take_one_by_one(fd, numbers)
+            else:
+                after[fd] = numbers[-1] + 1
+                got[fd] += len(numbers)
+                self.delivered += len(numbers)
+            read.append(reading)
+            read_at.append(now)
+            self.last = now
+
+    def _make_out(self, fd: int, received: bytes) -> Reading:
+        """Read *received*, which is new, or goes on where something was cut."""
+        before = self._rest.pop(fd, b"")
+        reading = Reading.of(before + received)
+        if reading.rest:
+            self._rest[fd] = reading.rest
+        elif reading.numbers and not before:
+            if len(self._known) >= KNOWN:
+                self._known.clear()
+            self._known[received] = reading
+        return reading
+
+    def _take_one_by_one(self, fd: int, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            if number < self._next[fd]:
+                self.disordered += 1
+            else:
+                self._next[fd] = number + 1
+                self._got[fd] += 1
+                self.delivered += 1
+
+    def _end(self, fd: int) -> None:
+        self._epoll.unregister(fd)
+        self.closed += 1
+
+    # ---- the end ----
+
+    def lost(self, expected: Sequence[int]) -> int:
+        """Return how many events are missing, if each connection, in the order of opening, *expected* so many."""
+        return sum(max(0, wanted - got) for wanted, got in zip(expected, self._got.values(), strict=True))
+
+    def latencies(self, due: Sequence[int]) -> Latencies:
+        """Return how long after its moment in *due*, by number, each event arrived."""
+        latencies = Latencies()
+        for reading, at in zip(self._read, self._read_at, strict=True):
+            for number in reading.numbers:
+                latencies.record(at - due[number])
+        return latencies

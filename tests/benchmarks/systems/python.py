@@ -1,0 +1,48 @@
+"""Two ways that Python applications have without a hub: a queue per connection, on either of two frameworks."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from tests.benchmarks.served import Served, free_port
+from tests.benchmarks.systems.system import Paths
+
+
+class _Application:
+    """An application in this folder, run as a module."""
+
+    name = title = ""
+    paths = Paths("/sub", "/pub")
+    packages: tuple[str, ...] = ()
+
+    def missing(self) -> str:
+        lacking = [name for name in self.packages if importlib.util.find_spec(name.replace("-", "_")) is None]
+        return f"{', '.join(lacking)} not installed: pip install 'broadcast-hub[bench]'" if lacking else ""
+
+    def version(self) -> str:
+        first, *others = self.packages
+        return f"{version(first)} ({', '.join(f'{each} {version(each)}' for each in others)})"
+
+    def serve(self, folder: Path, *, core: int | None) -> Served:
+        port = free_port()
+        command = [sys.executable, "-m", f"tests.benchmarks.systems.{self.name}_app", str(port)]
+        return Served(command, port, core=core, folder=folder, environ={})
+
+
+class Starlette(_Application):
+    """sse-starlette on uvicorn, with uvloop and httptools."""
+
+    name = "starlette"
+    title = "sse-starlette"
+    packages = ("sse-starlette", "starlette", "uvicorn", "uvloop", "httptools")
+
+
+class Queues(_Application):
+    """aiohttp-sse as its documentation has it: a handler per connection that waits for a queue and sends."""
+
+    name = "queues"
+    title = "aiohttp-sse `send()`"
+    packages = ("aiohttp-sse", "aiohttp", "uvloop")

@@ -1,0 +1,147 @@
+"""The benchmark measures what it says: every delivery is counted, and what it writes can be read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.crowd import Reading
+from tests.benchmarks.load import Load, Outcome
+from tests.benchmarks.options import Options
+from tests.benchmarks.section import Column, Plot, Section, Table
+from tests.benchmarks.systems.system import Paths
+
+ROOT = Path(__file__).parents[1]
+PATIENCE = 100.0
+
+HUB = Paths("/subscribe?topic={topic}", "/publish", '{"topic":"{topic}","data":', "}")
+
+
+def load(**what: object) -> Load:
+    return Load.of({"port": 1, "pid": 1, "paths": list(HUB), "connections": 3, **what})
+
+
+def frame(number: int) -> bytes:
+    body = b'id: e-%d\ndata: {"p":"xx","n":%d}\n\n' % (number, number)
+    return b"%x\r\n%b\r\n" % (len(body), body)
+
+
+# What a driver reads
+
+
+def test_a_stream_cut_at_any_byte_brings_each_number_once():
+    stream = b"".join(map(frame, (8, 9, 10, 11)))
+    for cut in range(len(stream)):
+        first = Reading.of(stream[:cut])
+        second = Reading.of(first.rest + stream[cut:])
+        assert first.numbers + second.numbers == (8, 9, 10, 11)
+
+
+def test_what_is_no_event_has_no_number():
+    assert Reading.of(b":\nid: e-7\n\n") == ((), b"", True)
+    assert Reading.of(frame(5)[:-1] + b'\ndata: {"recovered":null}\n').numbers == (5,)
+
+
+def test_a_number_that_comes_again_is_noticed():
+    assert not Reading.of(frame(3) + frame(3)).sorted
+    assert Reading.of(frame(3) + frame(7)).sorted
+
+
+# What a load asks for
+
+
+def test_everybody_expects_every_event_of_the_one_topic():
+    assert load(events=7).expected() == [7, 7, 7]
+
+
+@pytest.mark.parametrize("topics", [1, 2, 3, 10])
+def test_each_topic_has_one_listener_who_expects_what_is_published_to_it(topics: int):
+    asked = load(events=50, topics=topics)
+    listeners = [asked.request(number).split()[1].decode() for number in range(3)]
+    published = [json.loads(asked.post(event).partition(b"\r\n\r\n")[2])["topic"] for event in range(50)]
+    heard = [sum(f"topic={topic}" in path.replace("?", "&").split("&") for topic in published) for path in listeners]
+    assert heard == asked.expected()
+    assert sum(heard) == 50
+
+
+def test_a_load_survives_json():
+    asked = load(events=7, rate=2.0)
+    assert Load.of(json.loads(json.dumps(asked.as_task()))) == asked
+
+
+# What is asked of the benchmark, and what it writes
+
+
+def test_only_names_groups_or_single_scenarios():
+    options = Options.parse(["--only", "log,fanout.single", "--quick", "--to", "somewhere"])
+    assert options.wants("log")
+    assert options.wants("log", "replay")
+    assert options.wants("fanout")
+    assert options.wants("fanout", "single")
+    assert not options.wants("fanout", "burst")
+    assert not options.wants("micro")
+    assert options.rounds == 1
+
+
+@pytest.mark.parametrize("arguments", [["--quick"], ["--only", "nothing"], ["--rounds", "0"]])
+def test_what_makes_no_sense_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        Options.parse(arguments)
+    assert "error:" in capsys.readouterr().err
+
+
+def test_a_section_survives_json():
+    section = Section(
+        "a",
+        "A",
+        [Table("T", "About.", [Column("x"), Column("y", "ms", 1)], [["one", 1.0], ["none", None]])],
+        [Plot("p", "P", "x", "y", {"s": [(1.0, 2.0)]})],
+        ["a note"],
+    )
+    written = json.loads(json.dumps(section.as_json()))
+    assert Section.of(written).as_json() == json.loads(json.dumps(section.as_json()))
+    assert Section.of(written).tables[0].columns[1].shown(1234.56) == "1,234.6"
+
+
+def test_a_small_run_counts_every_delivery_and_writes_it_down(tmp_path: Path):
+    pytest.importorskip("matplotlib", reason="the benchmark is not installed: pip install 'broadcast-hub[bench]'")
+    command = [sys.executable, "-m", "tests.benchmarks", "--quick", "--only", "fanout.single,log.publish"]
+    process = subprocess.Popen(
+        [*command, "--systems", "hub,queues", "--to", str(tmp_path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        said, _ = process.communicate(timeout=PATIENCE)
+    finally:
+        process.terminate()  # where it hangs; it ends what it has started
+        process.wait()
+    assert process.returncode == 0, said
+    written = json.loads((tmp_path / "results.json").read_text("utf-8"))
+    groups = {name: Section.of(group["section"]) for name, group in written["groups"].items()}
+    assert list(groups) == ["fanout", "log"]
+    assert not any(group.notes for group in groups.values())
+
+    for name in ("hub", "queues"):
+        (outcome,) = (Outcome(**each) for each in groups["fanout"].rounds["single"][name])
+        assert outcome.expected == outcome.connections * outcome.events > 0
+        assert outcome.delivered == outcome.expected
+        assert outcome.lost == outcome.disordered == outcome.closed == 0
+        assert outcome.rss_open > outcome.rss_before > 0
+    published = {(each["home"], each["publishers"]): each["confirmed"] for each in groups["log"].rounds["publish"]}
+    assert published == {("SQLite", 64): 2_000, ("memory", 64): 2_000, ("SQLite", 1): 200, ("memory", 1): 200}
+
+    page = (tmp_path / "results.md").read_text("utf-8")
+    assert "A quick run" in page
+    for table in (table for group in groups.values() for table in group.tables):
+        assert f"### {table.title}" in page
+        assert all(len(row) == len(table.columns) for row in table.rows)
+    for picture in (plot.name for group in groups.values() for plot in group.plots):
+        assert f"({picture}.png)" in page
+        assert (tmp_path / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
