@@ -66,6 +66,11 @@ class Connections:
         for connection in list(self._wiring.connections.values()):
             connection.tend(now, now - self._heartbeat, heartbeat)
 
+    def send_away(self) -> None:
+        """End every stream at once; each client gets a jittered time to come back."""
+        for connection in list(self._wiring.connections.values()):
+            connection.close(CloseReason.LOG_UNAVAILABLE, retry_between(1, 6))
+
     async def drain(self, seconds: float) -> None:
         """End every stream within *seconds*, spread evenly; cut what still has unsent bytes at the end.
 

@@ -4,9 +4,10 @@ HubError
 ├── InvalidInput                    400  a field breaks its rule
 │   ├── InvalidTopic                     … the grammar of topics and patterns
 │   ├── InvalidDraft                     … the rules of a draft
-│   └── InvalidEventName                 … the grammar of event names and their patterns
+│   ├── InvalidEventName                 … the grammar of event names and their patterns
+│   └── InvalidArchive                   … the format of an archive; names the line
 ├── TooLarge                        413  more bytes than the bound
-├── UnsupportedMediaType            415  a body that is not JSON by its own words
+├── UnsupportedMediaType            415  a body that is something else by its own words
 ├── TryLater                        503  nothing is wrong with the request
 │   ├── LogUnavailable                   the log does not confirm, or too much waits for it
 │   ├── EventBufferFull                  too many events wait to be dispatched
@@ -73,6 +74,14 @@ class InvalidEventName(InvalidInput):
         return f"{self.field}: {shown if len(shown) <= 80 else shown[:77] + '...'} {self.why}"
 
 
+class InvalidArchive(InvalidInput):
+    """The caller would import a history that is cut short, or that has a line that breaks a rule."""
+
+    def __init__(self, line: int, why: str) -> None:
+        super().__init__(f"line {line}", why)
+        self.line = line
+
+
 class TooLarge(HubError):
     """The caller sent more bytes than the bound allows."""
 
@@ -87,16 +96,16 @@ class TooLarge(HubError):
 
 
 class UnsupportedMediaType(HubError):
-    """The caller sent a body in something other than JSON."""
+    """The caller sent a body in something other than what is *wanted* there."""
 
     status = 415
 
-    def __init__(self, media_type: str) -> None:
-        super().__init__(media_type)
-        self.media_type = media_type
+    def __init__(self, media_type: str, wanted: str = "application/json") -> None:
+        super().__init__(media_type, wanted)
+        self.media_type, self.wanted = media_type, wanted
 
     def __str__(self) -> str:
-        return f"Content-Type: {self.media_type[:80]!r} is not application/json"
+        return f"Content-Type: {self.media_type[:80]!r} is not {self.wanted}"
 
 
 class TryLater(HubError):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from hub.bus import EventBus
 from hub.connection import Wiring
 from hub.connections import Connections
+from hub.errors import LogUnavailable
 from hub.fanout import Fanout
 from hub.listening import Listeners
-from hub.log import Log, make_log
+from hub.log import Contents, Log, Spool, make_log
 from hub.metrics import Metrics
+from hub.notification import Position
 from hub.notifications import NotificationService
 from hub.pages import Pages
 from hub.settings import Settings
@@ -59,6 +62,7 @@ class Hub:
         self.draining = False
         self._listeners = Listeners(settings.listeners, self.bus, self.notifications)
         self._bound = ExitStack()
+        self._adopting: asyncio.Task[Contents] | None = None
 
     @property
     def full(self) -> bool:
@@ -77,7 +81,9 @@ class Hub:
             InvalidListener: a listener can't be found or bound.
         """
         await self.log.open()
-        self.fanout.begin(self.log.bounds().newest)
+        bounds = self.log.bounds()
+        logger.info("the log is %s: %s kept, newest %s", self.settings.log, f"{bounds.kept:,}", bounds.newest)
+        self.fanout.begin(bounds.newest)
         self.notifications.open()
         self._bound.enter_context(self._listeners)
         self.bus.open()
@@ -90,9 +96,47 @@ class Hub:
         self.draining = True
         await self.connections.drain(self.settings.drain if seconds is None else seconds)
 
+    async def adopt(self, spool: Spool) -> Contents:
+        """Let the log take over the history in *spool*, which is closed in the end; return what it was.
+
+        It is verified before anything is touched. Every open stream ends, and is told of the gap when it comes back.
+        Cancelling this leaves it unknown whether the history was taken over.
+
+        Raises:
+            InvalidArchive: it is cut short, or a line breaks a rule.
+            LogNotEmpty: something was sent here once.
+            LogUnavailable: it could not be kept, or another one is being taken over.
+        """
+        if self._adopting is not None:
+            spool.close()
+            raise LogUnavailable("it is taking over a history already")
+        self._adopting = asyncio.create_task(self._adopt(spool))
+        return await asyncio.shield(self._adopting)
+
+    async def _adopt(self, spool: Spool) -> Contents:
+        try:
+            contents = await spool.verify()
+            await self.log.adopt(contents.epoch, contents.newest, contents.lost, spool.history())
+            return contents
+        finally:
+            # However it ended: in the same step in which the log is another one, everybody else begins anew.
+            with suppress(LogUnavailable):
+                self._begin_anew(self.log.bounds().newest)
+            self._adopting = None
+            spool.close()
+
+    def _begin_anew(self, newest: Position) -> None:
+        if newest != self.fanout.newest:
+            self.connections.send_away()
+            self.fanout.begin(newest)
+            logger.info("the log has taken over another one, newest %s", newest)
+
     async def aclose(self) -> None:
         """End: running handlers finish, streams complete, the log keeps what it took."""
         self.draining = True
+        if self._adopting is not None:
+            self._adopting.cancel()
+            await asyncio.wait([self._adopting])
         await self.bus.aclose(self.settings.drain)
         self._bound.close()
         self.notifications.close()

@@ -20,6 +20,9 @@ MAX_KEY_LENGTH = 256
 MAX_TAGS = 32
 MAX_TAG_LENGTH = 256
 
+# `Draft(…)` and `Notification(…)` would go through a function in Python: every publish makes one of each.
+_made = tuple.__new__
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _POSITION = re.compile(r"([A-Za-z0-9]{1,32})-(0|[1-9][0-9]{0,17})", re.ASCII)
 # What a notification costs beside its text, its frame and its topics: the objects and their place in the log's index.
@@ -95,15 +98,19 @@ class Draft(NamedTuple):
             InvalidTopic, InvalidDraft: names the field and its rule.
             TooLarge: *data* is over its bound.
         """
-        return cls(
-            _topics(topic, topics),
-            _bounded(data if isinstance(data, str) else _json(data)),
-            not isinstance(data, str),
-            None if type is None else _type(type),
-            None if retry is None else _retry(retry),
-            _private(private),
-            None if tags is None else _tags(tags),
-            None if key is None else _key(key),
+        text = data if isinstance(data, str) else None
+        return _made(
+            cls,
+            (
+                (check_topic(topic),) if topics is None and topic is not None else _topics(topic, topics),
+                _bounded(_json(data) if text is None else text),
+                text is None,
+                None if type is None else _type(type),
+                None if retry is None else _retry(retry),
+                private if private is False else _private(private),
+                None if tags is None else _tags(tags),
+                None if key is None else _key(key),
+            ),
         )
 
     @classmethod
@@ -249,8 +256,8 @@ class Notification(NamedTuple):
     def accept(cls, draft: Draft, position: Position, at: float) -> Notification:
         """Give *draft* its *position*; *at* is the time of acceptance in seconds since 1970."""
         topics, text, is_json, type, retry, private, tags, _ = draft
-        frame = block(text, type=type, id=f"{position.epoch}-{position.offset}", retry=retry)
-        return cls(position, topics, text, is_json, chunk(frame), at, type, retry, private, tags)
+        frame = block(text, type=type, id=f"{position[0]}-{position[1]}", retry=retry)
+        return _made(cls, (position, topics, text, is_json, chunk(frame), at, type, retry, private, tags))
 
     @property
     def id(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any, TypedDict, Unpack
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
+from reactivex.internal.exceptions import DisposedException
 from reactivex.subject import Subject
 
 from hub.errors import InvalidTopic, ShuttingDown, WrongThread
@@ -43,6 +44,13 @@ class Trunk(Subject[Notification]):
     def __init__(self, metrics: Metrics) -> None:
         super().__init__()
         self._metrics = metrics
+
+    def on_next(self, value: Notification) -> None:
+        """Bring *value* to every observer. Only the loop's thread comes here, so there is no lock to take."""
+        if self.is_disposed:
+            raise DisposedException
+        if not self.is_stopped:
+            self._on_next_core(value)
 
     def _on_next_core(self, value: Notification) -> None:
         for observer in tuple(self.observers):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
-from hub.errors import InvalidTopic
+from hub.errors import InvalidInput, InvalidTopic
 from hub.names import fault
 
 MAX_SEGMENTS = 16
@@ -45,6 +45,19 @@ def check_pattern(pattern: str, field: str = "topic") -> str:
     if why:
         raise InvalidTopic(pattern, why, field)
     return pattern
+
+
+def check_wanted(topics: Iterable[str]) -> tuple[str, ...]:
+    """Return *topics* (patterns too), each once, if one request can ask for them; without any, the default topic.
+
+    Raises:
+        InvalidTopic: one breaks the grammar.
+        InvalidInput: they are too many.
+    """
+    checked = tuple(dict.fromkeys(check_pattern(topic) for topic in topics)) or (DEFAULT_TOPIC,)
+    if len(checked) > MAX_TOPICS_PER_SUBSCRIPTION:
+        raise InvalidInput("topic", f"has more than {MAX_TOPICS_PER_SUBSCRIPTION} topics")
+    return checked
 
 
 def expression(pattern: str) -> tuple[str, str]:

@@ -36,6 +36,7 @@ DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
 PAGES = [README, *sorted(DOCS.rglob("*.md"))]
 PATIENCE = 60.0
+EPOCH = r"(?<!\"at\":)\b[0-9a-f]{10}\b"  # not the seconds of an archive
 SHOWN = "http://127.0.0.1:8080"
 """Where every hub in the documentation is; the tests put theirs on a free port."""
 
@@ -99,13 +100,14 @@ def table(page: Path, *columns: str) -> list[list[str]]:
 def neutral(text: str) -> str:
     """Return *text* without what differs from one run to the next."""
     for pattern, instead in (
-        (r"\b[0-9a-f]{10}\b", "epoch"),
+        (EPOCH, "epoch"),
         (r"\bc_[0-9a-f]{16}\b", "c_…"),
         (r"\b[0-9a-f]{32}\b", "…"),
         (r"(?m)^retry: \d+$", "retry: …"),
         (r"(?mi)^(date|server|content-length): .*\n", ""),
         (r"\b(\d+ passed in) [\d.]+s", r"\1 …"),
         (r"(\"(?:uptime|bytes)\": )[\d.]+", r"\1…"),
+        (r"(\"at\":)(?:\"[\d:.TZ-]+\"|[\d.]+)", r"\1…"),
         (r"\r", ""),
     ):
         text = re.sub(pattern, instead, text)
@@ -230,8 +232,7 @@ class Walk:
 
     def _compare(self, printed: str, shown: str) -> None:
         assert neutral(printed.replace(self.url, SHOWN)) == neutral(shown)
-        epoch = r"\b[0-9a-f]{10}\b"
-        for said, real in zip(re.findall(epoch, shown), re.findall(epoch, printed), strict=True):
+        for said, real in zip(re.findall(EPOCH, shown), re.findall(EPOCH, printed), strict=True):
             assert self._epochs.setdefault(said, real) == real, "one epoch on the page is two in truth"
 
     async def _leave(self) -> None:
@@ -501,10 +502,12 @@ async def test_the_metrics_are_those_of_the_table(aiohttp_client: AiohttpClient)
     assert in_stats == {*stats, "log.count", "log.bytes"} - {"log", "draining"}
 
 
-@pytest.mark.parametrize("command", ["serve", "publish", "listen", "load"])
+@pytest.mark.parametrize(
+    "command", ["serve", "publish", "listen", "history list", "history export", "history import", "load"]
+)
 def test_the_options_are_those_of_the_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     options = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", capsys.readouterr().out)) - {"-h", "--help"}
     text = (REFERENCE / "cli.md").read_text(encoding="utf-8")
     section = text.partition(f"## `hub {command}`\n")[2].partition("\n## ")[0]

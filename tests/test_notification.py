@@ -95,6 +95,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tags": {str(n): n for n in range(33)}}, "tags"),
     ({"tags": {"\ud800": 1}}, "tags"),
     ({"tags": {"a": "\ud800"}}, "tags"),
+    ({"tags": {"a": float("inf")}}, "tags"),
+    ({"tags": {"a": float("nan")}}, "tags"),
     ({"key": "\ud800"}, "key"),
     ({"key": ""}, "key"),
     ({"key": "x" * 257}, "key"),

@@ -1,4 +1,4 @@
-"""`hub serve | publish | listen | load`: the hub on the command line."""
+"""`hub serve | publish | listen | history | load`: the hub on the command line."""
 
 from hub.cli.main import main
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from hub.cli import listen, load, publish, serve
+from hub.cli import history, listen, load, publish, serve
 from hub.errors import HubError, InvalidInput, InvalidSettings
 
 Run = Callable[[argparse.Namespace], int]
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hub", description="A reactive broadcast hub over Server-Sent Events.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (serve, publish, listen, load):
+    for command in (serve, publish, listen, history, load):
         name = command.__name__.rpartition(".")[2]
         summary = (command.__doc__ or "").partition("\n")[0].partition(": ")[2]
         sub = commands.add_parser(name, help=summary, description=summary)

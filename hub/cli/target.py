@@ -17,7 +17,7 @@ class Unreachable(HubError):
     """Nothing answers there."""
 
 
-def add_target(parser: argparse.ArgumentParser) -> None:
+def add_target(parser: argparse.ArgumentParser | argparse._MutuallyExclusiveGroup) -> None:
     """Add `--url`."""
     default = os.environ.get("HUB_URL", "http://127.0.0.1:8080")
     parser.add_argument("--url", type=_url, default=default, help=f"where the hub is mounted [HUB_URL; {default}]")

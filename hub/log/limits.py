@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from hub.topics import TopicIndex
@@ -16,15 +17,17 @@ class Limits:
         self._counts: TopicIndex[int] = TopicIndex()
         for pattern, count in counts.items():
             self._counts.add([pattern], count)
-        self._by_topic: dict[str, int | None] = {}
-        self._none = not counts
+        self._by_topic: dict[str, float] = {}
+        self._any = bool(counts)
 
-    def of(self, topic: str) -> int | None:
-        """Return how many notifications of *topic* are kept; None if it has no bound of its own."""
-        if self._none:
-            return None
+    def __bool__(self) -> bool:
+        """Tell whether any topic has a bound of its own."""
+        return self._any
+
+    def of(self, topic: str) -> float:
+        """Return how many notifications of *topic* are kept; infinite if it has no bound of its own."""
         if topic not in self._by_topic:
             if len(self._by_topic) >= REMEMBERED_LIMITS:
                 self._by_topic.clear()
-            self._by_topic[topic] = min(self._counts.match([topic]), default=None)
+            self._by_topic[topic] = min(self._counts.match([topic]), default=math.inf)
         return self._by_topic[topic]

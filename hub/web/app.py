@@ -13,6 +13,7 @@ from hub.hub import Hub
 from hub.notifications import NotificationService
 from hub.settings import Settings
 from hub.web import handover
+from hub.web.history import history, import_history
 from hub.web.publish import emit, publish
 from hub.web.resource import Handler, Resource
 from hub.web.sse import HandlerStreams
@@ -68,6 +69,7 @@ def _routes(hub: Hub) -> dict[str, dict[str, Handler]]:
     routes: dict[str, dict[str, Handler]] = {
         "/notifications/subscribe": {"GET": subscribe, "POST": subscribe_by_post},
         "/notifications/publish": {"POST": publish},
+        "/notifications/history": {"GET": history, "POST": import_history},
         "/notifications/stats": {"GET": stats},
         "/healthz": {"GET": healthz},
         "/readyz": {"GET": readyz},

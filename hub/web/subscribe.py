@@ -10,7 +10,7 @@ from hub.connection import Connection, Subscription
 from hub.errors import InvalidInput, InvalidTopic
 from hub.fanout import Shape
 from hub.hub import Hub
-from hub.topics import DEFAULT_TOPIC, MAX_TOPICS_PER_SUBSCRIPTION, check_pattern
+from hub.topics import check_wanted
 from hub.web.body import read_json
 from hub.web.resource import cors
 from hub.web.stream import EventStream, come_back, is_chunked
@@ -55,7 +55,7 @@ async def open_stream(
         InvalidInput: a topic, or a parameter of the query, breaks its rule.
     """
     subscription = Subscription(
-        _checked(topics),
+        check_wanted(topics),
         request.headers.get("Last-Event-ID") or last_event_id,
         Shape(envelope=_flag(request, "envelope"), chunked=is_chunked(request)),
     )
@@ -66,13 +66,6 @@ async def open_stream(
     response.headers.update(cors(request, hub.settings.cors_origins))
     await response.hand_over(request, Connection(subscription, hub.wiring))
     return response
-
-
-def _checked(topics: Sequence[str]) -> tuple[str, ...]:
-    checked = tuple(dict.fromkeys(check_pattern(topic) for topic in topics)) or (DEFAULT_TOPIC,)
-    if len(checked) > MAX_TOPICS_PER_SUBSCRIPTION:
-        raise InvalidInput("topic", f"has more than {MAX_TOPICS_PER_SUBSCRIPTION} topics")
-    return checked
 
 
 def _flag(request: web.Request, name: str) -> bool:

@@ -1,0 +1,261 @@
+"""`hub history`: list what a hub keeps, export all of it as an archive, import an archive into a new log."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import aiohttp
+
+from hub.cli.target import add_target, unreachable
+from hub.errors import HubError, InvalidArchive
+from hub.log import Contents, Spool, make_log
+from hub.log.archive import MEDIA_TYPE, is_last_line
+from hub.notification import Position
+
+PART_BYTES = 256 * 1024
+PAGE = 1_000
+
+_SQLITE = "sqlite:///"
+
+
+class HistoryRefused(HubError):
+    """The hub, or the archive, does not allow what was asked."""
+
+
+class ArchiveUnusable(HubError):
+    """The file to read or to write is not there, or can't be used."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the actions, each with its arguments."""
+    actions = parser.add_subparsers(required=True, metavar="action")
+    listing = _action(actions, "list", _list, "print what a hub keeps, a notification per line")
+    add_target(listing)
+    listing.add_argument("-t", "--topic", action="append", help="topic or pattern; repeatable; default notifications")
+    listing.add_argument("--after", metavar="ID", help="begin after this id; default: with the oldest")
+    listing.add_argument("-n", "--limit", type=_positive, metavar="N", help="end after N notifications")
+    listing.add_argument("--json", action="store_true", help="a JSON object per line")
+    exporting = _action(actions, "export", _export, "write everything a log keeps as an archive")
+    _add_source(exporting, "a file instead of a hub; one that a hub has open, too")
+    exporting.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: standard output")
+    importing = _action(actions, "import", _import, "let a log that never held anything take over an archive")
+    _add_source(importing, "a file that is new or empty instead of a hub")
+    importing.add_argument("file", nargs="?", type=Path, metavar="FILE", help="the archive; default: standard input")
+
+
+def _action(actions: Any, name: str, act: Any, summary: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=summary, description=summary)
+    parser.set_defaults(act=act)
+    return parser
+
+
+def _add_source(parser: argparse.ArgumentParser, what: str) -> None:
+    source = parser.add_mutually_exclusive_group()
+    add_target(source)
+    source.add_argument("--log", type=_home, metavar="sqlite:///PATH", help=what)
+
+
+def _home(text: str) -> str:
+    if not text.startswith(_SQLITE) or text == _SQLITE:
+        raise argparse.ArgumentTypeError(f"{text!r} is not sqlite:/// and a path")
+    return text
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked."""
+    try:
+        status: int = asyncio.run(args.act(args))
+    except BrokenPipeError:
+        # Who reads has enough. What is left in the buffer must not be tried again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0 if args.act is _list else 1
+    return status
+
+
+def _note(text: str) -> None:
+    print(f"# {text}", file=sys.stderr, flush=True)
+
+
+def _session() -> aiohttp.ClientSession:
+    # A hub that verifies a large archive says nothing for as long as that takes.
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=600))
+
+
+async def _check(answer: aiohttp.ClientResponse, *expected: int) -> None:
+    if answer.status not in expected:
+        said = await answer.text()
+        try:
+            detail = json.loads(said)["detail"]
+        except (ValueError, TypeError, KeyError):
+            detail = f"the hub answered {answer.status}: {said[:300]}"
+        raise HistoryRefused(detail)
+
+
+# ---- list ----
+
+
+async def _list(args: argparse.Namespace) -> int:
+    left: int | None = args.limit
+    after: str | None = args.after
+    topics = [("topic", topic) for topic in args.topic or ()]
+    async with _session() as session:
+        while left is None or left > 0:
+            query = [*topics, ("limit", str(min(left or PAGE, PAGE))), *([("after", after)] if after else [])]
+            with unreachable(args.url):
+                async with session.get(f"{args.url}/notifications/history", params=query) as answer:
+                    await _check(answer, 200)
+                    page = await answer.json()
+            if not page["recovered"]:
+                _note(f"something is missing here ({page['reason']}); the oldest that is kept is {page['oldest']}")
+            for each in page["notifications"]:
+                print(json.dumps(each, ensure_ascii=False) if args.json else _shown(each))
+            sys.stdout.flush()
+            left = None if left is None else left - len(page["notifications"])
+            after = page["next"]
+            if after is None:
+                break
+    return 0
+
+
+def _shown(each: dict[str, Any]) -> str:
+    data = each["data"]
+    text = data if isinstance(data, str) and data.isprintable() else json.dumps(data, ensure_ascii=False)
+    type = f"{each['type']}: " if each["type"] else ""
+    return f"{each['at']}  {each['id']}  {','.join(each['topics'])}  {type}{text}"
+
+
+# ---- export ----
+
+
+async def _export(args: argparse.Namespace) -> int:
+    last = bytearray()
+    with _output(args.output) as output:
+        async for part in _archive_of_file(args.log) if args.log else _archive_of_hub(args.url):
+            output.write(part)
+            last += part
+            del last[: last.rfind(b"\n", 0, -1) + 1]
+        if not is_last_line(bytes(last)):
+            raise HistoryRefused("the export was cut short: it has no last line")
+        output.flush()
+    _note(f"{json.loads(last)['notifications']:,} notifications")
+    return 0
+
+
+async def _archive_of_hub(url: str) -> AsyncIterator[bytes]:
+    async with _session() as session:
+        with unreachable(url):
+            try:
+                async with session.get(f"{url}/notifications/history", headers={"Accept": MEDIA_TYPE}) as answer:
+                    await _check(answer, 200)
+                    async for part in answer.content.iter_any():
+                        yield part
+            except aiohttp.ClientPayloadError:
+                raise HistoryRefused("the hub broke the export off; its own log says why") from None
+
+
+async def _archive_of_file(home: str) -> AsyncIterator[bytes]:
+    from hub.log.snapshot import snapshot  # noqa: PLC0415 - not on Windows
+
+    for line in snapshot(_path(home)):
+        yield line
+
+
+@contextmanager
+def _output(path: Path | None) -> Iterator[BinaryIO]:
+    """Yield where to write; a file has its name only when it is complete."""
+    if path is None:
+        yield sys.stdout.buffer
+        return
+    special = path.exists() and not path.is_file()  # such as a named pipe
+    aside = path if special else path.with_name(path.name + ".part")
+    try:
+        with aside.open("wb") as file:
+            yield file
+        if not special:
+            aside.replace(path)
+    except OSError as error:
+        raise ArchiveUnusable(f"{path}: {error.strerror or error}") from None
+    finally:
+        if not special:
+            aside.unlink(missing_ok=True)
+
+
+# ---- import ----
+
+
+async def _import(args: argparse.Namespace) -> int:
+    with _input(args.file) as file:
+        number, newest = await (_import_into_file(file, args.log) if args.log else _import_into_hub(file, args.url))
+    print(f"{number:,} notifications, the newest is {newest}")
+    return 0
+
+
+async def _import_into_hub(file: BinaryIO, url: str) -> tuple[int, str]:
+    async with _session() as session:
+        with unreachable(url):
+            headers = {"Content-Type": MEDIA_TYPE}
+            async with session.post(f"{url}/notifications/history", data=_parts(file), headers=headers) as answer:
+                await _check(answer, 201)
+                said = await answer.json()
+    return said["notifications"], said["newest"]
+
+
+async def _import_into_file(file: BinaryIO, home: str) -> tuple[int, str]:
+    with ExitStack() as opened:
+        spool = Spool(file if file.seekable() else None)
+        if not file.seekable():
+            opened.callback(spool.close)
+            async for part in _parts(file):
+                await spool.write(part)
+        try:
+            contents = await spool.verify()
+            await _adopt(home, contents, spool)
+        except InvalidArchive as error:
+            raise HistoryRefused(str(error)) from None
+    return contents.number, str(Position(contents.epoch, contents.newest))
+
+
+async def _adopt(home: str, contents: Contents, spool: Spool) -> None:
+    # Whatever is in the archive is kept: the hub that will open the file decides what goes.
+    log = make_log(home, count=None, size=None, age=None, topics={}, clock=time.time, unobserved=lambda error: None)
+    try:
+        await log.open()
+        await log.adopt(contents.epoch, contents.newest, contents.lost, spool.history())
+    finally:
+        await log.aclose()
+
+
+async def _parts(file: BinaryIO) -> AsyncIterator[bytes]:
+    while part := await asyncio.to_thread(file.read, PART_BYTES):
+        yield part
+
+
+@contextmanager
+def _input(path: Path | None) -> Iterator[BinaryIO]:
+    if path is None:
+        yield sys.stdin.buffer
+        return
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise ArchiveUnusable(f"{path}: {error.strerror or error}") from None
+
+
+def _path(home: str) -> Path:
+    return Path(home.removeprefix(_SQLITE))

@@ -1,0 +1,215 @@
+"""`/notifications/history`: what the log keeps, page by page or as an archive; and an archive for a log without one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, aclosing
+from datetime import UTC, datetime
+
+from aiohttp import ClientConnectionError, web
+
+from hub.connection import watch_peer
+from hub.errors import InvalidInput, LogNotEmpty, ShuttingDown, UnsupportedMediaType
+from hub.hub import Hub
+from hub.log import Page, Spool
+from hub.log.archive import MEDIA_TYPE, entry, lines
+from hub.notification import Notification, Position
+from hub.replay import EARLIEST, LATEST, GapReason, Start, start
+from hub.sse import compact_json
+from hub.topics import check_wanted
+from hub.web.resource import cors
+
+logger = logging.getLogger("hub.web")
+
+MAX_LIMIT = 1_000
+DEFAULT_LIMIT = 100
+MAX_BYTES = 1024 * 1024
+MAX_PAGES = 10
+WRITE_BYTES = 64 * 1024
+
+_LIMIT = re.compile(r"[0-9]{1,4}", re.ASCII)
+_HEADERS = {"Cache-Control": "no-store"}
+
+
+class Excerpt:
+    """What one answer tells of the history, gathered from the pages of the log.
+
+    Args:
+        begin: where it begins.
+        upto: the offset at which the history ends.
+        limit: how many notifications there may be.
+
+    Attributes:
+        after: the offset up to which this is all that matches.
+        gap: why something is missing; None if nothing is.
+        oldest: the oldest offset that is still kept.
+    """
+
+    def __init__(self, begin: Start, upto: int, limit: int) -> None:
+        self.after = begin.after or 0
+        self.gap = begin.gap
+        self.oldest = 0
+        self.notifications: list[Notification] = []
+        self._upto, self._limit = upto, limit
+        self._size = 0
+        self._cut = False
+        self._begun = begin.known  # else nothing is missing yet: it begins with the first there is
+
+    def take(self, page: Page) -> None:
+        """Add what there is room for; of a single one there always is."""
+        if page.hole and self._begun:
+            self.gap = self.gap or GapReason.TRIMMED
+        self.oldest = page.oldest
+        for each in page.notifications:
+            self._size += len(each.chunk)
+            if self.notifications and (len(self.notifications) == self._limit or self._size > MAX_BYTES):
+                self._cut = True
+                return
+            self.notifications.append(each)
+            self.after = each.position.offset
+            self._begun = True
+        self.after = page.reached
+
+    @property
+    def at_end(self) -> bool:
+        """Whether nothing follows."""
+        return self.after >= self._upto
+
+    @property
+    def full(self) -> bool:
+        """Whether no further page is needed."""
+        return self.at_end or self._cut or len(self.notifications) == self._limit
+
+    def to_json(self, epoch: str) -> str:
+        """Return the answer."""
+        found = ",".join([entry(each, f'"{moment(each.at)}"') for each in self.notifications])
+        facts: dict[str, object] = {
+            "next": None if self.at_end else str(Position(epoch, self.after)),
+            "recovered": self.gap is None,
+        }
+        if self.gap is not None:
+            facts |= {"reason": self.gap, "oldest": str(Position(epoch, self.oldest))}
+        return f'{{"notifications":[{found}],{compact_json(facts)[1:]}'
+
+
+def moment(at: float) -> str:
+    """Return seconds since 1970 as a time in UTC, with milliseconds (RFC 3339)."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+async def history(hub: Hub, request: web.Request) -> web.StreamResponse:
+    """Answer with a part of the history; or with all of it, to who accepts an archive."""
+    if _accepts_archive(request):
+        return await _export(hub, request)
+    query = request.query
+    topics = check_wanted(query.getall("topic", []))
+    limit = _limit(query.get("limit", str(DEFAULT_LIMIT)))
+    asked = query.get("after") or EARLIEST
+    if asked == LATEST:
+        raise InvalidInput("after", "is an id, or earliest; the latest are for a stream to begin with")
+    log, upto = hub.log, hub.fanout.flush()
+    begin = start(asked, newest=log.bounds().newest, trimmed=lambda after: log.trimmed(topics, after))
+    excerpt = Excerpt(begin, upto, limit)
+    # Where little matches, the log is walked in vain for long: it goes on with the next request.
+    for _ in range(MAX_PAGES):
+        excerpt.take(await log.read(excerpt.after, topics, upto=upto))
+        if excerpt.full:
+            break
+        await asyncio.sleep(0)
+    return web.Response(
+        body=excerpt.to_json(log.epoch).encode(), headers=_HEADERS | {"Content-Type": "application/json"}
+    )
+
+
+def _limit(text: str) -> int:
+    limit = int(text) if _LIMIT.fullmatch(text) else 0
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidInput("limit", f"is not a whole number from 1 to {MAX_LIMIT:,}")
+    return limit
+
+
+def _accepts_archive(request: web.Request) -> bool:
+    accepted = ",".join(request.headers.getall("Accept", [])).split(",")
+    return any(each.partition(";")[0].strip().lower() == MEDIA_TYPE for each in accepted)
+
+
+# ---- all of it ----
+
+
+async def _export(hub: Hub, request: web.Request) -> web.StreamResponse:
+    """Stream the archive, as fast as the client takes it. What can't be completed is cut, not ended."""
+    if hub.draining:
+        raise ShuttingDown
+    hub.log.bounds()  # raises while the log can't be read: behind the headers it is too late to say so
+    response = web.StreamResponse(headers=_HEADERS | {"Content-Type": MEDIA_TYPE})
+    response.headers.update(cors(request, hub.settings.cors_origins))
+    await response.prepare(request)
+    transport = request.transport
+    if transport is None:
+        return response
+    watch_peer(transport.get_extra_info("socket"), hub.settings.peer_timeout)
+    try:
+        async with aclosing(lines(hub.log, hub.fanout.flush())) as archive:
+            async for some in archive:
+                await _write(response, some, hub.settings.peer_timeout)
+        await response.write_eof()
+    except TimeoutError:
+        logger.info("an export was cut: its client took nothing for too long")
+        transport.abort()
+    except (ConnectionError, ClientConnectionError):
+        transport.abort()  # the client has left
+    except BaseException as error:
+        logger.warning("an export was cut: %s", error or type(error).__name__)
+        transport.abort()
+        raise
+    return response
+
+
+async def _write(response: web.StreamResponse, some: bytes, patience: float) -> None:
+    """Write *some* in parts that even a slow client takes in *patience* seconds each."""
+    for place in range(0, len(some), WRITE_BYTES):
+        async with asyncio.timeout(patience):
+            await response.write(some[place : place + WRITE_BYTES])
+        await asyncio.sleep(0)  # a fast client is not the only one
+
+
+# ---- and back ----
+
+
+async def import_history(hub: Hub, request: web.Request) -> web.Response:
+    """Let a log that never held anything take over the archive in the body."""
+    if request.content_type != MEDIA_TYPE:
+        raise UnsupportedMediaType(request.headers.get("Content-Type", ""), MEDIA_TYPE)
+    _check_welcome(hub)
+    with ExitStack() as opened:
+        spool = Spool()
+        opened.callback(spool.close)
+        async for part in _body(request):
+            await spool.write(part)
+        _check_welcome(hub)  # again: that may have taken long
+        opened.pop_all()  # from here on it is the hub's
+    contents = await hub.adopt(spool)
+    newest = str(Position(contents.epoch, contents.newest))
+    return web.Response(
+        body=compact_json({"notifications": contents.number, "newest": newest}).encode(),
+        status=201,
+        content_type="application/json",
+    )
+
+
+def _check_welcome(hub: Hub) -> None:
+    if hub.draining:
+        raise ShuttingDown
+    if hub.log.bounds().newest.offset:
+        raise LogNotEmpty
+
+
+async def _body(request: web.Request) -> AsyncIterator[bytes]:
+    if not request.can_read_body:
+        yield await request.read()  # there is none, or a middleware has read it already
+        return
+    async for part in request.content.iter_any():
+        yield part
