@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from hub.errors import LogUnavailable
 from hub.fanout import Shape
 from hub.log import Frames, Log, Page
 from hub.topics import TopicIndex
@@ -68,12 +69,21 @@ class Pages:
         The future is shared: who loses interest takes the callback back, and never cancels it. It raises
         `LogUnavailable` if the log can't be read.
         """
+        if upto <= question.after:  # nothing is there yet: that takes no read, and will not stay true
+            return self._nothing(upto)
         if question in self._shared:
             return self._shared[question].answer
         answer = self._read(question, upto)
-        if upto > question.after:  # else nothing is there yet, which will not stay true
-            self._shared[question] = _Shared(answer, self._now())
-            answer.add_done_callback(partial(self._came, question))
+        self._shared[question] = _Shared(answer, self._now())
+        answer.add_done_callback(partial(self._came, question))
+        return answer
+
+    def _nothing(self, upto: int) -> asyncio.Future[Frames]:
+        answer: asyncio.Future[Frames] = asyncio.get_running_loop().create_future()
+        try:
+            answer.set_result(Frames(b"", 0, 0, upto, hole=False, oldest=self._log.bounds().oldest.offset))
+        except LogUnavailable as error:
+            answer.set_exception(error)
         return answer
 
     def _came(self, question: Question, answer: asyncio.Future[Frames]) -> None:

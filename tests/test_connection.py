@@ -293,6 +293,7 @@ async def test_a_hold_that_fills_is_dropped_and_reading_goes_on():
 async def test_a_client_that_leaves_while_the_log_is_read_is_gone_at_once():
     log = SlowLog(MemoryLog(epoch="e"))
     desk = Desk(log)
+    desk.send()
     client = desk.connect("e-0")
     client.transport.lose()
     log.answer()

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import random
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests import torture
+from tests.conftest import Disk
+from tests.spec_decoder import Event
+from tests.torture import Subscriber, Torture, holds, offset
+from tests.web.client import StreamEnded
 
-ROUNDS = 5
+ROUNDS = 10
 
 
 @pytest.mark.parametrize("seed", range(ROUNDS))
@@ -16,3 +25,140 @@ async def test_a_killed_hub_loses_nothing_and_repeats_nothing(tmp_path: Path, se
     result = await torture.run(tmp_path, seed)
     assert result.lives == torture.LIVES
     assert result.connections > len(torture.SUBSCRIPTIONS)
+
+
+@pytest.mark.parametrize("seed", [100, 101])
+async def test_a_hub_that_is_stopped_under_load_ends_well_and_loses_nothing(tmp_path: Path, seed: int):
+    async with torture.at(tmp_path, seed) as rack:
+        result = await rack.run("stopped")
+    assert result.lives == torture.LIVES
+
+
+# ---- the process that reads ----
+
+
+async def test_a_reader_killed_in_the_middle_of_long_replays_costs_a_client_nothing(tmp_path: Path):
+    chance = random.Random(7)
+    async with torture.at(tmp_path, 200) as rack:
+        await rack.start()
+        sent = [f"{number:05}" + "x" * 1_000 for number in range(12_000)]
+        for start in range(0, len(sent), 500):
+            drafts = [{"topic": "long", "data": text} for text in sent[start : start + 500]]
+            assert (await rack.site.publish(drafts)).status == 201
+        (first,) = (await rack.site.publish([{"topic": "other", "data": ""}])).json()
+        subscriber = Subscriber(("long",), first["id"].rpartition("-")[0] + "-0")
+        cut = 0
+        while not (subscriber.heard and subscriber.heard[-1].data == sent[-1]):
+            cut += await replay_and_kill_the_reader(rack, subscriber, kill=cut < 4, after=chance.randint(0, 1_500))
+        assert cut == 4
+        assert [event.data for event in subscriber.heard] == sent
+        assert not subscriber.gaps
+
+
+async def replay_and_kill_the_reader(rack: Torture, subscriber: Subscriber, *, kill: bool, after: int) -> bool:
+    """Let *subscriber* resume, and *kill* the reader once *after* more were heard; tell whether the replay was cut."""
+    # With little room on the way the hub can't be far ahead of its client.
+    async with rack.connection(receive_buffer=16_384) as client:
+        headers = {"Last-Event-ID": subscriber.cursor}
+        await client.request("GET", "/notifications/subscribe?topic=long", headers=headers)
+        assert await client.head() == 200
+        goal = len(subscriber.heard) + after
+        killed = False
+        with contextlib.suppress(StreamEnded):
+            while not (subscriber.heard and subscriber.heard[-1].data.startswith("11999")):
+                subscriber.take(await client.event())
+                subscriber.cursor = client.decoder.last_event_id or subscriber.cursor
+                if kill and not killed and len(subscriber.heard) >= goal:
+                    rack.kill_worker("reader")
+                    killed = True
+    return killed and not subscriber.heard[-1].data.startswith("11999")
+
+
+# ---- a full disk ----
+
+
+async def test_a_full_disk_refuses_for_a_while_and_nothing_is_lost(disk: Disk):
+    async with torture.at(disk.path, 300) as rack, rack.traffic(tidy=False) as busy:
+        await rack.confirm(100, busy)
+        disk.fill()
+        await holds(lambda: rack.refused >= 50, busy)
+        await check_served_or_sent_away(rack)
+        rack.kill_worker("writer")
+        rack.kill_worker("reader")
+        await holds(lambda: rack.refused >= 100, busy)
+        await check_served_or_sent_away(rack)
+        disk.grow(50)
+        await rack.confirm(300, busy)
+        await check_served_or_sent_away(rack)
+
+
+async def check_served_or_sent_away(rack: Torture) -> None:
+    """Check that a stream, and a resumed one, begins, or ends at once with a word on when to come back."""
+    some = next(iter(rack.confirmed[0].values()))
+    for headers in ({}, {"Last-Event-ID": some}):
+        async with rack.connection() as client:
+            await client.request("GET", "/notifications/subscribe?topic=**", headers=headers)
+            assert await client.head() == 200
+            try:
+                event = await client.event()
+            except StreamEnded:
+                assert client.complete
+            else:
+                assert event.type in {"hub.open", "hub.close"}
+            assert client.decoder.retry is not None
+
+
+# ---- another file than it was ----
+
+
+def truncate(path: Path, earlier: Path) -> None:
+    os.truncate(path, 0)
+
+
+def truncate_to_a_part(path: Path, earlier: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2 + 100)
+
+
+def remove(path: Path, earlier: Path) -> None:
+    path.unlink()
+
+
+def replace_by_a_copy(path: Path, earlier: Path) -> None:
+    path.unlink()
+    shutil.copy(earlier, path)
+
+
+def overwrite_with_an_earlier_copy(path: Path, earlier: Path) -> None:
+    path.write_bytes(earlier.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "change", [truncate, truncate_to_a_part, remove, replace_by_a_copy, overwrite_with_an_earlier_copy]
+)
+async def test_who_resumes_at_a_file_that_is_another_one_by_now_is_told_of_a_gap(
+    tmp_path: Path, change: Callable[[Path, Path], None]
+):
+    async with torture.at(tmp_path, 400) as rack:
+        path, earlier = tmp_path / "400.db", tmp_path / "earlier.db"
+        await rack.start()
+        (await rack.site.publish([{"data": number} for number in range(50)])).json()
+        await rack.stop()
+        shutil.copy(path, earlier)
+        await rack.start()
+        last = (await rack.site.publish([{"data": number} for number in range(50, 100)])).json()[-1]["id"]
+        await rack.stop()
+        change(path, earlier)
+        await rack.start()
+        # As many as there were: an id of the file that was would look like one of this one.
+        new = (await rack.site.publish([{"data": f"new {number}"} for number in range(100)])).json()[-1]["id"]
+        assert offset(new) >= offset(last)
+        stream = await rack.site.subscribe(last_event_id=last)
+        facts = stream.opened.json()
+        assert (facts["recovered"], facts["reason"]) == (False, "epoch")
+        assert (await stream.next("hub.gap")).json()["reason"] == "epoch"
+        heard: list[Event] = [await stream.next()]
+        while heard[-1].id != new:
+            heard.append(await stream.next())
+        assert [event.data for event in heard][-100:] == [f"new {number}" for number in range(100)]
+        kept = 50 if change in {replace_by_a_copy, overwrite_with_an_earlier_copy} else 0
+        assert [event.data for event in heard][:-100] == [f"{number}" for number in range(kept)]

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import fcntl
 import importlib
+import json
 import os
 import random
 import shutil
 import signal
 import sqlite3
 import struct
-import subprocess
 import sys
 import tempfile
 import termios
@@ -21,17 +21,36 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from hub.errors import LogUnavailable
-from hub.log import SQLiteLog, sqlite
+from hub.log import Lost, SQLiteLog, sqlite
 from hub.log.process import WorkerProcess
 from hub.log.receipt import Receipt
-from hub.log.worker.file import MIGRATIONS
+from hub.log.worker.file import APPLICATION_ID, MIGRATIONS, opened
+from hub.log.worker.pipe import COLUMNS, Row
+from hub.log.worker.reader import Asked, Reader
+from hub.log.worker.writer import Writer
 from hub.notification import Draft, Notification, Position
-from tests.contracts.test_log import Clock, append, drafts, offsets, read_all
-from tests.test_topics import matches
+from hub.sse import block, chunk, data_of, unchunk
+from hub.topics import expression
+from tests.conftest import Disk
+from tests.contracts.model import ListLog
+from tests.contracts.test_log import (
+    Clock,
+    adopt,
+    another,
+    append,
+    batches,
+    check_against,
+    check_counts,
+    drafts,
+    limits,
+    offsets,
+    read_all,
+    wishes,
+)
 from tests.torture import children
 from tests.web.client import until
 from tests.web.process import ROOT, ServeProcess
@@ -156,6 +175,13 @@ async def mended(log: SQLiteLog) -> None:
         while len(workers(log)) < 2 or any(each.dead for each in workers(log)):
             log.trim()
             await asyncio.sleep(0.005)
+    await until(lambda: log._committing is None)
+
+
+async def swept(log: SQLiteLog) -> None:
+    """Do what the hub's sweep does, once, and wait until everything is trimmed that is due."""
+    await until(lambda: log._committing is None)
+    log.trim()
     await until(lambda: log._committing is None)
 
 
@@ -335,6 +361,42 @@ async def test_what_a_killed_writer_had_committed_is_confirmed_though_it_could_n
     assert await append(log, "a") == [2_002]
 
 
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("broken", ["the file can't be opened", "what was found can't be read"])
+async def test_a_key_whose_publish_failed_although_it_was_kept_is_not_used_twice(
+    home: Home, monkeypatch: pytest.MonkeyPatch, broken: str
+):
+    log = await home.open()
+    announced: list[int] = []
+    log.announce_to(lambda notifications: announced.extend(offsets(notifications)))
+    answers = pipe(workers(log)[0])
+    answers.pause_reading()
+    receipts = log.append(drafts("a", key="k"))
+    descriptor = answers.get_extra_info("pipe").fileno()
+    await until(lambda: bytes_in(descriptor))
+    with home.path.with_name("hub.db.lock").open("r+b") as lock, monkeypatch.context() as patched:
+        os.kill(pid(workers(log)[0]), signal.SIGKILL)
+        if broken == "what was found can't be read":
+            patched.setattr(log, "read", unreadable)
+        else:
+            fcntl.lockf(lock, fcntl.LOCK_EX)  # as soon as the writer has ended
+        os.read(descriptor, 65_536)  # so nobody ever hears of the commit
+        answers.resume_reading()
+        (failed,) = await settled(receipts)
+        assert isinstance(failed, LogUnavailable)
+    (retried,) = log.append(drafts("a", key="k"))
+    (fresh,) = log.append(drafts("b"))
+    assert ((await retried).offset, retried.repeated) == (1, True)
+    await fresh
+    assert announced == offsets(await read_all(log, 0, ["**"])) == [1, (await fresh).offset]
+
+
+def unreadable(*asked: Any, **options: Any) -> asyncio.Future[Any]:
+    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    answer.set_exception(LogUnavailable("the process that reads it died"))
+    return answer
+
+
 async def test_the_bounds_never_run_ahead_of_what_was_announced(home: Home):
     # A stream that goes live at the bounds would hear what is announced after that a second time.
     log = await home.open(count=3)
@@ -369,6 +431,24 @@ async def test_the_bounds_never_run_ahead_of_what_was_announced(home: Home):
 def pipe(process: WorkerProcess) -> Any:
     """The transport that *process* answers on."""
     return cast(Any, process._transport).get_pipe_transport(1)
+
+
+@pytest.mark.parametrize("topics", [["a"], ["**"], ["*", "b"]])
+async def test_a_page_tells_of_a_hole_that_the_writer_has_not_told_of_yet(home: Home, topics: list[str]):
+    log = await home.open(count=3)
+    await append(log, *"aaa")
+    answers = pipe(workers(log)[0])
+    answers.pause_reading()  # what the writer says from here on is read late
+    receipts = log.append(drafts(*"aaa"))
+    await until(lambda: home.ask("SELECT value FROM meta WHERE name = 'trimmed'") == [(3,)])
+    assert not log.trimmed(topics), "nothing is known of it here"
+    page = await log.read(1, topics, upto=3)
+    assert (page.notifications, page.hole, page.oldest) == ([], True, 4)
+    assert (await log.frames(1, topics, upto=3)).hole
+    assert not (await log.read(3, topics, upto=3)).hole
+    answers.resume_reading()
+    await settled(receipts)
+    assert log.trimmed(topics) == 3
 
 
 async def test_an_answer_that_is_read_after_the_end_of_its_process_counts(home: Home):
@@ -542,6 +622,17 @@ async def test_a_file_of_a_newer_hub_is_refused_and_left_alone(home: Home):
     assert home.path.read_bytes() == before
 
 
+async def test_a_start_that_was_refused_forgets_nothing_of_how_far_the_log_went(home: Home):
+    log = await home.open()
+    await append(log, *"abc")
+    await log.aclose()
+    lock = home.path.with_name("hub.db.lock")
+    before = lock.read_text()
+    sqlite_file(home.path, f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    await home.refused()
+    assert lock.read_text() == before
+
+
 async def test_another_sqlite_file_is_refused_and_left_alone(home: Home):
     sqlite_file(home.path, "CREATE TABLE customer (name TEXT)", "INSERT INTO customer VALUES ('x')")
     before = home.ask("SELECT * FROM customer")
@@ -603,7 +694,14 @@ def cut_in_mid_page(path: Path) -> None:
     os.truncate(path, path.stat().st_size - 1_000)
 
 
-@pytest.mark.parametrize("damage", [overwrite_the_middle, overwrite_a_page_with_zeros, cut_in_half, cut_in_mid_page])
+def cut_off_a_few_bytes(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 10)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [overwrite_the_middle, overwrite_a_page_with_zeros, cut_in_half, cut_in_mid_page, cut_off_a_few_bytes],
+)
 async def test_a_damaged_file_is_put_aside_and_a_new_log_begins(
     home: Home, damage: Callable[[Path], None], capfd: pytest.CaptureFixture[str]
 ):
@@ -639,6 +737,96 @@ async def test_a_file_damaged_beside_its_write_ahead_log_is_put_aside_with_it(ho
     assert again.epoch != log.epoch
     assert await append(again, "a") == [1]
     assert len(home.put_aside()) == 1
+
+
+@pytest.mark.parametrize("seed", range(24))
+async def test_a_write_ahead_log_that_lost_its_end_is_noticed(home: Home, seed: int, capfd: pytest.CaptureFixture[str]):
+    # What was confirmed is gone and its offsets will be given again: nobody may resume as if they were the same.
+    chance = random.Random(seed)
+    log = await home.open()
+    for number in range(chance.choice([2, 10, 30])):
+        await log.append(numbered(*range(chance.choice([1, 1, 20])), topic=f"t/{number % 7}"))[-1]
+    before, bounds = await read_all(log, 0, ["**"]), log.bounds()
+    await kill(*workers(log))
+    await log.aclose()
+    damage_the_end(home.path.with_name("hub.db-wal"), chance)
+    again = await home.open()
+    after = await read_all(again, 0, ["**"])
+    if again.epoch == log.epoch:
+        assert (after, again.bounds()) == (before, bounds)
+    elif after:
+        assert "it goes on under a new epoch" in capfd.readouterr().err
+        assert offsets(after) == list(range(1, again.bounds().newest.offset + 1))
+        assert [without_id(each) for each in after] == [without_id(each) for each in before[: len(after)]]
+        assert all(f"id: {again.epoch}-" in each.frame.decode() for each in after)
+    assert await append(again, "a") == [len(after) + 1]
+    bounds = again.bounds()
+    third = await home.restart(again, "killed")
+    assert (third.epoch, third.bounds()) == (again.epoch, bounds)
+
+
+def damage_the_end(path: Path, chance: random.Random) -> None:
+    """Cut, overwrite or remove what stands at the end of the file at *path*."""
+    size = path.stat().st_size
+    amount = min(size, chance.choice([1, 10, 1_000, 4_096, 8_192, chance.randint(1, size)]))
+    match chance.choice(["cut", "noise", "zeros", "remove"]):
+        case "cut":
+            os.truncate(path, size - amount)
+        case "remove":
+            path.unlink()
+        case how:
+            with path.open("r+b") as file:
+                file.seek(size - amount)
+                file.write(chance.randbytes(amount) if how == "noise" else bytes(amount))
+
+
+def without_id(notification: Notification) -> tuple[Any, ...]:
+    return (notification.position.offset, notification.at, notification.topics, notification.data)
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_a_file_that_was_cut_anywhere_is_put_aside(home: Home, seed: int):
+    chance = random.Random(seed)
+    log = await home.open()
+    for _ in range(chance.choice([1, 20])):
+        await log.append(drafts(*["a"] * chance.choice([1, 20]), size=chance.choice([10, 5_000])))[-1]
+    await log.aclose()
+    os.truncate(home.path, chance.randint(1, home.path.stat().st_size - 1))
+    again = await home.open()
+    assert again.epoch != log.epoch
+    assert len(home.put_aside()) == 1
+    assert await append(again, "a") == [1]
+
+
+async def test_an_older_copy_put_in_the_place_of_the_file_begins_a_new_epoch(home: Home):
+    log = await home.open()
+    await append(log, *"abc")
+    await log.aclose()
+    backup = home.path.read_bytes()
+    log = await home.restart(log, "closed")
+    await append(log, *"de")
+    await log.aclose()
+    with home.path.open("r+b") as file:  # the same file still, as `cp` leaves it
+        file.truncate()
+        file.write(backup)
+    again = await home.open()
+    assert again.epoch != log.epoch
+    assert [each.position for each in await read_all(again, 0, ["**"])] == [(again.epoch, n) for n in (1, 2, 3)]
+    assert await append(again, "f") == [4]
+    assert (await home.restart(again, "killed")).epoch == again.epoch
+
+
+async def test_a_commit_that_was_never_confirmed_is_no_loss(home: Home):
+    log = await home.open()
+    await append(log, *"abc")
+    await log.aclose()
+    lock = home.path.with_name("hub.db.lock")
+    assert lock.read_text().split() == [log.epoch, f"{3:020}"]
+    lock.write_text(f"{log.epoch:32} {1:020}\n")  # as if it had been killed right after a commit
+    again = await home.restart(log, "closed")
+    assert (again.epoch, again.bounds().newest.offset) == (log.epoch, 3)
+    lock.write_text("")
+    assert (await home.restart(again, "closed")).epoch == log.epoch
 
 
 async def test_an_emptied_file_begins_a_new_epoch(home: Home):
@@ -678,12 +866,205 @@ async def test_a_copy_keeps_the_history_under_an_epoch_of_its_own(home: Home, tm
     assert (await home.open()).epoch == log.epoch, "the original has not changed"
 
 
+@pytest.mark.parametrize("epoch", ["e", "e" * 32])
+async def test_all_frames_of_a_copy_carry_its_own_epoch(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: str
+):
+    log = await home.open()
+    written = [*(Draft.of(text, topics=["a", f"t/{n}"]) for n, text in enumerate(TEXTS)), *dressed()]
+    await log.append(written)[-1]
+    await log.aclose()
+    copied = tmp_path / "copy.db"
+    shutil.copy2(home.path, copied)
+    monkeypatch.setattr("hub.log.sqlite.new_epoch", lambda: epoch)
+    copy = await home.open(copied)
+    assert copy.epoch == epoch
+    await copy.append(written)[-1]
+    expected = [
+        Notification.accept(draft, Position(epoch, offset), home.clock.now)
+        for offset, draft in enumerate(written * 2, 1)
+    ]
+    assert await read_all(copy, 0, ["**"]) == expected
+    assert [each.text for each in await read_all(copy, 0, ["**"])] == [each.text for each in expected]
+    assert await read_all(copy, 0, ["a"], latest=True) == [each for each in expected if "a" in each.topics][-1:]
+    await copy.aclose()
+    copy = await home.open(copied.rename(tmp_path / "moved.db"))
+    assert [each.chunk for each in await read_all(copy, 0, ["**"])] == [each.chunk for each in expected]
+
+
 async def test_a_file_that_was_moved_stays_the_same_log(home: Home, tmp_path: Path):
     log = await home.open()
     await append(log, "a")
     await log.aclose()
     moved = home.path.rename(tmp_path / "moved.db")
     assert (await home.open(moved)).epoch == log.epoch
+
+
+# ---- a file of an older hub ----
+
+TEXTS = [
+    *["", "plain", "two\nlines", "\r", "\n", "\r\n", "a\rb\nc\r\nd\n\re", "ends\r\n", "\n\n", "data: x", ": x", " x "],
+    *["id: e-1\nevent: x", "é 两行 𝄞", "nul\0inside", "\u2028\x85\x0b", "x" * 20_000, "é\r\n" * 3_000],
+]
+
+
+def dressed() -> list[Draft]:
+    """Drafts with everything a draft can have."""
+    return [
+        Draft.of(
+            {"ü": ["\0", "\r\n", 1.5, None]}, topics=["a", "b/c"], type="t", retry=0, private=True, tags={"k": "é\n"}
+        ),
+        Draft.of([], topic="b", type="id: x", retry=86_400_000),
+        Draft.of("typed\r\n", topics=["b", "a", "c"], type="é: x", tags={"n": 1, "t": True, "none": None}),
+        Draft.of("last", topic="b"),
+    ]
+
+
+def old_file(path: Path, drafts: Sequence[Draft], epoch: str = "old0epoch0") -> list[Notification]:
+    """Make the file that a hub of version 1 left, and return what it kept."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.executescript(
+            f"BEGIN; {MIGRATIONS[0]} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1;"
+        )
+        kept: list[Notification] = []
+        topics: dict[str, int] = {}
+        for offset, draft in enumerate(drafts, 11):
+            each = Notification.accept(draft, Position(epoch, offset), 1_700_000_000.0 + offset)
+            kept.append(each)
+            tags = json.dumps(each.tags, ensure_ascii=False) if each.tags else None
+            row = (
+                offset,
+                each.at,
+                "\n".join(each.topics),
+                each.text,
+                each.is_json,
+                each.type,
+                each.retry,
+                each.private,
+            )
+            database.execute("INSERT INTO notification VALUES (?,?,?,?,?,?,?,?,?,?)", (*row, tags, each.size))
+            for topic in each.topics:
+                id = topics.setdefault(topic, len(topics) + 1)
+                database.execute("INSERT OR IGNORE INTO topic VALUES (?, ?)", (id, topic))
+                database.execute("INSERT INTO place VALUES (?, ?)", (id, offset))
+        newest = kept[-1].position.offset
+        facts = {"epoch": epoch, "newest": newest, "kept": len(kept), "size": sum(each.size for each in kept)}
+        status = path.stat()
+        facts |= {"trimmed": 10, "forgotten": 2, "home": f"{status.st_dev}:{status.st_ino}"}
+        database.executemany("UPDATE meta SET value = ? WHERE name = ?", [(v, n) for n, v in facts.items()])
+        database.executemany("INSERT INTO gone VALUES (?, ?)", [("a", 10), ("gone", 4)])
+        database.execute("INSERT INTO key VALUES ('k', ?, 'a\nb/c', 1700000250.0)", (newest,))
+        database.execute("COMMIT")
+    return kept
+
+
+async def check_migrated(home: Home, log: SQLiteLog, kept: list[Notification]) -> None:
+    """Check that *log* has all that the hub of version 1 had *kept*."""
+    assert log.bounds() == (kept[0].position, kept[-1].position, len(kept), sum(each.size for each in kept))
+    found = await read_all(log, 0, ["**"])
+    assert found == kept
+    assert [each.chunk for each in found] == [each.chunk for each in kept], "byte for byte"
+    assert [each.text for each in found] == [each.text for each in kept], "with the line ends it had"
+    for topic in ("a", "b/c", "t/3"):
+        assert await read_all(log, 0, [topic]) == [each for each in kept if topic in each.topics]
+    assert log.lost() == Lost(10, {"gone": 4, "a": 10}, 2)
+    assert home.ask("PRAGMA user_version") == [(len(MIGRATIONS),)]
+    assert home.ask("SELECT count(*) FROM sqlite_master WHERE name = 'old'") == [(0,)]
+
+
+async def test_a_file_of_version_1_keeps_all_it_had(home: Home):
+    written = [*(Draft.of(text, topics=["a", f"t/{n}"]) for n, text in enumerate(TEXTS)), *dressed()]
+    kept = old_file(home.path, written)
+    log = await home.open()
+    assert log.epoch == "old0epoch0"
+    await check_migrated(home, log, kept)
+    (again,) = log.append(drafts("x", key="k"))
+    assert (await again, again.repeated, again.topics) == (kept[-1].position, True, ("a", "b/c"))
+    log = await home.restart(log, "killed")
+    await check_migrated(home, log, kept)
+    assert await append(log, "a") == [kept[-1].position.offset + 1]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    text=st.text(st.sampled_from("\r\n\0 ab:é𝄞"), max_size=30) | st.text(st.characters(exclude_categories=["Cs"])),
+    type=st.none() | st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=10),
+    retry=st.none() | st.integers(0, 86_400_000),
+)
+def test_a_frame_is_migrated_to_what_it_would_be_now(text: str, type: str | None, retry: int | None):
+    assume(type != "error" and not (type or "").startswith("hub."))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "hub.db"
+        (kept,) = old_file(path, [Draft.of(text, type=type, retry=retry)])
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT)
+        with contextlib.closing(opened(str(path), "new", lock)) as database:
+            (row,) = database.execute(f"SELECT {COLUMNS} FROM notification")
+        os.close(lock)
+        assert row[-1] == kept.chunk
+        assert (row[-2] if "\r" in text else data_of(unchunk(row[-1]))) == text
+
+
+@pytest.mark.parametrize("pages", [1, 300, 2_000])
+async def test_a_migration_that_was_killed_is_completed_by_the_next_start(home: Home, pages: int):
+    kept = old_file(home.path, [Draft.of("x" * 300, topics=["a", f"t/{n % 10}"]) for n in range(30_000)])
+    before = home.path.stat().st_size
+    opening = asyncio.create_task(home.open())
+    ahead = home.path.with_name("hub.db-wal")
+    await until(lambda: opening.done() or (ahead.exists() and ahead.stat().st_size >= pages * 4_096))
+    assert not opening.done(), "the migration was over before it could be killed"
+    (writer,) = processes("writer", home.path)
+    os.kill(writer, signal.SIGKILL)
+    with pytest.raises(LogUnavailable):
+        await opening
+    assert home.path.stat().st_size == before
+    log = await home.open()
+    await check_migrated(home, log, kept)
+    assert await append(log, "a") == [kept[-1].position.offset + 1]
+
+
+async def test_an_old_file_that_was_copied_gets_an_epoch_of_its_own_as_well(home: Home, tmp_path: Path):
+    kept = old_file(home.path, dressed())
+    copied = tmp_path / "copy.db"
+    shutil.copy2(home.path, copied)
+    copy = await home.open(copied)
+    assert copy.epoch != "old0epoch0"
+    expected = [each.chunk.replace(b"old0epoch0", copy.epoch.encode()) for each in kept]
+    assert [each.chunk for each in await read_all(copy, 0, ["**"])] == expected
+
+
+# ---- taking over another log ----
+
+
+async def test_what_was_taken_over_outlives_a_restart(home: Home):
+    other = await another("a", "a,b", "state/x", "state/x", "c/d", "b", bounds={"c/*": 1})
+    log = await home.open(topics={"state/*": 1})
+    await adopt(log, other)
+    facts = (log.epoch, log.bounds(), log.lost(), await read_all(log, 0, ["**"]))
+    assert log.trimmed(["state/x"]) == log.trimmed(["state/*"]) == 3
+    log = await home.restart(log, "killed", topics={"state/*": 1})
+    assert (log.epoch, log.bounds(), log.lost(), await read_all(log, 0, ["**"])) == facts
+    assert await append(log, "a") == [7]
+    await check_counts(log)
+
+
+async def test_a_writer_killed_while_it_takes_over_another_log_leaves_the_log_as_it_was(home: Home):
+    other = await another(*"abc")
+    everything = await read_all(other, 0, ["**"])
+    log = await home.open()
+    epoch = log.epoch
+
+    async def broken() -> AsyncIterator[Sequence[Notification]]:
+        yield everything
+        await kill(workers(log)[0])
+        yield everything
+
+    with pytest.raises(LogUnavailable):
+        await log.adopt(other.epoch, 3, other.lost(), broken())
+    assert (log.epoch, log.bounds().kept) == (epoch, 0)
+    await adopt(log, other)
+    assert await read_all(log, 0, ["**"]) == everything
 
 
 # ---- the retention ----
@@ -740,44 +1121,195 @@ async def test_a_lower_bound_takes_effect_after_a_restart(home: Home):
     assert log.trimmed(["notifications"]) == 2_990
 
 
-# ---- a full disk ----
+async def test_the_file_levels_off(home: Home):
+    log = await home.open(count=500)
+    sizes: list[int] = []
+
+    def draft(number: int) -> Draft:
+        if number % 1_000 == 0:
+            sizes.append(home.size)
+        return Draft.of(f"{number:0300}", topics=["all", f"user/{number % 100}"])
+
+    for number in range(30_000):
+        receipt = log.append([draft(number)])[0]
+        if number % 50 == 0:  # commits of many sizes
+            await receipt
+    await receipt
+    assert log.bounds().kept == 500
+    assert max(sizes[15:]) < max(sizes[:15]) * 1.1 < 24_000_000, "the write-ahead log is most of it"
+    assert home.path.stat().st_size < 3_000_000
+    await log.aclose()
+    assert home.size < 3_000_000
 
 
-class Disk:
-    """A file system of a few megabytes, for root only.
+async def test_a_file_with_new_smaller_bounds_gives_space_back_step_by_step_while_publishes_are_confirmed(home: Home):
+    log = await home.open()
+    await fill(log, 30_000, lambda number: Draft.of("x" * 500, topics=["all", f"user/{number % 100}"]))
+    await log.aclose()
+    big = home.path.stat().st_size
+    assert big > 15_000_000
+    log = await home.open(count=500)
+    assert log.bounds().kept == 30_000, "opening waits for nothing of it"
+    steps: list[int] = []
+    published = 0
+    async with asyncio.timeout(60):
+        while log.bounds().kept > 500 or free_pages(home) > 300:
+            before = log.bounds().kept
+            log.trim()
+            await asyncio.sleep(0)  # the sweep comes first, and goes no further than a step once there is a publish
+            (position,) = await settled(log.append(drafts("all", size=500)))
+            assert isinstance(position, Position)
+            steps.append(before - log.bounds().kept)
+            published += 1
+    assert published > 20
+    assert max(steps) < 2_000
+    await log.aclose()
+    assert home.path.stat().st_size < big / 5
+    log = await home.open(count=500)
+    assert offsets(await read_all(log, 0, ["all"])) == list(range(30_000 + published - 499, 30_000 + published + 1))
 
-    Attributes:
-        path: where it is mounted.
-    """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.mkdir()
+def free_pages(home: Home) -> int:
+    return int(home.ask("PRAGMA freelist_count")[0][0])
 
-    def mount(self, megabytes: int, *options: str) -> None:
-        """Give it a size."""
-        what = ["-o", ",".join([*options, f"size={megabytes}m"]), "hub-test", str(self.path)]
-        subprocess.run(["mount", "-t", "tmpfs", *what], check=True, capture_output=True)
 
-    def grow(self, megabytes: int) -> None:
-        """Make it larger."""
-        self.mount(megabytes, "remount")
+async def test_bounds_of_topics_apply_to_what_an_old_file_has_of_them(home: Home):
+    log = await home.open()
+    await fill(log, 9_000, lambda number: Draft.of(number, topics=[f"state/{number % 700}", f"room/{number % 3}"]))
+    await fill(log, 900, lambda number: Draft.of(number, topic=f"state/{number % 300}"))
+    log = await home.restart(log, "closed", topics={"state/*": 1})
+    assert log.bounds().kept == 9_900, "opening waits for nothing of it"
+    outcomes: list[Position | LogUnavailable] = []
+    while log.bounds().kept > 9_301:
+        log.trim()
+        outcomes += await settled(log.append(drafts("state/299")))
+    assert all(isinstance(each, Position) for each in outcomes)
+    await swept(log)
+    newest = {f"state/{n}": 8_400 + n + 1 if n < 600 else 7_700 + n + 1 for n in range(700)}
+    newest |= {f"state/{n}": 9_600 + n + 1 for n in range(299)} | {"state/299": log.bounds().newest.offset}
+    for topic in ("state/0", "state/298", "state/299", "state/300", "state/599", "state/600", "state/699"):
+        assert offsets(await read_all(log, 0, [topic])) == [newest[topic]], topic
+    assert offsets(await read_all(log, 0, ["state/*"])) == sorted(newest.values())
+    assert len(await read_all(log, 0, ["room/0"])) == 3_000
+    assert log.trimmed(["state/*"]) == log.bounds().newest.offset - 1
+    assert log.trimmed(["state/300"]) == 8_001
+    assert log.trimmed(["room/*"]) == 0
+    await check_counts(log)
 
-    def unmount(self) -> None:
-        subprocess.run(["umount", "--lazy", str(self.path)], check=True)
+
+async def test_bounds_of_topics_that_are_gone_leave_no_place_behind(home: Home):
+    log = await home.open(topics={"state/*": 1})
+    await append(log, "state/a,room", "state/a")
+    await append(log, *(f"more/{number}" for number in range(300)))
+    log = await home.restart(log, "closed")
+    for wanted in (["state/a"], ["state/*"], ["state/a", "more/*"]):
+        found = offsets(await read_all(log, 0, wanted))
+        assert found[:1] == [2], "by index and when walking"
+    assert offsets(await read_all(log, 0, ["room", "more/*"]))[:1] == [1]
+
+
+@pytest.mark.parametrize("how", ["closed", "killed"])
+async def test_a_restart_keeps_what_topics_lost_to_bounds_of_their_own(home: Home, how: str):
+    bounds = {"state/**": 1}
+    log = await home.open(topics=bounds)
+    (first, *_) = log.append(drafts("state/a", key="k") + drafts("state/a", "state/b", "state/b/c"))
+    await first
+    await append(log, "state/b")
+    log = await home.restart(log, how, topics=bounds)
+    assert [log.trimmed([each]) for each in ("state/a", "state/*", "state/**", "state/b/*", "**")] == [1, 3, 3, 0, 3]
+    (again,) = log.append(drafts("state/a", key="k"))
+    assert (again.repeated, (await again).offset) == (True, 1), "the key outlives what it was used for"
+    await append(log, "state/a", "state/b/c")
+    assert offsets(await read_all(log, 0, ["**"])) == [5, 6, 7]
+    assert offsets(await read_all(log, 0, ["state/**"], latest=True)) == [5, 6, 7]
+    assert [log.trimmed([each]) for each in ("state/a", "state/b", "state/b/c", "**")] == [2, 3, 4, 4]
+    await check_counts(log)
+
+
+# ---- what the writer and the reader know, one step at a time ----
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    disk = Disk(tmp_path / "disk")
-    try:
-        disk.mount(2)
-    except (OSError, subprocess.CalledProcessError) as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"mounting a small file system takes root: sudo make test ARGS='-k full_disk' ({error})")
-    yield disk
-    disk.unmount()
+def write(home: Home) -> Iterator[Callable[..., Writer]]:
+    """Return a maker of writers in this process."""
+    made: list[Writer] = []
+
+    def write(**topics: int) -> Writer:
+        bounds = [(expression(pattern)[1], count) for pattern, count in topics.items()]
+        options = {"epoch": "e", "count": 10**6, "size": 10**9, "age": None, "topics": bounds}
+        made.append(Writer(str(home.path), {**options, "remembered": 10**4, "keys": 10**4, "patience": 1.0}))
+        return made[-1]
+
+    yield write
+    for each in made:
+        each.close()
+        os.close(each._lock)
+
+
+def rows(first: int, *topics: str) -> list[Row]:
+    frame = chunk(block("x"))
+    return [(n, 0.0, topic, False, None, None, False, None, 1, None, frame) for n, topic in enumerate(topics, first)]
+
+
+def test_topics_that_were_to_be_held_to_a_new_bound_still_are_after_a_commit_that_failed(
+    write: Callable[..., Writer], monkeypatch: pytest.MonkeyPatch
+):
+    before = write()
+    before.append(rows(1, "a", "a", "a"), [], 0.0)
+    before.close()
+    writer = write(**{"*": 1})
+
+    def full(now: float) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writer, "_forget", full)
+        with pytest.raises(sqlite3.OperationalError):
+            writer.append([], [], 0.0)
+    assert writer.state()["kept"] == 3
+    answer = writer.append([], [], 0.0)
+    assert (answer["kept"], answer["lost"]) == (1, [("a", 2)])
+
+
+def test_a_topic_keeps_its_bound_when_the_writer_meets_more_topics_than_it_remembers(
+    write: Callable[..., Writer], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("hub.log.worker.writer.KNOWN_TOPICS", 3)
+    writer = write(**{"*": 2})
+    writer.append(rows(1, "a", "a"), [], 0.0)
+    answer = writer.append(rows(3, "a", "b", "c", "d", "a", "e", "f", "a"), [], 0.0)
+    assert dict(answer["lost"]) == {"a": 3}
+    assert answer["kept"] == 7
+    assert writer.append(rows(11, "a"), [], 0.0)["kept"] == 7
+
+
+def test_the_id_of_a_topic_that_is_given_to_another_one_meanwhile_finds_nothing_of_that(
+    home: Home, write: Callable[..., Writer], monkeypatch: pytest.MonkeyPatch
+):
+    writer = write(**{"**": 1})
+    writer.append(rows(1, "mine"), [], 0.0)
+    reader = Reader(str(home.path), {"topics": []})
+    looked_up = reader._topics
+
+    def looks_up_and_is_overtaken(asked: Asked, most: float) -> list[int] | None:
+        found = looked_up(asked, most)
+        ask = writer._database.execute
+        ask("DELETE FROM place")
+        ask("DELETE FROM notification")
+        ask("DELETE FROM topic")
+        writer._topics.clear()
+        writer.append(rows(2, "theirs"), [], 0.0)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reader, "_topics", looks_up_and_is_overtaken)
+        found = reader.read(0, 2, ["mine"], [], False)["rows"]
+    assert [(row[0], row[2]) for row in found] == [(1, "mine")], "one state of the file"
+    assert reader.read(0, 2, ["mine"], [], False)["rows"] == []
+    reader.close()
+
+
+# ---- a full disk ----
 
 
 async def test_a_full_disk_fails_what_has_no_room_and_the_log_goes_on_when_there_is_some(disk: Disk, home: Home):
@@ -806,10 +1338,7 @@ async def test_a_hub_may_be_started_anew_on_a_full_disk_and_goes_on_when_there_i
     log = await home.open()
     while not any(isinstance(each, LogUnavailable) for each in await settled(log.append(drafts("a", size=20_000)))):
         pass
-    (disk.path / "filler").write_bytes(b"")
-    with contextlib.suppress(OSError), (disk.path / "filler").open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(1_024))
+    disk.fill()
     kept = offsets(await read_all(log, 0, ["a"]))
     assert kept
     await kill(*workers(log))
@@ -899,7 +1428,11 @@ async def test_the_processes_inherit_no_socket_of_the_hub(hub: ServeProcess):
 
 def open_files(process: int) -> dict[int, str]:
     """What a process has open, by descriptor (Linux)."""
-    return {int(each.name): str(each.readlink()) for each in Path(f"/proc/{process}/fd").iterdir()}
+    found: dict[int, str] = {}
+    for each in Path(f"/proc/{process}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found[int(each.name)] = str(each.readlink())
+    return found
 
 
 def sockets(process: int) -> set[str]:
@@ -921,115 +1454,69 @@ async def test_a_ctrl_c_ends_the_hub_and_only_then_the_log(hub: ServeProcess, ho
 
 # ---- against a list ----
 
-names = st.sampled_from(["a", "b", "a/b", "a/c", "b/c", "a/b/c"])
-several = st.lists(names, min_size=1, max_size=3, unique=True)
-keys = st.none() | st.sampled_from("xyz")
 steps = st.one_of(
-    st.tuples(st.just("append"), st.lists(st.tuples(several, keys), min_size=1, max_size=5)),
-    st.tuples(st.just("append"), st.lists(st.tuples(several, st.none()), min_size=1, max_size=5)),
-    st.tuples(st.just("lose"), st.lists(st.tuples(several, keys), min_size=1, max_size=3)),
+    st.tuples(st.just("append"), batches),
+    st.tuples(st.just("append"), batches),
+    st.tuples(st.just("wait"), st.integers(1, 15)),
+    st.tuples(st.just("lose"), batches),
     st.tuples(st.just("kill"), st.sampled_from([0, 1])),
-    st.tuples(st.just("restart"), st.sampled_from(["closed", "killed"])),
+    st.tuples(st.just("closed"), limits),
+    st.tuples(st.just("killed"), limits),
 )
-wishes = st.lists(names | st.sampled_from(["*", "a/*", "**", "**/c", "a/**"]), min_size=1, max_size=3)
-
-
-class Model:
-    """What a log with room for *count* has to hold, as a list."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._all: list[tuple[int, list[str]]] = []  # what was ever kept
-        self._keys: dict[str, int] = {}
-        self.given = 0
-
-    def append(self, wanted: Sequence[tuple[list[str], str | None]]) -> list[int]:
-        """Keep what has a new key or none; return the offset of each."""
-        found: list[int] = []
-        for topics, key in wanted:
-            offset = self._keys.get(key) if key is not None else None
-            if offset is None:
-                self.given += 1
-                offset = self.given
-                self._all.append((offset, topics))
-                if key is not None:
-                    self._keys[key] = offset
-            found.append(offset)
-        return found
-
-    def lose(self, wanted: Sequence[tuple[list[str], str | None]]) -> list[int | None]:
-        """Give each that has a new key or none a place, and keep none; return the offsets of the others."""
-        known = [self._keys.get(key) if key is not None else None for _, key in wanted]
-        new = {key for _, key in wanted if key is not None and key not in self._keys}
-        self.given += sum(key is None for _, key in wanted) + len(new)
-        return known
-
-    def restart(self) -> None:
-        """Forget the places that nothing was kept at."""
-        self.given = self.newest
-
-    @property
-    def newest(self) -> int:
-        return self._all[-1][0] if self._all else 0
-
-    @property
-    def kept(self) -> list[tuple[int, list[str]]]:
-        return self._all[-self._count :]
-
-    def read(self, after: int, wanted: Sequence[str]) -> list[int]:
-        """The offsets that match."""
-        return [
-            offset
-            for offset, topics in self.kept
-            if offset > after and any(matches(pattern, topic) for pattern in wanted for topic in topics)
-        ]
-
-    def trimmed(self, wanted: Sequence[str]) -> int:
-        """The newest that is gone and may have matched."""
-        gone = self._all[: -self._count]
-        exact = not any("*" in pattern for pattern in wanted)
-        return max((offset for offset, topics in gone if not exact or set(topics) & set(wanted)), default=0)
 
 
 @settings(max_examples=20, deadline=None, phases=[Phase.explicit, Phase.generate])  # each step may start processes
-@given(count=st.integers(1, 12), plan=st.lists(st.tuples(steps, wishes, st.integers(0, 20)), min_size=3, max_size=15))
-def test_it_holds_what_a_plain_list_would(count: int, plan: list[tuple[tuple[str, Any], list[str], int]]):
+@given(
+    count=st.integers(1, 12),
+    age=st.none() | st.integers(5, 60),
+    bounds=limits,
+    plan=st.lists(st.tuples(steps, wishes, st.integers(0, 20)), min_size=3, max_size=15),
+)
+def test_it_holds_what_a_plain_list_would(
+    count: int, age: float | None, bounds: dict[str, int], plan: list[tuple[tuple[str, Any], list[str], int]]
+):
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner() as runner:
-        runner.run(compare(Home(Path(folder) / "hub.db"), count, plan))
+        runner.run(compare(Home(Path(folder) / "hub.db"), count, age, bounds, plan))
 
 
-async def compare(home: Home, count: int, plan: list[tuple[tuple[str, Any], list[str], int]]) -> None:
+async def compare(
+    home: Home,
+    count: int,
+    age: float | None,
+    bounds: dict[str, int],
+    plan: list[tuple[tuple[str, Any], list[str], int]],
+) -> None:
     """Do what *plan* says to a log and to a list, and compare them after each step."""
-    log = await home.open(count=count)
-    model = Model(count)
+    log = await home.open(count=count, age=age, topics=bounds)
+    model = ListLog(count, age=age, topics=bounds)
     epoch = log.epoch
     try:
         for (step, how), wanted, after in plan:
             match step:
                 case "append":
                     receipts = log.append([Draft.of("x", topics=topics, key=key) for topics, key in how])
-                    assert await settled(receipts) == [(epoch, offset) for offset in model.append(how)]
+                    kept = model.append(how, home.clock.now)
+                    assert await settled(receipts) == [(epoch, offset) for offset in kept]
+                case "wait":
+                    home.clock.now += how
                 case "lose":
                     await lose(log, model, how)
                 case "kill":
                     await kill(workers(log)[how])
                     await mended(log)
                 case _:
-                    log = await home.restart(log, how, count=count)
-                    model.restart()
+                    log = await home.restart(log, step, count=count, age=age, topics=how)
+                    model.restart(how)
+            model.trim(home.clock.now)
+            await swept(log)
             assert log.epoch == epoch
-            assert [each.offset for each in log.bounds()[:2]] == [
-                model.kept[0][0] if model.kept else 0,
-                model.newest,
-            ]
-            assert log.bounds().kept == len(model.kept)
-            assert offsets(await read_all(log, after, wanted)) == model.read(after, wanted)
-            assert log.trimmed(wanted) == model.trimmed(wanted)
+            await check_against(model, log, wanted, after)
+            await check_counts(log)
     finally:
         await home.aclose()
 
 
-async def lose(log: SQLiteLog, model: Model, wanted: Sequence[tuple[list[str], str | None]]) -> None:
+async def lose(log: SQLiteLog, model: ListLog, wanted: Sequence[tuple[list[str], str | None]]) -> None:
     """Append while the writer stands still, and let it die before it begins."""
     writer = workers(log)[0]
     os.kill(pid(writer), signal.SIGSTOP)

@@ -39,7 +39,7 @@ class Gone:
 
     def sweep(self, topics: Iterable[str], offset: int) -> None:
         """Remember that what stood at *offset*, the oldest that was kept, is gone."""
-        self._swept = offset
+        self._swept = max(self._swept, offset)  # what was taken over may begin before what was lost there
         self._remember(topics, offset)
 
     def lose(self, topics: Iterable[str], offset: int) -> None:
@@ -118,11 +118,13 @@ class _Branch:
 
     def newest(self, pattern: list[str], beyond: int) -> int:
         """Return the newest offset of a topic that *pattern* names, or *beyond* if none is newer."""
+        seen: set[tuple[int, int]] = set()  # several `**` lead to the same place in ever so many ways
         todo = [(self, 0)]
         while todo:
             branch, place = todo.pop()
-            if branch._top <= beyond:
+            if branch._top <= beyond or (id(branch), place) in seen:
                 continue
+            seen.add((id(branch), place))
             segment = pattern[place] if place < len(pattern) else None
             if segment is None:
                 beyond = max(beyond, branch._offset)

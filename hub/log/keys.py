@@ -38,6 +38,8 @@ class Keys:
                 break
         return until
 
-    def forget(self, key: str) -> None:
-        """Forget *key*: what it was used for failed, and a retry is welcome."""
-        self._used.pop(key, None)
+    def forget(self, key: str, receipt: Receipt) -> None:
+        """Forget *key* if it stands for *receipt*, which failed: a retry is welcome."""
+        used = self._used.get(key)
+        if used is not None and used[1] is receipt:
+            del self._used[key]

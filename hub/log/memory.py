@@ -25,6 +25,7 @@ from hub.topics import TopicTree, is_pattern
 PAGE_COUNT = 1_000
 PAGE_BYTES = 256 * 1024
 PAGE_WALK = 10_000
+HOLE_STEPS = 1_000
 
 
 class MemoryLog:
@@ -110,8 +111,7 @@ class MemoryLog:
                 offsets = self._by_topic[topic] = _Offsets()
                 self._topics.add(topic)
             offsets.push(offset)
-            limit = self._limits.of(topic)
-            if limit is not None and len(offsets) > limit:
+            if self._limits and len(offsets) > self._limits.of(topic):
                 self._lose(topic, offsets)
 
     # ---- retention ----
@@ -126,8 +126,12 @@ class MemoryLog:
                 self._let_go(self._first())
 
     def _first(self) -> Notification:
-        while self._oldest not in self._kept:
+        for _ in range(HOLE_STEPS):
+            if self._oldest in self._kept:
+                break
             self._oldest += 1
+        else:  # a wide hole: they stand in order, and to look past what has gone costs no more than what was kept
+            self._oldest = next(iter(self._kept))
         return self._kept[self._oldest]
 
     def _let_go(self, notification: Notification) -> None:
@@ -174,17 +178,24 @@ class MemoryLog:
         return self._gone.all()
 
     async def adopt(self, epoch: str, newest: int, lost: Lost, history: AsyncIterator[Sequence[Notification]]) -> None:
+        if self._closed:
+            raise LogUnavailable("it is closed")
         if self._newest:
             raise LogNotEmpty
-        taken = [notification async for part in history for notification in part]
+        # Kept aside until all of it is there, under the same bounds: a larger history needs no more room than this log.
+        heir = MemoryLog(count=self._max_count, size=self._max_size, age=self._max_age, clock=self._clock, epoch=epoch)
+        heir._limits = self._limits
+        heir._gone.restore(lost)
+        async for part in history:
+            for notification in part:
+                heir._keep(notification)
+            heir.trim()
         if self._newest:
             raise LogNotEmpty
         self._empty()
-        self._gone.restore(lost)
         self.epoch, self._newest = epoch, newest
-        for notification in taken:
-            self._keep(notification)
-        self.trim()
+        self._kept, self._oldest, self._size = heir._kept, heir._oldest, heir._size
+        self._by_topic, self._topics, self._gone = heir._by_topic, heir._topics, heir._gone
 
     # ---- out ----
 
@@ -224,15 +235,23 @@ class MemoryLog:
 
     def _matching(self, after: int, topics: Collection[str], upto: int) -> tuple[Iterator[int], int]:
         """Return the offsets that match, in order, and how far they go, by whichever way walks less."""
+        after = max(after, self._oldest - 1)
+        if "**" in topics:
+            return self._walk(after, upto, lambda offset: offset in self._kept)
         named = self._named(topics)
         lists = [self._by_topic[topic] for topic in named if topic in self._by_topic]
-        after = max(after, self._oldest - 1)
         if len(lists) * 8 > min(upto - after, len(self._kept)):
             # So many topics that merging their lists would cost more than walking all that is left, part by part.
-            upto = min(upto, after + PAGE_WALK)
-            return (offset for offset in range(after + 1, upto + 1) if self._stands(offset, named)), upto
+            return self._walk(after, upto, lambda offset: self._stands(offset, named))
         offsets = lists[0].after(after) if len(lists) == 1 else heapq.merge(*(each.after(after) for each in lists))
         return takewhile(lambda offset: offset <= upto, offsets), upto
+
+    def _walk(self, after: int, upto: int, wanted: Callable[[int], bool]) -> tuple[Iterator[int], int]:
+        """Return the offsets that are *wanted*, of a part of what is left."""
+        if upto - after > len(self._kept):  # mostly holes, which topics with bounds of their own leave
+            return (offset for offset in self._kept if after < offset <= upto and wanted(offset)), upto
+        upto = min(upto, after + PAGE_WALK)
+        return filter(wanted, range(after + 1, upto + 1)), upto
 
     def _stands(self, offset: int, named: set[str]) -> bool:
         """Tell whether something stands at *offset* that still has its place in one of the topics *named*."""
@@ -279,7 +298,7 @@ class _Offsets:
 
     def pop(self) -> None:
         self._head += 1
-        if self._head > 32 and self._head * 2 > len(self._items):
+        if self._head * 2 >= len(self._items):  # what has gone costs no more than what is there
             del self._items[: self._head]
             self._head = 0
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -77,7 +78,7 @@ class SQLiteLog:
             "count": count,
             "size": size,
             "age": age,
-            "topics": [(expression(pattern)[1], count) for pattern, count in (topics or {}).items()],
+            "topics": [(_expression(topic), count) for topic, count in (topics or {}).items()],
             "remembered": REMEMBERED_TOPICS,
             "keys": KEY_COUNT,
             "patience": LOCK_SECONDS,
@@ -157,8 +158,12 @@ class SQLiteLog:
             self._committing = None
 
     async def _commit(self, batch: list[_Unconfirmed]) -> None:
+        size = sum(each.size for each in batch)
         try:
-            answer = await self._ask_writer([_row(each.notification) for each in batch], [*_keys(batch)])
+            if not self._running:
+                await self._restart()
+                batch = self._unknown(batch)
+            answer = await self._ask_writer([_row(each.notification, each.size) for each in batch], [*_keys(batch)])
         except LogUnavailable as error:
             self._fail(batch, error)
             return
@@ -167,12 +172,27 @@ class SQLiteLog:
             self._fail(batch, LogUnavailable("it failed; the hub's own log says why"))
             return
         finally:
-            self._waiting_bytes -= sum(each.size for each in batch)
+            self._waiting_bytes -= size
         for each in batch:
             each.receipt.confirm(each.notification.position)
-        if answer is not None:
+        if answer is not None and batch:
             self._take(batch[-1].notification.position.offset, answer)
             self._announce([each.notification for each in batch])
+
+    def _unknown(self, batch: list[_Unconfirmed]) -> list[_Unconfirmed]:
+        """Return those of *batch* whose keys the file does not know, and confirm the others: they were kept before.
+
+        A key is forgotten when its publish fails; if the writer had died, that was kept all the same, maybe.
+        """
+        unknown: list[_Unconfirmed] = []
+        for each in batch:
+            first = self._keys.get(each.key) if each.key is not None else None
+            if first is None or first is each.receipt or not first.done:
+                unknown.append(each)
+            else:
+                each.receipt.repeated = True
+                each.receipt.confirm(first.result())
+        return unknown
 
     async def _ask_writer(self, rows: list[Row], keys: list[Key]) -> dict[str, Any] | None:
         """Let the writer keep *rows*, whatever has become of it; None if it died after that, and they are announced.
@@ -238,7 +258,7 @@ class SQLiteLog:
         logger.error("%d publishes were not kept: %s", len(batch), error)
         for each in batch:
             if each.key is not None:
-                self._keys.forget(each.key)
+                self._keys.forget(each.key, each.receipt)
             each.receipt.fail(error, self._unobserved)
 
     # ---- out ----
@@ -257,13 +277,13 @@ class SQLiteLog:
     def read(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Page]:
         def page(found: dict[str, Any]) -> Page:
             notifications = [_notification(row, self.epoch) for row in found["rows"]]
-            return Page(notifications, found["reached"], self.trimmed(topics, after) > 0, self._bounds.oldest.offset)
+            return Page(notifications, found["reached"], found["hole"], found["oldest"])
 
         return self._ask_reader("read", self._asked(after, topics, upto, latest), page)
 
     def frames(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Frames]:
         def frames(found: dict[str, Any]) -> Frames:
-            return Frames(**found, hole=self.trimmed(topics, after) > 0, oldest=self._bounds.oldest.offset)
+            return Frames(**found)
 
         return self._ask_reader("frames", self._asked(after, topics, upto, latest), frames)
 
@@ -321,23 +341,29 @@ class SQLiteLog:
         await self._commit_all()  # what came meanwhile found this task at work
 
     async def adopt(self, epoch: str, newest: int, lost: Lost, history: AsyncIterator[Sequence[Notification]]) -> None:
-        if self._given or self._closed or not self._opened:
+        if self._closed or not self._opened:
+            raise LogUnavailable("it is closed" if self._closed else "its file is not open")
+        if self._given:
             raise LogNotEmpty
         self._opened = False  # nothing can be appended meanwhile
         try:
+            if self._committing is not None:  # a trim that was about to ask the same writer
+                await asyncio.wait([self._committing])
             await self._must("adopt", epoch)
             async for part in history:
-                await self._must("take", [_row(each) for each in part])
+                await self._must("take", [_row(each, each.size) for each in part])
             await self._must("adopted", newest, lost.swept, dict(lost.topics), lost.forgotten)
         except BaseException:
             with contextlib.suppress(WorkerDied):
                 await self._writer_now.ask("abandon")
             raise
         finally:
-            await self._stop()
-            state = await self._start()
-            self._take_bounds(state["newest"], state)
-            self._opened = True
+            try:
+                await self._stop()
+                state = await self._start()
+                self._take_bounds(state["newest"], state)
+            finally:
+                self._opened = True  # should they not have started, the next trim tries again
 
     async def _must(self, *request: Any) -> None:
         try:
@@ -362,11 +388,16 @@ class SQLiteLog:
         self._writer = self._reader = None
 
 
-def _row(n: Notification) -> Row:
+def _expression(topic: str) -> str:
+    """Return what a topic, with a `/` before it, matches if *topic*, which may be a pattern, names it."""
+    return expression(topic)[1] if is_pattern(topic) else re.escape("/" + topic)
+
+
+def _row(n: Notification, size: int) -> Row:
     tags = compact_json(n.tags) if n.tags else None
     topics = n.topics[0] if len(n.topics) == 1 else "\n".join(n.topics)
     text = n.text if "\r" in n.text else None  # its frame has LF instead
-    return (n.position.offset, n.at, topics, n.is_json, n.type, n.retry, n.private, tags, n.size, text, n.chunk)
+    return (n.position.offset, n.at, topics, n.is_json, n.type, n.retry, n.private, tags, size, text, n.chunk)
 
 
 def _keys(batch: Sequence[_Unconfirmed]) -> Iterator[Key]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from aiohttp import web
 
-from hub.errors import InvalidDraft, InvalidInput, ShuttingDown, TooLarge
+from hub.errors import InvalidDraft, InvalidInput, LogUnavailable, ShuttingDown, TooLarge
 from hub.hub import Hub
 from hub.log import Receipt
 from hub.notification import Draft, Position
@@ -23,13 +24,26 @@ async def publish(hub: Hub, request: web.Request) -> web.Response:
     body = await read_json(request)
     if isinstance(body, list):
         receipts = hub.notifications.publish(_drafts(body))
-        answer = ",".join([_accepted(receipt, await receipt) for receipt in receipts])
-        answer = f"[{answer}]"
+        answer = f"[{','.join(await _all_accepted(receipts))}]"
     else:
         (receipt,) = receipts = hub.notifications.publish((Draft.from_json(body),))
         answer = _accepted(receipt, await receipt)
     status = 200 if all(receipt.repeated for receipt in receipts) else 201
     return web.Response(body=answer.encode(), status=status, content_type="application/json")
+
+
+async def _all_accepted(receipts: Sequence[Receipt]) -> list[str]:
+    """Return what is answered for each; every receipt is looked at, also where one has failed."""
+    answers: list[str] = []
+    failure: LogUnavailable | None = None
+    for receipt in receipts:
+        try:
+            answers.append(_accepted(receipt, await receipt))
+        except LogUnavailable as error:
+            failure = error
+    if failure is not None:
+        raise failure
+    return answers
 
 
 _as_json = lru_cache(maxsize=4096)(compact_json)

@@ -1,18 +1,19 @@
 """What every log must do; a new home of the log is one more parameter of the fixture."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from hub.errors import LogUnavailable
-from hub.log import Log, MemoryLog, SQLiteLog
+from hub.errors import LogNotEmpty, LogUnavailable
+from hub.log import Log, Lost, MemoryLog, Page, SQLiteLog
 from hub.notification import Draft, Notification
-from tests.test_topics import matches
+from tests.contracts.model import ListLog
 
 Make = Callable[..., Awaitable[Log]]
 
@@ -59,15 +60,29 @@ async def append(log: Log, *topics: str, **options: Any) -> list[int]:
     return [(await receipt).offset for receipt in log.append(drafts(*topics, **options))]
 
 
-async def read_all(log: Log, after: int, topics: Sequence[str], upto: int | None = None) -> list[Notification]:
+async def read_all(
+    log: Log, after: int, topics: Sequence[str], upto: int | None = None, *, latest: bool = False
+) -> list[Notification]:
     """Read page after page, the way a connection does."""
+    found = [page async for page in pages(log, after, topics, upto, latest=latest)]
+    return [notification for page in found for notification in page.notifications]
+
+
+async def pages(
+    log: Log, after: int, topics: Sequence[str], upto: int | None = None, *, latest: bool = False
+) -> AsyncIterator[Page]:
+    """Yield page after page, the way a connection reads; `frames` has to say the same."""
     end = log.bounds().newest.offset if upto is None else upto
-    found: list[Notification] = []
     while True:
-        page = await log.read(after, topics, upto=end)
-        found += page.notifications
+        page = await log.read(after, topics, upto=end, latest=latest)
+        found = page.notifications
+        frames = await log.frames(after, topics, upto=end, latest=latest)
+        assert frames.payload == b"".join(each.chunk for each in found)
+        assert (frames.number, frames.first) == (len(found), found[0].position.offset if found else 0)
+        assert frames[3:] == page[1:]
+        yield page
         if page.reached >= end:
-            return found
+            return
         assert page.reached > after, "each page gets nearer to the end"
         after = page.reached
 
@@ -140,6 +155,16 @@ async def test_pages_are_bounded_in_count_and_in_bytes(make: Make):
     assert len((await log.read(0, ["a"], upto=3_003)).notifications) < 3_000
     assert len((await log.read(0, ["b"], upto=3_003)).notifications) == 1, "one that alone is large is a page"
     assert offsets(await read_all(log, 0, ["**"])) == list(range(1, 3_004))
+
+
+async def test_a_pattern_for_all_finds_every_topic_there_can_be(make: Make):
+    log = await make()
+    last = chr(0x10FFFF)
+    await append(log, "!", "0", "~", "é", last, f"{last}/{last}")
+    assert offsets(await read_all(log, 0, ["**"])) == offsets(await read_all(log, 0, ["**", "*"])) == [1, 2, 3, 4, 5, 6]
+    assert offsets(await read_all(log, 0, ["*"])) == [1, 2, 3, 4, 5]
+    assert offsets(await read_all(log, 0, [f"{last}/*"])) == [6]
+    assert len(await read_all(log, 0, ["**"], latest=True)) == 6
 
 
 async def test_the_retention_keeps_the_newest_by_count(make: Make):
@@ -236,36 +261,388 @@ async def test_a_closed_log_takes_nothing(make: Make):
         log.append(drafts("a"))
 
 
-names = st.sampled_from(["a", "b", "a/b", "a/c", "b/c", "a/b/c"])
-wishes = st.lists(names | st.sampled_from(["*", "a/*", "**", "**/c", "a/**"]), min_size=1, max_size=3)
+# ---- bounds of single topics ----
 
 
-@settings(deadline=None)
-@given(
-    history=st.lists(st.lists(names, min_size=1, max_size=3, unique=True), max_size=40),
-    wanted=wishes,
-    after=st.integers(0, 45),
-    count=st.integers(1, 40),
-)
-def test_reading_by_index_finds_what_a_plain_list_would(
-    history: list[list[str]], wanted: list[str], after: int, count: int
+async def check_counts(log: Log) -> None:
+    """Check what the log says of itself against all that it holds."""
+    everything = await read_all(log, 0, ["**"])
+    bounds = log.bounds()
+    assert (bounds.kept, bounds.size) == (len(everything), sum(each.size for each in everything))
+    assert bounds.oldest == (everything[0].position if everything else bounds.newest)
+
+
+async def test_a_topic_with_a_bound_of_its_own_keeps_its_newest(make: Make):
+    log = await make(topics={"state/**": 1, "stock/*": 3, "one": 2})
+    turn = ["state", "state/a", "state/a/b", "stock/x", "stock/y", "stock/x/y", "one", "free"]
+    await append(log, *turn * 5)
+    kept = {topic: offsets(await read_all(log, 0, [topic])) for topic in turn}
+    assert {topic: len(found) for topic, found in kept.items()} == {
+        "state": 1,
+        "state/a": 1,
+        "state/a/b": 1,
+        "stock/x": 3,
+        "stock/y": 3,
+        "stock/x/y": 5,
+        "one": 2,
+        "free": 5,
+    }
+    assert kept["stock/x"] == [20, 28, 36]
+    assert offsets(await read_all(log, 0, ["**"])) == sorted(offset for found in kept.values() for offset in found)
+    await check_counts(log)
+
+
+async def test_where_several_patterns_match_the_smallest_bound_counts(make: Make):
+    log = await make(topics={"a/**": 4, "a/*": 2, "a/b": 3, "**/b": 5})
+    await append(log, *["a/b", "a/c", "a/b/c", "x/b"] * 9)
+    found = {topic: len(await read_all(log, 0, [topic])) for topic in ("a/b", "a/c", "a/b/c", "x/b")}
+    assert found == {"a/b": 2, "a/c": 2, "a/b/c": 4, "x/b": 5}
+
+
+@pytest.mark.parametrize("others", [0, 300], ids=["by index", "walking"])
+async def test_a_notification_stays_while_one_of_its_topics_has_it_and_is_found_by_that_one_only(
+    make: Make, others: int
 ):
-    async def compare() -> None:
-        log = MemoryLog(count=count)
-        for topics in history:
-            log.append([Draft.of("x", topics=topics)])
-        kept = list(enumerate(history, 1))[-count:]
-        expected = [
-            offset
-            for offset, topics in kept
-            if offset > after and any(matches(pattern, topic) for pattern in wanted for topic in topics)
-        ]
-        assert offsets(await read_all(log, after, wanted)) == expected
-        gone = [
-            offset
-            for offset, topics in list(enumerate(history, 1))[: len(history) - len(kept)]
-            if any("*" in pattern for pattern in wanted) or not set(topics).isdisjoint(wanted)
-        ]
-        assert log.trimmed(wanted) == max(gone, default=0)
+    log = await make(topics={"state/**": 1})
+    more = [f"more/{number}" for number in range(others)]
+    await append(log, *more)
+    begin = others
+    await append(log, "state/a,state/b,room", "state/a", "state/b,x")
+    first, second, third = begin + 1, begin + 2, begin + 3
+    # With so many patterns and topics that match nothing else, both ways to find are taken.
+    beside = ["more/*"] if others else []
 
-    asyncio.run(compare())
+    async def found(*topics: str) -> list[int]:
+        return offsets(await read_all(log, 0, [*topics, *beside]))[others:]
+
+    assert await found("state/a") == [second]
+    assert await found("state/b") == await found("*/b") == [third]
+    assert await found("state/*") == await found("state/**") == [second, third]
+    assert await found("room") == [first]
+    assert await found("room", "state/a") == [first, second]
+    assert await found("**") == [first, second, third]
+    assert log.bounds().kept == others + 3
+    await append(log, "state/a,state/b")
+    assert await found("**") == [first, third, third + 1], "the second one had no other place"
+    assert await found("state/**") == [third + 1]
+    assert await found("x") == [third]
+    await check_counts(log)
+
+
+async def test_a_notification_with_many_bounded_topics_goes_with_its_last_place(make: Make):
+    log = await make(topics={"*": 2})
+    await append(log, *["a,b,c"] * 4)
+    assert offsets(await read_all(log, 0, ["a"])) == offsets(await read_all(log, 0, ["**"])) == [3, 4]
+    await append(log, "a", "b", "a", "b")
+    assert offsets(await read_all(log, 0, ["c"])) == [3, 4]
+    assert offsets(await read_all(log, 0, ["a", "b"])) == [5, 6, 7, 8]
+    await append(log, "c", "c")
+    assert offsets(await read_all(log, 0, ["**"])) == [5, 6, 7, 8, 9, 10]
+    await check_counts(log)
+
+
+async def test_what_went_for_a_topics_own_bound_is_known_exactly_for_patterns_too(make: Make):
+    log = await make(topics={"state/**": 1})
+    await append(log, "state/a", "state/a", "state/b/c", "state/b/c", "quiet", "state/x")
+    assert [log.trimmed([topic]) for topic in ("state/a", "state/b/c", "quiet", "state/x", "never")] == [1, 3, 0, 0, 0]
+    assert [log.trimmed([each]) for each in ("state/*", "state/**", "**", "*", "quiet/**", "**/c")] == [
+        1,
+        3,
+        3,
+        0,
+        0,
+        3,
+    ]
+    assert [log.trimmed(["state/**"], after) for after in range(5)] == [3, 3, 3, 0, 0]
+    assert [log.trimmed(["state/*"], after) for after in range(3)] == [1, 0, 0]
+
+
+async def test_what_the_log_as_a_whole_let_go_of_counts_for_every_pattern(make: Make):
+    log = await make(count=4, topics={"state/**": 1})
+    await append(log, "quiet", "state/a", "state/a", "busy", "busy", "state/b", "state/b")
+    # The log as a whole has let go of 1, state/a of 2 and state/b of 6.
+    assert log.bounds().kept == 4
+    assert [log.trimmed([each]) for each in ("nothing/*", "state/*", "quiet", "busy", "state/a")] == [1, 6, 1, 0, 2]
+    await append(log, "busy", "busy")
+    assert [log.trimmed([each]) for each in ("nothing/*", "state/*", "quiet", "busy", "state/a")] == [4, 6, 1, 4, 3]
+    await check_counts(log)
+
+
+async def test_a_page_tells_of_a_hole_where_a_topic_lost_something_to_its_own_bound(make: Make):
+    log = await make(topics={"state/**": 1})
+    await append(log, "state/a", "b", "state/a", "b")
+    holes = {topic: [(await log.read(after, [topic], upto=4)).hole for after in (0, 1)] for topic in ("state/a", "b")}
+    assert holes == {"state/a": [True, False], "b": [False, False]}
+    assert [(await log.frames(after, ["state/*"], upto=4)).hole for after in (0, 1)] == [True, False]
+
+
+async def test_topics_that_change_often_leave_nothing_to_walk_over(make: Make):
+    log = await make(topics={"state/*": 1})
+    await append(log, "first")
+    for _ in range(25):
+        await log.append([Draft.of("x", topic=f"state/{number}") for number in range(1_000)])[-1]
+    sizes = [len(page.notifications) async for page in pages(log, 0, ["**"])]
+    assert sum(sizes) == 1_001
+    assert len(sizes) <= 2, "25,000 positions, but only so much to send"
+
+
+# ---- the newest of each topic ----
+
+
+async def test_the_latest_is_the_newest_of_each_topic_in_order(make: Make):
+    log = await make()
+    await append(log, *["a/x", "a/y", "b", "a/x", "c", "b", "a/x,b"])
+
+    async def latest(*topics: str, after: int = 0, upto: int = 7) -> list[int]:
+        return offsets(await read_all(log, after, topics, upto, latest=True))
+
+    assert await latest("a/x") == [7]
+    assert await latest("c", "a/y") == [2, 5]
+    assert await latest("a/*") == await latest("a/*", "a/x") == [2, 7]
+    assert await latest("**") == await latest("a/x", "a/y", "b", "c", "never") == [2, 5, 7]
+    assert await latest("never") == await latest("never/*") == []
+    assert await latest("**", upto=6) == [2, 4, 5, 6]
+    assert await latest("**", upto=3) == [1, 2, 3]
+    assert await latest("**", after=4) == [5, 7]
+    assert await latest("**", upto=0) == []
+
+
+async def test_the_latest_of_a_bounded_topic_is_what_it_has(make: Make):
+    log = await make(topics={"state/**": 1})
+    await append(log, "state/a,room", "state/a", "state/b", "state/b")
+    assert offsets(await read_all(log, 0, ["state/**"], latest=True)) == [2, 4]
+    assert offsets(await read_all(log, 0, ["room", "state/a"], latest=True)) == [1, 2]
+    assert offsets(await read_all(log, 0, ["state/b"], 3, latest=True)) == [], "it has gone, and a newer one follows"
+
+
+@pytest.mark.parametrize("bounds", [{}, {"topics": {"state/*": 1}}], ids=["unbounded", "bounded"])
+async def test_what_is_overwritten_while_the_latest_are_paged_comes_in_its_old_form_or_follows(
+    make: Make, bounds: dict[str, Any]
+):
+    log = await make(**bounds)
+    await append(log, *(f"state/{number}" for number in range(3_500)))
+    seen: list[Notification] = []
+    sizes = []
+    async for page in pages(log, 0, ["state/*"], 3_500, latest=True):
+        sizes.append(len(page.notifications))
+        seen += page.notifications
+        await append(log, "state/0", "state/2500", "state/3499")
+    assert len(sizes) > 3
+    assert offsets(seen) == sorted(set(offsets(seen)))
+    kept = 3_500 if not bounds else 3_498
+    assert len({each.topics for each in seen}) == len(seen) == kept
+    seen += await read_all(log, 3_500, ["state/*"])
+    assert len({each.topics for each in seen}) == 3_500, "each topic has come in the end"
+    newest = {each.topics: each.position.offset for each in seen}
+    assert [newest[f"state/{number}",] for number in (0, 2_500, 3_499)] == [
+        log.bounds().newest.offset - n for n in (2, 1, 0)
+    ]
+
+
+# ---- taking over another log ----
+
+
+async def told(*parts: Sequence[Notification], then: Exception | None = None) -> AsyncIterator[Sequence[Notification]]:
+    """Tell a history in *parts*, and raise *then* at its end."""
+    for part in parts:
+        yield part
+    if then is not None:
+        raise then
+
+
+async def another(*topics: str, count: int = 10**6, bounds: dict[str, int] | None = None) -> MemoryLog:
+    """Return a log with a history of its own."""
+    log = MemoryLog(count=count, topics=bounds)
+    for number, each in enumerate(topics):
+        await log.append([Draft.of({"n": number}, topics=each.split(","), type="t")])[0]
+    return log
+
+
+async def adopt(log: Log, other: Log) -> None:
+    everything = await read_all(other, 0, ["**"])
+    half = len(everything) // 2
+    await log.adopt(other.epoch, other.bounds().newest.offset, other.lost(), told(everything[:half], everything[half:]))
+
+
+async def test_a_history_taken_over_is_the_same_history(make: Make):
+    other = await another("a", "a,b", "c/d", "b", "a", "c/d", count=5, bounds={"c/*": 1})
+    log = await make()
+    announced: list[Notification] = []
+    log.announce_to(announced.extend)
+    await adopt(log, other)
+    assert (log.epoch, log.bounds()) == (other.epoch, other.bounds())
+    assert log.lost()[::2] == other.lost()[::2]
+    assert dict(log.lost().topics) == dict(other.lost().topics)
+    for wanted in (["a"], ["b"], ["c/*"], ["**"]):
+        assert await read_all(log, 0, wanted) == await read_all(other, 0, wanted)
+        assert [log.trimmed(wanted, after) for after in range(6)] == [
+            other.trimmed(wanted, after) for after in range(6)
+        ]
+    assert not announced
+    assert await append(log, "a") == [7]
+    assert offsets(announced) == [7]
+    await check_counts(log)
+
+
+async def test_an_empty_history_hands_on_its_epoch_and_its_newest_position(make: Make):
+    log = await make()
+    await log.adopt("e0", 41, Lost(40, {"a": 40}, 7), told())
+    bounds = log.bounds()
+    assert (log.epoch, bounds.oldest, bounds.newest, bounds.kept) == ("e0", ("e0", 41), ("e0", 41), 0)
+    assert (log.trimmed(["a"]), log.trimmed(["b"]), log.trimmed(["**"])) == (40, 7, 40)
+    assert await append(log, "a") == [42]
+
+
+async def test_a_history_that_begins_late_is_found_at_once(make: Make):
+    log = await make()
+    other = MemoryLog()
+    await other.adopt("e0", 10**12, Lost(10**12, {}, 0), told())
+    await append(other, "a", "b")
+    await adopt(log, other)
+    assert log.bounds().oldest == ("e0", 10**12 + 1)
+    assert offsets(await read_all(log, 10**12, ["b"])) == [10**12 + 2]
+    assert log.trimmed(["**"]) == 10**12
+
+
+async def test_only_a_log_that_never_held_anything_takes_over_another(make: Make, clock: Clock):
+    other = await another("a", "b")
+    log = await make(age=60)
+    await append(log, "x")
+    clock.now += 100
+    await trimmed(log, lambda: log.bounds().kept == 0)
+    before = log.bounds()
+    with pytest.raises(LogNotEmpty):
+        await adopt(log, other)
+    assert log.bounds() == before
+    assert await append(log, "y") == [2]
+    taken = await make()
+    await adopt(taken, other)
+    with pytest.raises(LogNotEmpty):
+        await adopt(taken, other)
+    assert offsets(await read_all(taken, 0, ["**"])) == [1, 2]
+
+
+async def test_a_closed_log_takes_over_nothing(make: Make):
+    log = await make()
+    await log.aclose()
+    with pytest.raises(LogUnavailable):
+        await adopt(log, await another("a"))
+
+
+async def test_a_history_that_breaks_off_leaves_the_log_as_it_was(make: Make):
+    other = await another(*"abc")
+    everything = await read_all(other, 0, ["**"])
+    log = await make()
+    epoch, before = log.epoch, log.bounds()
+    with pytest.raises(ZeroDivisionError):
+        await log.adopt(other.epoch, 3, Lost(9, {"a": 9}, 9), told(everything, then=ZeroDivisionError()))
+    assert (log.epoch, log.bounds(), log.lost()) == (epoch, before, Lost(0, {}, 0))
+    assert await read_all(log, 0, ["**"]) == []
+    await adopt(log, other)
+    assert await read_all(log, 0, ["**"]) == everything
+    assert await append(log, "d") == [4]
+
+
+async def test_taking_over_can_be_cancelled(make: Make):
+    other = await another(*"abc")
+    everything = await read_all(other, 0, ["**"])
+    begun = asyncio.Event()
+
+    async def endless() -> AsyncIterator[Sequence[Notification]]:
+        yield everything
+        begun.set()
+        await asyncio.Event().wait()
+
+    log = await make()
+    epoch = log.epoch
+    adopting = asyncio.create_task(log.adopt(other.epoch, 3, other.lost(), endless()))
+    await begun.wait()
+    adopting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await adopting
+    assert (log.epoch, log.bounds().kept) == (epoch, 0)
+    assert await append(log, "a") == [1]
+
+
+@pytest.mark.parametrize("count", [3, 100])
+async def test_the_retention_applies_to_what_was_taken_over(make: Make, count: int):
+    other = await another(*["state/a", "state/b", "state/a,x", "y", "state/a", "y"])
+    log = await make(count=count, topics={"state/**": 1})
+    await adopt(log, other)
+    await trimmed(log, lambda: log.bounds().kept == min(count, 5))
+    model = ListLog(count, topics={"state/**": 1})
+    model.append([(each.topics, None) for each in await read_all(other, 0, ["**"])], 0.0)
+    assert offsets(await read_all(log, 0, ["**"])) == model.kept
+    for wanted in (["state/*"], ["state/a"], ["state/b"], ["x"], ["y"], ["**"]):
+        assert offsets(await read_all(log, 0, wanted)) == model.read(0, wanted, 6)
+        assert log.trimmed(wanted) == model.trimmed(wanted), wanted
+    await check_counts(log)
+
+
+# ---- against a list ----
+
+names = st.sampled_from(["a", "b", "a/b", "a/c", "b/c", "a/b/c"])
+several = st.lists(names, min_size=1, max_size=3, unique=True)
+keys = st.none() | st.none() | st.sampled_from("xyz")
+wishes = st.lists(names | st.sampled_from(["*", "a/*", "**", "**/c", "a/**"]), min_size=1, max_size=3)
+limits = st.dictionaries(names | st.sampled_from(["*", "a/*", "**", "**/c", "a/**"]), st.integers(1, 3), max_size=2)
+batches = st.lists(st.tuples(several, keys), min_size=1, max_size=5)
+plans = st.lists(
+    st.tuples(
+        st.tuples(st.just("append"), batches) | st.tuples(st.just("wait"), st.integers(1, 15)),
+        wishes,
+        st.integers(0, 45),
+    ),
+    max_size=15,
+)
+
+
+async def check_against(model: ListLog, log: Log, wanted: Sequence[str], after: int) -> None:
+    """Ask *log* and *model* the same."""
+    newest = log.bounds().newest.offset
+    assert [each.offset for each in log.bounds()[:2]] == [model.oldest, model.newest]
+    assert log.bounds().kept == len(model.kept)
+    assert offsets(await read_all(log, after, wanted)) == model.read(after, wanted, newest)
+    assert offsets(await read_all(log, after, wanted, latest=True)) == model.latest(after, wanted, newest)
+    assert [log.trimmed(wanted, each) for each in (0, after)] == [model.trimmed(wanted, each) for each in (0, after)]
+
+
+async def follow(
+    log: Log, clock: Clock, model: ListLog, plan: Iterable[tuple[tuple[str, Any], list[str], int]]
+) -> None:
+    """Do what *plan* says to a log and to a list, and compare them after each step."""
+    try:
+        await log.open()
+        for (step, value), wanted, after in plan:
+            if step == "append":
+                receipts = log.append([Draft.of("x", topics=topics, key=key) for topics, key in value])
+                assert [(await each).offset for each in receipts] == model.append(value, clock.now)
+            else:
+                clock.now += value
+                model.trim(clock.now)
+                await trimmed(log, lambda: log.bounds().kept == len(model.kept))
+            await check_against(model, log, wanted, after)
+        await check_counts(log)
+    finally:
+        await log.aclose()
+
+
+@settings(deadline=None, max_examples=300)
+@given(count=st.integers(1, 20), age=st.none() | st.integers(5, 60), bounds=limits, plan=plans)
+def test_a_log_in_memory_holds_what_a_plain_list_would(
+    count: int, age: float | None, bounds: dict[str, int], plan: list[Any]
+):
+    clock = Clock()
+    log = MemoryLog(count=count, age=age, topics=bounds, clock=clock)
+    asyncio.run(follow(log, clock, ListLog(count, age=age, topics=bounds), plan))
+
+
+@settings(deadline=None, max_examples=80, phases=[Phase.explicit, Phase.generate])  # each starts two processes
+@given(count=st.integers(1, 20), age=st.none() | st.integers(5, 60), bounds=limits, plan=plans)
+def test_a_log_in_a_file_holds_what_a_plain_list_would(
+    count: int, age: float | None, bounds: dict[str, int], plan: list[Any]
+):
+    with tempfile.TemporaryDirectory() as folder:
+        clock = Clock()
+        log = SQLiteLog(Path(folder) / "hub.db", count=count, size=10**9, age=age, topics=bounds, clock=clock)
+        asyncio.run(follow(log, clock, ListLog(count, age=age, topics=bounds), plan))

@@ -409,11 +409,15 @@ async def test_a_log_that_does_not_confirm_is_a_503_with_a_time_to_retry(
     await until(lambda: silent.receipts)
     many = asyncio.create_task(server.publish([{"data": 1}, {"data": 2}, {"data": 3}]))
     await until(lambda: len(silent.receipts) == 4)
+    unobserved: list[Exception] = []
     for receipt in silent.receipts:
-        receipt.fail(LogUnavailable("the disk is full"), lambda error: None)
+        receipt.fail(LogUnavailable("the disk is full"), unobserved.append)
     for answer in await asyncio.gather(one, many):
         check_problem(answer, 503)
         assert int(answer.headers["Retry-After"]) >= 1
+    del receipt
+    silent.receipts.clear()
+    assert not unobserved, "whoever published was told"
 
 
 async def test_a_log_that_takes_nothing_more_is_a_503_with_a_time_to_retry(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 APPLICATION_ID = 0x68756231  # "hub1"
 BUSY_SECONDS = 5.0
@@ -77,6 +79,17 @@ def connect(path: str) -> sqlite3.Connection:
     return database
 
 
+def meta(database: sqlite3.Connection, name: str) -> Any:
+    """Return what the file says of itself under *name*."""
+    return database.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()[0]
+
+
+def oldest(database: sqlite3.Connection) -> int:
+    """Return the oldest offset that is kept; the newest there was, if nothing is."""
+    found = database.execute("SELECT min(offset) FROM notification").fetchone()[0]
+    return int(found if found is not None else meta(database, "newest"))
+
+
 def stands(database: sqlite3.Connection, offset: int, topics: Iterable[str]) -> bool:
     """Tell whether what stands at *offset* has still its place in one of *topics*."""
     query = "SELECT 1 FROM place WHERE topic = (SELECT id FROM topic WHERE name = ?) AND offset = ?"
@@ -100,8 +113,20 @@ def lock(path: str, patience: float) -> int:
             time.sleep(0.05)
 
 
-def opened(path: str, epoch: str) -> sqlite3.Connection:
+def note(lock: int, epoch: str, newest: int) -> None:
+    """Write into the lock file how far the log goes, after a commit; the next start looks whether it still does."""
+    with contextlib.suppress(OSError):  # without room for it there is an older note, and less is noticed
+        os.pwrite(lock, f"{epoch:32} {newest:020}\n".encode(), 0)
+
+
+def _noted(lock: int) -> tuple[str, int]:
+    epoch, _, newest = os.pread(lock, 64, 0).decode("ascii", "replace").partition(" ")
+    return epoch, int(newest) if newest.strip().isdecimal() else 0
+
+
+def opened(path: str, epoch: str, lock: int) -> sqlite3.Connection:
     """Open the log at *path*; make it, under *epoch*, if there is none or the one there is damaged."""
+    cut = _is_cut(path)
     try:
         database = connect(path)
         application = database.execute("PRAGMA application_id").fetchone()[0]
@@ -111,7 +136,7 @@ def opened(path: str, epoch: str) -> sqlite3.Connection:
             raise Refused("it is a SQLite file, but not the log of a hub")
         if version > len(MIGRATIONS):
             raise Refused(f"it was written by a newer hub (version {version}, this one knows {len(MIGRATIONS)})")
-        damaged = bool(tables) and database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok"
+        damaged = bool(tables) and (cut or database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok")
     except sqlite3.OperationalError as error:
         raise Refused(str(error)) from None
     except sqlite3.DatabaseError as error:
@@ -119,26 +144,38 @@ def opened(path: str, epoch: str) -> sqlite3.Connection:
             raise Refused("it is not a SQLite file") from None
         damaged = True
     if damaged:
-        return _opened_after_damage(path, epoch)
+        return _opened_after_damage(path, epoch, lock)
     try:
         if not tables:
             database.execute("PRAGMA auto_vacuum = INCREMENTAL")
             database.execute("VACUUM")
         _migrate(database, version, epoch)
         _notice_a_copy(database, path, epoch)
+        _notice_a_loss(database, path, epoch, lock)
     except sqlite3.OperationalError as error:
         raise Refused(str(error)) from None
     return database
 
 
-def _opened_after_damage(path: str, epoch: str) -> sqlite3.Connection:
+def _is_cut(path: str) -> bool:
+    """Tell whether the file ends in the middle of a page, and no write-ahead log knows how that goes on."""
+    file, ahead = Path(path), Path(path + "-wal")
+    if not file.is_file() or (ahead.exists() and ahead.stat().st_size):
+        return False
+    with file.open("rb") as opened:
+        header = opened.read(18)
+    page = int.from_bytes(header[16:], "big")
+    return file.stat().st_size % (65_536 if page == 1 else page or 1) != 0
+
+
+def _opened_after_damage(path: str, epoch: str, lock: int) -> sqlite3.Connection:
     """Put a damaged log aside, where somebody can look at it, and begin a new one."""
     aside = f"{path}.damaged-{int(time.time())}"
     for end in ("", "-wal", "-shm"):
         if Path(path + end).exists():
             Path(path + end).rename(aside + end)
     print(f"hub: the log {path} is damaged: put aside as {aside}, a new one begins", file=sys.stderr)
-    return opened(path, epoch)
+    return opened(path, epoch, lock)
 
 
 def _migrate(database: sqlite3.Connection, version: int, epoch: str) -> None:
@@ -163,8 +200,30 @@ def _notice_a_copy(database: sqlite3.Connection, path: str, epoch: str) -> None:
         return
     database.execute("BEGIN IMMEDIATE")
     if known:
-        newest = "(SELECT value FROM meta WHERE name = 'newest')"
-        database.execute(f"UPDATE meta SET value = {newest} WHERE name = 'copied'")
-        database.execute("UPDATE meta SET value = ? WHERE name = 'epoch'", (epoch,))
+        _begin_an_epoch(database, epoch)
     database.execute("UPDATE meta SET value = ? WHERE name = 'home'", (home,))
     database.execute("COMMIT")
+
+
+def _notice_a_loss(database: sqlite3.Connection, path: str, epoch: str, lock: int) -> None:
+    """Begin a new epoch in a file that no longer has what it confirmed: it would give the same offsets again.
+
+    An older copy was put in its place, or its write-ahead log was cut or removed.
+    """
+    noted, newest = _noted(lock)
+    kept = meta(database, "newest")
+    if noted != meta(database, "epoch") or newest <= kept:
+        return
+    print(
+        f"hub: the log {path} went up to {newest}, and goes up to {kept} now: it goes on under a new epoch",
+        file=sys.stderr,
+    )
+    database.execute("BEGIN IMMEDIATE")
+    _begin_an_epoch(database, epoch)
+    database.execute("COMMIT")
+
+
+def _begin_an_epoch(database: sqlite3.Connection, epoch: str) -> None:
+    newest = "(SELECT value FROM meta WHERE name = 'newest')"
+    database.execute(f"UPDATE meta SET value = {newest} WHERE name = 'copied'")
+    database.execute("UPDATE meta SET value = ? WHERE name = 'epoch'", (epoch,))

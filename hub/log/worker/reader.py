@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from .file import connect, stands
+from .file import connect, meta, oldest, stands
 from .pipe import COLUMNS
 
 PAGE_COUNT = 1_000
@@ -41,9 +41,11 @@ class Reader:
     def __init__(self, path: str, options: dict[str, Any]) -> None:
         self._database = connect(path)
         self._database.execute("PRAGMA query_only = ON")
-        self._limited = bool(options["topics"])
-        meta = dict(self._database.execute("SELECT name, value FROM meta"))
-        self._epoch, self._copied = meta["epoch"].encode(), meta["copied"]
+        facts = dict(self._database.execute("SELECT name, value FROM meta"))
+        (lost,) = self._database.execute("SELECT max(offset) FROM gone").fetchone()
+        # Whether some topic has, or had before this start, a bound of its own, and lost what is kept for another one.
+        self._limited = bool(options["topics"]) or max(lost or 0, facts["forgotten"]) > facts["trimmed"]
+        self._epoch, self._copied = facts["epoch"].encode(), facts["copied"]
         self._newest_each: dict[object, list[int]] = {}  # the answers to the last few questions for the latest
 
     def state(self) -> dict[str, Any]:
@@ -52,17 +54,17 @@ class Reader:
 
     def read(self, *asked: Any) -> dict[str, Any]:
         """Return the rows that match (the arguments are those of `Asked`), as a page."""
-        rows, reached = self._page(COLUMNS, Asked(*asked))
-        return {"rows": [(*row[:-1], self._chunk(row)) for row in rows], "reached": reached}
+        rows, facts = self._page(COLUMNS, Asked(*asked))
+        return {"rows": [(*row[:-1], self._chunk(row)) for row in rows], **facts}
 
     def frames(self, *asked: Any) -> dict[str, Any]:
         """Do what `read` does, and return only what goes out."""
-        rows, reached = self._page("offset, topics, chunk", Asked(*asked))
+        rows, facts = self._page("offset, topics, chunk", Asked(*asked))
         if rows and rows[0][0] <= self._copied:
             payload = b"".join([self._chunk(row) for row in rows])
         else:
             payload = b"".join([row[-1] for row in rows])
-        return {"payload": payload, "number": len(rows), "first": rows[0][0] if rows else 0, "reached": reached}
+        return {"payload": payload, "number": len(rows), "first": rows[0][0] if rows else 0, **facts}
 
     def _chunk(self, row: tuple[Any, ...]) -> bytes:
         """Return the chunk of *row*; what was kept before the file was copied gets the epoch it has now."""
@@ -74,7 +76,32 @@ class Reader:
         frame = b"%bid: %b%b" % (frame[:begin], self._epoch, frame[frame.index(b"-", begin) :])
         return b"%x\r\n%b\r\n" % (len(frame), frame)
 
-    def _page(self, columns: str, asked: Asked) -> tuple[list[Any], int]:
+    def _page(self, columns: str, asked: Asked) -> tuple[list[Any], dict[str, Any]]:
+        # One state of the file for all that is looked up: the id of a topic that is gone is given to another one, and
+        # what the writer lets go of meanwhile must either be in the page or be known to be missing.
+        self._database.execute("BEGIN")
+        try:
+            rows, reached = self._found(columns, asked)
+            return rows, {"reached": reached, "hole": self._hole(asked), "oldest": oldest(self._database)}
+        finally:
+            if self._database.in_transaction:
+                self._database.execute("COMMIT")
+
+    def _hole(self, asked: Asked) -> bool:
+        """Tell whether something that matched, beyond `after`, is gone; as `Gone` knows it in the parent."""
+        ask = self._database.execute
+        swept, forgotten = (meta(self._database, name) for name in ("trimmed", "forgotten"))
+        if asked.patterns and max(swept, forgotten) > asked.after:
+            return True
+        for name in asked.exact:
+            row = ask("SELECT offset FROM gone WHERE topic = ?", (name,)).fetchone()
+            if (row[0] if row else forgotten) > asked.after:
+                return True
+        matches = [re.compile(expression, re.DOTALL).fullmatch for _, expression in asked.patterns]
+        lost = ask("SELECT topic FROM gone WHERE offset > ?", (asked.after,)) if matches else ()
+        return any(match("/" + name) for (name,) in lost for match in matches)
+
+    def _found(self, columns: str, asked: Asked) -> tuple[list[Any], int]:
         if asked.latest:
             return _filled(self._latest(columns, asked), asked.upto)
         topics = self._topics(asked, MERGED_TOPICS)
@@ -100,8 +127,9 @@ class Reader:
             found.update(id for (id,) in ask("SELECT id FROM topic WHERE name = ?", (name,)))
         for prefix, expression in asked.patterns:
             matches = re.compile(expression, re.DOTALL).fullmatch
-            # A prefix ends with '/', and '0' is the character after it: all that begins so, by index.
-            beyond = prefix[:-1] + "0" if prefix else chr(0x10FFFF)
+            # A prefix ends with '/', and '0' is the character after it: all that begins so, by index. A blob stands
+            # after every text.
+            beyond = prefix[:-1] + "0" if prefix else b""
             rows = ask("SELECT id, name FROM topic WHERE name >= ? AND name < ?", (prefix, beyond))
             for looked_at, (id, name) in enumerate(rows):
                 if matches("/" + name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sqlite3
 from collections import deque
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .file import Refused, lock, opened, stands
+from .file import Refused, lock, meta, note, oldest, opened, stands
 from .pipe import COLUMNS, Key, Row
 
 TRIM_STEP = 500
@@ -43,13 +44,17 @@ class Writer:
         self._limits = [(re.compile(expression, re.DOTALL), count) for expression, count in options["topics"]]
         self._lock = lock(path, options["patience"])
         try:
-            self._database = opened(path, options["epoch"])
+            self._database = opened(path, options["epoch"], self._lock)
         except Refused:
-            Path(path + ".lock").unlink()  # it is somebody else's file: leave nothing beside it
+            if not os.pread(self._lock, 1, 0):  # no log was ever here: leave nothing beside somebody else's file
+                Path(path + ".lock").unlink()
             raise
+        self._epoch = self._meta("epoch")
+        note(self._lock, self._epoch, self._meta("newest"))
         self._topics: dict[str, _Topic] = {}
         self._commits = 0
         self._crowded = deque(name for (name,) in self._all_topics() if self._limit(name) is not None)
+        self._thinned: list[str] = []  # those of them that are done with, if this transaction is committed
 
     def _all_topics(self) -> Iterable[tuple[str]]:
         return self._database.execute("SELECT name FROM topic") if self._limits else ()
@@ -69,15 +74,14 @@ class Writer:
         }
 
     def _bounds(self) -> dict[str, int]:
-        oldest = self._database.execute("SELECT min(offset) FROM notification").fetchone()[0]
         return {
-            "oldest": oldest if oldest is not None else self._meta("newest"),
+            "oldest": oldest(self._database),
             "kept": self._meta("kept"),
             "size": self._meta("size"),
         }
 
     def _meta(self, name: str) -> Any:
-        return self._database.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()[0]
+        return meta(self._database, name)
 
     def _set(self, **values: object) -> None:
         self._database.executemany("UPDATE meta SET value = ? WHERE name = ?", [(v, n) for n, v in values.items()])
@@ -101,6 +105,8 @@ class Writer:
             if self._commits % FORGET_EVERY == 0 or not rows:
                 self._forget(now)
                 more = self._vacuum() or more
+        if rows:
+            note(self._lock, self._epoch, rows[-1][0])
         return {"swept": swept, "lost": list(lost.items()), "more": more, **self._bounds()}
 
     @contextlib.contextmanager
@@ -112,14 +118,19 @@ class Writer:
         except BaseException:
             self._undo()
             raise
+        self._thinned.clear()
 
     def _undo(self) -> None:
         self._topics.clear()  # what was learned in a transaction that is no more
+        self._crowded.extend(self._thinned)
+        self._thinned.clear()
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
 
     def _keep(self, rows: Sequence[Row]) -> dict[str, int]:
         """Add *rows*; return the topics that lost something to a bound of their own, with the newest offset."""
+        if len(self._topics) >= KNOWN_TOPICS:  # now, while nothing counts on them
+            self._topics.clear()
         if not rows:
             return {}
         database = self._database
@@ -148,8 +159,6 @@ class Writer:
             id = int(ask("SELECT id FROM topic WHERE name = ?", (name,)).fetchone()[0])
             limit = self._limit(name)
             count = 0 if limit is None else ask("SELECT count(*) FROM place WHERE topic = ?", (id,)).fetchone()[0]
-            if len(self._topics) >= KNOWN_TOPICS:
-                self._topics.clear()
             topic = self._topics[name] = _Topic(id, limit, count)
         return topic
 
@@ -184,12 +193,15 @@ class Writer:
                 self._forget_if_empty(name, topic)
             ask("DELETE FROM notification WHERE offset <= ?", (last,))
             self._grow(-count, -cost)
-            self._set(trimmed=last)
+            self._set(trimmed=max(last, self._meta("trimmed")))
+        self._note_gone([*swept.items(), *lost.items()])
+        return sorted(swept.items(), key=lambda item: item[1]), count == most or bool(self._crowded)
+
+    def _note_gone(self, gone: Iterable[tuple[str, int]]) -> None:
         self._database.executemany(
             "INSERT INTO gone VALUES (?, ?) ON CONFLICT (topic) DO UPDATE SET offset = max(offset, excluded.offset)",
-            [*swept.items(), *lost.items()],
+            gone,
         )
-        return sorted(swept.items(), key=lambda item: item[1]), count == most or bool(self._crowded)
 
     def _thin_the_crowded(self, most: int, lost: dict[str, int]) -> int:
         """Hold topics that were there before to bounds they did not have then; return what is left of *most*."""
@@ -197,7 +209,7 @@ class Writer:
             name = self._crowded[0]
             most -= self._thin(name, self._topic(name), most, lost) + 1
             if name not in self._topics or self._topics[name].count <= (self._topics[name].limit or 0):
-                self._crowded.popleft()
+                self._thinned.append(self._crowded.popleft())
         return max(most, 0)
 
     def _thin(self, name: str, topic: _Topic, most: int, lost: dict[str, int]) -> int:
@@ -261,7 +273,7 @@ class Writer:
     def take(self, rows: list[Row]) -> dict[str, Any]:
         """Keep a part of the other log's history."""
         try:
-            self._keep(rows)
+            self._note_gone(self._keep(rows).items())
         except BaseException:
             self._undo()
             raise
@@ -270,7 +282,7 @@ class Writer:
     def adopted(self, newest: int, swept: int, gone: dict[str, int], forgotten: int) -> dict[str, Any]:
         """End what `adopt` began: the newest offset the other log gave out, and what it had lost."""
         try:
-            self._database.executemany("INSERT OR REPLACE INTO gone VALUES (?, ?)", gone.items())
+            self._note_gone(gone.items())
             self._set(newest=newest, trimmed=swept, forgotten=forgotten)
             self._database.execute("COMMIT")
         except BaseException:

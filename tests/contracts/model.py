@@ -1,0 +1,141 @@
+"""What a log has to hold, as a plain list: the slowest and plainest log there is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tests.test_topics import matches
+
+
+@dataclass
+class Entry:
+    """What was kept at an offset.
+
+    Attributes:
+        stands: those of its topics that have not lost it.
+    """
+
+    offset: int
+    at: float
+    topics: tuple[str, ...]
+    stands: set[str] = field(default_factory=set)
+
+
+class ListLog:
+    """A list of all that is kept, looked through from end to end for whatever is asked.
+
+    Args:
+        count: how many it keeps.
+        age: how many seconds it keeps them; None for ever.
+        topics: by pattern, how many it keeps of each topic that matches.
+
+    Attributes:
+        given: the newest offset given out.
+        newest: the newest one that was kept.
+    """
+
+    def __init__(
+        self, count: int = 10**6, *, age: float | None = None, topics: Mapping[str, int] | None = None
+    ) -> None:
+        self._count, self._age, self._limits = count, age, topics or {}
+        self._entries: list[Entry] = []
+        self._gone: dict[str, int] = {}
+        self._swept = 0
+        self._keys: dict[str, int] = {}
+        self.given = self.newest = 0
+
+    # ---- in ----
+
+    def append(self, wanted: Sequence[tuple[Sequence[str], str | None]], now: float) -> list[int]:
+        """Keep what has a new key or none; return the offset of each."""
+        found: list[int] = []
+        for topics, key in wanted:
+            offset = self._keys.get(key) if key is not None else None
+            if offset is None:
+                self.given += 1
+                offset = self.newest = self.given
+                if key is not None:
+                    self._keys[key] = offset
+                self.keep(Entry(offset, now, tuple(topics)))
+            found.append(offset)
+        self.trim(now)
+        return found
+
+    def keep(self, entry: Entry) -> None:
+        """Add what stands after everything else."""
+        entry.stands = set(entry.topics)
+        self._entries.append(entry)
+        for topic in entry.topics:
+            self._thin(topic)
+
+    def lose(self, wanted: Sequence[tuple[Sequence[str], str | None]]) -> list[int | None]:
+        """Give each that has a new key or none a place, and keep none; return the offsets of the others."""
+        known = [self._keys.get(key) if key is not None else None for _, key in wanted]
+        new = {key for _, key in wanted if key is not None and key not in self._keys}
+        self.given += sum(key is None for _, key in wanted) + len(new)
+        return known
+
+    def restart(self, topics: Mapping[str, int] | None = None) -> None:
+        """Forget the places that nothing was kept at; *topics* are the bounds of single topics from now on."""
+        self.given = self.newest
+        self._limits = topics or {}
+        for topic in {topic for entry in self._entries for topic in entry.stands}:
+            self._thin(topic)
+
+    # ---- retention ----
+
+    def _thin(self, topic: str) -> None:
+        limit = min((count for pattern, count in self._limits.items() if matches(pattern, topic)), default=None)
+        standing = [entry for entry in self._entries if topic in entry.stands]
+        for entry in standing[: max(len(standing) - limit, 0)] if limit is not None else ():
+            entry.stands.discard(topic)
+            self._gone[topic] = max(self._gone.get(topic, 0), entry.offset)
+        self._entries = [entry for entry in self._entries if entry.stands]
+
+    def trim(self, now: float) -> None:
+        """Let go of what is too much or too old."""
+        while self._entries and (
+            len(self._entries) > self._count or (self._age is not None and self._entries[0].at < now - self._age)
+        ):
+            entry = self._entries.pop(0)
+            self._swept = entry.offset
+            for topic in entry.topics:
+                self._gone[topic] = max(self._gone.get(topic, 0), entry.offset)
+
+    # ---- out ----
+
+    @property
+    def kept(self) -> list[int]:
+        """The offsets of all that is kept."""
+        return [entry.offset for entry in self._entries]
+
+    @property
+    def oldest(self) -> int:
+        """The oldest offset kept; where there is none, the newest ever."""
+        return self._entries[0].offset if self._entries else self.newest
+
+    def read(self, after: int, wanted: Collection[str], upto: int) -> list[int]:
+        """Return what matches."""
+        return [
+            entry.offset
+            for entry in self._entries
+            if after < entry.offset <= upto and any(matches(each, topic) for each in wanted for topic in entry.stands)
+        ]
+
+    def latest(self, after: int, wanted: Collection[str], upto: int) -> list[int]:
+        """Return the newest of each topic that matches, as of *upto*."""
+        newest: dict[str, int] = {}
+        for entry in self._entries:
+            newest |= dict.fromkeys(entry.stands if entry.offset <= upto else (), entry.offset)
+        found = {offset for topic, offset in newest.items() if any(matches(each, topic) for each in wanted)}
+        return sorted(offset for offset in found if offset > after)
+
+    def trimmed(self, wanted: Collection[str], after: int = 0) -> int:
+        """Return the newest offset beyond *after* that is gone and may have matched."""
+        patterns = [each for each in wanted if "*" in each]
+        newest = max(
+            (offset for topic, offset in self._gone.items() if any(matches(each, topic) for each in wanted)), default=0
+        )
+        newest = max(newest, self._swept if patterns else 0)
+        return newest if newest > after else 0

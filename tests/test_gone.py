@@ -1,0 +1,125 @@
+"""What a log remembers of what it no longer has, against everything that ever went."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hub.log.gone import REMEMBERED_TOPICS, Gone, Lost
+from tests.test_topics import matches, names, patterns
+
+
+class Everything:
+    """Remembers everything, and is asked by walking it."""
+
+    def __init__(self) -> None:
+        self.swept = 0
+        self.topics: dict[str, int] = {}
+
+    def sweep(self, topics: list[str], offset: int) -> None:
+        self.swept = offset
+        self.lose(topics, offset)
+
+    def lose(self, topics: list[str], offset: int) -> None:
+        self.topics |= {topic: max(self.topics.get(topic, 0), offset) for topic in topics}
+
+    def newest(self, wanted: list[str], after: int) -> int:
+        found = [offset for topic, offset in self.topics.items() if any(matches(each, topic) for each in wanted)]
+        newest = max([0, *found, self.swept if any("*" in each for each in wanted) else 0])
+        return newest if newest > after else 0
+
+
+@st.composite
+def losses(draw: st.DrawFn) -> list[tuple[str, list[str], int]]:
+    """Sweeps, whose offsets only grow, and what topics lose for the sake of their own bounds, beyond those."""
+    swept = 0
+    steps: list[tuple[str, list[str], int]] = []
+    for kind in draw(st.lists(st.sampled_from(["sweep", "lose", "lose"]), max_size=12)):
+        topics = draw(st.lists(names, min_size=1, max_size=3, unique=True))
+        offset = swept + draw(st.integers(1, 9))
+        swept = offset if kind == "sweep" else swept
+        steps.append((kind, topics, offset))
+    return steps
+
+
+def remember(steps: list[tuple[str, list[str], int]]) -> tuple[Gone, Everything]:
+    gone, everything = Gone(), Everything()
+    for kind, topics, offset in steps:
+        for memory in (gone, everything):
+            (memory.sweep if kind == "sweep" else memory.lose)(topics, offset)
+    return gone, everything
+
+
+wishes = st.lists(names | patterns, min_size=1, max_size=4)
+
+
+@given(steps=losses(), wanted=wishes, after=st.integers(0, 60))
+def test_it_knows_what_everything_that_ever_went_tells(
+    steps: list[tuple[str, list[str], int]], wanted: list[str], after: int
+):
+    gone, everything = remember(steps)
+    assert gone.newest(wanted, after) == everything.newest(wanted, after)
+    assert gone.newest(wanted) == everything.newest(wanted, 0)
+
+
+@given(steps=losses(), more=losses(), wanted=wishes, after=st.integers(0, 60))
+def test_what_another_home_is_told_is_all_there_is_to_know(
+    steps: list[tuple[str, list[str], int]], more: list[tuple[str, list[str], int]], wanted: list[str], after: int
+):
+    gone, everything = remember(steps)
+    heir = Gone()
+    heir.lose(["forgotten"], 99)
+    heir.restore(gone.all())
+    assert heir.all() == gone.all() == Lost(everything.swept, everything.topics, 0)
+    for kind, topics, offset in more:
+        for memory in (heir, everything):
+            (memory.sweep if kind == "sweep" else memory.lose)(topics, everything.swept + offset)
+    assert heir.newest(wanted, after) == everything.newest(wanted, after)
+
+
+@settings(max_examples=200)
+@given(steps=losses(), wanted=wishes, after=st.integers(0, 60), room=st.integers(1, 4))
+def test_what_it_has_no_room_for_may_be_gone_and_is_never_said_to_be_kept(
+    steps: list[tuple[str, list[str], int]], wanted: list[str], after: int, room: int
+):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("hub.log.gone.REMEMBERED_TOPICS", room)
+        gone, everything = remember(steps)
+        known = gone.all()
+        assert len(known.topics) <= room
+        assert gone.newest(wanted, after) >= everything.newest(wanted, after)
+        # And it says no more than what is forgotten could have been.
+        assert gone.newest(wanted, after) <= max(everything.newest(wanted, after), known.forgotten)
+        assert known.forgotten <= max(everything.topics.values(), default=0)
+        heir = Gone()
+        heir.restore(known)
+        assert heir.newest(wanted, after) == gone.newest(wanted, after)
+
+
+def test_the_topics_noted_longest_ago_are_forgotten_first():
+    gone = Gone()
+    for number in range(REMEMBERED_TOPICS + 1):
+        gone.lose([f"t/{number}"], number + 1)
+        gone.lose(["t/0"], number + 1)
+    assert gone.newest(["t/0"]) == REMEMBERED_TOPICS + 1
+    assert gone.newest(["t/1"]) == gone.newest(["never"]) == gone.all().forgotten == 2
+    assert gone.newest(["t/2"]) == 3
+
+
+def test_forgotten_topics_leave_no_branch_behind():
+    gone = Gone()
+    for number in range(REMEMBERED_TOPICS + 500):
+        gone.lose([f"session/{number}/state"], number + 1)
+    assert len(gone._ahead._branches["session"]._branches) == REMEMBERED_TOPICS
+    assert gone.newest(["session/*/state"], REMEMBERED_TOPICS + 499) == REMEMBERED_TOPICS + 500
+
+
+@pytest.mark.parametrize("pattern", ["**/" * 15 + "never", "**/*/" * 7 + "never", "**/a/" * 7 + "never"])
+def test_many_repeats_in_a_pattern_cost_no_explosion(pattern: str):
+    gone = Gone()
+    gone.lose(["/".join("a" * 16), "/".join("a" * 15 + "b")], 1)
+    for number in range(200):
+        gone.lose([f"{number % 7}/{number % 11}/{number}/d/e/f/g"], number + 2)
+    assert gone.newest([pattern]) == 0
+    assert gone.newest(["**/" * 15 + "g"]) == 201
