@@ -4,10 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test oldest torture bench lint types load clean
+.PHONY: help run test test-ai oldest torture bench lint types load clean
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -27,16 +27,26 @@ $(VENV)/.bench: setup.cfg pyproject.toml | $(BIN)/python
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.lint: setup.cfg pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[speed,load,test,lint]'
+	$(BIN)/python -m pip install --quiet --editable '.[speed,load,openai,test,lint]'
 	@touch $@ $(VENV)/.run $(VENV)/.test
 
 # What the demo needs is set here; a variable that is set already wins.
 run: $(VENV)/.run ## Start the hub with the demo on http://127.0.0.1:8080
 	@HUB_DEMO="$${HUB_DEMO-1}" HUB_EVENTS_API="$${HUB_EVENTS_API-1}" HUB_LISTENERS="$${HUB_LISTENERS-listeners}" \
-		HUB_LOG="$${HUB_LOG-sqlite:///data/hub.db}" exec $(BIN)/hub serve
+		HUB_LOG="$${HUB_LOG-sqlite:///data/hub.db}" HUB_AI_SIMULATED_TOKENS="$${HUB_AI_SIMULATED_TOKENS-240}" \
+		exec $(BIN)/hub serve
 
 test: $(VENV)/.test ## Run the tests (ARGS="-k name" for some of them)
 	$(BIN)/python -m pytest $(ARGS)
+
+# Servers and clients that others wrote; their tests are skipped where they are missing.
+$(VENV)/.test-ai: setup.cfg pyproject.toml tests/ai/package-lock.json | $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --editable '.[speed,load,openai,test,test-ai]'
+	npm ci --prefix tests/ai --no-fund --no-audit --silent
+	@touch $@
+
+test-ai: $(VENV)/.test-ai ## Test AI streams with llama.cpp, aimock, the OpenAI and AI SDKs
+	$(BIN)/python -m pytest tests/ai $(ARGS)
 
 # The low end of each range in setup.cfg, in an environment of its own: the handover leans on aiohttp's inside.
 OLDEST := aiohttp==3.11.18 aiohttp-sse==2.2.0 reactivex==4.0.4 pydantic==2.7.0 prometheus-client==0.20.0 uvloop==0.19.0
@@ -67,4 +77,4 @@ load: $(VENV)/.run ## Put load on the hub that `make run` started (ARGS="--storm
 	$(BIN)/hub load $(ARGS)
 
 clean: ## Remove the environment and what tools left behind
-	rm -rf $(VENV) .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) tests/ai/node_modules tests/browser/node_modules .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

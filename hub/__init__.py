@@ -19,11 +19,13 @@ of aiohttp's hands, hub/replay.py decides where the stream begins, hub/connectio
 from hub.bus import EventBus
 from hub.errors import HubError
 from hub.event import Event, on_event
+from hub.generation import TokenStream
 from hub.hub import Hub
 from hub.log import Receipt
 from hub.notification import Draft, Notification, Position
 from hub.notifications import NotificationService
 from hub.outbox import SlowPolicy
+from hub.providers import Delta, Prompt, Provider, ProviderError
 from hub.settings import Settings
 from hub.sse import MessageEvent
 from hub.web import BUS, HUB, NOTIFICATIONS, setup_hub, sse
@@ -32,6 +34,7 @@ __all__ = [
     "BUS",
     "HUB",
     "NOTIFICATIONS",
+    "Delta",
     "Draft",
     "Event",
     "EventBus",
@@ -41,9 +44,13 @@ __all__ = [
     "Notification",
     "NotificationService",
     "Position",
+    "Prompt",
+    "Provider",
+    "ProviderError",
     "Receipt",
     "Settings",
     "SlowPolicy",
+    "TokenStream",
     "on_event",
     "setup_hub",
     "sse",

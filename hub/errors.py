@@ -8,8 +8,12 @@ HubError
 │   └── InvalidArchive                   … the format of an archive; names the line
 ├── TooLarge                        413  more bytes than the bound
 ├── UnsupportedMediaType            415  a body that is something else by its own words
+├── UnknownGeneration               404  an answer that never was, or is somebody else's
+├── GenerationEnded                 409  adding to an answer that is complete
+├── GenerationExpired               410  an answer that was kept for its time
 ├── TryLater                        503  nothing is wrong with the request
 │   ├── LogUnavailable                   the log does not confirm, or too much waits for it
+│   ├── TooManyGenerations          429  as many answers are being generated as may be
 │   ├── EventBufferFull                  too many events wait to be dispatched
 │   └── ShuttingDown                     this process is about to end
 ├── LogNotEmpty                     409  taking a history over into a log that has one
@@ -115,6 +119,19 @@ class TryLater(HubError):
     retry_after = 1
 
 
+class TooManyGenerations(TryLater):
+    """As many answers are being generated as may be, of one user or altogether."""
+
+    status = 429
+
+    def __init__(self, whose: str, bound: int) -> None:
+        super().__init__(whose, bound)
+        self.whose, self.bound = whose, bound
+
+    def __str__(self) -> str:
+        return f"{self.bound:,} answers are being generated already, {self.whose}"
+
+
 class LogUnavailable(TryLater):
     """The log does not confirm, or too much already waits for it; a retry with the same key is safe."""
 
@@ -153,6 +170,33 @@ class LogNotEmpty(HubError):
 
     def __str__(self) -> str:
         return "the log is not empty: a history can only be taken over by a log that never held anything"
+
+
+class UnknownGeneration(HubError):
+    """The caller named an answer that never was, or is somebody else's: nobody learns which."""
+
+    status = 404
+
+    def __str__(self) -> str:
+        return "there is no such answer"
+
+
+class GenerationEnded(HubError):
+    """The caller would add to an answer that is complete, or will never be."""
+
+    status = 409
+
+    def __str__(self) -> str:
+        return "the answer has ended already"
+
+
+class GenerationExpired(HubError):
+    """The caller named an answer that was kept for its time."""
+
+    status = 410
+
+    def __str__(self) -> str:
+        return "the answer is no longer kept"
 
 
 class BusNotOpen(HubError):

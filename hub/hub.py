@@ -11,14 +11,17 @@ from contextlib import ExitStack, suppress
 from hub.bus import EventBus
 from hub.connection import Wiring
 from hub.connections import Connections
-from hub.errors import LogUnavailable
+from hub.errors import LogUnavailable, TooLarge, TryLater
 from hub.fanout import Fanout
+from hub.generation import TokenStream
+from hub.generations import Generations, Limits, generation_log
 from hub.listening import Listeners
 from hub.log import Contents, Log, Spool, make_log
 from hub.metrics import Metrics
 from hub.notification import Position
 from hub.notifications import NotificationService
 from hub.pages import Pages
+from hub.providers import Provider, make_provider
 from hub.settings import Settings
 
 logger = logging.getLogger("hub")
@@ -30,6 +33,7 @@ class Hub:
     Attributes:
         draining: shutdown has begun: HTTP publishes and subscribes are told to come back.
         max_connections: streams that may be open at once; 0: no limit.
+        viewers: how many watch an answer as it is generated.
     """
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
@@ -58,7 +62,25 @@ class Hub:
             settings.peer_timeout,
         )
         self.connections = Connections(self.wiring, heartbeat=settings.heartbeat)
+        self.provider: Provider = make_provider(settings)
+        self.generations = Generations(
+            Limits(
+                window=settings.ai_window,
+                keep=settings.ai_keep,
+                size=settings.ai_bytes,
+                owned=settings.ai_per_user,
+                total=settings.ai_total,
+                first=settings.ai_first_timeout,
+                gap=settings.ai_gap_timeout,
+                whole=settings.ai_timeout,
+                unwatched=settings.ai_unwatched,
+            ),
+            log=generation_log(settings, clock),
+            on_end=self._answered,
+            clock=clock,
+        )
         self.max_connections = settings.max_connections
+        self.viewers = 0
         self.draining = False
         self._listeners = Listeners(settings.listeners, self.bus, self.notifications)
         self._bound = ExitStack()
@@ -67,7 +89,19 @@ class Hub:
     @property
     def full(self) -> bool:
         """Whether no further stream may be opened."""
-        return bool(self.max_connections) and len(self.connections) >= self.max_connections
+        return bool(self.max_connections) and len(self.connections) + self.viewers >= self.max_connections
+
+    def _answered(self, stream: TokenStream) -> None:
+        """Let the rest of the hub know of an answer that has ended."""
+        facts = dict(stream.ending.facts) if stream.ending is not None else {}
+        what = {"sessionId": stream.id, "phase": stream.phase, "owner": stream.head.owner, **facts}
+        topics = [f"ai/{stream.id}"] + ([f"user/{stream.head.owner}"] if stream.head.owner else [])
+        with suppress(TryLater):
+            self.bus.emit("ai.stream.finished", {**what, "text": stream.text()})
+            try:
+                self.notifications.send_notification({**what, "text": stream.text()}, topics=topics, type="ai.finished")
+            except TooLarge:
+                self.notifications.send_notification({**what, "text": None}, topics=topics, type="ai.finished")
 
     def _unobserved(self, error: Exception) -> None:
         self.metrics.unobserved_failures += 1
@@ -87,6 +121,7 @@ class Hub:
         self.notifications.open()
         self._bound.enter_context(self._listeners)
         self.bus.open()
+        await self.generations.open()
         self.connections.start()
 
     async def drain(self, seconds: float | None = None) -> None:
@@ -137,6 +172,8 @@ class Hub:
         if self._adopting is not None:
             self._adopting.cancel()
             await asyncio.wait([self._adopting])
+        await self.generations.aclose()
+        await self.provider.aclose()
         await self.bus.aclose(self.settings.drain)
         self._bound.close()
         self.notifications.close()

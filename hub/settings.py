@@ -98,6 +98,39 @@ class Settings(BaseModel):
         description="How many notifications to keep of each topic that matches a pattern, such as `state/**=1`; "
         "comma-separated.",
     )
+    ai_provider: Literal["simulated", "openai"] = Field(
+        default="simulated", description="Who answers on `/ai/chat/stream`."
+    )
+    ai_base_url: Annotated[str | None, BeforeValidator(_none)] = Field(
+        default=None, description="Address of an OpenAI-compatible API; unset: OpenAI's own."
+    )
+    ai_api_key: Annotated[str | None, BeforeValidator(_none)] = Field(
+        default=None, repr=False, description="Key for that API; unset: what `OPENAI_API_KEY` says."
+    )
+    ai_model: Annotated[str | None, BeforeValidator(_none)] = Field(
+        default=None, description="Model that answers where the request names none."
+    )
+    ai_window: float = Field(
+        default=0.03, ge=0, le=1, description="Seconds in which tokens gather; 0: each goes alone."
+    )
+    ai_keep: float = Field(
+        default=300.0, ge=0, le=86_400, description="Seconds an answer can be watched after its end."
+    )
+    ai_bytes: int = Field(default=1024 * 1024, ge=1024, le=1024**3, description="Bytes of one answer.")
+    ai_per_user: int = Field(default=16, ge=1, le=10**6, description="Answers generated at once for one user.")
+    ai_total: int = Field(default=10_000, ge=1, le=10**6, description="Answers generated at once.")
+    ai_first_timeout: float = Field(default=60.0, gt=0, le=86_400, description="Seconds until the first token.")
+    ai_gap_timeout: float = Field(default=60.0, gt=0, le=86_400, description="Seconds between two tokens.")
+    ai_timeout: float = Field(default=600.0, gt=0, le=86_400, description="Seconds until the answer is complete.")
+    ai_unwatched: Annotated[float | None, BeforeValidator(_none)] = Field(
+        default=None,
+        gt=0,
+        le=86_400,
+        description="Seconds an answer is generated that nobody watches; unset: to its end.",
+    )
+    ai_simulated_tokens: int = Field(default=60, ge=1, le=10**6, description="Tokens of a simulated answer, at least.")
+    ai_simulated_first: float = Field(default=0.3, ge=0, le=3600, description="Seconds until its first token.")
+    ai_simulated_rate: float = Field(default=40.0, gt=0, le=10**6, description="Its tokens per second.")
     loop: Literal["auto", "asyncio", "uvloop"] = Field(
         default="auto", description="Event loop of `hub serve`; auto: uvloop where it is installed."
     )

@@ -37,6 +37,16 @@ REFERENCE = DOCS / "reference"
 PAGES = [README, *sorted(DOCS.rglob("*.md"))]
 PATIENCE = 60.0
 EPOCH = r"(?<!\"at\":)\b[0-9a-f]{10}\b"  # not the seconds of an archive
+BEFORE_SESSION = (
+    "stream/",
+    '"sessionId":"',
+    '"sessionId": "',
+    '"messageId":"',
+    '"lastEventId": "',
+    "chatcmpl-",
+    "id: ",
+)
+SESSION = rf"(?:{'|'.join(f'(?<={before})' for before in BEFORE_SESSION)})[\w-]{{22}}(?![\w-])"
 SHOWN = "http://127.0.0.1:8080"
 """Where every hub in the documentation is; the tests put theirs on a free port."""
 
@@ -101,12 +111,15 @@ def neutral(text: str) -> str:
     """Return *text* without what differs from one run to the next."""
     for pattern, instead in (
         (EPOCH, "epoch"),
+        (SESSION, "session"),
         (r"\bc_[0-9a-f]{16}\b", "c_…"),
         (r"\b[0-9a-f]{32}\b", "…"),
         (r"(?m)^retry: \d+$", "retry: …"),
         (r"(?mi)^(date|server|content-length): .*\n", ""),
         (r"\b(\d+ passed in) [\d.]+s", r"\1 …"),
         (r"(\"(?:uptime|bytes)\": )[\d.]+", r"\1…"),
+        (r"(\"created\":)\d+", r"\1…"),
+        (r"(\"(?:created|expires)At\": ?)\"[^\"]+\"", r"\1…"),
         (r"(\"at\":)(?:\"[\d:.TZ-]+\"|[\d.]+)", r"\1…"),
         (r"\r", ""),
     ):
@@ -128,7 +141,7 @@ class Walk:
         self._monkeypatch = monkeypatch
         self._ends: list[Callable[[], Any]] = []
         self._stream: asyncio.subprocess.Process | None = None
-        self._epochs: dict[str, str] = {}
+        self._names: dict[str, str] = {}
         self.steps = 0
 
     async def through(self, page: Path) -> None:
@@ -219,7 +232,7 @@ class Walk:
         return f"http://{asked['host']}:{asked['port']}"
 
     def _real(self, word: str) -> str:
-        for shown, real in self._epochs.items():
+        for shown, real in self._names.items():
             word = word.replace(shown, real)
         return word.replace(SHOWN, self.url)
 
@@ -232,8 +245,9 @@ class Walk:
 
     def _compare(self, printed: str, shown: str) -> None:
         assert neutral(printed.replace(self.url, SHOWN)) == neutral(shown)
-        for said, real in zip(re.findall(EPOCH, shown), re.findall(EPOCH, printed), strict=True):
-            assert self._epochs.setdefault(said, real) == real, "one epoch on the page is two in truth"
+        for given in (EPOCH, SESSION):
+            for said, real in zip(re.findall(given, shown), re.findall(given, printed), strict=True):
+                assert self._names.setdefault(said, real) == real, "one name on the page is two in truth"
 
     async def _leave(self) -> None:
         if self._stream is not None:
@@ -277,6 +291,7 @@ WALKED = [
     "docs/tutorial.md",
     "docs/howto/embed-in-aiohttp.md",
     "docs/howto/write-a-listener.md",
+    "docs/howto/stream-ai-tokens.md",
     "docs/howto/stream-from-a-handler.md",
     "docs/howto/use-from-the-command-line.md",
     "docs/reference/http.md",

@@ -12,7 +12,8 @@ from hub.errors import AlreadySetUp
 from hub.hub import Hub
 from hub.notifications import NotificationService
 from hub.settings import Settings
-from hub.web import handover
+from hub.web import ai, handover
+from hub.web.ai import TokenViewers
 from hub.web.history import history, import_history
 from hub.web.publish import emit, publish
 from hub.web.resource import Handler, Resource
@@ -44,6 +45,7 @@ def setup_hub(app: web.Application, settings: Settings | None = None, *, prefix:
     hub = Hub(settings or Settings.load())
     app[HUB], app[NOTIFICATIONS], app[BUS] = hub, hub.notifications, hub.bus
     streams = app[HandlerStreams.KEY] = HandlerStreams(hub)
+    app[TokenViewers.KEY] = TokenViewers(hub)
     for path, handlers in _routes(hub).items():
         app.router.add_route("*", prefix.rstrip("/") + path, Resource(hub, handlers).__call__)
 
@@ -62,7 +64,8 @@ def setup_hub(app: web.Application, settings: Settings | None = None, *, prefix:
 
 async def drain_hub(app: web.Application) -> None:
     """End every stream of the hub of *app* within its drain window. A second call has nothing left to do."""
-    await asyncio.gather(app[HUB].drain(), app[HandlerStreams.KEY].drain())
+    hub = app[HUB]
+    await asyncio.gather(hub.drain(), app[HandlerStreams.KEY].drain(), app[TokenViewers.KEY].drain())
 
 
 def _routes(hub: Hub) -> dict[str, dict[str, Handler]]:
@@ -75,6 +78,7 @@ def _routes(hub: Hub) -> dict[str, dict[str, Handler]]:
         "/readyz": {"GET": readyz},
         "/metrics": {"GET": metrics},
     }
+    routes |= ai.routes()
     if hub.settings.events_api:
         routes["/events/{name}"] = {"POST": emit}
     return routes

@@ -15,7 +15,8 @@ logger = logging.getLogger("hub.web")
 
 Handler = Callable[[Hub, web.Request], Awaitable[web.StreamResponse]]
 
-_ALLOWED_HEADERS = "Authorization, Cache-Control, Content-Type, Last-Event-ID"
+_ALLOWED_HEADERS = "Authorization, Cache-Control, Content-Type, Idempotency-Key, Last-Event-ID"
+_EXPOSED_HEADERS = "Content-Location, Location, Retry-After"
 
 
 class Resource:
@@ -91,4 +92,9 @@ def cors(request: web.BaseRequest, origins: Collection[str]) -> dict[str, str]:
     origin = request.headers.get("Origin", "")
     if origin not in origins:
         return {"Vary": "Origin"}
-    return {"Vary": "Origin", "Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": "true"}
+    return {
+        "Vary": "Origin",
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Allow-Credentials": "true",
+        "Access-Control-Expose-Headers": _EXPOSED_HEADERS,
+    }

@@ -30,7 +30,7 @@ FLAGS = (
     "--disable-sync",
 )
 # What Chromium itself says about a network that fails; everything else in the console is a defect of the page.
-FAILED_NETWORK = re.compile(r"net::ERR_|the server responded with a status of (400|502)")
+FAILED_NETWORK = re.compile(r"net::ERR_|the server responded with a status of (400|404|410|502)")
 
 expect.set_options(timeout=20_000)
 
@@ -38,18 +38,24 @@ expect.set_options(timeout=20_000)
 class HubProcess:
     """`hub serve` with the demo, in a process of its own. It keeps its port when it is started again.
 
+    Args:
+        log: where its standard error goes.
+        environ: settings beside those of the demo.
+
     Attributes:
         url: where it listens; empty before the first start.
     """
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, **environ: str) -> None:
         self.url = ""
         self._log = log
+        self._environ = DEMO | environ
         self._process: subprocess.Popen[str] | None = None
 
     async def start(self) -> None:
         """Start it and wait until it listens."""
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")} | DEMO
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
+        environ |= self._environ
         command = [sys.executable, "-m", "hub", "serve", "--host", HOST, "--port", str(self.port)]
         with self._log.open("a") as log:
             process = subprocess.Popen(  # noqa: ASYNC220 - it outlives the coroutine, and starting takes no time
@@ -91,6 +97,15 @@ class HubProcess:
         async with (
             aiohttp.ClientSession(raise_for_status=True) as session,
             session.post(self.url + path, json=body) as answer,
+        ):
+            return await answer.json()
+
+    async def get(self, path: str) -> Any:
+        """Return the JSON at *path*, not through the browser."""
+        headers = {"Accept": "application/json"}
+        async with (
+            aiohttp.ClientSession(raise_for_status=True, headers=headers) as session,
+            session.get(self.url + path) as answer,
         ):
             return await answer.json()
 

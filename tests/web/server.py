@@ -159,6 +159,7 @@ class Server(Site):
         return {
             "connections": len(hub.connections),
             "wiring": len(hub.wiring.connections),
+            "viewers": hub.viewers,
             "audiences": len(hub.fanout._audiences),
             "unflushed": len(hub.fanout._unflushed),
             "topics": len(index._exact),

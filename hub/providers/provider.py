@@ -1,0 +1,66 @@
+"""What every provider of answers does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+
+class Prompt(NamedTuple):
+    """What is asked.
+
+    Attributes:
+        messages: the conversation, each message with `role` and `content`; the last one is to be answered.
+        model: which model is to answer; None: the provider's choice.
+        options: what else the provider may understand (`temperature`, `max_tokens`, …).
+    """
+
+    messages: Sequence[Mapping[str, Any]]
+    model: str | None = None
+    options: Mapping[str, Any] = {}
+
+
+class Delta(NamedTuple):
+    """What a provider says next.
+
+    Attributes:
+        text: a piece of the answer; may be empty.
+        finish_reason: with the last one, why it is the last: `stop`, `length`, …
+        usage: with the last one, what it cost: tokens by kind.
+    """
+
+    text: str = ""
+    finish_reason: str | None = None
+    usage: Mapping[str, Any] | None = None
+
+
+class ProviderError(Exception):
+    """The provider can't answer, or not to the end.
+
+    Attributes:
+        reason: a word for programs, such as `rate_limited`.
+        message: a sentence for people, without anything the provider would not want them to read.
+        detail: what the hub's own log may say beside that.
+    """
+
+    def __init__(self, reason: str, message: str, detail: str = "") -> None:
+        super().__init__(reason, message, detail)
+        self.reason, self.message, self.detail = reason, message, detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}" + (f" ({self.detail})" if self.detail else "")
+
+
+class Provider(Protocol):
+    """Answers prompts, piece by piece."""
+
+    def stream(self, prompt: Prompt) -> AsyncGenerator[Delta, None]:
+        """Return the answer as it is made. Closing the generator stops the making at once.
+
+        It raises `ProviderError` if it can't go on.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of every resource."""
+        ...

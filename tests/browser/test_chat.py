@@ -1,0 +1,416 @@
+"""An answer of the AI in a real Chromium: on the demo page, and in the snippets of the documentation."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page, Request, Response, Route, expect
+
+from .conftest import ROOT, HubProcess, Network, Visit, Weather
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+HOWTO = ROOT / "docs" / "howto" / "stream-ai-tokens.md"
+HERE = Path(__file__).parent
+SLOWLY = {"HUB_AI_SIMULATED_TOKENS": "240", "HUB_AI_SIMULATED_RATE": "60"}
+"""Four seconds for an answer: time to do something in the middle of it."""
+INSTALLING = 300.0
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def hub(tmp_path: Path) -> AsyncIterator[HubProcess]:
+    """A hub that takes its time to answer, and keeps everything in a file."""
+    process = HubProcess(tmp_path / "hub.log", HUB_LOG=f"sqlite:///{tmp_path / 'hub.db'}", **SLOWLY)
+    try:
+        await process.start()
+        yield process
+    finally:
+        process.kill()
+
+
+class Requests:
+    """What a page asks of `/ai/chat/stream`, and what it is answered."""
+
+    def __init__(self, page: Page) -> None:
+        self.sent: list[str] = []
+        self.answered: list[int] = []
+        page.on("request", self._send)
+        page.on("response", self._answer)
+
+    def _send(self, request: Request) -> None:
+        if "/ai/" in request.url:
+            self.sent.append(f"{request.method} {re.sub('.*/ai/chat/stream/?', '', request.url)}")
+
+    def _answer(self, response: Response) -> None:
+        if "/ai/" in response.url:
+            self.answered.append(response.status)
+
+
+async def state(page: Page, state: str) -> None:
+    await expect(page.get_by_test_id("chat-state")).to_have_attribute("data-state", state)
+
+
+async def text_of(page: Page) -> str:
+    return await page.get_by_test_id("chat-answer").text_content() or ""
+
+
+async def session_of(page: Page) -> str:
+    return await page.get_by_test_id("chat-session").text_content() or ""
+
+
+async def ask(page: Page, question: str = "服务器推送是怎么工作的？") -> str:
+    """Ask, and return the session once the answer has begun to appear."""
+    await page.get_by_test_id("chat-question").fill(question)
+    await page.get_by_test_id("chat-ask").click()
+    await grows(page, 1)
+    return await session_of(page)
+
+
+async def grows(page: Page, beyond: int) -> None:
+    """Wait until the answer has more than *beyond* characters."""
+    await page.wait_for_function(
+        "beyond => document.querySelector('[data-testid=chat-answer]').textContent.length > beyond", arg=beyond
+    )
+
+
+async def is_whole(page: Page, hub: HubProcess, session: str) -> None:
+    """Wait for the end; what is shown then must be what the hub has, and the only answer that it ever made."""
+    await state(page, "done")
+    kept = await hub.get(f"/ai/chat/stream/{session}")
+    assert kept["phase"] == "done"
+    assert await text_of(page) == kept["text"]
+    assert await session_of(page) == session
+    assert await generated(hub) == [session]
+
+
+async def generated(hub: HubProcess) -> list[str]:
+    """Return the sessions of all answers that have ended so far."""
+    # What is confirmed after them: the history tells nothing that is still on its way into the file.
+    await hub.post("/notifications/publish", {"topic": "marker", "data": None})
+    history = await hub.get("/notifications/history?topic=ai/*")
+    return [each["data"]["sessionId"] for each in history["notifications"]]
+
+
+# The demo page
+
+
+async def test_an_answer_streams(hub: HubProcess, visit: Visit) -> None:
+    page = await visit(hub.url)
+    requests = Requests(page)
+    await expect(page.get_by_test_id("chat-stop")).to_be_disabled()
+    session = await ask(page)
+    await state(page, "streaming")
+    await expect(page.get_by_test_id("chat-asked")).to_have_text("服务器推送是怎么工作的？")
+    await expect(page.get_by_test_id("chat-answer")).to_have_attribute("aria-busy", "true")
+    await expect(page.get_by_test_id("chat-ask")).to_be_disabled()
+    await expect(page.get_by_test_id("chat-stop")).to_be_enabled()
+    await grows(page, len(await text_of(page)))
+    await is_whole(page, hub, session)
+    await expect(page.get_by_test_id("chat-answer")).to_have_attribute("aria-busy", "false")
+    await expect(page.get_by_test_id("chat-usage")).to_have_text(re.compile(r"^\d+ \+ 2\d\d tokens$"))
+    await expect(page.get_by_test_id("chat-ask")).to_be_enabled()
+    await expect(page.get_by_test_id("chat-stop")).to_be_disabled()
+    assert requests.sent == ["POST init", f"GET {session}"]
+
+
+async def test_a_reload_in_the_middle_changes_nothing(hub: HubProcess, visit: Visit) -> None:
+    page = await visit(hub.url)
+    requests = Requests(page)
+    session = await ask(page)
+    for _ in range(2):
+        before = len(await text_of(page))
+        await page.reload()
+        await grows(page, before)
+        await state(page, "streaming")
+    await expect(page.get_by_test_id("chat-asked")).to_have_text("服务器推送是怎么工作的？")
+    await is_whole(page, hub, session)
+    assert requests.sent == ["POST init"] + [f"GET {session}"] * 3
+
+
+async def test_a_second_tab_shows_the_same(hub: HubProcess, visit: Visit) -> None:
+    page = await visit(hub.url)
+    session = await ask(page)
+    async with page.expect_popup() as opening:
+        await page.get_by_test_id("chat-tab").click()
+    second = await opening.value
+    requests = Requests(second)
+    await grows(second, 1)
+    await expect(second.get_by_test_id("chat-asked")).to_have_text("服务器推送是怎么工作的？")
+    for each in (page, second):
+        await is_whole(each, hub, session)
+    assert all(each.startswith("GET") for each in requests.sent)
+
+
+async def test_stop_stops_it_for_everybody(hub: HubProcess, visit: Visit) -> None:
+    page = await visit(hub.url)
+    session = await ask(page)
+    elsewhere = await visit(f"{hub.url}/#ai={session}")
+    await grows(elsewhere, 1)
+    await page.get_by_test_id("chat-stop").click()
+    for each in (page, elsewhere):
+        await state(each, "cancelled")
+        await expect(each.get_by_test_id("chat-stop")).to_be_disabled()
+    kept = await hub.get(f"/ai/chat/stream/{session}")
+    assert kept["phase"] == "cancelled"
+    assert await text_of(page) == await text_of(elsewhere) == kept["text"]
+    again = await ask(page, "and again")
+    assert again != session
+
+
+SOURCES = """() => {
+    window.sources = [];
+    window.EventSource = class extends EventSource {
+        constructor(url) {
+            super(url);
+            sources.push(this);
+        }
+    };
+}"""
+CLOSED = "id => sources.filter((each) => each.url.includes(id)).every((each) => each.readyState === 2)"
+"""No source of this answer is open, or will ever be again."""
+
+
+async def test_after_the_end_nothing_more_is_asked(hub: HubProcess, visit: Visit) -> None:
+    page = await visit(hub.url)
+    requests = Requests(page)
+    await page.evaluate(SOURCES)
+    session = await ask(page)
+    assert not await page.evaluate(CLOSED, session)
+    await state(page, "done")
+    assert await page.evaluate(CLOSED, session)
+    assert requests.sent == ["POST init", f"GET {session}"]
+
+
+async def test_a_page_that_never_closes_is_told_to_by_one_204(hub: HubProcess, visit: Visit) -> None:
+    page = await visit(hub.url)
+    requests = Requests(page)
+    await page.evaluate(SOURCES)
+    started = await hub.post("/ai/chat/stream/init", {"message": "Hello"})
+    await page.evaluate("url => { new EventSource(url) }", started["streamUrl"])
+    await page.wait_for_function(CLOSED, arg=started["sessionId"])
+    assert requests.answered == [200, 204]
+    assert await generated(hub) == [started["sessionId"]]
+
+
+async def test_a_cut_in_the_middle_changes_nothing(hub: HubProcess, network: Network, visit: Visit) -> None:
+    page = await visit(network.url)
+    requests = Requests(page)
+    session = await ask(page)
+    await network.become(Weather.CUT)
+    await state(page, "reconnecting")
+    held = await text_of(page)
+    await network.become(Weather.FAIR)
+    await grows(page, len(held))
+    assert (await text_of(page)).startswith(held)
+    await is_whole(page, hub, session)
+    assert requests.sent[0] == "POST init"
+    assert set(requests.sent[1:]) == {f"GET {session}"}
+
+
+async def test_who_goes_offline_gets_the_rest_later(hub: HubProcess, visit: Visit) -> None:
+    page = await visit(hub.url)
+    session = await ask(page)
+    await page.get_by_test_id("leave").click()
+    await state(page, "resting")
+    held = await text_of(page)
+    await page.get_by_role("button", name="Come back now").click()
+    await grows(page, len(held))
+    await is_whole(page, hub, session)
+
+
+async def test_it_comes_back_where_the_browser_has_given_up(hub: HubProcess, network: Network, visit: Visit) -> None:
+    page = await visit(network.url)
+    session = await ask(page)
+    await network.become(Weather.BAD_GATEWAY)
+    await state(page, "waiting")
+    await network.become(Weather.FAIR)
+    await is_whole(page, hub, session)
+
+
+async def test_who_is_not_sure_that_it_was_asked_asks_once(hub: HubProcess, network: Network, visit: Visit) -> None:
+    page = await visit(network.url)
+    await page.route("**/ai/chat/stream/init", _deliver_and_forget, times=1)
+    await page.get_by_test_id("chat-ask").click()
+    await expect(page.get_by_test_id("chat-said")).to_have_text("Not asked: the hub cannot be reached.")
+    await state(page, "idle")
+    session = await ask(page)
+    await is_whole(page, hub, session)
+
+
+async def _deliver_and_forget(route: Route) -> None:
+    """Let the request reach the hub, and lose the answer."""
+    await route.fetch()
+    await route.abort()
+
+
+async def test_a_killed_hub_is_told_as_a_failure(hub: HubProcess, visit: Visit) -> None:
+    page = await visit(hub.url)
+    session = await ask(page)
+    hub.kill()
+    await state(page, "reconnecting")
+    held = await text_of(page)
+    await hub.start()
+    await state(page, "failed")
+    assert (await text_of(page)).startswith(held)
+    assert (await hub.get(f"/ai/chat/stream/{session}"))["text"] == await text_of(page)
+    await expect(page.get_by_test_id("chat-said")).to_contain_text("restarted before the answer was complete")
+    await expect(page.get_by_test_id("chat-ask")).to_be_enabled()
+
+
+async def test_what_the_hub_does_not_have_is_told_so(hub: HubProcess, visit: Visit) -> None:
+    page = await visit(f"{hub.url}/#ai=nobody")
+    await state(page, "gone")
+    await expect(page.get_by_test_id("chat-said")).to_contain_text("there is no such answer")
+    await ask(page)
+
+
+# The snippets of the documentation
+
+
+def snippet(name: str) -> str:
+    """Return the block of the page whose first line names *name*."""
+    page = HOWTO.read_text(encoding="utf-8")
+    found = re.search(rf"^```\w+\n((?://|<!--) {re.escape(name)}\b.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert found, f"there is no {name} in {HOWTO}"
+    return found[1]
+
+
+@pytest.fixture(scope="session")
+def modules() -> Path:
+    """Where React, Vue and a bundler are, at the versions of the lock file."""
+    if shutil.which("npm") is None:
+        _missing("there is no npm on PATH: apt-get install npm")
+    return HERE / "node_modules"
+
+
+def _missing(what: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+async def _install(modules: Path) -> None:
+    installed = modules / ".package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < (HERE / "package-lock.json").stat().st_mtime:
+        status, said = await _run("npm", "ci", "--no-audit", "--no-fund", "--silent", cwd=HERE)
+        if status:
+            _missing(f"npm ci failed: {said}")
+
+
+async def _run(*command: str, cwd: Path) -> tuple[int | None, str]:
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    async with asyncio.timeout(INSTALLING):
+        said, _ = await process.communicate()
+    return process.returncode, said.decode()
+
+
+async def bundle(name: str, start: str, modules: Path, place: Path) -> str:
+    """Return a page with the snippet *name*, and *start* behind it, made for a browser."""
+    await _install(modules)
+    (place / name).write_text(snippet(name) + start, encoding="utf-8")
+    (place / "node_modules").symlink_to(modules)
+    status, said = await _run(
+        str(modules / ".bin" / "esbuild"),
+        name,
+        "--bundle",
+        "--jsx=automatic",
+        "--alias:vue=vue/dist/vue.esm-bundler.js",
+        "--define:process.env.NODE_ENV='production'",
+        "--outfile=bundle.js",
+        "--log-level=warning",
+        cwd=place,
+    )
+    assert status == 0, said
+    script = (place / "bundle.js").read_text(encoding="utf-8").replace("</script", "<\\/script")
+    return f'<!doctype html><meta charset="utf-8"><div id="root"></div><script type="module">{script}</script>'
+
+
+REACT = """
+import { createRoot } from "react-dom/client";
+createRoot(document.getElementById("root")).render(<Chat />);
+"""
+VUE = """
+import { createApp } from "vue";
+createApp(Chat).mount("#root");
+"""
+
+
+@pytest.fixture(params=["chat.html", "Chat.jsx", "Chat.js"])
+async def shown(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A page with each snippet in turn."""
+    name = request.param
+    if name == "chat.html":
+        return snippet(name)
+    modules = request.getfixturevalue("modules")
+    return await bundle(name, REACT if name == "Chat.jsx" else VUE, modules, tmp_path)
+
+
+async def open_snippet(visit: Visit, url: str, html: str) -> Page:
+    page = await visit("about:blank")
+    await page.route("**/chat.html", lambda route: route.fulfill(content_type="text/html", body=html))
+    await page.goto(f"{url}/chat.html")
+    return page
+
+
+async def snippet_says(page: Page, state: str) -> None:
+    await expect(page.get_by_role("status")).to_contain_text(state)
+
+
+async def snippet_grows(page: Page, beyond: int) -> None:
+    await page.wait_for_function("beyond => document.getElementById('answer')?.textContent.length > beyond", arg=beyond)
+
+
+async def test_a_snippet_streams_survives_a_reload_a_cut_and_stops(
+    hub: HubProcess, network: Network, visit: Visit, shown: str
+) -> None:
+    page = await open_snippet(visit, network.url, shown)
+    requests = Requests(page)
+    answer = page.locator("#answer")
+    await page.get_by_role("textbox").fill("Hello")
+    await page.get_by_role("button", name="Ask").click()
+    await snippet_grows(page, 1)
+    before = await answer.text_content() or ""
+    await page.reload()
+    await snippet_grows(page, len(before))
+    await network.become(Weather.CUT)
+    await snippet_says(page, "connecting")
+    await network.become(Weather.FAIR)
+    await snippet_says(page, "done")
+    (session,) = await generated(hub)
+    assert await answer.text_content() == (await hub.get(f"/ai/chat/stream/{session}"))["text"]
+    assert [each for each in requests.sent if each.startswith("POST")] == ["POST init"]
+
+    await page.get_by_role("textbox").fill("Hello again")
+    await page.get_by_role("button", name="Ask").click()
+    await expect(answer).to_have_text(re.compile("You asked: Hello again"))
+    await page.get_by_role("button", name="Stop").click()
+    await snippet_says(page, "cancelled")
+    assert len(await generated(hub)) == 2
+
+
+async def test_the_snippet_without_an_event_source_reads_every_block(hub: HubProcess, visit: Visit) -> None:
+    page = await visit(hub.url)
+    place, blocks = await page.evaluate(
+        f"""async () => {{
+            const said = [];
+            const console = {{ log: (block) => said.push(block) }};
+            {snippet("read.js")}
+            return [place, said];
+        }}"""
+    )
+    kept = await hub.get(place)
+    contents = re.findall(r'^data: (\{"content":.*)$', "\n".join(blocks), re.MULTILINE)
+    assert "".join(json.loads(each)["content"] for each in contents) == kept["text"]
+    assert blocks[0].splitlines()[1] == "event: start"
+    assert blocks[-1].splitlines()[0] == "event: close"
