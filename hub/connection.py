@@ -121,6 +121,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_audience",
         "_cursor",
+        "_going_on",
         "_held",
         "_held_bytes",
         "_last_event_id",
@@ -161,6 +162,7 @@ class Connection(asyncio.Protocol):
         self._held: list[Batch] | None = None
         self._held_bytes = 0
         self._outbox: Outbox | None = None
+        self._going_on = False  # its turn comes in the next tick
         self._paused = False
         self._straight = False  # live, and nothing waits: batches go straight to the transport
         self._touched = 0.0  # when it was last written to on its own, or was last seen to take something
@@ -219,9 +221,10 @@ class Connection(asyncio.Protocol):
         """Hear from the transport that it can take more."""
         self._paused = False
         # Not in this call: asyncio closes a transport twice if a write fails while it says so.
-        asyncio.get_running_loop().call_soon(self._go_on)
+        self._go_on_soon()
 
     def _go_on(self) -> None:
+        self._going_on = False
         if self._state is State.LIVE:
             self._empty_outbox()
         elif self._reading is None:
@@ -330,7 +333,7 @@ class Connection(asyncio.Protocol):
 
     def _catch_up(self) -> None:
         """Read pages and write them until live; go on later where the log or the transport needs time."""
-        while self._state in {State.REPLAYING, State.HOLDING} and self._can_write:
+        if self._state in {State.REPLAYING, State.HOLDING} and self._can_write:
             bounded = self._latest or self._state is State.HOLDING
             if not bounded:
                 self._upto = self._wiring.fanout.flush()
@@ -342,6 +345,14 @@ class Connection(asyncio.Protocol):
                 reading.add_done_callback(self._page_came)
                 return
             self._take_page(reading)
+            if self._state in {State.REPLAYING, State.HOLDING}:
+                # A page a turn: a fast reader of a long history would keep everybody else waiting to its end.
+                self._go_on_soon()
+
+    def _go_on_soon(self) -> None:
+        if not self._going_on:
+            self._going_on = True
+            asyncio.get_running_loop().call_soon(self._go_on)
 
     def _page_came(self, reading: asyncio.Future[Frames]) -> None:
         self._reading = None

@@ -210,6 +210,19 @@ async def test_replay_is_paced_by_the_reader():
     assert client.offsets == list(range(1, 201))
 
 
+async def test_a_long_replay_gives_way_to_others_after_each_page():
+    desk = Desk()
+    for _ in range(3_500):
+        desk.send()
+    client = desk.connect(f"{desk.log.epoch}-0")
+    turns = 0
+    while client.connection.state is not State.LIVE:
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 3, "pages of 1,000"
+    assert [offset(block.id) for block in client.blocks[1:]] == list(range(1, 3_501))
+
+
 async def test_envelopes_name_the_first_topic_the_subscription_wants():
     desk = Desk()
     desk.send("b/1", "a", "c", data={"n": 1})
