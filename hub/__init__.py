@@ -13,7 +13,8 @@ The way of a notification, file by file:
                                     └─ transport.write     one write per connection
 
 What a client asks for comes the other way: hub/web/subscribe.py reads it, hub/web/handover.py takes the socket out
-of aiohttp's hands, hub/replay.py decides where the stream begins, hub/connection.py brings it there.
+of aiohttp's hands, hub/replay.py decides where the stream begins, hub/connection.py brings it there, with pages of the
+history that hub/pages.py reads once for all who ask the same.
 """
 
 from hub.bus import EventBus

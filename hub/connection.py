@@ -12,8 +12,6 @@ import enum
 import logging
 import random
 import secrets
-import socket
-import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,20 +25,16 @@ from hub.metrics import Metrics
 from hub.notification import Notification, Position
 from hub.outbox import Dropped, Outbox, SlowPolicy
 from hub.pages import Pages, Question
+from hub.peer import OneWay, watch_peer
 from hub.replay import GapReason, Start, start
 from hub.sse import LAST_CHUNK, block, chunk, compact_json
 
 logger = logging.getLogger("hub.connection")
 
-UNREAD_BYTES = 64 * 1024
-UNSENT_BYTES = 128 * 1024
 WRITE_BYTES = 64 * 1024
 
-_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 _WORDS = {None: "null", True: "true", False: "false"}
 _as_json = lru_cache(maxsize=1024)(compact_json)
-# Python knows the name of this one only where the C headers do; Linux has had the number since 3.12.
-_NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else None)
 
 
 class State(enum.Enum):
@@ -110,7 +104,7 @@ def retry_between(least: float, most: float) -> int:
     return int(random.uniform(least, most) * 1000)
 
 
-class Connection(asyncio.Protocol):
+class Connection(OneWay):
     """One open client stream. It begins when it takes a transport over.
 
     Attributes:
@@ -136,7 +130,6 @@ class Connection(asyncio.Protocol):
         "_topics",
         "_touched",
         "_transport",
-        "_unread",
         "_unsent",
         "_unsent_head",
         "_upto",
@@ -146,6 +139,7 @@ class Connection(asyncio.Protocol):
     )
 
     def __init__(self, subscription: Subscription, wiring: Wiring) -> None:
+        super().__init__()
         self.id = "c_" + next(_tokens)
         self.closed_because: CloseReason | None = None
         self._topics: Collection[str] = subscription.topics
@@ -167,7 +161,6 @@ class Connection(asyncio.Protocol):
         self._straight = False  # live, and nothing waits: batches go straight to the transport
         self._touched = 0.0  # when it was last written to on its own, or was last seen to take something
         self._unsent = 0  # what the transport held when it was last looked at, while paused
-        self._unread = 0
         self._unsent_head = b""
 
     @property
@@ -230,16 +223,9 @@ class Connection(asyncio.Protocol):
         elif self._reading is None:
             self._catch_up()
 
-    def data_received(self, data: bytes) -> None:
-        """Let what a client says into its stream go by, within reason."""
-        self._unread += len(data)
-        if self._unread > UNREAD_BYTES:
-            self.abort(CloseReason.FLOOD)
-
-    def eof_received(self) -> bool:
-        """Take a FIN as the client's leave: nobody half-closes a stream to go on reading it."""
-        self.abort(CloseReason.CLIENT)
-        return False
+    def cut(self, *, flood: bool) -> None:
+        """End it for what the client did."""
+        self.abort(CloseReason.FLOOD if flood else CloseReason.CLIENT)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Be gone from every registry."""
@@ -509,17 +495,3 @@ class Connection(asyncio.Protocol):
 def _peer(transport: asyncio.Transport) -> str:
     peer = transport.get_extra_info("peername")
     return str(peer[0]) if isinstance(peer, tuple) and peer else "local"
-
-
-def watch_peer(its_socket: socket.socket | None, seconds: float) -> None:
-    """Ask the kernel to end the connection when sent bytes stay unacknowledged for *seconds* (RFC 5482).
-
-    And to take little more than the peer has room for: otherwise megabytes wait where no policy and no bound sees
-    them, and a slow reader that does read looks like one that does not. What is set on a listening socket holds for
-    every connection that it accepts (Linux).
-    """
-    if its_socket is None or its_socket.family not in {socket.AF_INET, socket.AF_INET6}:
-        return
-    for option, value in ((_USER_TIMEOUT, int(seconds * 1000)), (_NOTSENT_LOWAT, UNSENT_BYTES)):
-        if option is not None:
-            its_socket.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hub.connection import UNREAD_BYTES, CloseReason, Connection, State, Subscription, Wiring
+from hub.connection import CloseReason, Connection, State, Subscription, Wiring
 from hub.errors import LogUnavailable
 from hub.fanout import Fanout, Shape
 from hub.log import Log, MemoryLog
@@ -14,6 +14,7 @@ from hub.metrics import Metrics
 from hub.notifications import NotificationService
 from hub.outbox import SlowPolicy
 from hub.pages import Pages
+from hub.peer import UNREAD_BYTES
 from tests.fakes import FakeTransport, SlowLog
 from tests.wire import Block, blocks, dechunk
 

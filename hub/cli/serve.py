@@ -24,9 +24,9 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import HttpProcessingError
 
-from hub.connection import watch_peer
 from hub.errors import HubError, InvalidSettings
 from hub.hub import Hub
+from hub.peer import watch_peer
 from hub.settings import PREFIX, Settings
 from hub.web.app import drain_hub, setup_hub
 from hub.web.problems import problem

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from hub.errors import LogUnavailable
 from hub.log.archive import first_line, last_line, line
 from hub.log.gone import Lost
-from hub.log.sqlite import _notification
+from hub.log.sqlite import from_row
 from hub.log.worker.file import APPLICATION_ID, BUSY_SECONDS, MIGRATIONS
 from hub.log.worker.pipe import COLUMNS
 
@@ -64,5 +64,5 @@ def _lines(database: sqlite3.Connection) -> Iterator[bytes]:
     number = 0
     for row in database.execute(f"SELECT {COLUMNS} FROM notification ORDER BY offset"):  # noqa: S608 - a constant
         number += 1
-        yield line(_notification(row, meta["epoch"]))
+        yield line(from_row(row, meta["epoch"]))
     yield last_line(meta["newest"], number, Lost(meta["trimmed"], gone, meta["forgotten"]))

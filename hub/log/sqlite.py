@@ -276,7 +276,7 @@ class SQLiteLog:
 
     def read(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Page]:
         def page(found: dict[str, Any]) -> Page:
-            notifications = [_notification(row, self.epoch) for row in found["rows"]]
+            notifications = [from_row(row, self.epoch) for row in found["rows"]]
             return Page(notifications, found["reached"], found["hole"], found["oldest"])
 
         return self._ask_reader("read", self._asked(after, topics, upto, latest), page)
@@ -407,7 +407,8 @@ def _keys(batch: Sequence[_Unconfirmed]) -> Iterator[Key]:
             yield (each.key, n.position.offset, "\n".join(n.topics), each.expires)
 
 
-def _notification(row: Row, epoch: str) -> Notification:
+def from_row(row: Row, epoch: str) -> Notification:
+    """Return the notification that a row of the file holds."""
     offset, at, topics, is_json, type, retry, private, tags, _, text, chunk = row
     if text is None:
         text = data_of(unchunk(chunk))

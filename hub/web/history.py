@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 
 from aiohttp import ClientConnectionError, web
 
-from hub.connection import watch_peer
 from hub.errors import InvalidInput, LogNotEmpty, ShuttingDown, UnsupportedMediaType
 from hub.hub import Hub
 from hub.log import Page, Spool
 from hub.log.archive import MEDIA_TYPE, entry, lines
 from hub.notification import Notification, Position
+from hub.peer import watch_peer
 from hub.replay import EARLIEST, LATEST, GapReason, Start, start
 from hub.sse import compact_json
 from hub.topics import check_wanted

@@ -20,10 +20,11 @@ from aiohttp import web
 from reactivex import Observable
 from reactivex.scheduler.eventloop import AsyncIOThreadSafeScheduler
 
-from hub.connection import UNREAD_BYTES, CloseReason, retry_between, watch_peer
+from hub.connection import CloseReason, retry_between
 from hub.errors import InvalidInput
 from hub.hub import Hub
 from hub.notification import Notification
+from hub.peer import OneWay, watch_peer
 from hub.sse import LAST_CHUNK, MessageEvent, block, chunk, compact_json
 from hub.web.problems import problem
 from hub.web.resource import answered, cors
@@ -352,15 +353,15 @@ class _Observed(AsyncIterator[bytes]):
         self._subscription.dispose()
 
 
-class _Stream(asyncio.Protocol):
+class _Stream(OneWay):
     """The client's end of a handler stream."""
 
     def __init__(self, *, chunked: bool, peer_timeout: float) -> None:
+        super().__init__()
         self._chunked = chunked
         self._peer_timeout = peer_timeout
         self._room = asyncio.Event()
         self._room.set()
-        self._unread = 0
         self.touched = 0.0
         self.ended = False
         self.on_end: Callable[[], object] = lambda: None
@@ -381,14 +382,8 @@ class _Stream(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._room.set()
 
-    def data_received(self, data: bytes) -> None:
-        self._unread += len(data)
-        if self._unread > UNREAD_BYTES:
-            self.abort()
-
-    def eof_received(self) -> bool:
+    def cut(self, *, flood: bool) -> None:
         self.abort()
-        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._over()

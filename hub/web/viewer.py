@@ -6,15 +6,16 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from hub.connection import UNREAD_BYTES, retry_between, watch_peer
+from hub.connection import retry_between
 from hub.generation import TokenStream
+from hub.peer import OneWay, watch_peer
 from hub.sse import LAST_CHUNK, block, chunk
 from hub.web.dialects import Dialect
 
 WRITE_BYTES = 64 * 1024
 
 
-class TokenViewer(asyncio.Protocol):
+class TokenViewer(OneWay):
     """Sends one client what a generation says, at the client's own pace.
 
     It holds nothing but a number: what a slow client has not been sent yet stays in the generation, and goes out in one
@@ -34,7 +35,6 @@ class TokenViewer(asyncio.Protocol):
         "_stream",
         "_touched",
         "_transport",
-        "_unread",
         "_unsent",
         "on_end",
     )
@@ -42,11 +42,11 @@ class TokenViewer(asyncio.Protocol):
     def __init__(
         self, stream: TokenStream, dialect: Dialect, cursor: int, *, chunked: bool, peer_timeout: float
     ) -> None:
+        super().__init__()
         self.on_end: Callable[[TokenViewer], object] = lambda viewer: None
         self._stream, self._dialect, self._cursor = stream, dialect, cursor
         self._chunked, self._peer_timeout = chunked, peer_timeout
         self._paused = self._over = False
-        self._unread = 0
         self._touched = 0.0
         self._unsent = 0
 
@@ -107,16 +107,9 @@ class TokenViewer(asyncio.Protocol):
             self._touched = now
             self._transport.write(self._framed(block(comment="")))
 
-    def data_received(self, data: bytes) -> None:
-        """Let what a client says into its stream go by, within reason."""
-        self._unread += len(data)
-        if self._unread > UNREAD_BYTES:
-            self.abort()
-
-    def eof_received(self) -> bool:
-        """Take a FIN as the client's leave."""
+    def cut(self, *, flood: bool) -> None:
+        """End it for what the client did."""
         self.abort()
-        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Be gone. The generation goes on: closing a tab is no cancel."""
