@@ -126,18 +126,21 @@ class MemoryLog:
                 self._let_go(self._first())
 
     def _first(self) -> Notification:
+        first = self._kept.get(self._oldest)
         for _ in range(HOLE_STEPS):
-            if self._oldest in self._kept:
-                break
+            if first is not None:
+                return first
             self._oldest += 1
-        else:  # a wide hole: they stand in order, and to look past what has gone costs no more than what was kept
-            self._oldest = next(iter(self._kept))
+            first = self._kept.get(self._oldest)
+        # A wide hole: they stand in order, and to look past what has gone costs no more than what was kept.
+        self._oldest = next(iter(self._kept))
         return self._kept[self._oldest]
 
     def _let_go(self, notification: Notification) -> None:
         """Let go of the oldest there is, in all of its topics."""
         offset = notification.position.offset
         del self._kept[offset]
+        self._oldest = offset + 1
         self._size -= notification.size
         for topic in notification.topics:
             offsets = self._by_topic.get(topic)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from aiohttp import web
@@ -31,16 +32,26 @@ async def read_json(request: web.Request) -> Any:
         TooLarge: it has more than 1 MiB.
         InvalidInput: it is not JSON.
     """
-    media_type = request.content_type
-    if media_type != "application/json" and not _JSON.fullmatch(media_type):
-        raise UnsupportedMediaType(request.headers.get("Content-Type", ""))
-    body = await _read(request)
+    content_type = request.headers.get("Content-Type", "")
+    if not _is_json(content_type):
+        raise UnsupportedMediaType(content_type)
+    content = request.content
+    # A small body is there before its handler is: then there is nothing to wait for.
+    is_there = content.is_eof() and not content.at_eof()
+    body = content.read_nowait() if is_there else await _read(request)
+    if len(body) > MAX_BODY_BYTES:
+        raise TooLarge("body", MAX_BODY_BYTES)
     try:
         return _decode(body.decode())
     except RecursionError:
         raise InvalidInput("body", "is nested too deeply") from None
     except ValueError as error:
         raise InvalidInput("body", f"is not JSON in UTF-8: {str(error)[:200]}") from None
+
+
+@lru_cache(maxsize=64)
+def _is_json(content_type: str) -> bool:
+    return _JSON.fullmatch(content_type.partition(";")[0].strip().lower()) is not None
 
 
 async def _read(request: web.Request) -> bytes:

@@ -25,11 +25,13 @@ async def publish(hub: Hub, request: web.Request) -> web.Response:
     if isinstance(body, list):
         receipts = hub.notifications.publish(_drafts(body))
         answer = f"[{','.join(await _all_accepted(receipts))}]"
-    else:
-        (receipt,) = receipts = hub.notifications.publish((Draft.from_json(body),))
-        answer = _accepted(receipt, await receipt)
-    status = 200 if all(receipt.repeated for receipt in receipts) else 201
-    return web.Response(body=answer.encode(), status=status, content_type="application/json")
+        return _answer(answer, repeated=all(receipt.repeated for receipt in receipts))
+    (receipt,) = hub.notifications.publish((Draft.from_json(body),))
+    return _answer(_accepted(receipt, await receipt), repeated=receipt.repeated)
+
+
+def _answer(text: str, *, repeated: bool) -> web.Response:
+    return web.Response(body=text.encode(), status=200 if repeated else 201, content_type="application/json")
 
 
 async def _all_accepted(receipts: Sequence[Receipt]) -> list[str]:
