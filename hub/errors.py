@@ -5,7 +5,8 @@ HubError
 │   ├── InvalidTopic                     … the grammar of topics and patterns
 │   ├── InvalidDraft                     … the rules of a draft
 │   ├── InvalidEventName                 … the grammar of event names and their patterns
-│   └── InvalidArchive                   … the format of an archive; names the line
+│   ├── InvalidArchive                   … the format of an archive; names the line
+│   └── KeyReused                   422  an idempotency key that stands for another question
 ├── TooLarge                        413  more bytes than the bound
 ├── UnsupportedMediaType            415  a body that is something else by its own words
 ├── UnknownGeneration               404  an answer that never was, or is somebody else's
@@ -84,6 +85,15 @@ class InvalidArchive(InvalidInput):
     def __init__(self, line: int, why: str) -> None:
         super().__init__(f"line {line}", why)
         self.line = line
+
+
+class KeyReused(InvalidInput):
+    """The caller asked something with an idempotency key that stands for another question."""
+
+    status = 422
+
+    def __init__(self) -> None:
+        super().__init__("Idempotency-Key", "was used with another question")
 
 
 class TooLarge(HubError):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Protocol
 
 from hub.errors import GenerationEnded, TooLarge
@@ -60,12 +60,23 @@ class Head:
         owner: who may watch and stop it; None: whoever knows the id.
         model: what answers, if that was said.
         created: in seconds since 1970.
+        asked: a digest of the question, where the same key with another one has to be noticed.
     """
 
     id: str
     owner: str | None
     model: str | None
     created: float
+    asked: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it in a form that JSON can carry."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Head:
+        """Return what `as_json` was made of."""
+        return cls(**fields)
 
 
 Keep = Callable[["TokenStream", "str | Ending"], None]

@@ -9,29 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import secrets
 import time
 from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
 
-from hub.errors import GenerationExpired, HubError, LogUnavailable, ShuttingDown, TooManyGenerations, UnknownGeneration
-from hub.generation import Ending, Head, Phase, TokenStream
-from hub.log import Log, Receipt, make_log
-from hub.notification import Draft, Notification
+from hub.errors import GenerationExpired, HubError, KeyReused, ShuttingDown, TooManyGenerations, UnknownGeneration
+from hub.generation import Ending, Head, TokenStream
+from hub.generation_log import GenerationLog
+from hub.log import Log
 from hub.providers import Delta, ProviderError
-from hub.settings import Settings
 
 logger = logging.getLogger("hub.generations")
 
 ID_BYTES = 16
 REMEMBERED = 100_000
 SWEEP_SECONDS = 1.0
-
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,16 +58,6 @@ class Limits:
     unwatched: float | None = None
 
 
-def generation_log(settings: Settings, clock: Callable[[], float]) -> Log | None:
-    """Return the log for the generations of a hub with *settings*: a file beside its own; None if that is in memory."""
-    if settings.log == "memory://":
-        return None
-    path, _, suffix = settings.log.rpartition(".")
-    home = f"{path}.ai.{suffix}" if path and "/" not in suffix else f"{settings.log}.ai"
-    age = settings.ai_timeout + settings.ai_keep
-    return make_log(home, count=10**9, size=None, age=age, topics={}, clock=clock, unobserved=lambda error: None)
-
-
 class Generations:
     """The generations of one hub. All calls belong to the event loop's thread.
 
@@ -92,10 +77,10 @@ class Generations:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.limits = limits or Limits()
-        self._log = log
         self._on_end = on_end
         self._clock = clock
         self._streams: dict[str, TokenStream] = {}
+        self._log = GenerationLog(log, self._streams, self._lost) if log is not None else None
         self._keys: OrderedDict[tuple[str | None, str], str] = OrderedDict()
         self._expired: OrderedDict[str, str | None] = OrderedDict()
         self._streaming: Counter[str | None] = Counter()
@@ -103,39 +88,26 @@ class Generations:
         self._tasks: set[asyncio.Task[None]] = set()
         self._leased: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._opening = asyncio.Lock()
-        self._opened = self._closed = False
+        self._starts: dict[tuple[str | None, str], asyncio.Task[tuple[TokenStream, bool]]] = {}
+        self._closed = False
 
     async def open(self) -> None:
         """Begin, on the running loop. The log is opened when the first one needs it."""
         self._sweep_later()
-
-    async def _ready(self) -> None:
-        """Open the log, if there is one and nobody has yet.
-
-        Raises:
-            LogUnavailable: it can't be used.
-        """
-        if self._log is None or self._opened:
-            return
-        async with self._opening:
-            if not self._opened and not self._closed:
-                await self._log.open()
-                self._log.announce_to(self._announced)
-                self._opened = True
 
     async def aclose(self) -> None:
         """End: what still streams fails, producers are stopped and have ended when this returns."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
+        if self._starts:
+            await asyncio.wait(self._starts.values())
         for stream in list(self._streams.values()):
             stream.fail("producer_lost", "the hub was shut down before the answer was complete")
         if self._tasks:
             await asyncio.wait(self._tasks)
-        async with self._opening:
-            if self._opened and self._log is not None:
-                await self._log.aclose()
+        if self._log is not None:
+            await self._log.aclose()
 
     def __len__(self) -> int:
         """Return how many are kept, streaming or ended."""
@@ -155,24 +127,45 @@ class Generations:
         owner: str | None = None,
         model: str | None = None,
         key: str | None = None,
+        asked: str = "",
     ) -> tuple[TokenStream, bool]:
         """Begin a generation, with a task that reads *source*; return it, and whether it is new.
+
+        What has begun here goes on if the caller is cancelled.
 
         Args:
             source: called once, if it is new.
             owner: who may watch and stop it; None: whoever knows its id.
             model: what answers, to be told to viewers.
             key: as long as the generation that began with it is kept, it leads to that one.
+            asked: a digest of the question.
 
         Raises:
+            KeyReused: the generation that began with *key* answers something else.
             TooManyGenerations: of this owner, or altogether.
             LogUnavailable: it can't be kept.
         """
-        await self._ready()  # from here to where the key is noted nothing waits: two at once are one generation
-        known = self._keys.get((owner, key)) if key is not None else None
-        if known is not None and known in self._streams:
-            return self._streams[known], False
-        stream = await self.begin(owner=owner, model=model, leased=False)
+        while key is not None and (other := self._starts.get((owner, key))) is not None:
+            await asyncio.wait([other])  # two at once with one key are one generation
+        name = (owner, key or secrets.token_hex(ID_BYTES))
+        task = self._starts[name] = asyncio.create_task(self._start(source, owner, model, key, asked))
+        task.add_done_callback(lambda task: self._starts.pop(name))
+        return await asyncio.shield(task)
+
+    async def _start(
+        self,
+        source: Callable[[], AsyncGenerator[Delta, None]],
+        owner: str | None,
+        model: str | None,
+        key: str | None,
+        asked: str,
+    ) -> tuple[TokenStream, bool]:
+        known = await self._begun_with(owner, key) if key is not None else None
+        if known is not None:
+            if known.head.asked != asked:
+                raise KeyReused
+            return known, False
+        stream = await self._begin(owner, model, key, asked)
         if key is not None:
             self._keys[owner, key] = stream.id
             while len(self._keys) > REMEMBERED:
@@ -180,48 +173,70 @@ class Generations:
         self._produce(stream, source)
         return stream, True
 
+    async def _begun_with(self, owner: str | None, key: str) -> TokenStream | None:
+        """Return the generation that began with *key*, here or in an earlier process, if it is still kept."""
+        id = self._keys.get((owner, key))
+        if id is None and self._log is not None:
+            await self._log.open()
+            id = await self._log.begun_with(owner, key)
+        if id is None or id in self._expired:
+            return None
+        return self._streams.get(id) or await self._restore(id)
+
     async def stream_from(self, source: AsyncIterator[str | Delta], *, owner: str | None = None) -> TokenStream:
         """Begin a generation of your own: *source* gives text, or `Delta`s, and is closed when it is over.
 
         Raises:
             TooManyGenerations, LogUnavailable: as for `start`.
         """
-        stream = await self.begin(owner=owner, leased=False)
+        stream = await self._begin(owner, None)
         self._produce(stream, lambda: _deltas(source))
         return stream
 
-    async def begin(self, *, owner: str | None = None, model: str | None = None, leased: bool = True) -> TokenStream:
+    async def begin(self, *, owner: str | None = None, model: str | None = None) -> TokenStream:
         """Begin a generation that the caller appends to; if it does not for too long, the generation fails.
 
         Raises:
             TooManyGenerations, LogUnavailable: as for `start`.
         """
+        stream = await self._begin(owner, model)
+        self._leased.add(stream.id)
+        return stream
+
+    async def _begin(
+        self, owner: str | None, model: str | None, key: str | None = None, asked: str = ""
+    ) -> TokenStream:
         limits = self.limits
-        await self._ready()
         if self._closed:
             raise ShuttingDown
         if self.streaming >= limits.total:
             raise TooManyGenerations("altogether", limits.total)
         if owner is not None and self._streaming[owner] >= limits.owned:
             raise TooManyGenerations("of one user", limits.owned)
-        head = Head(secrets.token_urlsafe(ID_BYTES), owner, model, self._clock())
-        if self._log is not None:
-            self._append(head.id, {"owner": owner, "model": model, "created": head.created}, "start")
+        head = Head(secrets.token_urlsafe(ID_BYTES), owner, model, self._clock(), asked)
+        self._streaming[owner] += 1  # before anything is waited for: the next one is one too many
+        try:
+            if self._log is not None:
+                await self._log.open()
+                await self._log.begin(head, key)
+        except BaseException:
+            self._release(owner)
+            raise
         stream = TokenStream(head, self._keep, window=limits.window, most=limits.size)
         stream.touched = time.monotonic()
         self._streams[head.id] = stream
-        self._streaming[owner] += 1
-        if leased:
-            self._leased.add(head.id)
         stream.on_end(self._ended)
         return stream
+
+    def _release(self, owner: str | None) -> None:
+        self._streaming[owner] -= 1
+        if not self._streaming[owner]:
+            del self._streaming[owner]
 
     def _ended(self, stream: TokenStream) -> None:
         stream.ended_at = self._clock()
         self._leased.discard(stream.id)
-        self._streaming[stream.head.owner] -= 1
-        if not self._streaming[stream.head.owner]:
-            del self._streaming[stream.head.owner]
+        self._release(stream.head.owner)
         self._on_end(stream)
 
     # ---- their producers ----
@@ -286,10 +301,7 @@ class Generations:
             LogUnavailable: it may have been kept before a restart, and that can't be read now.
         """
         stream = self._streams.get(id)
-        if not _ID.fullmatch(id):  # nothing we gave out; to the log it might be a pattern
-            raise UnknownGeneration
-        if stream is None and id not in self._expired and self._log is not None:
-            await self._ready()
+        if stream is None and id not in self._expired:
             stream = await self._restore(id)
         if stream is not None:
             if stream.head.owner is not None and stream.head.owner != owner:
@@ -311,7 +323,7 @@ class Generations:
     def sweep(self) -> None:
         """Forget what was kept for its time, fail what nobody appends to, stop what nobody watches."""
         now, moment = self._clock(), time.monotonic()
-        if self._opened and self._log is not None:
+        if self._log is not None:
             self._log.trim()
         for id, stream in list(self._streams.items()):
             if stream.ending is not None:
@@ -332,84 +344,32 @@ class Generations:
         while len(self._expired) > REMEMBERED:
             self._expired.popitem(last=False)
 
-    # ---- the log: a topic for each generation ----
+    # ---- keeping them ----
 
     def _keep(self, stream: TokenStream, what: str | Ending) -> None:
         stream.touched = time.monotonic()
-        if self._log is None:
+        if self._log is not None:
+            self._log.keep(stream, what)
+        else:
             stream.kept(what)
-            return
-        if isinstance(what, str):
-            data, type = {"number": stream.given, "text": what}, "part"
-        else:
-            data, type = {"number": stream.given, "phase": what.phase, "facts": what.facts}, "end"
-        try:
-            receipt = self._append(stream.id, data, type)
-        except HubError as error:
-            self._lost(stream, error)
-        else:
-            self._watch_receipt(stream, receipt)
 
-    def _append(self, id: str, data: object, type: str) -> Receipt:
-        assert self._log is not None
-        return self._log.append([Draft.of(data, topic=id, type=type)])[0]
-
-    def _watch_receipt(self, stream: TokenStream, receipt: Receipt) -> None:
-        async def look() -> None:
-            try:
-                await receipt
-            except LogUnavailable as error:
-                self._lost(stream, error)
-
-        task = asyncio.create_task(look())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _lost(self, stream: TokenStream, error: HubError) -> None:
+    def _lost(self, stream: TokenStream, error: Exception) -> None:
         logger.error("generation %s could not be kept: %s", stream.id[:6], error)
         stream.lose("unavailable", "the answer could not be kept")
 
-    def _announced(self, notifications: Sequence[Notification]) -> None:
-        for each in notifications:
-            stream = self._streams.get(each.topics[0])
-            if stream is not None:
-                _take(stream, each)
-
     async def _restore(self, id: str) -> TokenStream | None:
-        """Return what is kept of a generation that began before this process did; nobody produces it any more."""
-        assert self._log is not None
-        stream: TokenStream | None = None
-        after, upto = 0, self._log.bounds().newest.offset
-        while after < upto:
-            page = await self._log.read(after, (id,), upto=upto)
-            after = page.reached
-            for each in page.notifications:
-                if each.type == "start":
-                    facts = each.data
-                    head = Head(id, facts["owner"], facts["model"], facts["created"])
-                    stream = TokenStream(head, lambda stream, what: None)
-                    stream.ended_at = each.at
-                elif stream is not None:
-                    _take(stream, each)
-                    stream.ended_at = each.at
+        """Return a generation of an earlier process, if it is still to be kept."""
+        if self._log is None:
+            return None
+        await self._log.open()
+        stream = await self._log.restore(id)
         if stream is None or id in self._streams:  # somebody else was faster
             return self._streams.get(id)
-        if stream.ending is None:
-            stream.lose("producer_lost", "the hub was restarted before the answer was complete")
         if self._clock() - stream.ended_at >= self.limits.keep:
             self._expire(id, stream.head.owner)
             return None
         self._streams[id] = stream
         return stream
-
-
-def _take(stream: TokenStream, record: Notification) -> None:
-    """Deliver what *record* says, unless something before it was not kept: who watches gets no text with a hole."""
-    said: Any = record.data
-    if record.type == "part" and said["number"] == stream.newest + 1:
-        stream.kept(said["text"])
-    elif record.type == "end" and said["number"] == stream.newest:
-        stream.kept(Ending(Phase(said["phase"]), said["facts"]))
 
 
 async def _deltas(source: AsyncIterator[str | Delta]) -> AsyncGenerator[Delta, None]:

@@ -14,7 +14,8 @@ from hub.connections import Connections
 from hub.errors import LogUnavailable, TooLarge, TryLater
 from hub.fanout import Fanout
 from hub.generation import TokenStream
-from hub.generations import Generations, Limits, generation_log
+from hub.generation_log import generation_log
+from hub.generations import Generations, Limits
 from hub.listening import Listeners
 from hub.log import Contents, Log, Spool, make_log
 from hub.metrics import Metrics

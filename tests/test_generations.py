@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from hub.errors import GenerationExpired, HubError, LogUnavailable, ShuttingDown, TooManyGenerations, UnknownGeneration
+from hub.errors import (
+    GenerationExpired,
+    HubError,
+    KeyReused,
+    LogUnavailable,
+    ShuttingDown,
+    TooManyGenerations,
+    UnknownGeneration,
+)
 from hub.generation import Phase, TokenStream
 from hub.generations import Generations, Limits
 from hub.log import MemoryLog, Receipt, make_log
@@ -220,6 +228,35 @@ async def test_a_key_of_what_is_forgotten_begins_anew(make: Make, clock: Clock):
     again, new = await generations.start(source, key="k")
     assert new
     assert again is not stream
+
+
+async def test_a_key_stands_for_one_question(make: Make):
+    generations = await make()
+    source = Source()
+    stream, _ = await generations.start(source, key="k", asked="one")
+    with pytest.raises(KeyReused, match="Idempotency-Key: was used with another question"):
+        await generations.start(source, key="k", asked="two")
+    assert await generations.start(source, key="k", asked="one") == (stream, False)
+    assert source.begun == 1
+
+
+async def test_a_key_leads_to_its_generation_after_a_restart_too(make: Make, tmp_path: Path, clock: Clock):
+    before = await make(log=file(tmp_path, clock))
+    source = Source("a", None)
+    stream, _ = await before.start(source, owner="ann", key="k", asked="one")
+    await over(stream)
+    await before.aclose()
+    after = await make(log=file(tmp_path, clock), keep=300)
+    answers = await asyncio.gather(*(after.start(source, owner="ann", key="k", asked="one") for _ in range(3)))
+    assert {(again.id, again.text(), new) for again, new in answers} == {(stream.id, "a", False)}
+    with pytest.raises(KeyReused):
+        await after.start(source, owner="ann", key="k", asked="two")
+    assert source.begun == 1
+    for owner in ("bob", None):
+        assert (await after.start(source, owner=owner, key="k", asked="one"))[1]
+    clock.now += 300
+    after.sweep()
+    assert (await after.start(source, owner="ann", key="k", asked="two"))[1]
 
 
 async def test_two_at_once_with_one_key_are_one_generation_while_the_log_is_being_opened(make: Make, tmp_path: Path):
@@ -437,6 +474,65 @@ async def test_nothing_is_seen_before_the_log_has_it(make: Make):
     assert (stream.text(), stream.phase) == ("a", Phase.DONE)
 
 
+async def test_nothing_has_begun_before_the_log_has_it(make: Make):
+    log = HeldLog(holds=True)
+    generations = await make(log=log, total=1)
+    source = Source()
+    starting = asyncio.create_task(generations.start(source))
+    await until(lambda: log.waiting)
+    assert (source.begun, generations.streaming) == (0, 1)
+    with pytest.raises(TooManyGenerations):
+        await generations.begin()
+    log.confirm()
+    stream, _ = await starting
+    await until(lambda: source.begun)
+    assert await generations.find(stream.id) is stream
+
+
+async def test_what_could_not_begin_leaves_nothing(make: Make):
+    log = HeldLog(holds=True)
+    generations = await make(log=log, total=1)
+    source = Source()
+    for _ in range(2):
+        starting = asyncio.create_task(generations.start(source, key="k"))
+        await until(lambda: log.waiting)
+        log.fail()
+        with pytest.raises(LogUnavailable):
+            await starting
+        assert (source.begun, generations.streaming, len(generations)) == (0, 0, 0)
+
+
+async def test_what_has_begun_goes_on_without_the_caller(make: Make):
+    log = HeldLog(holds=True)
+    generations = await make(log=log)
+    source = Source("a")
+    starting = asyncio.create_task(generations.start(source, key="k"))
+    await until(lambda: log.waiting)
+    starting.cancel()
+    await asyncio.wait([starting])
+    log.holds = False
+    log.confirm()
+    stream, new = await generations.start(source, key="k")
+    assert (source.begun, new) == (1, False)
+    assert stream.phase is Phase.STREAMING
+
+
+async def test_a_shutdown_in_the_middle_of_a_beginning_waits_for_it(make: Make):
+    log = HeldLog(holds=True)
+    generations = await make(log=log)
+    starting = asyncio.create_task(generations.start(Source("a")))
+    await until(lambda: log.waiting)
+    closing = asyncio.create_task(generations.aclose())
+    await asyncio.sleep(0)
+    log.holds = False
+    log.confirm()
+    stream, _ = await starting
+    await until(lambda: log.waiting)
+    log.confirm()
+    assert (await over(stream))["reason"] == "producer_lost"
+    await closing
+
+
 async def test_what_was_done_is_done_after_a_restart(make: Make, tmp_path: Path, clock: Clock):
     before = await make(log=file(tmp_path, clock))
     source = Source("两", "\nb", Delta("", "stop", {"total_tokens": 2}))
@@ -493,9 +589,10 @@ async def test_what_is_no_id_finds_nothing_also_in_a_log(make: Make, tmp_path: P
 
 
 class HeldLog:
-    """A memory log that confirms, or fails, when the test says so."""
+    """A memory log that confirms, or fails, when the test says so; a beginning at once, unless it *holds* that too."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, holds: bool = False) -> None:
+        self.holds = holds
         self._log = MemoryLog(clock=Clock())
         self._announce: Announce = lambda notifications: None
         self.waiting: list[tuple[Sequence[Draft], list[Receipt]]] = []
@@ -510,6 +607,8 @@ class HeldLog:
     def append(self, drafts: Sequence[Draft]) -> list[Receipt]:
         if self.refuses:
             raise LogUnavailable("too much waits")
+        if drafts[0].type == "start" and not self.holds:
+            return self._log.append(drafts)
         receipts = [Receipt(draft.topics) for draft in drafts]
         self.waiting.append((drafts, receipts))
         return receipts
@@ -540,7 +639,7 @@ async def test_when_the_log_fails_the_generation_fails_and_viewers_are_told(
     source = Source("a")
     generations = await make(log=log)
     stream, _ = await generations.start(source)
-    await until(lambda: len(log.waiting) == 2)
+    await until(lambda: log.waiting)
     log.confirm()
     source.say("b")
     await until(lambda: log.waiting)
@@ -562,9 +661,9 @@ async def test_no_text_with_a_hole_is_delivered(make: Make, caplog: pytest.LogCa
     for piece in "abc":
         stream.append(piece)
     stream.finish()
-    log.confirm(2)
+    log.confirm(1)
     log.fail(1)
-    log.confirm()  # before anybody can have looked at the failure
+    log.confirm()
     assert stream.text() == "a"
     assert (await over(stream))["reason"] == "unavailable"
     again = await (await make(log=log)).find(stream.id)

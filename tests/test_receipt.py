@@ -69,3 +69,20 @@ async def test_a_repeat_made_while_the_first_is_unconfirmed_shares_its_answer():
     assert not receipt.repeated
     receipt.confirm(AT)
     assert await again == AT
+
+
+async def test_who_only_cares_for_a_failure_hears_of_nothing_else():
+    heard: list[Exception] = []
+    unobserved: list[Exception] = []
+    good, bad, late = Receipt(("a",)), Receipt(("a",)), Receipt(("a",))
+    for receipt in (good, bad):
+        receipt.on_failure(heard.append)
+    error = LogUnavailable("full")
+    good.confirm(AT)
+    bad.fail(error, unobserved.append)
+    late.fail(error, unobserved.append)
+    late.on_failure(heard.append)
+    assert heard == [error, error]
+    del good, bad, late, receipt
+    gc.collect()
+    assert unobserved == []

@@ -20,15 +20,16 @@ class Receipt:
         repeated: its idempotency key was used before; the position is the first one's and nothing was delivered.
     """
 
-    __slots__ = ("_failure", "_followers", "_position", "_waiters", "repeated", "topics")
+    __slots__ = ("_failure", "_followers", "_on_failure", "_position", "_waiters", "repeated", "topics")
 
     def __init__(self, topics: tuple[str, ...], position: Position | None = None, *, repeated: bool = False) -> None:
         self.topics = topics
         self.repeated = repeated
         self._position = position
         self._failure: _Failure | None = None
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[asyncio.Future[None]] | None = None
         self._followers: list[Receipt] | None = None
+        self._on_failure: Callable[[Exception], None] | None = None
 
     @property
     def done(self) -> bool:
@@ -52,9 +53,18 @@ class Receipt:
         if not self.done:
             # A future for each who waits: to cancel one is no affair of the others.
             waiter = asyncio.get_running_loop().create_future()
+            if self._waiters is None:
+                self._waiters = []
             self._waiters.append(waiter)
             yield from waiter
         return self.result()
+
+    def on_failure(self, call: Callable[[Exception], None]) -> None:
+        """Call *call*, at most one, with what keeps the log from it, if anything does; cheaper than to await that."""
+        if self._failure is not None:
+            call(self._failure.look())
+        else:
+            self._on_failure = call
 
     def repeat(self) -> Receipt:
         """Return the receipt for another publish with the same key: it shares the answer, now or later."""
@@ -74,9 +84,11 @@ class Receipt:
         """Say that the log will never have it; *unobserved* hears of it if nobody looks. Called by the log, once."""
         self._failure = _Failure(error, unobserved)
         self._settle(lambda follower: follower.fail(error, unobserved))
+        if self._on_failure is not None:
+            self._on_failure(self._failure.look())
 
     def _settle(self, tell: Callable[[Receipt], None]) -> None:
-        for waiter in self._waiters:
+        for waiter in self._waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
         for follower in self._followers or ():

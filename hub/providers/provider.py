@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -18,6 +20,11 @@ class Prompt(NamedTuple):
     messages: Sequence[Mapping[str, Any]]
     model: str | None = None
     options: Mapping[str, Any] = {}
+
+    @property
+    def digest(self) -> str:
+        """A short name of the question: another one has another."""
+        return hashlib.sha256(json.dumps(self, sort_keys=True).encode()).hexdigest()
 
 
 class Delta(NamedTuple):

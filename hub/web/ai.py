@@ -186,7 +186,9 @@ async def _begin(hub: Hub, request: web.Request, prompt: Prompt) -> tuple[TokenS
     key = request.headers.get("Idempotency-Key")
     if key is not None and not 1 <= len(key) <= MAX_KEY_LENGTH:
         raise InvalidInput("Idempotency-Key", f"is not a string of 1 to {MAX_KEY_LENGTH} characters")
-    return await hub.generations.start(lambda: hub.provider.stream(prompt), model=prompt.model, key=key)
+    return await hub.generations.start(
+        lambda: hub.provider.stream(prompt), model=prompt.model, key=key, asked=prompt.digest
+    )
 
 
 def _prompt(body: object) -> Prompt:

@@ -201,6 +201,15 @@ async def test_an_idempotency_key_never_begins_a_second_generation(chat: Chat):
     assert len(chat.provider.prompts) == 2
 
 
+async def test_an_idempotency_key_stands_for_one_question(chat: Chat):
+    for path in (PATH + "/init", PATH):
+        await chat.server.post(PATH + "/init", {"message": "hi", "temperature": 1}, Idempotency_Key="a")
+        for other in ({"message": "ho", "temperature": 1}, {"message": "hi"}, {"message": "hi", "model": "m"}):
+            answer = await chat.server.post(path, other, Idempotency_Key="a")
+            assert (answer.status, answer.json()["field"]) == (422, "Idempotency-Key")
+    assert len(chat.provider.prompts) == 1
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -782,6 +791,8 @@ async def test_after_a_crash_the_viewer_gets_what_was_kept_and_an_honest_end(hub
     events = await client.rest()
     assert kinds(events)[-2:] == ["failed", "close"]
     assert events[-2].json()["reason"] == "producer_lost"
+    again = await hub.site.post(PATH + "/init", {"message": "hi"}, Idempotency_Key="k")
+    assert (again.status, again.json()["sessionId"]) == (200, id)
     snapshot = (await hub.site.ask("GET", f"{PATH}/{id}", headers={"Accept": "application/json"})).json()
     assert before + text(events) == snapshot["text"]
     assert before

@@ -1,0 +1,154 @@
+"""What of the generations survives a crash: a log for them alone, in which each has a topic of its own.
+
+A generation is a `start`, its parts by number, and an `end`; each is in the log before anybody sees it. A key, too, has
+a topic: it leads to the generation that began with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hub.errors import HubError
+from hub.generation import Ending, Head, Phase, TokenStream
+from hub.log import Log, Receipt, make_log
+from hub.notification import Draft, Notification
+from hub.settings import Settings
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+
+
+def generation_log(settings: Settings, clock: Callable[[], float]) -> Log | None:
+    """Return the log for the generations of a hub with *settings*: a file beside its own; None if that is in memory."""
+    if settings.log == "memory://":
+        return None
+    path, _, suffix = settings.log.rpartition(".")
+    home = f"{path}.ai.{suffix}" if path and "/" not in suffix else f"{settings.log}.ai"
+    age = settings.ai_timeout + settings.ai_keep
+    return make_log(home, count=10**9, size=None, age=age, topics={}, clock=clock, unobserved=lambda error: None)
+
+
+class GenerationLog:
+    """Keeps generations in *log*, which it opens when the first one needs it.
+
+    Args:
+        log: holds nothing else.
+        streams: the generations by their ids; what is confirmed is delivered to them.
+        lost: hears of a generation of which something can't be kept.
+    """
+
+    def __init__(
+        self, log: Log, streams: dict[str, TokenStream], lost: Callable[[TokenStream, Exception], None]
+    ) -> None:
+        self._log = log
+        self._streams = streams
+        self._lost = lost
+        self._opening = asyncio.Lock()
+        self._opened = self._closed = False
+
+    async def open(self) -> None:
+        """Be ready; again changes nothing.
+
+        Raises:
+            LogUnavailable: the log can't be used.
+        """
+        async with self._opening:
+            if not self._opened and not self._closed:
+                await self._log.open()
+                self._log.announce_to(self._announced)
+                self._opened = True
+
+    async def aclose(self) -> None:
+        """Keep what was given here, and nothing more."""
+        async with self._opening:
+            if self._opened:
+                await self._log.aclose()
+            self._opened, self._closed = False, True
+
+    def trim(self) -> None:
+        """Let go of what is too old."""
+        if self._opened:
+            self._log.trim()
+
+    # ---- in ----
+
+    async def begin(self, head: Head, key: str | None) -> None:
+        """Return when it is kept that a generation has begun, with *key*.
+
+        Raises:
+            LogUnavailable: it can't be kept.
+        """
+        await self._append(head.id, head.as_json(), "start", *([_key_topic(head.owner, key)] if key else []))
+
+    def keep(self, stream: TokenStream, what: str | Ending) -> None:
+        """Keep the next part of *stream*, or its end."""
+        if isinstance(what, str):
+            data, type = {"number": stream.given, "text": what}, "part"
+        else:
+            data, type = {"number": stream.given, "phase": what.phase, "facts": what.facts}, "end"
+        try:
+            self._append(stream.id, data, type).on_failure(lambda error: self._lost(stream, error))
+        except HubError as error:
+            self._lost(stream, error)
+
+    def _append(self, id: str, data: object, type: str, *more: str) -> Receipt:
+        return self._log.append([Draft.of(data, topics=(id, *more), type=type)])[0]
+
+    def _announced(self, records: Sequence[Notification]) -> None:
+        for record in records:
+            stream = self._streams.get(record.topics[0])
+            if stream is not None:
+                _take(stream, record)
+
+    # ---- out ----
+
+    async def begun_with(self, owner: str | None, key: str) -> str | None:
+        """Return the id of the newest generation that is kept and began with *key*.
+
+        Raises:
+            LogUnavailable: that can't be read.
+        """
+        newest = self._log.bounds().newest.offset
+        page = await self._log.read(0, (_key_topic(owner, key),), upto=newest, latest=True)
+        return page.notifications[-1].topics[0] if page.notifications else None
+
+    async def restore(self, id: str) -> TokenStream | None:
+        """Return what is kept of a generation that began before this process did; nobody produces it any more.
+
+        Raises:
+            LogUnavailable: that can't be read.
+        """
+        if not _ID.fullmatch(id):  # nothing we gave out; to the log it might be a pattern
+            return None
+        stream: TokenStream | None = None
+        after, upto = 0, self._log.bounds().newest.offset
+        while after < upto:
+            page = await self._log.read(after, (id,), upto=upto)
+            after = page.reached
+            for record in page.notifications:
+                if record.type == "start":
+                    stream = TokenStream(Head.from_json(record.data), lambda stream, what: None)
+                elif stream is not None:
+                    _take(stream, record)
+                if stream is not None:
+                    stream.ended_at = record.at
+        if stream is not None and stream.ending is None:
+            stream.lose("producer_lost", "the hub was restarted before the answer was complete")
+        return stream
+
+
+def _key_topic(owner: str | None, key: str) -> str:
+    named = repr((owner, key)).encode(errors="surrogatepass")
+    return f"key/{hashlib.sha256(named).hexdigest()}"
+
+
+def _take(stream: TokenStream, record: Notification) -> None:
+    """Deliver what *record* says, unless something before it was not kept: who watches gets no text with a hole."""
+    said: Any = record.data
+    if record.type == "part" and said["number"] == stream.newest + 1:
+        stream.kept(said["text"])
+    elif record.type == "end" and said["number"] == stream.newest:
+        stream.kept(Ending(Phase(said["phase"]), said["facts"]))
