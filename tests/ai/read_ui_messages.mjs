@@ -1,27 +1,29 @@
-// Reads an answer the way `useChat` does, with the AI SDK's own transport, and prints the message it makes.
-import { DefaultChatTransport, readUIMessageStream } from "ai";
+// Reads an answer the way `useChat` does, through the transport of the documentation, and prints the message it makes.
+import { readUIMessageStream } from "ai";
 
-const [api, id] = process.argv.slice(2);
-const transport = new DefaultChatTransport({
-  api,
-  prepareSendMessagesRequest: ({ messages }) => ({ body: { message: messages.at(-1).parts[0].text } }),
-  prepareReconnectToStreamRequest: () => ({ api: `${api.split("?")[0]}/${id}?format=ai-sdk` }),
-});
-const stream = id
-  ? await transport.reconnectToStream({ chatId: id })
+const [transport_module, origin, place] = process.argv.slice(2);
+
+// What a browser has and Node.js has not: a page's origin, and its storage.
+const kept = new Map(place ? [["answer", place]] : []);
+globalThis.sessionStorage = {
+  getItem: (key) => kept.get(key) ?? null,
+  setItem: (key, value) => kept.set(key, value),
+};
+const fetch_anywhere = globalThis.fetch;
+globalThis.fetch = (url, options) => fetch_anywhere(new URL(url, origin), options);
+
+const { transport } = await import(transport_module);
+const stream = place
+  ? await transport.reconnectToStream({ chatId: "c" })
   : await transport.sendMessages({
       chatId: "c",
       trigger: "submit-message",
       messages: [{ id: "m", role: "user", parts: [{ type: "text", text: "hi" }] }],
     });
 
-if (stream === null) {
-  console.log(JSON.stringify(null));
-} else {
-  let message = null;
-  const errors = [];
-  for await (const each of readUIMessageStream({ stream, onError: (error) => errors.push(error.message) })) {
-    message = each;
-  }
-  console.log(JSON.stringify({ message, errors }));
+let message = null;
+const errors = [];
+for await (const each of readUIMessageStream({ stream, onError: (error) => errors.push(error.message) })) {
+  message = each;
 }
+console.log(JSON.stringify({ message, errors, place: kept.get("answer") }));

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hub.providers import SimulatedProvider
-from tests.ai.conftest import FOLDER, missing
+from tests.ai.conftest import FOLDER, MODULES, missing
+from tests.snippets import snippet
 from tests.web.conftest import Complaints, Serve
 from tests.web.server import Server
 
@@ -111,40 +113,53 @@ async def test_openais_client_names_a_refusal(client: openai.AsyncOpenAI):
 # ---- the AI SDK ----
 
 
-async def read(node: str, server: Server, id: str = "") -> Any:
-    """What the AI SDK makes of a new answer, or of the answer *id*."""
-    process = await asyncio.create_subprocess_exec(
-        *(node, "read_ui_messages.mjs", f"{url(server)}{PATH}?format=ai-sdk", id),
-        cwd=FOLDER,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    return json.loads(out)
+Read = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture
+async def read(node: str, server: Server, tmp_path: Path) -> Read:
+    """What the AI SDK, set up as the documentation says, makes of a new answer or of one that has begun."""
+    (tmp_path / "transport.mjs").write_text(snippet("howto/stream-ai-tokens.md", "transport.js"), encoding="utf-8")
+    (tmp_path / "node_modules").symlink_to(MODULES)
+
+    async def read(id: str = "") -> Any:
+        process = await asyncio.create_subprocess_exec(
+            *(node, "read_ui_messages.mjs", str(tmp_path / "transport.mjs"), url(server)),
+            *([f"{PATH}/{id}"] if id else []),
+            cwd=FOLDER,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        assert process.returncode == 0, err.decode()
+        return json.loads(out)
+
+    return read
 
 
 @pytest.mark.parametrize("how", ["sent", "reconnected"])
-async def test_the_ai_sdk_reads_the_answer(server: Server, node: str, how: str):
-    answer = await read(node, server, await begun(server) if how == "reconnected" else "")
+async def test_the_ai_sdk_reads_the_answer(server: Server, read: Read, how: str):
+    answer = await read(await begun(server) if how == "reconnected" else "")
     assert answer["errors"] == []
     message = answer["message"]
     assert message["role"] == "assistant"
     (text,) = [part for part in message["parts"] if part["type"] == "text"]
     assert (text["text"], text["state"]) == (await said(server, message["id"]), "done")
+    assert text["text"].startswith("You asked: hi")
+    assert answer["place"] == f"{PATH}/{message['id']}"
 
 
-async def test_the_ai_sdk_learns_of_a_failure(server: Server, node: str, complaints: Complaints):
+async def test_the_ai_sdk_learns_of_a_failure(server: Server, read: Read, complaints: Complaints):
     simulated(server, fail_after=5)
-    answer = await read(node, server, await begun(server))
+    answer = await read(await begun(server))
     assert answer["errors"] == ["the provider failed"]
     (text,) = [part for part in answer["message"]["parts"] if part["type"] == "text"]
     assert text["text"]
     complaints.take()
 
 
-async def test_the_ai_sdk_takes_a_cancel_as_an_end(server: Server, node: str):
+async def test_the_ai_sdk_takes_a_cancel_as_an_end(server: Server, read: Read):
     id = await begun(server)
     await server.ask("DELETE", f"{PATH}/{id}")
-    answer = await read(node, server, id)
+    answer = await read(id)
     assert answer["errors"] == []

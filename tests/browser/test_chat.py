@@ -15,11 +15,13 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, Request, Response, Route, expect
 
-from .conftest import ROOT, HubProcess, Network, Visit, Weather
+from tests.snippets import snippet
+
+from .conftest import HubProcess, Network, Visit, Weather
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-HOWTO = ROOT / "docs" / "howto" / "stream-ai-tokens.md"
+HOWTO = "howto/stream-ai-tokens.md"
 HERE = Path(__file__).parent
 SLOWLY = {"HUB_AI_SIMULATED_TOKENS": "240", "HUB_AI_SIMULATED_RATE": "60"}
 """Four seconds for an answer: time to do something in the middle of it."""
@@ -276,14 +278,6 @@ async def test_what_the_hub_does_not_have_is_told_so(hub: HubProcess, visit: Vis
 # The snippets of the documentation
 
 
-def snippet(name: str) -> str:
-    """Return the block of the page whose first line names *name*."""
-    page = HOWTO.read_text(encoding="utf-8")
-    found = re.search(rf"^```\w+\n((?://|<!--) {re.escape(name)}\b.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    assert found, f"there is no {name} in {HOWTO}"
-    return found[1]
-
-
 @pytest.fixture(scope="session")
 def modules() -> Path:
     """Where React, Vue and a bundler are, at the versions of the lock file."""
@@ -318,7 +312,7 @@ async def _run(*command: str, cwd: Path) -> tuple[int | None, str]:
 async def bundle(name: str, start: str, modules: Path, place: Path) -> str:
     """Return a page with the snippet *name*, and *start* behind it, made for a browser."""
     await _install(modules)
-    (place / name).write_text(snippet(name) + start, encoding="utf-8")
+    (place / name).write_text(snippet(HOWTO, name) + start, encoding="utf-8")
     (place / "node_modules").symlink_to(modules)
     status, said = await _run(
         str(modules / ".bin" / "esbuild"),
@@ -351,7 +345,7 @@ async def shown(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A page with each snippet in turn."""
     name = request.param
     if name == "chat.html":
-        return snippet(name)
+        return snippet(HOWTO, name)
     modules = request.getfixturevalue("modules")
     return await bundle(name, REACT if name == "Chat.jsx" else VUE, modules, tmp_path)
 
@@ -405,7 +399,7 @@ async def test_the_snippet_without_an_event_source_reads_every_block(hub: HubPro
         f"""async () => {{
             const said = [];
             const console = {{ log: (block) => said.push(block) }};
-            {snippet("read.js")}
+            {snippet(HOWTO, "read.js")}
             return [place, said];
         }}"""
     )
