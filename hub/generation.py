@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Protocol
 
 from hub.errors import GenerationEnded, TooLarge
+
+logger = logging.getLogger("hub.generation")
 
 LOOK_AHEAD_BYTES = 256 * 1024
 
@@ -251,7 +254,10 @@ class TokenStream:
                 viewer.news()
         if self.ending is not None:
             for call in self._on_end:
-                call(self)
+                try:
+                    call(self)
+                except Exception:
+                    logger.exception("somebody failed to hear that generation %s has ended", self.id[:6])
             self._on_end.clear()
 
     def lose(self, reason: str, message: str) -> None:

@@ -17,9 +17,10 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from hub.errors import GenerationExpired, HubError, KeyReused, ShuttingDown, TooManyGenerations, UnknownGeneration
-from hub.generation import Ending, Head, TokenStream
+from hub.generation import Ending, Head, Phase, TokenStream
 from hub.generation_log import GenerationLog
 from hub.log import Log
+from hub.metrics import Metrics
 from hub.providers import Delta, ProviderError
 
 logger = logging.getLogger("hub.generations")
@@ -65,6 +66,7 @@ class Generations:
         limits: what they may cost.
         log: where they are kept, for them alone; None: in memory.
         on_end: hears of each that has ended.
+        metrics: begun and ended ones are counted here.
         clock: seconds since 1970.
     """
 
@@ -74,10 +76,12 @@ class Generations:
         *,
         log: Log | None = None,
         on_end: Callable[[TokenStream], None] = lambda stream: None,
+        metrics: Metrics | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.limits = limits or Limits()
         self._on_end = on_end
+        self._metrics = metrics or Metrics()
         self._clock = clock
         self._streams: dict[str, TokenStream] = {}
         self._log = GenerationLog(log, self._streams, self._lost) if log is not None else None
@@ -225,6 +229,7 @@ class Generations:
         stream = TokenStream(head, self._keep, window=limits.window, most=limits.size)
         stream.touched = time.monotonic()
         self._streams[head.id] = stream
+        self._metrics.generations_begun += 1
         stream.on_end(self._ended)
         return stream
 
@@ -237,6 +242,9 @@ class Generations:
         stream.ended_at = self._clock()
         self._leased.discard(stream.id)
         self._release(stream.head.owner)
+        self._metrics.generations_done += stream.phase is Phase.DONE
+        self._metrics.generations_failed += stream.phase is Phase.FAILED
+        self._metrics.generations_cancelled += stream.phase is Phase.CANCELLED
         self._on_end(stream)
 
     # ---- their producers ----

@@ -78,6 +78,7 @@ class Hub:
             ),
             log=generation_log(settings, clock),
             on_end=self._answered,
+            metrics=self.metrics,
             clock=clock,
         )
         self.max_connections = settings.max_connections

@@ -23,6 +23,8 @@ class Metrics:
         refused: subscribes told to come back later.
         unobserved_failures: failed publishes that nobody awaited.
         observer_failures: exceptions raised by in-process observers.
+        generations_begun: answers of an AI that began.
+        generations_done, generations_failed, generations_cancelled: those that ended, by how.
         started: when this began, in seconds of a monotonic clock.
     """
 
@@ -38,6 +40,10 @@ class Metrics:
     refused: int = 0
     unobserved_failures: int = 0
     observer_failures: int = 0
+    generations_begun: int = 0
+    generations_done: int = 0
+    generations_failed: int = 0
+    generations_cancelled: int = 0
     started: float = field(default_factory=time.monotonic)
 
     @property

@@ -368,3 +368,18 @@ def test_who_reaches_the_end_has_exactly_the_text_once(
         assert watcher.text == said
         assert len(watcher.endings) == 1
     assert stream.viewers == 0
+
+
+async def test_who_fails_to_hear_of_the_end_keeps_nobody_else_from_it(caplog: pytest.LogCaptureFixture):
+    stream = TokenStream(HEAD)
+    heard: list[str] = []
+
+    def fail(stream: TokenStream) -> None:
+        raise RuntimeError("mine")
+
+    stream.on_end(fail)
+    stream.on_end(lambda stream: heard.append(stream.id))
+    stream.finish()
+    await stream.ended()
+    assert heard == [stream.id]
+    assert "failed to hear" in caplog.text

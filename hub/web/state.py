@@ -25,6 +25,10 @@ _COUNTERS = {
     "refused": "Subscribes told to come back later.",
     "unobserved_failures": "Failed publishes that nobody awaited.",
     "observer_failures": "Exceptions of in-process observers.",
+    "generations_begun": "Answers of an AI that began.",
+    "generations_done": "Answers that are complete.",
+    "generations_failed": "Answers that failed.",
+    "generations_cancelled": "Answers that were stopped.",
 }
 
 
@@ -47,6 +51,8 @@ async def stats(hub: Hub, request: web.Request) -> web.Response:
         {
             "connections": len(hub.connections),
             "topics": hub.fanout.topics,
+            "generations": hub.generations.streaming,
+            "viewers": hub.viewers,
             **{name: getattr(hub.metrics, name) for name in _COUNTERS},
             "log": _log_bounds(hub),
             "draining": hub.draining,
@@ -88,6 +94,8 @@ class _Figures(Collector):
             yield CounterMetricFamily(f"hub_{name}", text, value=getattr(hub.metrics, name))
         yield GaugeMetricFamily("hub_connections", "Open streams.", value=len(hub.connections))
         yield GaugeMetricFamily("hub_topics", "Exact topics somebody wants.", value=hub.fanout.topics)
+        yield GaugeMetricFamily("hub_generations", "Answers being generated.", value=hub.generations.streaming)
+        yield GaugeMetricFamily("hub_viewers", "Open streams of answers.", value=hub.viewers)
         yield GaugeMetricFamily("hub_uptime_seconds", "Seconds since the start.", value=hub.metrics.uptime)
         bounds = _log_bounds(hub)
         yield GaugeMetricFamily("hub_log_up", "Whether the log answers.", value=bounds is not None)

@@ -799,3 +799,33 @@ async def test_after_a_crash_the_viewer_gets_what_was_kept_and_an_honest_end(hub
     assert (await hub.site.ask("GET", f"{PATH}/{id}", headers={"Last-Event-ID": events[-1].id})).status == 204
     for path in (f"{PATH}/*", f"{PATH}/**"):
         assert (await hub.site.ask("GET", path, headers={"Accept": "application/json"})).status == 404
+
+
+# ---- what is counted ----
+
+
+async def test_answers_and_viewers_are_counted(chat: Chat, complaints: Complaints):
+    async def counted() -> dict[str, int]:
+        stats = (await chat.server.ask("GET", "/notifications/stats")).json()
+        names = ("generations", "viewers", *(f"generations_{how}" for how in ("begun", "done", "failed", "cancelled")))
+        return {name: stats[name] for name in names if stats[name]}
+
+    assert await counted() == {}
+    client = await chat.open(f"{PATH}?message=hi")
+    await client.next("start")
+    assert await counted() == {"generations": 1, "viewers": 1, "generations_begun": 1}
+    (await chat.provider.answer()).finish()
+    await client.rest()
+    await until(lambda: chat.server.hub.viewers == 0)
+    assert await counted() == {"generations_begun": 1, "generations_done": 1}
+    id, answering = await chat.begin()
+    answering.fail(ProviderError("rate_limited", "too much to do"))
+    await (await chat.server.hub.generations.find(id)).ended()
+    complaints.take()
+    id, _ = await chat.begin()
+    await chat.server.ask("DELETE", f"{PATH}/{id}")
+    ended = {"generations_done": 1, "generations_failed": 1, "generations_cancelled": 1}
+    assert await counted() == {"generations_begun": 3, **ended}
+    text = (await chat.server.ask("GET", "/metrics")).body.decode()
+    assert "hub_generations_begun_total 3.0" in text
+    assert "hub_viewers 0.0" in text
