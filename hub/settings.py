@@ -22,6 +22,7 @@ from hub.topics import MAX_SEGMENTS
 PREFIX = "HUB_"
 
 _ORIGIN = re.compile(r"https?://([A-Za-z0-9.\-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
+_CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
 
 
@@ -98,8 +99,9 @@ class Settings(BaseModel):
         description="How many notifications to keep of each topic that matches a pattern, such as `state/**=1`; "
         "comma-separated.",
     )
-    ai_provider: Literal["simulated", "openai"] = Field(
-        default="simulated", description="Who answers on `/ai/chat/stream`."
+    ai_provider: str = Field(
+        default="simulated",
+        description="Who answers on `/ai/chat/stream`: `simulated`, `openai`, or a class of yours as `module:Class`.",
     )
     ai_base_url: Annotated[str | None, BeforeValidator(_none)] = Field(
         default=None, description="Address of an OpenAI-compatible API; unset: OpenAI's own."
@@ -153,6 +155,13 @@ class Settings(BaseModel):
         for name in value:
             if not all(part.isidentifier() for part in name.split(".")):
                 raise ValueError(f"{name!r} is not the name of a Python module")
+        return value
+
+    @field_validator("ai_provider")
+    @classmethod
+    def _who(cls, value: str) -> str:
+        if value not in {"simulated", "openai"} and not _CLASS.fullmatch(value):
+            raise ValueError("is neither simulated nor openai, and no class such as answers.mine:Parrot")
         return value
 
     @field_validator("retain_topics")

@@ -15,10 +15,11 @@ import pytest
 from hub.event import Event as BusEvent
 from hub.providers import Delta, Prompt, ProviderError
 from hub.web.app import drain_hub
+from tests.snippets import snippet
 from tests.spec_decoder import Event, SpecDecoder
 from tests.torture import free_port
 from tests.web.client import Chunks, Client, StreamEnded, until
-from tests.web.conftest import Serve
+from tests.web.conftest import Complaints, Serve
 from tests.web.process import ServeProcess
 from tests.web.server import Answer, Server, Site
 
@@ -799,6 +800,25 @@ async def test_after_a_crash_the_viewer_gets_what_was_kept_and_an_honest_end(hub
     assert (await hub.site.ask("GET", f"{PATH}/{id}", headers={"Last-Event-ID": events[-1].id})).status == 204
     for path in (f"{PATH}/*", f"{PATH}/**"):
         assert (await hub.site.ask("GET", path, headers={"Accept": "application/json"})).status == 404
+
+
+# ---- a provider of one's own ----
+
+
+async def test_a_class_beside_where_the_hub_is_started_answers(tmp_path: Path):
+    parrot = snippet("howto/stream-ai-tokens.md", "answers_of_mine.py")
+    (tmp_path / "answers_of_mine.py").write_text(parrot, encoding="utf-8")
+    hub = await ServeProcess.start(
+        *("serve", "--port", str(free_port()), "--ai-provider", "answers_of_mine:Parrot"), cwd=tmp_path
+    )
+    try:
+        await hub.listening()
+        client = await hub.site.client()
+        await client.request("GET", f"{PATH}?message=polly+wants")
+        assert await client.head() == 200
+        assert text(await client.rest()) == "polly wants "
+    finally:
+        await hub.aclose()
 
 
 # ---- what is counted ----
