@@ -95,7 +95,7 @@ async def test_it_hangs_where_it_was_told_and_can_be_closed_there():
     stream = fast(hang_after=2).stream(ASKED)
     for _ in range(2):
         await anext(stream)
-    hanging = asyncio.create_task(anext(stream))  # type: ignore[arg-type] # a coroutine, to this loop
+    hanging = asyncio.create_task(anext(stream))
     await asyncio.sleep(0)
     assert not hanging.done()
     hanging.cancel()
