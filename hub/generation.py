@@ -23,6 +23,8 @@ from hub.errors import GenerationEnded, TooLarge
 logger = logging.getLogger("hub.generation")
 
 LOOK_AHEAD_BYTES = 256 * 1024
+LATENESS = 4.0
+LONGEST_SECONDS = 0.5
 
 
 class Phase(enum.StrEnum):
@@ -108,6 +110,7 @@ class TokenStream:
         "_joined",
         "_joined_parts",
         "_keep",
+        "_longer",
         "_most",
         "_on_end",
         "_parts",
@@ -143,6 +146,7 @@ class TokenStream:
         self.stop_producer: Callable[[], object] = lambda: None
         self._keep = keep
         self._window, self._most = window, most
+        self._longer = 0.0  # seconds beyond the window, while the loop has more to do than it can
         self._parts: list[str] = []
         self._joined, self._joined_parts = "", 0  # the text as of when somebody asked for all of it
         self._pending: list[str] = []
@@ -162,6 +166,11 @@ class TokenStream:
     def id(self) -> str:
         """Its name."""
         return self.head.id
+
+    @property
+    def size(self) -> int:
+        """How many bytes were appended so far, kept or not."""
+        return self._size
 
     @property
     def phase(self) -> Phase:
@@ -189,11 +198,17 @@ class TokenStream:
         if not self._window:
             self._flush()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._window, self._flush)
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(loop.time() + self._window + self._longer, self._flush_in_time)
+
+    @property
+    def full(self) -> bool:
+        """Whether much of what was appended is not kept yet."""
+        return self._unkept > LOOK_AHEAD_BYTES and self.ending is None
 
     async def room(self) -> None:
-        """Wait while much of what was appended is not kept yet."""
-        while self._unkept > LOOK_AHEAD_BYTES and self.ending is None:
+        """Wait while it is full."""
+        while self.full:
             self._room = self._room or asyncio.Event()
             self._room.clear()
             await self._room.wait()
@@ -221,6 +236,13 @@ class TokenStream:
         self._closing = True
         self.stop_producer()
         self._keep(self, ending)
+
+    def _flush_in_time(self) -> None:
+        """Make a part of what has gathered; if the time for that has long come, let the next gather for longer."""
+        assert self._timer is not None
+        late = asyncio.get_running_loop().time() - self._timer.when()
+        self._longer = min(LATENESS * late, LONGEST_SECONDS)
+        self._flush()
 
     def _flush(self) -> None:
         """Make a part of what has gathered."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from hub.errors import HubError
@@ -36,15 +36,11 @@ class GenerationLog:
 
     Args:
         log: holds nothing else.
-        streams: the generations by their ids; what is confirmed is delivered to them.
         lost: hears of a generation of which something can't be kept.
     """
 
-    def __init__(
-        self, log: Log, streams: dict[str, TokenStream], lost: Callable[[TokenStream, Exception], None]
-    ) -> None:
+    def __init__(self, log: Log, lost: Callable[[TokenStream, Exception], None]) -> None:
         self._log = log
-        self._streams = streams
         self._lost = lost
         self._opening = asyncio.Lock()
         self._opened = self._closed = False
@@ -58,7 +54,6 @@ class GenerationLog:
         async with self._opening:
             if not self._opened and not self._closed:
                 await self._log.open()
-                self._log.announce_to(self._announced)
                 self._opened = True
 
     async def aclose(self) -> None:
@@ -85,23 +80,20 @@ class GenerationLog:
 
     def keep(self, stream: TokenStream, what: str | Ending) -> None:
         """Keep the next part of *stream*, or its end."""
+        number = stream.given
         if isinstance(what, str):
-            data, type = {"number": stream.given, "text": what}, "part"
+            data, type = {"number": number, "text": what}, "part"
         else:
-            data, type = {"number": stream.given, "phase": what.phase, "facts": what.facts}, "end"
+            data, type = {"number": number, "phase": what.phase, "facts": what.facts}, "end"
         try:
-            self._append(stream.id, data, type).on_failure(lambda error: self._lost(stream, error))
+            receipt = self._append(stream.id, data, type)
         except HubError as error:
             self._lost(stream, error)
+        else:
+            receipt.tell(lambda: _take(stream, number, what), lambda error: self._lost(stream, error))
 
     def _append(self, id: str, data: object, type: str, *more: str) -> Receipt:
         return self._log.append([Draft.of(data, topics=(id, *more), type=type)])[0]
-
-    def _announced(self, records: Sequence[Notification]) -> None:
-        for record in records:
-            stream = self._streams.get(record.topics[0])
-            if stream is not None:
-                _take(stream, record)
 
     # ---- out ----
 
@@ -132,7 +124,7 @@ class GenerationLog:
                 if record.type == "start":
                     stream = TokenStream(Head.from_json(record.data), lambda stream, what: None)
                 elif stream is not None:
-                    _take(stream, record)
+                    _take(stream, *_said(record))
                 if stream is not None:
                     stream.ended_at = record.at
         if stream is not None and stream.ending is None:
@@ -145,10 +137,13 @@ def _key_topic(owner: str | None, key: str) -> str:
     return f"key/{hashlib.sha256(named).hexdigest()}"
 
 
-def _take(stream: TokenStream, record: Notification) -> None:
-    """Deliver what *record* says, unless something before it was not kept: who watches gets no text with a hole."""
+def _take(stream: TokenStream, number: int, what: str | Ending) -> None:
+    """Deliver *what* is kept, unless something before it is not: who watches gets no text with a hole."""
+    if number == stream.newest + isinstance(what, str):
+        stream.kept(what)
+
+
+def _said(record: Notification) -> tuple[int, str | Ending]:
+    """Return what a record of a generation says, and its number."""
     said: Any = record.data
-    if record.type == "part" and said["number"] == stream.newest + 1:
-        stream.kept(said["text"])
-    elif record.type == "end" and said["number"] == stream.newest:
-        stream.kept(Ending(Phase(said["phase"]), said["facts"]))
+    return said["number"], said["text"] if record.type == "part" else Ending(Phase(said["phase"]), said["facts"])

@@ -21,6 +21,7 @@ from hub.generation import Ending, Head, Phase, TokenStream
 from hub.generation_log import GenerationLog
 from hub.log import Log
 from hub.metrics import Metrics
+from hub.patience import Patience
 from hub.providers import Delta, ProviderError
 
 logger = logging.getLogger("hub.generations")
@@ -84,7 +85,7 @@ class Generations:
         self._metrics = metrics or Metrics()
         self._clock = clock
         self._streams: dict[str, TokenStream] = {}
-        self._log = GenerationLog(log, self._streams, self._lost) if log is not None else None
+        self._log = GenerationLog(log, self._lost) if log is not None else None
         self._keys: OrderedDict[tuple[str | None, str], str] = OrderedDict()
         self._expired: OrderedDict[str, str | None] = OrderedDict()
         self._streaming: Counter[str | None] = Counter()
@@ -259,13 +260,11 @@ class Generations:
 
     async def _read(self, stream: TokenStream, make: Callable[[], AsyncGenerator[Delta, None]]) -> None:
         """Append what *make* makes until it ends, fails, takes too long, or the generation is over."""
-        limits = self.limits
+        whole, patience = asyncio.timeout(self.limits.whole), Patience(self.limits.first)
         try:
-            async with aclosing(make()) as source, asyncio.timeout(limits.whole):
-                last = await self._pieces(stream, source)
+            async with aclosing(make()) as source, whole, patience:
+                last = await self._pieces(stream, source, patience)
             stream.finish(last.finish_reason or "stop", last.usage)
-        except TimeoutError as error:
-            stream.fail("timeout", str(error) or f"the answer was not complete after {limits.whole:g} s")
         except ProviderError as error:
             logger.warning("generation %s: %s", stream.id[:6], error)
             stream.fail(error.reason, error.message)
@@ -274,29 +273,31 @@ class Generations:
         except asyncio.CancelledError:
             stream.fail("producer_lost", "who made the answer was stopped")  # unless that was by an ending
             raise
-        except Exception:
-            logger.exception("the provider of generation %s failed", stream.id[:6])
-            stream.fail("provider_failed", "the provider failed")
+        except Exception as error:
+            if whole.expired():
+                stream.fail("timeout", f"the answer was not complete after {self.limits.whole:g} s")
+            elif patience.at_end:
+                what = "nothing more" if stream.size else "nothing"
+                stream.fail("timeout", f"the provider said {what} for {patience.seconds:g} s")
+            elif isinstance(error, TimeoutError):
+                logger.warning("generation %s: the provider gave up waiting", stream.id[:6])
+                stream.fail("timeout", "the provider did not answer in time")
+            else:
+                logger.exception("the provider of generation %s failed", stream.id[:6])
+                stream.fail("provider_failed", "the provider failed")
 
-    async def _pieces(self, stream: TokenStream, source: AsyncGenerator[Delta, None]) -> Delta:
-        limits = self.limits
-        last, said = Delta(), False
-        while True:
-            patience = limits.gap if said else limits.first
-            try:
-                async with asyncio.timeout(patience):
-                    delta = await anext(source)
-            except StopAsyncIteration:
-                return last
-            except TimeoutError:
-                what = "nothing more" if said else "nothing"
-                raise TimeoutError(f"the provider said {what} for {patience:g} s") from None
+    async def _pieces(self, stream: TokenStream, source: AsyncGenerator[Delta, None], patience: Patience) -> Delta:
+        """Append what *source* says; return how it ended."""
+        last = Delta()
+        async for delta in source:
             if delta.text:
-                said = True
                 stream.append(delta.text)
-                await stream.room()
+                if stream.full:
+                    await stream.room()
+            patience.heard(self.limits.gap if stream.size else self.limits.first)
             if delta.finish_reason or delta.usage:
                 last = Delta("", delta.finish_reason or last.finish_reason, delta.usage or last.usage)
+        return last
 
     # ---- finding them ----
 

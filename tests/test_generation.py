@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.errors import GenerationEnded, TooLarge
-from hub.generation import LOOK_AHEAD_BYTES, Ending, Head, Phase, TokenStream
+from hub.generation import LATENESS, LOOK_AHEAD_BYTES, Ending, Head, Phase, TokenStream
 from tests.web.client import until
 
 HEAD = Head("session", None, None, 0.0)
@@ -383,3 +384,20 @@ async def test_who_fails_to_hear_of_the_end_keeps_nobody_else_from_it(caplog: py
     await stream.ended()
     assert heard == [stream.id]
     assert "failed to hear" in caplog.text
+
+
+async def test_a_part_gathers_for_longer_while_the_loop_has_more_to_do_than_it_can():
+    stream = TokenStream(HEAD, window=0.01)
+
+    async def part_takes() -> float:
+        began, newest = time.monotonic(), stream.newest
+        stream.append("a")
+        await until(lambda: stream.newest > newest)
+        return time.monotonic() - began
+
+    stream.append("a")
+    time.sleep(0.06)  # noqa: ASYNC251 - the loop does something else
+    await until(lambda: stream.newest)
+    assert await part_takes() >= 0.01 + LATENESS * 0.05
+    while await part_takes() >= 0.1:  # until it has less to do again
+        pass

@@ -342,7 +342,7 @@ SECRET = "sk-secret"
     [
         (ProviderError("rate_limited", "too much to do", SECRET), "rate_limited", "too much to do"),
         (RuntimeError(SECRET), "provider_failed", "the provider failed"),
-        (TimeoutError(SECRET), "timeout", "the provider said nothing more for 60 s"),
+        (TimeoutError(SECRET), "timeout", "the provider did not answer in time"),
     ],
 )
 async def test_viewers_learn_that_a_provider_failed_and_no_secret(

@@ -71,18 +71,18 @@ async def test_a_repeat_made_while_the_first_is_unconfirmed_shares_its_answer():
     assert await again == AT
 
 
-async def test_who_only_cares_for_a_failure_hears_of_nothing_else():
-    heard: list[Exception] = []
+async def test_who_wants_to_be_told_is_told_once_now_or_later():
+    heard: list[object] = []
     unobserved: list[Exception] = []
-    good, bad, late = Receipt(("a",)), Receipt(("a",)), Receipt(("a",))
-    for receipt in (good, bad):
-        receipt.on_failure(heard.append)
     error = LogUnavailable("full")
+    good, bad, kept, lost = Receipt(("a",)), Receipt(("b",)), Receipt(("c",), AT), Receipt(("d",))
+    lost.fail(error, unobserved.append)
+    for receipt in (good, bad, kept, lost):
+        receipt.tell(lambda topics=receipt.topics: heard.append(topics), heard.append)  # type: ignore[misc]
+    assert heard == [("c",), error]
     good.confirm(AT)
     bad.fail(error, unobserved.append)
-    late.fail(error, unobserved.append)
-    late.on_failure(heard.append)
-    assert heard == [error, error]
-    del good, bad, late, receipt
+    assert heard == [("c",), error, ("a",), error]
+    del good, bad, kept, lost, receipt
     gc.collect()
     assert unobserved == []

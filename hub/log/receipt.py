@@ -20,7 +20,7 @@ class Receipt:
         repeated: its idempotency key was used before; the position is the first one's and nothing was delivered.
     """
 
-    __slots__ = ("_failure", "_followers", "_on_failure", "_position", "_waiters", "repeated", "topics")
+    __slots__ = ("_failure", "_followers", "_position", "_told", "_waiters", "repeated", "topics")
 
     def __init__(self, topics: tuple[str, ...], position: Position | None = None, *, repeated: bool = False) -> None:
         self.topics = topics
@@ -29,7 +29,7 @@ class Receipt:
         self._failure: _Failure | None = None
         self._waiters: list[asyncio.Future[None]] | None = None
         self._followers: list[Receipt] | None = None
-        self._on_failure: Callable[[Exception], None] | None = None
+        self._told: tuple[Callable[[], None], Callable[[Exception], None]] | None = None
 
     @property
     def done(self) -> bool:
@@ -59,12 +59,17 @@ class Receipt:
             yield from waiter
         return self.result()
 
-    def on_failure(self, call: Callable[[Exception], None]) -> None:
-        """Call *call*, at most one, with what keeps the log from it, if anything does; cheaper than to await that."""
+    def tell(self, confirmed: Callable[[], None], failed: Callable[[Exception], None]) -> None:
+        """Have one of these called, at once or later; cheaper than a task that awaits it. For one who cares, at most.
+
+        Calls come in the order of the positions.
+        """
         if self._failure is not None:
-            call(self._failure.look())
+            failed(self._failure.look())
+        elif self._position is not None:
+            confirmed()
         else:
-            self._on_failure = call
+            self._told = (confirmed, failed)
 
     def repeat(self) -> Receipt:
         """Return the receipt for another publish with the same key: it shares the answer, now or later."""
@@ -79,13 +84,15 @@ class Receipt:
         """Say that the log has it. Called by the log, once."""
         self._position = position
         self._settle(lambda follower: follower.confirm(position))
+        if self._told is not None:
+            self._told[0]()
 
     def fail(self, error: Exception, unobserved: Callable[[Exception], None]) -> None:
         """Say that the log will never have it; *unobserved* hears of it if nobody looks. Called by the log, once."""
         self._failure = _Failure(error, unobserved)
         self._settle(lambda follower: follower.fail(error, unobserved))
-        if self._on_failure is not None:
-            self._on_failure(self._failure.look())
+        if self._told is not None:
+            self._told[1](self._failure.look())
 
     def _settle(self, tell: Callable[[Receipt], None]) -> None:
         for waiter in self._waiters or ():
