@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmarks.ai import audience
 from tests.benchmarks.crowd import Reading
 from tests.benchmarks.load import Load, Outcome
 from tests.benchmarks.options import Options
@@ -49,6 +50,19 @@ def test_what_is_no_event_has_no_number():
 def test_a_number_that_comes_again_is_noticed():
     assert not Reading.of(frame(3) + frame(3)).sorted
     assert Reading.of(frame(3) + frame(7)).sorted
+
+
+def test_the_tokens_of_an_answer_have_the_time_of_the_read_that_brought_their_end():
+    whole = b"".join(
+        b'5\r\nid: a.%d\ndata: {"content":"%d:7 %d:8 "}\n\n\r\n' % (each, each, each + 1) for each in (0, 2)
+    )
+    for cut in range(1, len(whole)):
+        viewer = object.__new__(audience.Viewer)
+        viewer.received, viewer.at = [whole[:cut], whole[cut:]], [1, 2]
+        read = list(viewer.tokens())
+        assert [tokens for _, tokens in read] == [[b"0:7", b"1:8"], [b"2:7", b"3:8"]]
+        first_end = whole.index(b'"}') + 1
+        assert [at for at, _ in read] == [1 if cut >= first_end else 2, 1 if cut >= whole.rindex(b'"}') + 1 else 2]
 
 
 # What a load asks for
@@ -109,7 +123,7 @@ def test_a_section_survives_json():
 
 def test_a_small_run_counts_every_delivery_and_writes_it_down(tmp_path: Path):
     pytest.importorskip("matplotlib", reason="the benchmark is not installed: pip install 'broadcast-hub[bench]'")
-    command = [sys.executable, "-m", "tests.benchmarks", "--quick", "--only", "fanout.single,log.publish"]
+    command = [sys.executable, "-m", "tests.benchmarks", "--quick", "--only", "fanout.single,log.publish,ai"]
     process = subprocess.Popen(
         [*command, "--systems", "hub,queues", "--to", str(tmp_path)],
         cwd=ROOT,
@@ -125,7 +139,7 @@ def test_a_small_run_counts_every_delivery_and_writes_it_down(tmp_path: Path):
     assert process.returncode == 0, said
     written = json.loads((tmp_path / "results.json").read_text("utf-8"))
     groups = {name: Section.of(group["section"]) for name, group in written["groups"].items()}
-    assert list(groups) == ["fanout", "log"]
+    assert sorted(groups) == ["ai", "fanout", "log"]
     assert not any(group.notes for group in groups.values())
 
     for name in ("hub", "queues"):
@@ -134,6 +148,12 @@ def test_a_small_run_counts_every_delivery_and_writes_it_down(tmp_path: Path):
         assert outcome.delivered == outcome.expected
         assert outcome.lost == outcome.disordered == outcome.closed == 0
         assert outcome.rss_open > outcome.rss_before > 0
+    for log in ("memory", "SQLite"):
+        (seen,) = (audience.Outcome(**each) for each in groups["ai"].rounds[log]["20"])
+        assert seen.expected == 20 * 3 * 50
+        assert seen.lost == seen.unfinished == 0
+        assert 20 * 3 <= seen.messages <= seen.expected
+        assert 0 < seen.late["p50"] <= seen.late["max"]
     published = {(each["home"], each["publishers"]): each["confirmed"] for each in groups["log"].rounds["publish"]}
     assert published == {("SQLite", 64): 2_000, ("memory", 64): 2_000, ("SQLite", 1): 200, ("memory", 1): 200}
 
