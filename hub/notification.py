@@ -21,7 +21,7 @@ MAX_TAGS = 32
 MAX_TAG_LENGTH = 256
 
 # `Draft(…)` and `Notification(…)` would go through a function in Python: every publish makes one of each.
-_made = tuple.__new__
+made = tuple.__new__
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _POSITION = re.compile(r"([A-Za-z0-9]{1,32})-(0|[1-9][0-9]{0,17})", re.ASCII)
@@ -99,7 +99,7 @@ class Draft(NamedTuple):
             TooLarge: *data* is over its bound.
         """
         text = data if isinstance(data, str) else None
-        return _made(
+        return made(
             cls,
             (
                 (check_topic(topic),) if topics is None and topic is not None else _topics(topic, topics),
@@ -257,7 +257,7 @@ class Notification(NamedTuple):
         """Give *draft* its *position*; *at* is the time of acceptance in seconds since 1970."""
         topics, text, is_json, type, retry, private, tags, _ = draft
         frame = block(text, type=type, id=f"{position[0]}-{position[1]}", retry=retry)
-        return _made(cls, (position, topics, text, is_json, chunk(frame), at, type, retry, private, tags))
+        return made(cls, (position, topics, text, is_json, chunk(frame), at, type, retry, private, tags))
 
     @property
     def id(self) -> str:

@@ -49,10 +49,8 @@ class Trunk(Subject[Notification]):
         """Bring *value* to every observer. Only the loop's thread comes here, so there is no lock to take."""
         if self.is_disposed:
             raise DisposedException
-        if not self.is_stopped:
-            self._on_next_core(value)
-
-    def _on_next_core(self, value: Notification) -> None:
+        if self.is_stopped:
+            return
         for observer in tuple(self.observers):
             try:
                 observer.on_next(value)

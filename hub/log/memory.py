@@ -19,7 +19,7 @@ from hub.log.keys import Keys
 from hub.log.limits import Limits
 from hub.log.log import Announce, Bounds, Frames, Page
 from hub.log.receipt import Receipt
-from hub.notification import Draft, Notification, Position, new_epoch
+from hub.notification import Draft, Notification, Position, made, new_epoch
 from hub.topics import TopicTree, is_pattern
 
 PAGE_COUNT = 1_000
@@ -88,7 +88,7 @@ class MemoryLog:
                 receipts.append(first.repeat())
                 continue
             self._newest += 1
-            position = Position(self.epoch, self._newest)
+            position = made(Position, (self.epoch, self._newest))
             notification = Notification.accept(draft, position, now)
             self._keep(notification)
             accepted.append(notification)
