@@ -123,7 +123,7 @@ def test_a_section_survives_json():
 
 def test_a_small_run_counts_every_delivery_and_writes_it_down(tmp_path: Path):
     pytest.importorskip("matplotlib", reason="the benchmark is not installed: pip install 'broadcast-hub[bench]'")
-    command = [sys.executable, "-m", "tests.benchmarks", "--quick", "--only", "fanout.single,log.publish,ai"]
+    command = [sys.executable, "-m", "tests.benchmarks", "--quick", "--only", "fanout.single,log.publish,publish,ai"]
     process = subprocess.Popen(
         [*command, "--systems", "hub,queues", "--to", str(tmp_path)],
         cwd=ROOT,
@@ -139,7 +139,7 @@ def test_a_small_run_counts_every_delivery_and_writes_it_down(tmp_path: Path):
     assert process.returncode == 0, said
     written = json.loads((tmp_path / "results.json").read_text("utf-8"))
     groups = {name: Section.of(group["section"]) for name, group in written["groups"].items()}
-    assert sorted(groups) == ["ai", "fanout", "log"]
+    assert sorted(groups) == ["ai", "fanout", "log", "publish"]
     assert not any(group.notes for group in groups.values())
 
     for name in ("hub", "queues"):
@@ -148,6 +148,8 @@ def test_a_small_run_counts_every_delivery_and_writes_it_down(tmp_path: Path):
         assert outcome.delivered == outcome.expected
         assert outcome.lost == outcome.disordered == outcome.closed == 0
         assert outcome.rss_open > outcome.rss_before > 0
+    assert [len(rounds) for rounds in groups["publish"].rounds["publish"].values()] == [1, 1, 1]
+    assert all(row[1] > 0 and row[2] > 0 for row in groups["publish"].tables[0].rows)  # type: ignore[operator]
     for log in ("memory", "SQLite"):
         (seen,) = (audience.Outcome(**each) for each in groups["ai"].rounds[log]["20"])
         assert seen.expected == 20 * 3 * 50

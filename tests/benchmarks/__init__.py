@@ -1,6 +1,6 @@
 """The project's benchmark, `make bench`: what the hub costs, and what others cost on the same machine.
 
-    options ──> __main__ ──> fanout, scaling, log, ai, micro   groups: what is measured, as sections
+    options ──> __main__ ──> fanout, publish, scaling, log, ai, micro: what is measured, as sections
                   │            ├──> systems ──> served         a server of any kind, on a core of its own
                   │            └──> child ────> driver         a measurement in a process of its own
                   │                               ├──> crowd       N connections on one epoll, every delivery counted

@@ -49,7 +49,7 @@ def drive(task: Answer) -> Answer:
             open_driver_cpu=opened[2],
             rss_before=rss_before,
             rss_open=rss_open,
-            seconds=max(crowd.last - began_ns, 0) / 1e9,
+            seconds=max((crowd.last if load.connections else publisher.last) - began_ns, 0) / 1e9,
             server_cpu=spent,
             driver_cpu=own,
             latency=shown(crowd.latencies(publisher.due)),
@@ -73,7 +73,7 @@ def run(load: Load, crowd: Crowd, publisher: Publisher) -> None:
     began = time.monotonic_ns()
     every = int(1e9 / load.rate) if load.rate else 0
     deadline = began + int((load.patience + load.events * every / 1e9) * 1e9)
-    while crowd.delivered < wanted or publisher.unanswered:
+    while len(publisher.due) < load.events or crowd.delivered < wanted or publisher.unanswered:
         now, published = time.monotonic_ns(), len(publisher.due)
         if now > deadline:
             break

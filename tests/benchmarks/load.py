@@ -100,7 +100,7 @@ class Outcome:
         closed: streams that the server ended.
         open_seconds, open_server_cpu, open_driver_cpu: until all streams were open, and what that took.
         rss_before, rss_open: of the server, before the first and with all streams open and idle, in bytes.
-        seconds: from the first event to the last delivery.
+        seconds: from the first event to the last delivery; to the last answer where nobody listens.
         server_cpu, driver_cpu: seconds of CPU in that time.
         latency: from when an event was due to its arrival, in ms: p50, p90, p99, max.
         answer: from a POST to its answer, in ms, likewise.

@@ -29,6 +29,7 @@ class Publisher:
         unanswered: requests under way.
         answers: from each request to its answer.
         lags: how much later than due each event was sent.
+        last: when the last answer came, in nanoseconds of the monotonic clock.
     """
 
     def __init__(self, port: int, post: Callable[[int], bytes]) -> None:
@@ -36,6 +37,7 @@ class Publisher:
         self.unanswered: deque[int] = deque()
         self.answers = Latencies()
         self.lags = Latencies()
+        self.last = 0
         self._port = port
         self._post = post
         self._tail = b""
@@ -75,7 +77,7 @@ class Publisher:
             return
         except OSError as error:
             raise CannotMeasure(f"the publishing connection failed: {error}") from None
-        now = time.monotonic_ns()
+        now = self.last = time.monotonic_ns()
         if not received:
             raise CannotMeasure("the server closed the publishing connection")
         received = self._tail + received

@@ -1,4 +1,4 @@
-"""Two ways that Python applications have without a hub: a queue per connection, on either of two frameworks."""
+"""What Python applications have without a hub: a queue per connection on either of two frameworks, a bare handler."""
 
 from __future__ import annotations
 
@@ -46,3 +46,11 @@ class Queues(_Application):
     name = "queues"
     title = "aiohttp-sse `send()`"
     packages = ("aiohttp-sse", "aiohttp", "uvloop")
+
+
+class Nothing(_Application):
+    """aiohttp with a handler that reads a body and answers: what a publish over HTTP costs at least."""
+
+    name = "nothing"
+    title = "aiohttp handler that does nothing"
+    packages = ("aiohttp", "uvloop")
