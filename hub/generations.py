@@ -12,9 +12,10 @@ import logging
 import secrets
 import time
 from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from hub.errors import GenerationExpired, HubError, KeyReused, ShuttingDown, TooManyGenerations, UnknownGeneration
 from hub.generation import Ending, Head, Phase, TokenStream
@@ -29,6 +30,8 @@ logger = logging.getLogger("hub.generations")
 ID_BYTES = 16
 REMEMBERED = 100_000
 SWEEP_SECONDS = 1.0
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +96,7 @@ class Generations:
         self._tasks: set[asyncio.Task[None]] = set()
         self._leased: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._starts: dict[tuple[str | None, str], asyncio.Task[tuple[TokenStream, bool]]] = {}
+        self._beginning: dict[object, asyncio.Task[Any]] = {}
         self._closed = False
 
     async def open(self) -> None:
@@ -105,8 +108,8 @@ class Generations:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._starts:
-            await asyncio.wait(self._starts.values())
+        if self._beginning:
+            await asyncio.wait(self._beginning.values())
         for stream in list(self._streams.values()):
             stream.fail("producer_lost", "the hub was shut down before the answer was complete")
         if self._tasks:
@@ -150,11 +153,15 @@ class Generations:
             TooManyGenerations: of this owner, or altogether.
             LogUnavailable: it can't be kept.
         """
-        while key is not None and (other := self._starts.get((owner, key))) is not None:
+        name: object = object() if key is None else (owner, key)
+        while (other := self._beginning.get(name)) is not None:
             await asyncio.wait([other])  # two at once with one key are one generation
-        name = (owner, key or secrets.token_hex(ID_BYTES))
-        task = self._starts[name] = asyncio.create_task(self._start(source, owner, model, key, asked))
-        task.add_done_callback(lambda task: self._starts.pop(name))
+        return await self._detached(name, self._start(source, owner, model, key, asked))
+
+    async def _detached(self, name: object, beginning: Coroutine[Any, Any, T]) -> T:
+        """Let something begin, under a *name* of its own, whatever becomes of the caller."""
+        task = self._beginning[name] = asyncio.create_task(beginning)
+        task.add_done_callback(lambda task: self._beginning.pop(name))
         return await asyncio.shield(task)
 
     async def _start(
@@ -194,8 +201,7 @@ class Generations:
         Raises:
             TooManyGenerations, LogUnavailable: as for `start`.
         """
-        stream = await self._begin(owner, None)
-        self._produce(stream, lambda: _deltas(source))
+        stream, _ = await self.start(lambda: _deltas(source), owner=owner)
         return stream
 
     async def begin(self, *, owner: str | None = None, model: str | None = None) -> TokenStream:
@@ -204,12 +210,16 @@ class Generations:
         Raises:
             TooManyGenerations, LogUnavailable: as for `start`.
         """
-        stream = await self._begin(owner, model)
-        self._leased.add(stream.id)
-        return stream
+        return await self._detached(object(), self._begin(owner, model, leased=True))
 
     async def _begin(
-        self, owner: str | None, model: str | None, key: str | None = None, asked: str = ""
+        self,
+        owner: str | None,
+        model: str | None,
+        key: str | None = None,
+        asked: str = "",
+        *,
+        leased: bool = False,
     ) -> TokenStream:
         limits = self.limits
         if self._closed:
@@ -230,6 +240,8 @@ class Generations:
         stream = TokenStream(head, self._keep, window=limits.window, most=limits.size)
         stream.touched = time.monotonic()
         self._streams[head.id] = stream
+        if leased:
+            self._leased.add(head.id)
         self._metrics.generations_begun += 1
         stream.on_end(self._ended)
         return stream

@@ -517,16 +517,36 @@ async def test_what_has_begun_goes_on_without_the_caller(make: Make):
     assert stream.phase is Phase.STREAMING
 
 
-async def test_a_shutdown_in_the_middle_of_a_beginning_waits_for_it(make: Make):
+async def test_what_began_for_a_caller_who_left_has_a_lease(make: Make):
+    log = HeldLog(holds=True)
+    generations = await make(log=log, lease=0)
+    beginning = asyncio.create_task(generations.begin())
+    await until(lambda: log.waiting)
+    beginning.cancel()
+    await asyncio.wait([beginning])
+    log.confirm()
+    await until(lambda: len(generations) == 1)
+    log.holds = False
+    generations.sweep()
+    log.confirm()
+    await until(lambda: generations.streaming == 0)
+
+
+@pytest.mark.parametrize("how", ["start", "begin"])
+async def test_a_shutdown_in_the_middle_of_a_beginning_waits_for_it(make: Make, how: str):
     log = HeldLog(holds=True)
     generations = await make(log=log)
-    starting = asyncio.create_task(generations.start(Source("a")))
+
+    async def begin() -> TokenStream:
+        return await generations.begin() if how == "begin" else (await generations.start(Source("a")))[0]
+
+    starting = asyncio.create_task(begin())
     await until(lambda: log.waiting)
     closing = asyncio.create_task(generations.aclose())
     await asyncio.sleep(0)
     log.holds = False
     log.confirm()
-    stream, _ = await starting
+    stream = await starting
     await until(lambda: log.waiting)
     log.confirm()
     assert (await over(stream))["reason"] == "producer_lost"
