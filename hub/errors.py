@@ -15,6 +15,7 @@ HubError
 ├── TryLater                        503  nothing is wrong with the request
 │   ├── LogUnavailable                   the log does not confirm, or too much waits for it
 │   ├── TooManyGenerations          429  as many answers are being generated as may be
+│   ├── TooManyStreams                   as many streams are open as may be
 │   ├── EventBufferFull                  too many events wait to be dispatched
 │   └── ShuttingDown                     this process is about to end
 ├── LogNotEmpty                     409  taking a history over into a log that has one
@@ -140,6 +141,19 @@ class TooManyGenerations(TryLater):
 
     def __str__(self) -> str:
         return f"{self.bound:,} answers are being generated already, {self.whose}"
+
+
+class TooManyStreams(TryLater):
+    """As many streams are open as may be."""
+
+    retry_after = 10
+
+    def __init__(self, bound: int) -> None:
+        super().__init__(bound)
+        self.bound = bound
+
+    def __str__(self) -> str:
+        return f"{self.bound:,} streams are open already"
 
 
 class LogUnavailable(TryLater):

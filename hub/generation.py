@@ -22,9 +22,11 @@ from hub.errors import GenerationEnded, TooLarge
 
 logger = logging.getLogger("hub.generation")
 
-LOOK_AHEAD_BYTES = 256 * 1024
+LOOK_AHEAD_CHARACTERS = 256 * 1024
 LATENESS = 4.0
+"""How much longer a part gathers, in terms of how late the last one was: less lets the loop fall behind for good."""
 LONGEST_SECONDS = 0.5
+"""How much longer at most: beyond that a text no longer flows."""
 
 
 class Phase(enum.StrEnum):
@@ -65,7 +67,7 @@ class Head:
         owner: who may watch and stop it; None: whoever knows the id.
         model: what answers, if that was said.
         created: in seconds since 1970.
-        asked: a digest of the question, where the same key with another one has to be noticed.
+        asked: a digest of the question, so that a key that comes with another one is noticed.
     """
 
     id: str
@@ -94,14 +96,17 @@ class TokenStream:
         head: what is known of it already.
         keep: takes each part, and the ending, in order; when it is safe, it calls `kept` with the same. By default
             that is at once.
-        window: how many seconds text gathers before it becomes a part; 0: each append is one.
+        window: how many seconds text gathers before it becomes a part, and up to half a second more while the loop is
+            behind; 0: each append is one.
         most: bytes the answer may have.
 
     Attributes:
+        head: what is known of it from its beginning.
         ending: how it ended; None while it streams.
-        ended_at: when, in seconds since 1970.
+        ended_at: when, in seconds since 1970, as the registry notes it; 0 before.
         given: how many parts were given to be kept so far.
-        stop_producer: called once it is over, however that came about.
+        touched: when something was appended last, in seconds of `time.monotonic`, as the registry notes it.
+        stop_producer: called when it is over, however that came about; perhaps twice.
     """
 
     __slots__ = (
@@ -142,7 +147,7 @@ class TokenStream:
         self.ending: Ending | None = None
         self.ended_at = 0.0
         self.given = 0
-        self.touched = 0.0  # when something was appended last, in seconds of time.monotonic; the registry's affair
+        self.touched = 0.0
         self.stop_producer: Callable[[], object] = lambda: None
         self._keep = keep
         self._window, self._most = window, most
@@ -186,11 +191,13 @@ class TokenStream:
         """
         if self._closing:
             raise GenerationEnded(self.id)
-        if self._half or not text.isascii():
-            text, self._half = _whole(self._half + text)
+        half = self._half
+        if half or not text.isascii():
+            text, half = _whole(half + text)
         size = len(text) if text.isascii() else len(text.encode())
         if self._size + size > self._most:
             raise TooLarge("answer", self._most)
+        self._half = half
         if not text:
             return
         self._size += size
@@ -203,8 +210,8 @@ class TokenStream:
 
     @property
     def full(self) -> bool:
-        """Whether much of what was appended is not kept yet."""
-        return self._unkept > LOOK_AHEAD_BYTES and self.ending is None
+        """Whether more than 256 Ki characters were appended that are not kept yet."""
+        return self._unkept > LOOK_AHEAD_CHARACTERS and self.ending is None
 
     async def room(self) -> None:
         """Wait while it is full."""
@@ -229,7 +236,7 @@ class TokenStream:
         if self._closing:
             return
         if self._half:
-            self._pending.append("\ufffd")
+            self._pending.append("\ufffd")  # the other half never came; three bytes beyond the bound hurt nobody
         self._flush()
         if self.ending is not None:  # the last part could not be kept
             return

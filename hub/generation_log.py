@@ -18,17 +18,26 @@ from hub.log import Log, Receipt, make_log
 from hub.notification import Draft, Notification
 from hub.settings import Settings
 
+SPARE = 4
+"""How much more the file may hold than what is kept of the text: records have a frame and a number."""
+
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 def generation_log(settings: Settings, clock: Callable[[], float]) -> Log | None:
-    """Return the log for the generations of a hub with *settings*: a file beside its own; None if that is in memory."""
+    """Return the log for the generations of a hub with *settings*: a file beside its own; None if that is in memory.
+
+    It keeps records for as long as an answer may take and is kept then. One that takes longer, as only one that the
+    application appends to itself can, is not found again after a restart.
+    """
     if settings.log == "memory://":
         return None
     path, _, suffix = settings.log.rpartition(".")
     home = f"{path}.ai.{suffix}" if path and "/" not in suffix else f"{settings.log}.ai"
     age = settings.ai_timeout + settings.ai_keep
-    return make_log(home, count=10**9, size=None, age=age, topics={}, clock=clock, unobserved=lambda error: None)
+    size = SPARE * settings.ai_keep_bytes
+    # No failure is unobserved: each receipt is awaited, or told to somebody.
+    return make_log(home, count=10**9, size=size, age=age, topics={}, clock=clock, unobserved=lambda error: None)
 
 
 class GenerationLog:
@@ -46,7 +55,7 @@ class GenerationLog:
         self._opened = self._closed = False
 
     async def open(self) -> None:
-        """Be ready; again changes nothing.
+        """Open the log, unless it is open, or closed for good.
 
         Raises:
             LogUnavailable: the log can't be used.
@@ -57,7 +66,7 @@ class GenerationLog:
                 self._opened = True
 
     async def aclose(self) -> None:
-        """Keep what was given here, and nothing more."""
+        """Wait until what was given is kept, then close for good."""
         async with self._opening:
             if self._opened:
                 await self._log.aclose()

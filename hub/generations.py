@@ -13,8 +13,9 @@ import secrets
 import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from hub.errors import GenerationExpired, HubError, KeyReused, ShuttingDown, TooManyGenerations, UnknownGeneration
@@ -28,7 +29,7 @@ from hub.providers import Delta, ProviderError
 logger = logging.getLogger("hub.generations")
 
 ID_BYTES = 16
-REMEMBERED = 100_000
+REMEMBERED = 100_000  # ids of what is gone, to say so; keys, to recognize them
 SWEEP_SECONDS = 1.0
 
 T = TypeVar("T")
@@ -42,10 +43,11 @@ class Limits:
         window: how long text gathers before it becomes a part; 0: each append is one.
         keep: how long an ended generation can be watched.
         size: bytes of one answer.
+        kept_size: bytes of all that are kept; beyond it those that ended first go.
         owned: generations of one owner that may stream at once.
         total: generations that may stream at once.
-        first: until the first piece of text.
-        gap: between two pieces.
+        first: of silence before the first piece of text.
+        gap: of silence after it.
         whole: for the whole answer.
         lease: for a generation without a producer of ours: between two appends.
         unwatched: how long a generation goes on that nobody watches; None: to its end.
@@ -54,6 +56,7 @@ class Limits:
     window: float = 0.03
     keep: float = 300.0
     size: int = 1024 * 1024
+    kept_size: int = 256 * 1024 * 1024
     owned: int = 16
     total: int = 10_000
     first: float = 60.0
@@ -152,6 +155,7 @@ class Generations:
             KeyReused: the generation that began with *key* answers something else.
             TooManyGenerations: of this owner, or altogether.
             LogUnavailable: it can't be kept.
+            ShuttingDown: the hub ends.
         """
         name: object = object() if key is None else (owner, key)
         while (other := self._beginning.get(name)) is not None:
@@ -199,7 +203,7 @@ class Generations:
         """Begin a generation of your own: *source* gives text, or `Delta`s, and is closed when it is over.
 
         Raises:
-            TooManyGenerations, LogUnavailable: as for `start`.
+            TooManyGenerations, LogUnavailable, ShuttingDown: as for `start`; *source* was not touched.
         """
         stream, _ = await self.start(lambda: _deltas(source), owner=owner)
         return stream
@@ -208,7 +212,7 @@ class Generations:
         """Begin a generation that the caller appends to; if it does not for too long, the generation fails.
 
         Raises:
-            TooManyGenerations, LogUnavailable: as for `start`.
+            TooManyGenerations, LogUnavailable, ShuttingDown: as for `start`.
         """
         return await self._detached(object(), self._begin(owner, model, leased=True))
 
@@ -227,7 +231,7 @@ class Generations:
         if self.streaming >= limits.total:
             raise TooManyGenerations("altogether", limits.total)
         if owner is not None and self._streaming[owner] >= limits.owned:
-            raise TooManyGenerations("of one user", limits.owned)
+            raise TooManyGenerations("of one owner", limits.owned)
         head = Head(secrets.token_urlsafe(ID_BYTES), owner, model, self._clock(), asked)
         self._streaming[owner] += 1  # before anything is waited for: the next one is one too many
         try:
@@ -288,7 +292,7 @@ class Generations:
         except Exception as error:
             if whole.expired():
                 stream.fail("timeout", f"the answer was not complete after {self.limits.whole:g} s")
-            elif patience.at_end:
+            elif patience.expired:
                 what = "nothing more" if stream.size else "nothing"
                 stream.fail("timeout", f"the provider said {what} for {patience.seconds:g} s")
             elif isinstance(error, TimeoutError):
@@ -305,11 +309,19 @@ class Generations:
             if delta.text:
                 stream.append(delta.text)
                 if stream.full:
-                    await stream.room()
+                    await self._room(stream, patience)
             patience.heard(self.limits.gap if stream.size else self.limits.first)
             if delta.finish_reason or delta.usage:
                 last = Delta("", delta.finish_reason or last.finish_reason, delta.usage or last.usage)
         return last
+
+    async def _room(self, stream: TokenStream, patience: Patience) -> None:
+        """Wait while too much is not kept yet: whatever that takes, it is not the provider who is silent."""
+        while stream.full:
+            patience.heard(self.limits.gap)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.limits.gap / 2):
+                    await stream.room()
 
     # ---- finding them ----
 
@@ -342,7 +354,7 @@ class Generations:
         self._sweep_later()
 
     def sweep(self) -> None:
-        """Forget what was kept for its time, fail what nobody appends to, stop what nobody watches."""
+        """Forget what was kept for its time or is too much, fail what nobody appends to, stop what nobody watches."""
         now, moment = self._clock(), time.monotonic()
         if self._log is not None:
             self._log.trim()
@@ -357,6 +369,18 @@ class Generations:
                     self._unwatched.pop(id, None)
                 elif moment - self._unwatched.setdefault(id, moment) >= self.limits.unwatched:
                     stream.cancel()
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Forget those that ended first while all together are too large."""
+        size = sum(stream.size for stream in self._streams.values())
+        if size > self.limits.kept_size:
+            ended = [stream for stream in self._streams.values() if stream.ending is not None]
+            for stream in sorted(ended, key=attrgetter("ended_at")):
+                self._expire(stream.id, stream.head.owner)
+                size -= stream.size
+                if size <= self.limits.kept_size:
+                    break
 
     def _expire(self, id: str, owner: str | None) -> None:
         self._streams.pop(id, None)

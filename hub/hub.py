@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from functools import partial
 
 from hub.bus import EventBus
 from hub.connection import Wiring
@@ -69,6 +70,7 @@ class Hub:
                 window=settings.ai_window,
                 keep=settings.ai_keep,
                 size=settings.ai_bytes,
+                kept_size=settings.ai_keep_bytes,
                 owned=settings.ai_per_user,
                 total=settings.ai_total,
                 first=settings.ai_first_timeout,
@@ -98,12 +100,13 @@ class Hub:
         facts = dict(stream.ending.facts) if stream.ending is not None else {}
         what = {"sessionId": stream.id, "phase": stream.phase, "owner": stream.head.owner, **facts}
         topics = [f"ai/{stream.id}"] + ([f"user/{stream.head.owner}"] if stream.head.owner else [])
+        send = partial(self.notifications.send_notification, topics=topics, type="ai.finished", private=True)
         with suppress(TryLater):
             self.bus.emit("ai.stream.finished", {**what, "text": stream.text()})
             try:
-                self.notifications.send_notification({**what, "text": stream.text()}, topics=topics, type="ai.finished")
+                send({**what, "text": stream.text()})
             except TooLarge:
-                self.notifications.send_notification({**what, "text": None}, topics=topics, type="ai.finished")
+                send({**what, "text": None})
 
     def _unobserved(self, error: Exception) -> None:
         self.metrics.unobserved_failures += 1

@@ -1,4 +1,4 @@
-"""A timeout that starts anew whenever something is heard, at no cost for that."""
+"""A timeout that starts anew whenever something is heard, for the price of a look at the clock."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Self
 
 
 class Patience:
-    """Ends its block with `TimeoutError` when nothing was heard for *seconds*. Use as an asynchronous context.
+    """Ends its block with `TimeoutError` when nothing was heard for *seconds*. Use as an asynchronous context, once.
 
     `asyncio.timeout` would have to be moved each time; here a timer looks now and then how long ago it was.
 
     Attributes:
-        seconds: for how long nothing may be heard.
+        seconds: for how long nothing may be heard, as of the last `heard`.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -43,7 +43,7 @@ class Patience:
             self._timeout.reschedule(self._loop.time())
 
     @property
-    def at_end(self) -> bool:
+    def expired(self) -> bool:
         """Whether it was this that ended the block."""
         return self._timeout.expired()
 

@@ -107,7 +107,9 @@ class Settings(BaseModel):
         default=None, description="Address of an OpenAI-compatible API; unset: OpenAI's own."
     )
     ai_api_key: Annotated[str | None, BeforeValidator(_none)] = Field(
-        default=None, repr=False, description="Key for that API; unset: what `OPENAI_API_KEY` says."
+        default=None,
+        repr=False,
+        description="Key for that API; unset: what `OPENAI_API_KEY` says, but only for OpenAI's own.",
     )
     ai_model: Annotated[str | None, BeforeValidator(_none)] = Field(
         default=None, description="Model that answers where the request names none."
@@ -118,11 +120,19 @@ class Settings(BaseModel):
     ai_keep: float = Field(
         default=300.0, ge=0, le=86_400, description="Seconds an answer can be watched after its end."
     )
+    ai_keep_bytes: int = Field(
+        default=256 * 1024 * 1024,
+        ge=1024 * 1024,
+        le=10**12,
+        description="Bytes of all answers that are kept; beyond it those that ended first go.",
+    )
     ai_bytes: int = Field(default=1024 * 1024, ge=1024, le=1024**3, description="Bytes of one answer.")
-    ai_per_user: int = Field(default=16, ge=1, le=10**6, description="Answers generated at once for one user.")
+    ai_per_user: int = Field(default=16, ge=1, le=10**6, description="Answers generated at once for one owner.")
     ai_total: int = Field(default=10_000, ge=1, le=10**6, description="Answers generated at once.")
-    ai_first_timeout: float = Field(default=60.0, gt=0, le=86_400, description="Seconds until the first token.")
-    ai_gap_timeout: float = Field(default=60.0, gt=0, le=86_400, description="Seconds between two tokens.")
+    ai_first_timeout: float = Field(
+        default=60.0, gt=0, le=86_400, description="Seconds of silence before the first token."
+    )
+    ai_gap_timeout: float = Field(default=60.0, gt=0, le=86_400, description="Seconds of silence after it.")
     ai_timeout: float = Field(default=600.0, gt=0, le=86_400, description="Seconds until the answer is complete.")
     ai_unwatched: Annotated[float | None, BeforeValidator(_none)] = Field(
         default=None,
@@ -161,7 +171,7 @@ class Settings(BaseModel):
     @classmethod
     def _who(cls, value: str) -> str:
         if value not in {"simulated", "openai"} and not _CLASS.fullmatch(value):
-            raise ValueError("is neither simulated nor openai, and no class such as answers.mine:Parrot")
+            raise ValueError("is neither simulated nor openai, nor a class such as answers.mine:Parrot")
         return value
 
     @field_validator("retain_topics")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.errors import GenerationEnded, TooLarge
-from hub.generation import LATENESS, LOOK_AHEAD_BYTES, Ending, Head, Phase, TokenStream
+from hub.generation import LATENESS, LOOK_AHEAD_CHARACTERS, Ending, Head, Phase, TokenStream
 from tests.web.client import until
 
 HEAD = Head("session", None, None, 0.0)
@@ -164,7 +164,7 @@ def test_an_answer_that_exceeds_its_bound_takes_nothing_of_what_exceeds_it():
 async def test_a_producer_waits_while_much_is_not_kept():
     keeper = Keeper()
     stream = TokenStream(HEAD, keeper)
-    stream.append("x" * LOOK_AHEAD_BYTES)
+    stream.append("x" * LOOK_AHEAD_CHARACTERS)
     await stream.room()
     stream.append("y")
     waiting = asyncio.create_task(stream.room())
@@ -178,7 +178,7 @@ async def test_a_producer_waits_while_much_is_not_kept():
 async def test_who_waits_for_room_does_not_outlive_the_end(how: str):
     keeper = Keeper()
     stream = TokenStream(HEAD, keeper)
-    stream.append("x" * (LOOK_AHEAD_BYTES + 1))
+    stream.append("x" * (LOOK_AHEAD_CHARACTERS + 1))
     waiting = asyncio.create_task(stream.room())
     await asyncio.sleep(0)
     if how == "lost":
@@ -369,6 +369,16 @@ def test_who_reaches_the_end_has_exactly_the_text_once(
         assert watcher.text == said
         assert len(watcher.endings) == 1
     assert stream.viewers == 0
+
+
+def test_what_is_too_large_does_not_touch_the_half_character_before_it():
+    stream = TokenStream(HEAD, most=8)
+    stream.append("\ud83d")
+    with pytest.raises(TooLarge):
+        stream.append("\ude00" + "x" * 8)
+    stream.append("\ude00")
+    stream.finish()
+    assert stream.text() == "\U0001f600"
 
 
 async def test_who_fails_to_hear_of_the_end_keeps_nobody_else_from_it(caplog: pytest.LogCaptureFixture):

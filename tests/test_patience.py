@@ -14,7 +14,7 @@ async def test_silence_ends_the_block():
     with pytest.raises(TimeoutError):
         async with patience:
             await asyncio.Event().wait()
-    assert patience.at_end
+    assert patience.expired
     assert not asyncio.current_task().cancelling()  # type: ignore[union-attr]
 
 
@@ -26,7 +26,7 @@ async def test_whoever_is_heard_may_take_for_ever():
         while loop.time() < until:
             patience.heard(0.05)
             await asyncio.sleep(0.001)
-    assert not patience.at_end
+    assert not patience.expired
 
 
 @pytest.mark.parametrize(("first", "then"), [(0.01, 60.0), (60.0, 0.01)])
@@ -39,23 +39,23 @@ async def test_patience_can_grow_and_shrink(first: float, then: float):
             await asyncio.sleep(0.1)
     except TimeoutError:
         ended = True
-    assert ended is patience.at_end is (then < first)
+    assert ended is patience.expired is (then < first)
     assert patience.seconds == then
 
 
-async def test_what_ends_otherwise_passes_and_leaves_no_timer():
+async def test_whexpireds_otherwise_passes_and_leaves_no_timer():
     patience = Patience(0.01)
     with pytest.raises(TimeoutError, match="mine"):
         async with patience:
             raise TimeoutError("mine")
-    assert not patience.at_end
+    assert not patience.expired
     task = asyncio.create_task(_wait(Patience(60)))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     await asyncio.sleep(0.02)
-    assert not patience.at_end
+    assert not patience.expired
 
 
 async def _wait(patience: Patience) -> None:

@@ -60,6 +60,29 @@ def test_what_is_no_name_of_a_provider_is_refused(name: str):
         Settings.load({"ai_provider": name}, environ={})
 
 
+# ---- what is asked ----
+
+
+@pytest.mark.parametrize(
+    ("content", "question"),
+    [
+        ("hi", "hi"),
+        ([{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}, {"text": "b"}], "ab"),
+        ([{"text": 1}, "text"], ""),
+        (None, ""),
+    ],
+)
+def test_the_question_is_the_text_of_the_last_message(content: object, question: str):
+    assert Prompt([{"role": "user", "content": "before"}, {"role": "user", "content": content}]).question == question
+
+
+def test_a_digest_tells_questions_apart():
+    first = Prompt([{"role": "user", "content": "a"}], "m", {"x": 1, "y": 2})
+    assert first.digest == Prompt([{"content": "a", "role": "user"}], "m", {"y": 2, "x": 1}).digest
+    others = (first._replace(model=None), first._replace(options={}), first._replace(messages=[]))
+    assert len({first.digest, *(other.digest for other in others)}) == 4
+
+
 # ---- simulated ----
 
 

@@ -60,10 +60,12 @@ class Receipt:
         return self.result()
 
     def tell(self, confirmed: Callable[[], None], failed: Callable[[Exception], None]) -> None:
-        """Have one of these called, at once or later; cheaper than a task that awaits it. For one who cares, at most.
+        """Have one of these called, at once or later; cheaper than a task that awaits it.
 
-        Calls come in the order of the positions.
+        Only one may ask for it, and neither call may raise: they are made from inside the log, in the order of the
+        positions.
         """
+        assert self._told is None, "somebody is told already"
         if self._failure is not None:
             failed(self._failure.look())
         elif self._position is not None:

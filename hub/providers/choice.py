@@ -14,7 +14,7 @@ def make_provider(settings: Settings) -> Provider:
     """Return the provider that *settings* name.
 
     Raises:
-        InvalidSettings: its package is not installed, or there is no such class.
+        InvalidSettings: what it needs is not installed or not set, or the class can't be found or made, or is none.
     """
     if settings.ai_provider == "simulated":
         return SimulatedProvider(

@@ -12,7 +12,9 @@ try:
     import httpx
     import openai
 except ImportError:
-    raise InvalidSettings(["ai_provider: the client is not installed: pip install 'broadcast-hub[openai]'"]) from None
+    raise InvalidSettings(
+        ["ai_provider (HUB_AI_PROVIDER): the client is not installed: pip install 'broadcast-hub[openai]'"]
+    ) from None
 
 _BROKE = "the connection to the provider broke"
 _REASONS: tuple[tuple[type[openai.OpenAIError], str, str], ...] = (
@@ -31,7 +33,7 @@ class OpenAIProvider:
 
     Args:
         base_url: where the API is; None: OpenAI's own, or what `OPENAI_BASE_URL` says.
-        api_key: None: what `OPENAI_API_KEY` says; an API that asks for none gets a placeholder.
+        api_key: None: what `OPENAI_API_KEY` says, but only without a *base_url*: OpenAI's key goes nowhere else.
         model: what answers where the prompt names nothing.
     """
 

@@ -22,6 +22,15 @@ class Prompt(NamedTuple):
     options: Mapping[str, Any] = {}
 
     @property
+    def question(self) -> str:
+        """The text of the last message; of one in parts, that of its text parts."""
+        content = self.messages[-1].get("content", "") if self.messages else ""
+        if isinstance(content, str):
+            return content
+        texts = (part.get("text") for part in content or () if isinstance(part, Mapping))
+        return "".join(text for text in texts if isinstance(text, str))
+
+    @property
     def digest(self) -> str:
         """A short name of the question: another one has another."""
         return hashlib.sha256(json.dumps(self, sort_keys=True).encode()).hexdigest()
@@ -32,8 +41,8 @@ class Delta(NamedTuple):
 
     Attributes:
         text: a piece of the answer; may be empty.
-        finish_reason: with the last one, why it is the last: `stop`, `length`, …
-        usage: with the last one, what it cost: tokens by kind.
+        finish_reason: in one of the last, why the answer ends: `stop`, `length`, …
+        usage: in one of the last, what it cost: tokens by kind.
     """
 
     text: str = ""
@@ -42,11 +51,11 @@ class Delta(NamedTuple):
 
 
 class ProviderError(Exception):
-    """The provider can't answer, or not to the end.
+    """The provider can't answer, or not to the end. Raised by providers, for viewers; no `HubError`, for nobody else.
 
     Attributes:
         reason: a word for programs, such as `rate_limited`.
-        message: a sentence for people, without anything the provider would not want them to read.
+        message: a sentence for people; clients get it as it is.
         detail: what the hub's own log may say beside that.
     """
 

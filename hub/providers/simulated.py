@@ -27,7 +27,7 @@ class SimulatedProvider:
         seed: changes what is said.
         tokens: how many pieces an answer has, at least.
         first: seconds until the first piece.
-        rate: pieces a second.
+        rate: pieces a second, above 0.
         jitter: by which part of the time between two pieces that time may differ, 0 to 1.
         fail_after: pieces after which the provider fails; None: it does not.
         hang_after: pieces after which it says nothing more, and does not end; None: it does not.
@@ -45,7 +45,7 @@ class SimulatedProvider:
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[Delta, None]:
         """Say something about the prompt, piece by piece."""
-        asked = str(prompt.messages[-1].get("content", ""))
+        asked = prompt.question
         chance = random.Random(f"{self.seed}:{asked}")
         pieces = self._pieces(asked, chance)
         await asyncio.sleep(self.first)

@@ -10,7 +10,14 @@ from typing import Any, ClassVar
 
 from aiohttp import web
 
-from hub.errors import GenerationExpired, InvalidInput, LogUnavailable, ShuttingDown, UnknownGeneration
+from hub.errors import (
+    GenerationExpired,
+    InvalidInput,
+    LogUnavailable,
+    ShuttingDown,
+    TooManyStreams,
+    UnknownGeneration,
+)
 from hub.generation import Ending, Head, Phase, TokenStream
 from hub.hub import Hub
 from hub.providers import Prompt
@@ -124,7 +131,7 @@ async def generate_on_the_post(hub: Hub, request: web.Request) -> web.StreamResp
     """Begin a generation and stream it on this very answer, which names the place where it can be resumed."""
     dialect = _dialect(request)
     if hub.full:
-        return come_back(10, 60)
+        raise TooManyStreams(hub.max_connections)
     stream, _ = await _begin(hub, request, _prompt(await read_json(request)))
     place = {"Content-Location": _place(request, stream)}
     return await request.config_dict[TokenViewers.KEY].answer(request, stream, dialect, 0, **place)
@@ -149,7 +156,7 @@ async def generate_and_watch(hub: Hub, request: web.Request) -> web.StreamRespon
     except (UnknownGeneration, GenerationExpired):
         return _lost(dialect, match)
     except LogUnavailable:
-        return come_back(1, 6)
+        return come_back(2, 10)
     return await request.config_dict[TokenViewers.KEY].answer(request, stream, dialect, _cursor(stream, asked))
 
 
@@ -168,7 +175,7 @@ async def watch(hub: Hub, request: web.Request) -> web.StreamResponse:
     try:
         stream = await hub.generations.find(id)
     except LogUnavailable:
-        return come_back(1, 6)
+        return come_back(2, 10)
     return await request.config_dict[TokenViewers.KEY].answer(request, stream, dialect, _cursor(stream, asked))
 
 

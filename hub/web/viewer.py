@@ -21,11 +21,16 @@ class TokenViewer(OneWay):
     It holds nothing but a number: what a slow client has not been sent yet stays in the generation, and goes out in one
     piece when there is room. At the end it closes the connection; a client that takes nothing is cut, without an end.
 
+    Args:
+        cursor: the number of the last part the client has.
+        peer_timeout: seconds it may take nothing.
+
     Attributes:
         on_end: called when the connection is gone.
     """
 
     __slots__ = (
+        "_buffered",
         "_chunked",
         "_cursor",
         "_dialect",
@@ -35,7 +40,6 @@ class TokenViewer(OneWay):
         "_stream",
         "_touched",
         "_transport",
-        "_unsent",
         "on_end",
     )
 
@@ -48,7 +52,7 @@ class TokenViewer(OneWay):
         self._chunked, self._peer_timeout = chunked, peer_timeout
         self._paused = self._over = False
         self._touched = 0.0
-        self._unsent = 0
+        self._buffered = 0
 
     def take_over(self, transport: asyncio.Transport, unsent: bytes) -> None:
         """Begin: say what this is, then what there is, then what comes."""
@@ -70,7 +74,7 @@ class TokenViewer(OneWay):
             said = stream.shared((self._dialect.name, self._chunked, after), self._text)
             self._cursor = stream.newest
         if stream.ending is not None:
-            said += self._framed(self._dialect.end(stream, stream.ending)) + (LAST_CHUNK if self._chunked else b"")
+            said += stream.shared((self._dialect.name, self._chunked), self._end)
         if said:
             self._touched = time.monotonic()
             self._transport.write(said)
@@ -80,13 +84,18 @@ class TokenViewer(OneWay):
     def _text(self) -> bytes:
         return self._framed(self._dialect.text(self._stream, self._cursor))
 
+    def _end(self) -> bytes:
+        assert self._stream.ending is not None
+        last = self._framed(self._dialect.end(self._stream, self._stream.ending))
+        return last + (LAST_CHUNK if self._chunked else b"")
+
     def _framed(self, blocks: bytes) -> bytes:
         return chunk(blocks) if self._chunked else blocks
 
     def pause_writing(self) -> None:
         """Hear from the transport that it holds enough."""
         self._paused = True
-        self._unsent = self._transport.get_write_buffer_size()
+        self._buffered = self._transport.get_write_buffer_size()
         self._touched = time.monotonic()
 
     def resume_writing(self) -> None:
@@ -96,11 +105,14 @@ class TokenViewer(OneWay):
         asyncio.get_running_loop().call_soon(self.news)
 
     def tend(self, now: float, heartbeat: float) -> None:
-        """Write a comment if nothing was written for *heartbeat* seconds; cut a peer that takes nothing."""
+        """Write a comment if nothing was written for *heartbeat* seconds; cut a peer that takes nothing.
+
+        *now* is in seconds of `time.monotonic`.
+        """
         if self._paused or self._over:
             unsent = self._transport.get_write_buffer_size()
-            if unsent < self._unsent:
-                self._unsent, self._touched = unsent, now
+            if unsent < self._buffered:
+                self._buffered, self._touched = unsent, now
             elif now - self._touched >= self._peer_timeout:
                 self.abort()
         elif now - self._touched >= heartbeat:
@@ -131,7 +143,7 @@ class TokenViewer(OneWay):
     def _close(self) -> None:
         """Write nothing more; the connection ends when the client has it all, or takes nothing for too long."""
         self._leave()
-        self._unsent, self._touched = self._transport.get_write_buffer_size(), time.monotonic()
+        self._buffered, self._touched = self._transport.get_write_buffer_size(), time.monotonic()
         self._transport.close()
 
     def _leave(self) -> None:

@@ -694,6 +694,8 @@ async def test_viewers_count_among_the_streams_that_may_be_open(serve: Serve):
     for path in (f"{PATH}/{id}", f"{PATH}?message=hi", "/notifications/subscribe"):
         answer = await chat.server.ask("GET", path)
         assert (answer.status, answer.body.startswith(b"retry: ")) == (200, True)
+    answer = await chat.server.post(PATH, {"message": "hi"})  # whoever posts knows what a status is
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "10")
     assert len(chat.provider.prompts) == 1
     client.close()
     await until(lambda: not chat.server.hub.viewers)
