@@ -14,15 +14,22 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Callable, Mapping
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
 
 from hub.errors import GenerationEnded, TooLarge
+from hub.sse import compact_json
 
 logger = logging.getLogger("hub.generation")
 
 LOOK_AHEAD_CHARACTERS = 256 * 1024
+PART_CHARACTERS = 160 * 1024
+"""A part has this many at most: however they have to be escaped, they fit into a record of the log."""
+SHARED = 16
+"""How many answers to viewers are kept for the next one who asks the same."""
 LATENESS = 4.0
 """How much longer a part gathers, in terms of how late the last one was: less lets the loop fall behind for good."""
 LONGEST_SECONDS = 0.5
@@ -51,10 +58,14 @@ class Ending(NamedTuple):
 
 
 class Viewer(Protocol):
-    """Who watches. It never waits and never raises."""
+    """Who watches. It never waits; one that raises is cut, and nobody else feels it."""
 
     def news(self) -> None:
         """Hear that there is more to send, or that the generation has ended."""
+        ...
+
+    def abort(self) -> None:
+        """Be cut."""
         ...
 
 
@@ -111,6 +122,7 @@ class TokenStream:
 
     __slots__ = (
         "_closing",
+        "_ends",
         "_half",
         "_joined",
         "_joined_parts",
@@ -162,6 +174,7 @@ class TokenStream:
         self._room: asyncio.Event | None = None  # made when somebody has to wait for it
         self._closing = False
         self._viewers: dict[Viewer, None] = {}
+        self._ends: array[int] | None = None  # once it is over: where each part ends in the whole text
         self._shared: dict[object, bytes] = {}
         self._on_end: list[Callable[[TokenStream], None]] = []
 
@@ -222,11 +235,13 @@ class TokenStream:
 
     def finish(self, reason: str = "stop", usage: Mapping[str, Any] | None = None) -> None:
         """End it well. To end what has ended changes nothing, here and below."""
-        self._close(Ending(Phase.DONE, {"finishReason": reason, "usage": dict(usage) if usage else None}))
+        facts = {"finishReason": _sayable(reason, "stop"), "usage": _sayable(dict(usage) if usage else None, None)}
+        self._close(Ending(Phase.DONE, facts))
 
     def fail(self, reason: str, message: str) -> None:
         """End it badly: *reason* is a word for programs, *message* a sentence that gives nothing away."""
-        self._close(Ending(Phase.FAILED, {"reason": reason, "message": message}))
+        facts = {"reason": _sayable(reason, "failed"), "message": _sayable(message, "the answer failed")}
+        self._close(Ending(Phase.FAILED, facts))
 
     def cancel(self) -> None:
         """Stop it, and whoever produces it, at once."""
@@ -259,9 +274,11 @@ class TokenStream:
         if self._pending:
             text = self._pending[0] if len(self._pending) == 1 else "".join(self._pending)
             self._pending.clear()
-            self._unkept += len(text)
-            self.given += 1
-            self._keep(self, text)
+            for place in range(0, len(text), PART_CHARACTERS):
+                part = text[place : place + PART_CHARACTERS]
+                self._unkept += len(part)
+                self.given += 1
+                self._keep(self, part)
 
     # ---- kept: from here on it is not lost ----
 
@@ -280,14 +297,40 @@ class TokenStream:
         self._shared.clear()
         for viewer in list(self._viewers):
             if viewer in self._viewers:  # it may leave because of what another one hears
-                viewer.news()
+                self._tell(viewer)
         if self.ending is not None:
+            self._close_up()
             for call in self._on_end:
                 try:
                     call(self)
                 except Exception:
                     logger.exception("somebody failed to hear that generation %s has ended", self.id[:6])
             self._on_end.clear()
+
+    def _tell(self, viewer: Viewer) -> None:
+        try:
+            viewer.news()
+        except Exception:
+            logger.exception("a viewer of generation %s failed, and is cut", self.id[:6])
+            self.leave(viewer)
+            viewer.abort()
+
+    def _close_up(self) -> None:
+        """Keep the text of what is over in one piece."""
+        text = self.text()
+        self._ends = array("Q", accumulate(map(len, self._parts)))
+        self._joined, self._parts = text, []
+        self._shared.clear()
+
+    @classmethod
+    def over(cls, head: Head, parts: Sequence[str], ending: Ending, ended_at: float) -> TokenStream:
+        """Return a generation that has ended, as it was kept."""
+        stream = cls(head)
+        stream._parts = list(parts)
+        stream._size = sum(len(part.encode()) for part in parts)
+        stream._closing, stream.ending, stream.ended_at = True, ending, ended_at
+        stream._close_up()
+        return stream
 
     def lose(self, reason: str, message: str) -> None:
         """End it badly without keeping that: what keeps it is gone."""
@@ -311,10 +354,12 @@ class TokenStream:
     @property
     def newest(self) -> int:
         """The number of the newest part; 0 before the first."""
-        return len(self._parts)
+        return len(self._parts) if self._ends is None else len(self._ends)
 
     def text(self, after: int = 0) -> str:
         """Return the text behind part *after*, as far as it is kept."""
+        if self._ends is not None:
+            return self._joined[self._ends[after - 1] :] if after else self._joined
         if after:
             return self._parts[after] if after == len(self._parts) - 1 else "".join(self._parts[after:])
         if self._joined_parts < len(self._parts):
@@ -326,6 +371,8 @@ class TokenStream:
         """Return what *make* made for *key* since the last news: viewers that ask the same get the same bytes."""
         made = self._shared.get(key)
         if made is None:
+            if len(self._shared) >= (SHARED if self._ends is None else 1):  # of what is over a copy is enough
+                self._shared.clear()
             made = self._shared[key] = make()
         return made
 
@@ -341,6 +388,15 @@ class TokenStream:
     def viewers(self) -> int:
         """How many watch."""
         return len(self._viewers)
+
+
+def _sayable(fact: Any, instead: Any) -> Any:
+    """Return *fact*, or *instead* where JSON in UTF-8 can't carry it: an end that nobody can be told is none."""
+    try:
+        compact_json(fact).encode()
+    except (TypeError, ValueError, RecursionError):
+        return instead
+    return fact
 
 
 def _whole(text: str) -> tuple[str, str]:

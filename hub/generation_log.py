@@ -10,16 +10,15 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable
-from typing import Any
 
-from hub.errors import HubError
+from hub.errors import GenerationExpired, HubError
 from hub.generation import Ending, Head, Phase, TokenStream
 from hub.log import Log, Receipt, make_log
-from hub.notification import Draft, Notification
+from hub.notification import Draft
 from hub.settings import Settings
 
-SPARE = 4
-"""How much more the file may hold than what is kept of the text: records have a frame and a number."""
+SPARE = 100
+"""How much more the log may hold than what is kept of the text: a part of a few bytes is a record of hundreds."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
@@ -51,7 +50,7 @@ class GenerationLog:
     def __init__(self, log: Log, lost: Callable[[TokenStream, Exception], None]) -> None:
         self._log = log
         self._lost = lost
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Task[None] | None = None
         self._opened = self._closed = False
 
     async def open(self) -> None:
@@ -60,17 +59,27 @@ class GenerationLog:
         Raises:
             LogUnavailable: the log can't be used.
         """
-        async with self._opening:
-            if not self._opened and not self._closed:
-                await self._log.open()
-                self._opened = True
+        if self._opened or self._closed:
+            return
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open())
+        await asyncio.shield(self._opening)  # others may wait for it, too
+
+    async def _open(self) -> None:
+        try:
+            await self._log.open()
+            self._opened = True
+        finally:
+            self._opening = None
 
     async def aclose(self) -> None:
         """Wait until what was given is kept, then close for good."""
-        async with self._opening:
-            if self._opened:
-                await self._log.aclose()
-            self._opened, self._closed = False, True
+        self._closed = True
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
+        if self._opened:
+            self._opened = False
+            await self._log.aclose()
 
     def trim(self) -> None:
         """Let go of what is too old."""
@@ -120,25 +129,38 @@ class GenerationLog:
         """Return what is kept of a generation that began before this process did; nobody produces it any more.
 
         Raises:
-            LogUnavailable: that can't be read.
+            GenerationExpired: only a part of it is left.
+            LogUnavailable: it can't be read.
         """
         if not _ID.fullmatch(id):  # nothing we gave out; to the log it might be a pattern
             return None
-        stream: TokenStream | None = None
+        head: Head | None = None
+        parts: list[str] = []
+        ending: Ending | None = None
+        at = 0.0
         after, upto = 0, self._log.bounds().newest.offset
         while after < upto:
             page = await self._log.read(after, (id,), upto=upto)
             after = page.reached
             for record in page.notifications:
+                at, said = record.at, record.data
                 if record.type == "start":
-                    stream = TokenStream(Head.from_json(record.data), lambda stream, what: None)
-                elif stream is not None:
-                    _take(stream, *_said(record))
-                if stream is not None:
-                    stream.ended_at = record.at
-        if stream is not None and stream.ending is None:
-            stream.lose("producer_lost", "the hub was restarted before the answer was complete")
-        return stream
+                    head = Head.from_json(said)
+                elif record.type == "part" and said["number"] == len(parts) + 1:
+                    parts.append(said["text"])
+                elif record.type == "end" and said["number"] == len(parts):
+                    ending = Ending(Phase(said["phase"]), said["facts"])
+        if head is None:
+            if at:
+                raise GenerationExpired  # its beginning has gone
+            return None
+        return TokenStream.over(head, parts, ending or _LOST, at)
+
+
+_LOST = Ending(
+    Phase.FAILED,
+    {"reason": "producer_lost", "message": "the hub was restarted before the answer was complete"},
+)
 
 
 def _key_topic(owner: str | None, key: str) -> str:
@@ -150,9 +172,3 @@ def _take(stream: TokenStream, number: int, what: str | Ending) -> None:
     """Deliver *what* is kept, unless something before it is not: who watches gets no text with a hole."""
     if number == stream.newest + isinstance(what, str):
         stream.kept(what)
-
-
-def _said(record: Notification) -> tuple[int, str | Ending]:
-    """Return what a record of a generation says, and its number."""
-    said: Any = record.data
-    return said["number"], said["text"] if record.type == "part" else Ending(Phase(said["phase"]), said["facts"])

@@ -12,25 +12,25 @@ import logging
 import secrets
 import time
 from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from hub.errors import GenerationExpired, HubError, KeyReused, ShuttingDown, TooManyGenerations, UnknownGeneration
+from hub.errors import GenerationExpired, KeyReused, ShuttingDown, TooManyGenerations, UnknownGeneration
 from hub.generation import Ending, Head, Phase, TokenStream
 from hub.generation_log import GenerationLog
 from hub.log import Log
 from hub.metrics import Metrics
-from hub.patience import Patience
-from hub.providers import Delta, ProviderError
+from hub.production import Production
+from hub.providers import Delta
 
 logger = logging.getLogger("hub.generations")
 
 ID_BYTES = 16
 REMEMBERED = 100_000  # ids of what is gone, to say so; keys, to recognize them
 SWEEP_SECONDS = 1.0
+CLEANUP_SECONDS = 5.0
 
 T = TypeVar("T")
 
@@ -115,10 +115,18 @@ class Generations:
             await asyncio.wait(self._beginning.values())
         for stream in list(self._streams.values()):
             stream.fail("producer_lost", "the hub was shut down before the answer was complete")
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._stop_producers()
         if self._log is not None:
             await self._log.aclose()
+
+    async def _stop_producers(self) -> None:
+        """Wait for the cleanup of all producers; who takes too long for that is left behind."""
+        if self._tasks:
+            _, left = await asyncio.wait(self._tasks, timeout=CLEANUP_SECONDS)
+            for task in left:
+                task.cancel()
+            if left:
+                logger.error("%d providers did not clean up within %g s", len(left), CLEANUP_SECONDS)
 
     def __len__(self) -> int:
         """Return how many are kept, streaming or ended."""
@@ -133,7 +141,7 @@ class Generations:
 
     async def start(
         self,
-        source: Callable[[], AsyncGenerator[Delta, None]],
+        source: Callable[[], AsyncIterator[str | Delta]],
         *,
         owner: str | None = None,
         model: str | None = None,
@@ -170,7 +178,7 @@ class Generations:
 
     async def _start(
         self,
-        source: Callable[[], AsyncGenerator[Delta, None]],
+        source: Callable[[], AsyncIterator[str | Delta]],
         owner: str | None,
         model: str | None,
         key: str | None,
@@ -178,7 +186,7 @@ class Generations:
     ) -> tuple[TokenStream, bool]:
         known = await self._begun_with(owner, key) if key is not None else None
         if known is not None:
-            if known.head.asked != asked:
+            if known.head.asked not in {"", asked}:
                 raise KeyReused
             return known, False
         stream = await self._begin(owner, model, key, asked)
@@ -205,7 +213,7 @@ class Generations:
         Raises:
             TooManyGenerations, LogUnavailable, ShuttingDown: as for `start`; *source* was not touched.
         """
-        stream, _ = await self.start(lambda: _deltas(source), owner=owner)
+        stream, _ = await self.start(lambda: source, owner=owner)
         return stream
 
     async def begin(self, *, owner: str | None = None, model: str | None = None) -> TokenStream:
@@ -266,62 +274,15 @@ class Generations:
 
     # ---- their producers ----
 
-    def _produce(self, stream: TokenStream, source: Callable[[], AsyncGenerator[Delta, None]]) -> None:
-        task = asyncio.create_task(self._read(stream, source))
+    def _produce(self, stream: TokenStream, source: Callable[[], AsyncIterator[str | Delta]]) -> None:
+        limits = self.limits
+        production = Production(stream, first=limits.first, gap=limits.gap, whole=limits.whole)
+        task = asyncio.create_task(production.run(source))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         loop = asyncio.get_running_loop()
         # Behind its first step: a task that is cancelled before it would not close what it reads.
         stream.stop_producer = lambda: loop.call_soon(task.cancel)
-
-    async def _read(self, stream: TokenStream, make: Callable[[], AsyncGenerator[Delta, None]]) -> None:
-        """Append what *make* makes until it ends, fails, takes too long, or the generation is over."""
-        whole, patience = asyncio.timeout(self.limits.whole), Patience(self.limits.first)
-        try:
-            async with aclosing(make()) as source, whole, patience:
-                last = await self._pieces(stream, source, patience)
-            stream.finish(last.finish_reason or "stop", last.usage)
-        except ProviderError as error:
-            logger.warning("generation %s: %s", stream.id[:6], error)
-            stream.fail(error.reason, error.message)
-        except HubError as error:
-            stream.fail("too_large" if error.status == 413 else "unavailable", str(error))
-        except asyncio.CancelledError:
-            stream.fail("producer_lost", "who made the answer was stopped")  # unless that was by an ending
-            raise
-        except Exception as error:
-            if whole.expired():
-                stream.fail("timeout", f"the answer was not complete after {self.limits.whole:g} s")
-            elif patience.expired:
-                what = "nothing more" if stream.size else "nothing"
-                stream.fail("timeout", f"the provider said {what} for {patience.seconds:g} s")
-            elif isinstance(error, TimeoutError):
-                logger.warning("generation %s: the provider gave up waiting", stream.id[:6])
-                stream.fail("timeout", "the provider did not answer in time")
-            else:
-                logger.exception("the provider of generation %s failed", stream.id[:6])
-                stream.fail("provider_failed", "the provider failed")
-
-    async def _pieces(self, stream: TokenStream, source: AsyncGenerator[Delta, None], patience: Patience) -> Delta:
-        """Append what *source* says; return how it ended."""
-        last = Delta()
-        async for delta in source:
-            if delta.text:
-                stream.append(delta.text)
-                if stream.full:
-                    await self._room(stream, patience)
-            patience.heard(self.limits.gap if stream.size else self.limits.first)
-            if delta.finish_reason or delta.usage:
-                last = Delta("", delta.finish_reason or last.finish_reason, delta.usage or last.usage)
-        return last
-
-    async def _room(self, stream: TokenStream, patience: Patience) -> None:
-        """Wait while too much is not kept yet: whatever that takes, it is not the provider who is silent."""
-        while stream.full:
-            patience.heard(self.limits.gap)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self.limits.gap / 2):
-                    await stream.room()
 
     # ---- finding them ----
 
@@ -350,8 +311,8 @@ class Generations:
         self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep_again)
 
     def _sweep_again(self) -> None:
-        self.sweep()
         self._sweep_later()
+        self.sweep()
 
     def sweep(self) -> None:
         """Forget what was kept for its time or is too much, fail what nobody appends to, stop what nobody watches."""
@@ -372,11 +333,11 @@ class Generations:
         self._make_room()
 
     def _make_room(self) -> None:
-        """Forget those that ended first while all together are too large."""
-        size = sum(stream.size for stream in self._streams.values())
+        """Forget those that ended first while all that ended are too large together."""
+        ended = [stream for stream in self._streams.values() if stream.ending is not None]
+        size = sum(stream.size for stream in ended)
         if size > self.limits.kept_size:
-            ended = [stream for stream in self._streams.values() if stream.ending is not None]
-            for stream in sorted(ended, key=attrgetter("ended_at")):
+            for stream in sorted(ended, key=attrgetter("ended_at"))[:-1]:  # the newest stays, whatever its size
                 self._expire(stream.id, stream.head.owner)
                 size -= stream.size
                 if size <= self.limits.kept_size:
@@ -399,6 +360,8 @@ class Generations:
             stream.kept(what)
 
     def _lost(self, stream: TokenStream, error: Exception) -> None:
+        if stream.ending is not None:  # it is lost already, with the parts behind
+            return
         logger.error("generation %s could not be kept: %s", stream.id[:6], error)
         stream.lose("unavailable", "the answer could not be kept")
 
@@ -415,13 +378,3 @@ class Generations:
             return None
         self._streams[id] = stream
         return stream
-
-
-async def _deltas(source: AsyncIterator[str | Delta]) -> AsyncGenerator[Delta, None]:
-    try:
-        async for piece in source:
-            yield piece if isinstance(piece, Delta) else Delta(piece)
-    finally:
-        close = getattr(source, "aclose", None)
-        if close is not None:
-            await close()

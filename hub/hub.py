@@ -20,6 +20,7 @@ from hub.generations import Generations, Limits
 from hub.listening import Listeners
 from hub.log import Contents, Log, Spool, make_log
 from hub.metrics import Metrics
+from hub.names import fault
 from hub.notification import Position
 from hub.notifications import NotificationService
 from hub.pages import Pages
@@ -99,10 +100,11 @@ class Hub:
         """Let the rest of the hub know of an answer that has ended."""
         facts = dict(stream.ending.facts) if stream.ending is not None else {}
         what = {"sessionId": stream.id, "phase": stream.phase, "owner": stream.head.owner, **facts}
-        topics = [f"ai/{stream.id}"] + ([f"user/{stream.head.owner}"] if stream.head.owner else [])
+        topics = [f"ai/{stream.id}", *_topic_of(stream.head.owner)]
         send = partial(self.notifications.send_notification, topics=topics, type="ai.finished", private=True)
         with suppress(TryLater):
             self.bus.emit("ai.stream.finished", {**what, "text": stream.text()})
+        with suppress(TryLater):
             try:
                 send({**what, "text": stream.text()})
             except TooLarge:
@@ -178,7 +180,10 @@ class Hub:
             self._adopting.cancel()
             await asyncio.wait([self._adopting])
         await self.generations.aclose()
-        await self.provider.aclose()
+        try:
+            await self.provider.aclose()
+        except Exception:
+            logger.exception("the provider failed to close")
         await self.bus.aclose(self.settings.drain)
         self._bound.close()
         self.notifications.close()
@@ -186,3 +191,9 @@ class Hub:
             await self.connections.drain(0)
         self.connections.stop()
         await self.log.aclose()
+
+
+def _topic_of(owner: str | None) -> list[str]:
+    """Return the topic of *owner*, if there is one and its name can be a segment of a topic."""
+    named = bool(owner) and "/" not in str(owner) and "*" not in str(owner) and not fault(f"user/{owner}", "/")
+    return [f"user/{owner}"] if named else []

@@ -1,31 +1,26 @@
-"""A timeout that starts anew whenever something is heard, for the price of a look at the clock."""
+"""A timer that starts anew whenever something is heard, for the price of a look at the clock."""
 
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable
 
 
 class Patience:
-    """Ends its block with `TimeoutError` when nothing was heard for *seconds*. Use as an asynchronous context, once.
+    """Calls *lost* once nothing was heard for *seconds*. Made on the running loop; it begins at once.
 
-    `asyncio.timeout` would have to be moved each time; here a timer looks now and then how long ago it was.
+    A timer of the loop would have to be moved each time; here one looks now and then how long ago it was.
 
     Attributes:
         seconds: for how long nothing may be heard, as of the last `heard`.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, lost: Callable[[], None]) -> None:
         self.seconds = seconds
-        self._timeout = asyncio.timeout(None)
+        self._lost = lost
         self._loop = asyncio.get_running_loop()
-
-    async def __aenter__(self) -> Self:
-        await self._timeout.__aenter__()
         self._heard = self._loop.time()
-        self._timer = self._loop.call_later(self.seconds, self._look)
-        return self
+        self._timer = self._loop.call_later(seconds, self._look)
 
     def heard(self, seconds: float) -> None:
         """Hear something, and be patient for *seconds* from now on."""
@@ -40,15 +35,8 @@ class Patience:
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)
         else:
-            self._timeout.reschedule(self._loop.time())
+            self._lost()
 
-    @property
-    def expired(self) -> bool:
-        """Whether it was this that ended the block."""
-        return self._timeout.expired()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def stop(self) -> None:
+        """Be patient for ever."""
         self._timer.cancel()
-        await self._timeout.__aexit__(kind, error, traceback)

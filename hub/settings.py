@@ -174,6 +174,13 @@ class Settings(BaseModel):
             raise ValueError("is neither simulated nor openai, nor a class such as answers.mine:Parrot")
         return value
 
+    @field_validator("ai_api_key")
+    @classmethod
+    def _sendable(cls, value: str | None) -> str | None:
+        if value is not None and not (value.isascii() and value.isprintable()):
+            raise ValueError("has a character that no HTTP header can carry")
+        return value
+
     @field_validator("retain_topics")
     @classmethod
     def _patterns(cls, value: dict[str, int]) -> dict[str, int]:
@@ -251,5 +258,8 @@ def _problem(error: Any) -> str:
     field = str(error["loc"][0])
     if field not in Settings.model_fields:
         return f"{field}: is not a setting"
+    name = f"{field} ({PREFIX}{field.upper()})"
+    if not Settings.model_fields[field].repr:  # a secret
+        return f"{name}: {what}"
     shown = repr(error["input"])
-    return f"{field} ({PREFIX}{field.upper()}): {shown if len(shown) < 80 else shown[:77] + '...'}: {what}"
+    return f"{name}: {shown if len(shown) < 80 else shown[:77] + '...'}: {what}"

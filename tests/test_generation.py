@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
+from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.errors import GenerationEnded, TooLarge
-from hub.generation import LATENESS, LOOK_AHEAD_CHARACTERS, Ending, Head, Phase, TokenStream
+from hub.generation import (
+    LATENESS,
+    LOOK_AHEAD_CHARACTERS,
+    PART_CHARACTERS,
+    SHARED,
+    Ending,
+    Head,
+    Phase,
+    TokenStream,
+)
+from hub.sse import compact_json
 from tests.web.client import until
 
 HEAD = Head("session", None, None, 0.0)
@@ -43,6 +55,9 @@ class Watcher:
         self.heard = 0
         stream.watch(self)
         self.news()
+
+    def abort(self) -> None:
+        raise AssertionError("nothing went wrong")
 
     def news(self) -> None:
         self.heard += 1
@@ -411,3 +426,73 @@ async def test_a_part_gathers_for_longer_while_the_loop_has_more_to_do_than_it_c
     assert await part_takes() >= 0.01 + LATENESS * 0.05
     while await part_takes() >= 0.1:  # until it has less to do again
         pass
+
+
+@pytest.mark.parametrize("unsayable", [float("nan"), object(), "\ud800", {"cost": Decimal("0.1")}])
+async def test_an_end_that_nobody_can_be_told_is_told_without_that(unsayable: Any):
+    done, failed = TokenStream(HEAD), TokenStream(HEAD)
+    done.finish(unsayable, {"cost": unsayable})
+    failed.fail(unsayable, unsayable)
+    for stream in (done, failed):
+        await stream.ended()
+        assert stream.ending is not None
+        compact_json(stream.ending.facts).encode()
+    assert done.ending == Ending(Phase.DONE, {"finishReason": "stop", "usage": None})
+    assert failed.ending == Ending(Phase.FAILED, {"reason": "failed", "message": "the answer failed"})
+
+
+async def test_a_viewer_that_fails_is_cut_and_nobody_else_feels_it(caplog: pytest.LogCaptureFixture):
+    class Broken:
+        cut = False
+
+        def news(self) -> None:
+            raise RuntimeError("mine")
+
+        def abort(self) -> None:
+            self.cut = True
+
+    stream, broken = TokenStream(HEAD), Broken()
+    stream.watch(broken)
+    watcher = Watcher(stream)
+    stream.append("a")
+    stream.finish()
+    await stream.ended()
+    assert (broken.cut, watcher.text, len(watcher.endings), stream.viewers) == (True, "a", 1, 0)
+    assert caplog.text.count("a viewer of generation") == 1
+
+
+def test_what_is_shared_is_bounded_and_of_what_is_over_one():
+    stream = TokenStream(HEAD)
+    for letter in "abc":
+        stream.append(letter)
+    for key in range(1_000):
+        assert stream.shared(key, lambda key=key: b"%d" % key) == b"%d" % key  # type: ignore[misc]
+    assert len(stream._shared) <= SHARED
+    stream.finish()
+    for key in range(1_000):
+        stream.shared(key, lambda: b"x")
+    assert len(stream._shared) == 1
+
+
+def test_a_large_piece_becomes_several_parts():
+    stream = TokenStream(HEAD)
+    text = "\n" * (2 * PART_CHARACTERS + 1)
+    stream.append(text)
+    stream.finish()
+    assert (stream.newest, stream.text()) == (3, text)
+    assert stream.text(2) == "\n"
+
+
+def test_the_parts_of_what_is_over_are_found_as_before():
+    stream = TokenStream(HEAD)
+    parts = ["a", "两两", "b\n", "\U0001f600"]
+    for part in parts:
+        stream.append(part)
+    stream.finish()
+    kept = TokenStream.over(HEAD, parts, Ending(Phase.DONE, {}), 7.0)
+    for each in (stream, kept):
+        assert each.newest == 4
+        assert [each.text(after) for after in range(5)] == ["".join(parts[after:]) for after in range(5)]
+    assert (kept.size, kept.ended_at, kept.phase) == (stream.size, 7.0, Phase.DONE)
+    with pytest.raises(GenerationEnded):
+        kept.append("c")

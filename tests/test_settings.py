@@ -41,6 +41,13 @@ def test_one_error_lists_all_that_is_wrong():
         assert name in text
 
 
+def test_a_key_that_no_header_can_carry_is_refused_and_not_shown():
+    for key in ("sk-secret\u201d", "sk-secret\n"):
+        with pytest.raises(InvalidSettings, match="HUB_AI_API_KEY") as caught:
+            Settings.load(environ={"HUB_AI_API_KEY": key})
+        assert "secret" not in str(caught.value)
+
+
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path):
     wrong = tmp_path / "wrong.toml"
     wrong.write_text("port =\n")

@@ -54,9 +54,12 @@ class WorkerProcess(asyncio.SubprocessProtocol):
             LogUnavailable: the file can't be used; says why.
         """
         loop = asyncio.get_running_loop()
-        transport, process = await loop.subprocess_exec(
-            cls, sys.executable, "-IS", "-c", _SCRIPT, role, str(path), stderr=None, start_new_session=True
-        )
+        try:
+            transport, process = await loop.subprocess_exec(
+                cls, sys.executable, "-IS", "-c", _SCRIPT, role, str(path), stderr=None, start_new_session=True
+            )
+        except OSError as error:
+            raise LogUnavailable(f"{path}: the process that keeps it can't be started ({error.strerror})") from None
         process._transport = transport
         process._stdin = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
         try:
@@ -65,6 +68,9 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         except (WorkerDied, TimeoutError) as error:
             await process.aclose()
             raise LogUnavailable(f"{path}: the process that keeps it did not start ({error})") from None
+        except BaseException:
+            transport.close()  # it holds the file's lock
+            raise
         if "refused" in state:
             await process.aclose()
             raise LogUnavailable(f"{path}: {state['refused']}")

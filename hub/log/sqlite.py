@@ -109,7 +109,11 @@ class SQLiteLog:
     async def _start(self) -> dict[str, Any]:
         """Start both processes, begin where the file stands, and return what the writer said of it."""
         self._writer, state = await WorkerProcess.start("writer", self._path, self._options)
-        self._reader, _ = await WorkerProcess.start("reader", self._path, self._options)
+        try:
+            self._reader, _ = await WorkerProcess.start("reader", self._path, self._options)
+        except BaseException:
+            await self._writer.aclose()
+            raise
         self.epoch = state["epoch"]
         self._found = state
         self._given = max(self._given, state["newest"])

@@ -17,7 +17,7 @@ except ImportError:
     ) from None
 
 _BROKE = "the connection to the provider broke"
-_REASONS: tuple[tuple[type[openai.OpenAIError], str, str], ...] = (
+_REASONS: tuple[tuple[type[Exception], str, str], ...] = (
     (openai.RateLimitError, "rate_limited", "the provider has too much to do"),
     (openai.AuthenticationError, "provider_refused", "the provider does not accept the hub's key"),
     (openai.PermissionDeniedError, "provider_refused", "the provider does not allow this"),
@@ -25,6 +25,10 @@ _REASONS: tuple[tuple[type[openai.OpenAIError], str, str], ...] = (
     (openai.NotFoundError, "invalid_request", "the provider has no such model"),
     (openai.APITimeoutError, "timeout", "the provider did not answer in time"),
     (openai.APIConnectionError, "provider_disconnected", _BROKE),
+    # The client explains no error of the line behind the headers, and no answer that is not JSON.
+    (httpx.TimeoutException, "timeout", "the provider said nothing for too long"),
+    (httpx.HTTPError, "provider_disconnected", _BROKE),
+    (ValueError, "provider_malformed", "the provider sent something unreadable"),
 )
 
 
@@ -57,14 +61,9 @@ class OpenAIProvider:
                     for delta in _deltas(chunk):
                         said, complete = said or bool(delta.text), complete or bool(delta.finish_reason)
                         yield delta
-        except openai.OpenAIError as error:
-            raise _explained(error, said) from error
-        except httpx.TimeoutException as error:  # the client explains no error of the line behind the headers
-            raise ProviderError("timeout", "the provider said nothing for too long", type(error).__name__) from error
-        except httpx.HTTPError as error:
-            raise ProviderError("provider_disconnected", _BROKE, type(error).__name__) from error
-        except ValueError as error:  # an answer that is not JSON
-            raise ProviderError("provider_malformed", "the provider sent something unreadable", repr(error)) from error
+        except (openai.OpenAIError, httpx.HTTPError, ValueError) as error:
+            if not complete:  # else all is said; only what the answer cost may be missing
+                raise _explained(error, said) from error
         if not complete:  # a connection that is closed in the middle looks like an end otherwise
             raise ProviderError("provider_disconnected", _BROKE, "no finish_reason")
 
@@ -97,8 +96,8 @@ def _deltas(chunk: Any) -> list[Delta]:
     return [*deltas, Delta(usage=usage)] if usage else deltas
 
 
-def _explained(error: openai.OpenAIError, said: bool) -> ProviderError:
-    """Return *error* in the hub's words: nothing of what the provider wrote reaches a client."""
+def _explained(error: Exception, said: bool) -> ProviderError:
+    """Return *error* in the hub's words: nothing of what was asked or answered reaches a client, or the log."""
     for kind, reason, message in _REASONS:
         if isinstance(error, kind):
             return ProviderError(reason, message, type(error).__name__)

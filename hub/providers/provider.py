@@ -7,6 +7,8 @@ import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+_to_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False).encode
+
 
 class Prompt(NamedTuple):
     """What is asked.
@@ -32,8 +34,12 @@ class Prompt(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """A short name of the question: another one has another."""
-        return hashlib.sha256(json.dumps(self, sort_keys=True).encode()).hexdigest()
+        """A short name of the question: another one has another.
+
+        Raises:
+            ValueError, RecursionError: JSON in UTF-8 can't carry the question.
+        """
+        return hashlib.sha256(_to_json(self).encode()).hexdigest()
 
 
 class Delta(NamedTuple):

@@ -15,6 +15,7 @@ from hub.errors import (
     InvalidInput,
     LogUnavailable,
     ShuttingDown,
+    TooManyGenerations,
     TooManyStreams,
     UnknownGeneration,
 )
@@ -61,6 +62,7 @@ class TokenViewers:
         response.headers.update(cors(request, self._hub.settings.cors_origins))
         response.headers.update(dialect.headers)
         response.headers.update(headers)
+        response.headers["Connection"] = "close"  # as it will be, at the end of the answer
         viewer = TokenViewer(
             stream, dialect, cursor, chunked=is_chunked(request), peer_timeout=self._hub.settings.peer_timeout
         )
@@ -75,8 +77,9 @@ class TokenViewers:
         return response
 
     def _gone(self, viewer: TokenViewer) -> None:
-        del self._open[viewer]
-        self._hub.viewers -= 1
+        if viewer in self._open:
+            del self._open[viewer]
+            self._hub.viewers -= 1
 
     def _sweep(self) -> None:
         now, heartbeat = time.monotonic(), self._hub.settings.heartbeat
@@ -148,7 +151,12 @@ async def generate_and_watch(hub: Hub, request: web.Request) -> web.StreamRespon
         return _sent_away(hub)
     if not asked:
         message = request.query.get("message", "")
-        stream, _ = await _begin(hub, request, _prompt({"message": message}))
+        try:
+            stream, _ = await _begin(hub, request, _prompt({"message": message}))
+        except LogUnavailable:
+            return come_back(2, 10)
+        except TooManyGenerations:
+            return come_back(10, 60)
         place = {"Content-Location": _place(request, stream)}
         return await request.config_dict[TokenViewers.KEY].answer(request, stream, dialect, 0, **place)
     try:
@@ -214,11 +222,20 @@ def _prompt(body: object) -> Prompt:
     for place, each in enumerate(messages):
         if not isinstance(each, Mapping) or not isinstance(each.get("role"), str):
             raise InvalidInput(f"messages[{place}].role", "is not a string")
-        if not isinstance(each.get("content"), str | list):
+        if not isinstance(each.get("content"), str | list) and not each.get("tool_calls"):
             raise InvalidInput(f"messages[{place}].content", "is neither a string nor a list of parts")
     if model is not None and not (isinstance(model, str) and _is_text(model)):
         raise InvalidInput("model", "is not a string")
-    return Prompt(messages, model, {name: value for name, value in body.items() if name not in _PROMPT})
+    prompt = Prompt(messages, model, {name: value for name, value in body.items() if name not in _PROMPT})
+    try:
+        _ = prompt.digest
+    except RecursionError:
+        raise InvalidInput("body", "is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise InvalidInput("body", "has half a character, which UTF-8 can't carry") from None
+    except ValueError:
+        raise InvalidInput("body", "has a number that is not finite") from None
+    return prompt
 
 
 def _is_text(value: str) -> bool:

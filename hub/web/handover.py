@@ -44,7 +44,11 @@ def hand_over(request: web.BaseRequest, writer: AbstractStreamWriter | None, suc
     transport.set_protocol(successor)
     if not transport.is_reading():
         transport.resume_reading()
-    successor.take_over(transport, unsent)
+    try:
+        successor.take_over(transport, unsent)
+    except BaseException:
+        transport.abort()  # nobody else owns it any more
+        raise
     return True
 
 

@@ -71,8 +71,11 @@ async def session_of(page: Page) -> str:
 
 async def ask(page: Page, question: str = "服务器推送是怎么工作的？") -> str:
     """Ask, and return the session once the answer has begun to appear."""
+    before = await session_of(page)
     await page.get_by_test_id("chat-question").fill(question)
     await page.get_by_test_id("chat-ask").click()
+    # What is there may be the last answer.
+    await expect(page.get_by_test_id("chat-session")).not_to_have_text(before or "–")
     await grows(page, 1)
     return await session_of(page)
 

@@ -42,6 +42,11 @@ class Api:
                 choice = {"index": 0, "delta": {"content": word + " "}, "finish_reason": None}
                 await response.write(f"data: {json.dumps({'choices': [choice]})}\n\n".encode())
                 await asyncio.sleep(0.01)
+                if word == "cut":
+                    assert request.transport is not None
+                    choice = {"index": 0, "delta": {}, "finish_reason": "stop"}
+                    await response.write(f"data: {json.dumps({'choices': [choice]})}\n\n".encode())
+                    request.transport.abort()
             else:
                 choice = {"index": 0, "delta": {}, "finish_reason": "stop"}
                 await response.write(f"data: {json.dumps({'choices': [choice]})}\n\ndata: [DONE]\n\n".encode())
@@ -123,3 +128,29 @@ async def test_what_goes_wrong_in_the_middle_is_told_in_words_for_people(provide
     assert any(delta.text for delta in heard)
     assert caught.value.reason.isidentifier()
     assert caught.value.message
+
+
+# ---- what only the one for OpenAI's API can get wrong ----
+
+
+@pytest.fixture
+async def openai(api: tuple[Api, str]) -> AsyncIterator[Provider]:
+    if importlib.util.find_spec("openai") is None:
+        missing("the package openai")
+    from hub.providers.openai import OpenAIProvider
+
+    provider = OpenAIProvider(api[1])
+    yield provider
+    await provider.aclose()
+
+
+async def test_a_line_that_breaks_behind_the_last_word_breaks_nothing(openai: Provider):
+    deltas = await said(openai, ASKED._replace(messages=[{"role": "user", "content": "one two cut"}]))
+    assert "".join(delta.text for delta in deltas) == "one two cut "
+    assert deltas[-1].finish_reason == "stop"
+
+
+async def test_nothing_of_what_was_asked_is_in_what_is_logged(openai: Provider):
+    with pytest.raises(ProviderError) as caught:
+        await said(openai, ASKED._replace(messages=[{"role": "user", "content": "secret \ud800"}]))
+    assert "secret" not in str(caught.value)

@@ -226,6 +226,8 @@ async def test_an_idempotency_key_stands_for_one_question(chat: Chat):
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"message": "a", "model": 1}, "model"),
         ({"message": "a", "model": "\ud800"}, "model"),
+        ({"message": "\ud800"}, "body"),
+        ({"message": "a", "stop": ["\ud800"]}, "body"),
     ],
 )
 @pytest.mark.parametrize("path", [PATH, PATH + "/init"])
@@ -541,7 +543,7 @@ async def test_one_who_stalls_costs_the_others_nothing_and_is_cut_without_an_end
     await stalled.next("start")
     stalled.stop_reading()
     reader = await chat.watch(id)
-    pieces = [f"{number} ".ljust(200_000, "x") for number in range(100)]
+    pieces = [f"{number} ".ljust(150_000, "x") for number in range(100)]
     for piece in pieces:
         answering.say(piece)
         assert (await reader.next()).json() == {"content": piece}
@@ -802,6 +804,41 @@ async def test_after_a_crash_the_viewer_gets_what_was_kept_and_an_honest_end(hub
     assert (await hub.site.ask("GET", f"{PATH}/{id}", headers={"Last-Event-ID": events[-1].id})).status == 204
     for path in (f"{PATH}/*", f"{PATH}/**"):
         assert (await hub.site.ask("GET", path, headers={"Accept": "application/json"})).status == 404
+
+
+@pytest.mark.parametrize(
+    "text", ['{"message": "a", "temperature": 1e999}', '{"message": "a", "stop": %s}' % ("[" * 979 + "]" * 979)]
+)
+async def test_what_no_provider_could_be_told_is_refused(chat: Chat, text: str):
+    headers = {"Content-Type": "application/json"}
+    for path in (PATH, PATH + "/init"):
+        answer = await chat.server.ask("POST", path, headers=headers, body=text.encode())
+        assert (answer.status, answer.json()["field"]) == (400, "body")
+    assert not chat.provider.prompts
+
+
+async def test_a_message_of_a_tool_needs_no_content(chat: Chat):
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+    asked = [{"role": "user", "content": "a"}, call, {"role": "tool", "content": "b", "tool_call_id": "1"}]
+    assert (await chat.server.post(PATH + "/init", {"messages": asked})).status == 201
+    await chat.provider.answer()
+    assert chat.provider.prompts[0].messages == asked
+
+
+async def test_an_answer_says_that_its_connection_ends_with_it(chat: Chat):
+    id = await chat.finished("a")
+    for client in (await chat.open(f"{PATH}/{id}"), await chat.open(f"{PATH}?message=hi")):
+        assert client.headers["Connection"] == "close"
+
+
+async def test_an_event_source_is_sent_away_where_no_answer_can_begin_now(serve: Serve):
+    chat = Chat(await serve(ai_total=1))
+    await chat.begin()
+    answer = await chat.server.ask("GET", f"{PATH}?message=hi")
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "text/event-stream")
+    assert re.fullmatch(rb"retry: [1-6][0-9]{4}\n\n", answer.body)
+    assert (await chat.server.post(PATH, {"message": "hi"})).status == 429
+    assert len(chat.provider.prompts) == 1
 
 
 # ---- a provider of one's own ----
