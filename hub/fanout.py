@@ -26,7 +26,7 @@ from hub.topics import TopicIndex
 logger = logging.getLogger("hub.fanout")
 
 GATHER_BYTES = 64 * 1024
-GATHER_SECONDS = 0.005
+GATHER_SECONDS = 0.010
 QUIET_TICKS = 4
 
 
