@@ -388,6 +388,10 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     assert not lost
 
 
+def test_the_results_are_not_those_of_a_quick_run() -> None:
+    assert "quick run" not in (DOCS / "performance" / "results.md").read_text(encoding="utf-8")
+
+
 def test_every_page_is_on_the_map() -> None:
     linked = {(DOCS / target).resolve() for target in re.findall(r"\]\(([^)#\s]+)", prose(DOCS / "index.md"))}
     assert {page for page in PAGES if page not in {README, DOCS / "index.md"}} == linked
