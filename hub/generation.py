@@ -31,7 +31,7 @@ PART_CHARACTERS = 160 * 1024
 SHARED = 16
 """How many answers to viewers are kept for the next one who asks the same."""
 LATENESS = 4.0
-"""How much longer a part gathers, in terms of how late the last one was: less lets the loop fall behind for good."""
+"""How much longer a part gathers, in terms of how late the last two were: less lets the loop fall behind for good."""
 LONGEST_SECONDS = 0.5
 """How much longer at most: beyond that a text no longer flows."""
 
@@ -127,6 +127,7 @@ class TokenStream:
         "_joined",
         "_joined_parts",
         "_keep",
+        "_late",
         "_longer",
         "_most",
         "_on_end",
@@ -163,6 +164,7 @@ class TokenStream:
         self.stop_producer: Callable[[], object] = lambda: None
         self._keep = keep
         self._window, self._most = window, most
+        self._late = 0.0  # seconds by which the last part was late
         self._longer = 0.0  # seconds beyond the window, while the loop has more to do than it can
         self._parts: list[str] = []
         self._joined, self._joined_parts = "", 0  # the text as of when somebody asked for all of it
@@ -260,10 +262,12 @@ class TokenStream:
         self._keep(self, ending)
 
     def _flush_in_time(self) -> None:
-        """Make a part of what has gathered; if the time for that has long come, let the next gather for longer."""
+        """Make a part of what has gathered; if that is late again and again, let the next gather for longer."""
         assert self._timer is not None
         late = asyncio.get_running_loop().time() - self._timer.when()
-        self._longer = min(LATENESS * late, LONGEST_SECONDS)
+        # Late once is a stall, after which nothing should wait; late twice is more than the loop can do.
+        self._longer = min(LATENESS * min(late, self._late), LONGEST_SECONDS)
+        self._late = late
         self._flush()
 
     def _flush(self) -> None:
