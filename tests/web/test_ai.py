@@ -12,8 +12,12 @@ from typing import Any
 
 import pytest
 
+from hub.errors import EventBufferFull, ShuttingDown
 from hub.event import Event as BusEvent
+from hub.hub import Hub
+from hub.notification import Notification
 from hub.providers import Delta, Prompt, ProviderError
+from hub.settings import Settings
 from hub.web.app import drain_hub
 from tests.snippets import snippet
 from tests.spec_decoder import Event, SpecDecoder
@@ -858,6 +862,63 @@ async def test_a_class_beside_where_the_hub_is_started_answers(tmp_path: Path):
         assert text(await client.rest()) == "polly wants "
     finally:
         await hub.aclose()
+
+
+# ---- what others do wrong ----
+
+
+async def test_a_provider_that_can_not_be_closed_leaves_the_rest_of_the_hub_closed(caplog: pytest.LogCaptureFixture):
+    class Stubborn(Scripted):
+        async def aclose(self) -> None:
+            raise RuntimeError("mine")
+
+    hub = Hub(Settings())
+    hub.provider = Stubborn()
+    await hub.open()
+    await hub.aclose()
+    assert "the provider failed to close" in caplog.text
+    with pytest.raises(ShuttingDown):
+        hub.notifications.send_notification("late")
+
+
+@pytest.mark.parametrize(
+    ("owner", "topics"), [("ann", ("user/ann",)), ("a/b", ()), ("a*", ()), ("", ()), (None, ()), ("x" * 300, ())]
+)
+async def test_an_answer_is_told_to_its_owner_if_that_can_be_a_topic(owner: str | None, topics: tuple[str, ...]):
+    hub = Hub(Settings(ai_window=0))
+    await hub.open()
+    told: list[Notification] = []
+    hub.notifications.stream("ai/*").subscribe(told.append)
+    stream = await hub.generations.begin(owner=owner)
+    stream.finish()
+    assert [each.topics for each in told] == [(f"ai/{stream.id}", *topics)]
+    assert told[0].private
+    await hub.aclose()
+
+
+async def test_an_event_that_nobody_can_take_keeps_no_notification_back(chat: Chat, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise EventBufferFull(1)
+
+    subscriber = await chat.server.subscribe("ai/*")
+    monkeypatch.setattr(chat.server.hub.bus, "emit", full)
+    id = await chat.finished("a")
+    assert (await subscriber.next("ai.finished")).json()["sessionId"] == id
+
+
+async def test_a_viewer_that_can_not_begin_is_cut(chat: Chat, monkeypatch: pytest.MonkeyPatch, complaints: Complaints):
+    id, _ = await chat.begin()
+    client = await chat.server.client()
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("mine")
+
+    monkeypatch.setattr("hub.web.viewer.TokenViewer.take_over", fail)
+    await client.request("GET", f"{PATH}/{id}")
+    with pytest.raises(StreamEnded):
+        await client.head()
+    await until(lambda: not chat.server.hub.viewers)
+    complaints.take()
 
 
 # ---- what is counted ----
