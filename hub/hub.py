@@ -12,7 +12,7 @@ from functools import partial
 from hub.bus import EventBus
 from hub.connection import Wiring
 from hub.connections import Connections
-from hub.errors import LogUnavailable, TooLarge, TryLater
+from hub.errors import InvalidTopic, LogUnavailable, TooLarge, TryLater
 from hub.fanout import Fanout
 from hub.generation import TokenStream
 from hub.generation_log import generation_log
@@ -20,12 +20,12 @@ from hub.generations import Generations, Limits
 from hub.listening import Listeners
 from hub.log import Contents, Log, Spool, make_log
 from hub.metrics import Metrics
-from hub.names import fault
 from hub.notification import Position
 from hub.notifications import NotificationService
 from hub.pages import Pages
 from hub.providers import Provider, make_provider
 from hub.settings import Settings
+from hub.topics import topic_of
 
 logger = logging.getLogger("hub")
 
@@ -67,18 +67,7 @@ class Hub:
         self.connections = Connections(self.wiring, heartbeat=settings.heartbeat)
         self.provider: Provider = make_provider(settings)
         self.generations = Generations(
-            Limits(
-                window=settings.ai_window,
-                keep=settings.ai_keep,
-                size=settings.ai_bytes,
-                kept_size=settings.ai_keep_bytes,
-                owned=settings.ai_per_user,
-                total=settings.ai_total,
-                first=settings.ai_first_timeout,
-                gap=settings.ai_gap_timeout,
-                whole=settings.ai_timeout,
-                unwatched=settings.ai_unwatched,
-            ),
+            _limits(settings),
             log=generation_log(settings, clock),
             on_end=self._answered,
             metrics=self.metrics,
@@ -100,8 +89,9 @@ class Hub:
         """Let the rest of the hub know of an answer that has ended."""
         facts = dict(stream.ending.facts) if stream.ending is not None else {}
         what = {"sessionId": stream.id, "phase": stream.phase, "owner": stream.head.owner, **facts}
-        topics = [f"ai/{stream.id}", *_topic_of(stream.head.owner)]
-        send = partial(self.notifications.send_notification, topics=topics, type="ai.finished", private=True)
+        send = partial(
+            self.notifications.send_notification, topics=_topics_of(stream), type="ai.finished", private=True
+        )
         with suppress(TryLater):
             self.bus.emit("ai.stream.finished", {**what, "text": stream.text()})
         with suppress(TryLater):
@@ -193,7 +183,24 @@ class Hub:
         await self.log.aclose()
 
 
-def _topic_of(owner: str | None) -> list[str]:
-    """Return the topic of *owner*, if there is one and its name can be a segment of a topic."""
-    named = bool(owner) and "/" not in str(owner) and "*" not in str(owner) and not fault(f"user/{owner}", "/")
-    return [f"user/{owner}"] if named else []
+def _topics_of(stream: TokenStream) -> list[str]:
+    """Return the topic of an answer, and that of its owner, whose name may be none that a topic can have."""
+    topics = [f"ai/{stream.id}"]
+    with suppress(InvalidTopic):
+        topics += [topic_of("user", stream.head.owner)] if stream.head.owner else []
+    return topics
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        window=settings.ai_window,
+        keep=settings.ai_keep,
+        size=settings.ai_bytes,
+        kept_size=settings.ai_keep_bytes,
+        owned=settings.ai_per_user,
+        total=settings.ai_total,
+        first=settings.ai_first_timeout,
+        gap=settings.ai_gap_timeout,
+        whole=settings.ai_timeout,
+        unwatched=settings.ai_unwatched,
+    )

@@ -15,11 +15,11 @@ from reactivex.disposable import Disposable
 from reactivex.internal.exceptions import DisposedException
 from reactivex.subject import Subject
 
-from hub.errors import InvalidTopic, ShuttingDown, WrongThread
+from hub.errors import ShuttingDown, WrongThread
 from hub.log import Log, Receipt
 from hub.metrics import Metrics
 from hub.notification import Draft, Notification, Position
-from hub.topics import TopicIndex, check_pattern, check_topic
+from hub.topics import TopicIndex, check_pattern, topic_of
 
 logger = logging.getLogger("hub.notifications")
 
@@ -176,11 +176,11 @@ class NotificationService:
 
     def send_to_user(self, user_id: str | int, data: object, **options: Unpack[Options]) -> Receipt:
         """Send *data* to the topic `user/{user_id}`; *options* as for `send_notification`."""
-        return self.send_notification(data, topic=_owned("user", user_id), **options)
+        return self.send_notification(data, topic=topic_of("user", user_id), **options)
 
     def send_to_room(self, room_id: str | int, data: object, **options: Unpack[Options]) -> Receipt:
         """Send *data* to the topic `room/{room_id}`; *options* as for `send_notification`."""
-        return self.send_notification(data, topic=_owned("room", room_id), **options)
+        return self.send_notification(data, topic=topic_of("room", room_id), **options)
 
     def send_notification_threadsafe(
         self, data: object, *, topic: str | None = None, **options: Unpack[Options]
@@ -255,11 +255,3 @@ class NotificationService:
         if not self._closed:
             self._closed = True
             self.subject.on_completed()
-
-
-def _owned(kind: str, id: str | int) -> str:
-    """Return the topic of one user or room; its id is one segment."""
-    name = str(id)
-    if "/" in name:
-        raise InvalidTopic(name, f"is not an id: a {kind}'s id is one segment, without '/'", f"{kind}_id")
-    return check_topic(f"{kind}/{name}", f"{kind}_id")

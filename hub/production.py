@@ -51,8 +51,6 @@ class Production:
         except asyncio.CancelledError:
             stream.fail("producer_lost", "who made the answer was stopped")  # unless that was by an ending
             raise
-        except Exception:
-            logger.exception("the provider of generation %s failed to clean up", stream.id[:6])
 
     async def _read(self, deltas: AsyncIterator[Delta]) -> None:
         stream = self._stream
@@ -125,4 +123,7 @@ async def _closable(make: Callable[[], AsyncIterator[str | Delta]]) -> AsyncGene
     finally:
         close = getattr(source, "aclose", None)
         if close is not None:
-            await close()
+            try:
+                await close()
+            except Exception:
+                logger.exception("a provider failed to clean up")  # what it has said is said

@@ -60,6 +60,18 @@ def check_wanted(topics: Iterable[str]) -> tuple[str, ...]:
     return checked
 
 
+def topic_of(kind: str, id: str | int, field: str = "") -> str:
+    """Return the topic of one user or room, `user/{id}` or `room/{id}`; *field* is what an error names.
+
+    Raises:
+        InvalidTopic: *id* is not one segment.
+    """
+    name, field = str(id), field or f"{kind}_id"
+    if "/" in name or "*" in name:
+        raise InvalidTopic(name, f"is not an id: a {kind}'s id is one segment, without '/' or '*'", field)
+    return check_topic(f"{kind}/{name}", field)
+
+
 def expression(pattern: str) -> tuple[str, str]:
     """Return *pattern* for a store that knows nothing of patterns: a literal prefix, and a regular expression.
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from hub.connection import Connection, Subscription
-from hub.errors import InvalidInput, InvalidTopic
+from hub.errors import InvalidInput
 from hub.fanout import Shape
 from hub.hub import Hub
-from hub.topics import check_wanted
+from hub.topics import check_wanted, topic_of
 from hub.web.body import read_json
 from hub.web.resource import cors
 from hub.web.stream import EventStream, come_back, is_chunked
@@ -40,10 +40,8 @@ async def subscribe_by_post(hub: Hub, request: web.Request) -> web.StreamRespons
 
 async def subscribe_user(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Open the stream of one user: the topic `user/{userId}`."""
-    user = request.match_info["userId"]
-    if "/" in user or "*" in user:
-        raise InvalidTopic(user, "is not an id: it is one segment, without '/' or '*'", "userId")
-    return await open_stream(hub, request, [f"user/{user}"], request.query.get("lastEventId"))
+    topic = topic_of("user", request.match_info["userId"], "userId")
+    return await open_stream(hub, request, [topic], request.query.get("lastEventId"))
 
 
 async def open_stream(
