@@ -495,6 +495,20 @@ async def test_a_stream_goes_on_while_a_middleware_is_still_busy_behind_it(serve
     assert (await client.next()).data == "after"
 
 
+async def test_a_body_that_a_middleware_has_read_is_published_all_the_same(serve: Serve) -> None:
+    seen: list[bytes] = []
+
+    @web.middleware
+    async def look(request: web.Request, handler: Handler) -> web.StreamResponse:
+        seen.append(await request.read())
+        return await handler(request)
+
+    server = await serve(app=web.Application(middlewares=[look]))
+    answer = await server.post("/notifications/publish", {"data": "looked at"})
+    assert answer.status == 201
+    assert b"looked at" in seen[0]
+
+
 async def test_a_middleware_that_answers_with_something_else_does_not_hurt_the_stream(serve: Serve) -> None:
     @web.middleware
     async def instead(request: web.Request, handler: Handler) -> web.StreamResponse:
