@@ -194,6 +194,8 @@ class TopicIndex(Generic[T]):
 
         The result is a snapshot: adding and removing while walking it is safe.
         """
+        if len(topics) == 1 and not self._patterns:  # most are like that
+            return dict.fromkeys(self._exact.get(topics[0], ()), topics[0])
         wanted: dict[T, str] = {}
         for topic in topics:
             for item in self._exact.get(topic, ()):

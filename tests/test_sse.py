@@ -1,11 +1,13 @@
+import json
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.errors import InvalidInput
-from hub.sse import Decoder, Message, MessageEvent, block, chunk, unchunk
+from hub.sse import Decoder, Message, MessageEvent, block, chunk, compact_json, unchunk
 from tests.wire import blocks
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
@@ -24,6 +26,38 @@ def test_a_block_reads_like_the_contract():
     assert block("a\rb\nc\r\nd") == b"data: a\ndata: b\ndata: c\ndata: d\n\n"
     assert block(comment="", id="e-1") == b":\nid: e-1\n\n"
     assert block(retry=1) == b"retry: 1\n\n"
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | text,
+        lambda values: st.lists(values) | st.dictionaries(text | st.integers() | st.booleans() | st.none(), values),
+    )
+)
+def test_json_is_what_the_standard_library_makes_of_it(value: Any):
+    assert compact_json(value) == json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def endless() -> list[object]:
+    values: list[object] = []
+    values.append(values)
+    return values
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (float("nan"), ValueError),
+        ([float("-inf")], ValueError),
+        (object(), TypeError),
+        ({(1,): 2}, TypeError),
+        (endless(), RecursionError),
+    ],
+)
+def test_what_is_not_json_is_refused_and_spoils_nothing(value: object, error: type[Exception]):
+    with pytest.raises(error):
+        compact_json(value)
+    assert compact_json({"a": [1, None]}) == '{"a":[1,null]}'
 
 
 @given(data=text, type=line, id=line, retry=st.integers(0, 10**6))

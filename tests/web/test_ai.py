@@ -913,11 +913,14 @@ async def test_a_viewer_that_can_not_begin_is_cut(chat: Chat, monkeypatch: pytes
     def fail(*_: object) -> None:
         raise RuntimeError("mine")
 
+    async def first_event() -> Event:
+        await client.request("GET", f"{PATH}/{id}")
+        await client.head()  # aiohttp before 3.12 has sent them already
+        return await client.event()
+
     monkeypatch.setattr("hub.web.viewer.TokenViewer.take_over", fail)
-    await client.request("GET", f"{PATH}/{id}")
     with pytest.raises(StreamEnded):
-        await client.head()  # aiohttp before 3.12 had sent them already
-        await client.event()
+        await first_event()
     await until(lambda: not chat.server.hub.viewers)
     complaints.take()
 
