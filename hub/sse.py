@@ -33,11 +33,10 @@ def compact_json(value: object) -> str:
 
 def _fast_encode() -> Callable[[object], str]:
     """Return what `_encoder.encode` does, with its C part made once instead of at each call, where Python has it."""
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
     try:
-        encode = json.encoder.c_make_encoder(
-            None, _encoder.default, json.encoder.encode_basestring, None, ":", ",", False, False, False
-        )
-    except (AttributeError, TypeError):
+        encode = make(None, _encoder.default, json.encoder.encode_basestring, None, ":", ",", False, False, False)
+    except TypeError:  # there is none, or not this one
         return _encoder.encode
     return lambda value: "".join(encode(value, 0))
 
