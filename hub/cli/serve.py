@@ -15,16 +15,14 @@ import signal
 import socket
 import ssl
 import sys
-import time
 import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from aiohttp.abc import AbstractAccessLogger
-from aiohttp.http_exceptions import HttpProcessingError
 
+from hub.cli.lines import AccessLog, log_to_stderr
 from hub.errors import HubError, InvalidSettings
 from hub.hub import Hub
 from hub.peer import watch_peer
@@ -66,21 +64,11 @@ def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; return 0 once all is drained and closed."""
     flags = {name: value for name in Settings.model_fields if (value := getattr(args, name)) is not None}
     settings = Settings.load(flags, file=args.config)
-    _log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level)
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)  # listeners are found by name, beside where the hub is started
     with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
         return runner.run(serve(settings))
-
-
-def _log_to_stderr(level: str) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[handler])
-    logging.getLogger("aiohttp.server").addFilter(_NoQuotes())
-    # Not in our lines, and not for free: a line per connect is enough to see it (Logging HOWTO, "Optimization").
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging._srcfile = None
 
 
 def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -109,7 +97,7 @@ async def serve(settings: Settings) -> int:
     runner = web.AppRunner(
         app,
         access_log=logger if settings.access_log else None,
-        access_log_class=_AccessLog,
+        access_log_class=AccessLog,
         shutdown_timeout=5,
         tcp_keepalive=sys.platform != "linux",  # there the listening socket passes it on
     )
@@ -210,36 +198,3 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
 async def _nothing_here(request: web.Request) -> web.Response:
     """Answer what no other route answers; a middleware for that would cost every request."""
     return problem(404, "there is nothing at this path")
-
-
-class _Formatter(logging.Formatter):
-    """Writes the time as ever, but works it out once a second."""
-
-    _second = 0
-    _shown = ""
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
-        second = int(record.created)
-        if second != self._second:
-            self._second, self._shown = second, time.strftime("%Y-%m-%d %H:%M:%S", self.converter(second))
-        return f"{self._shown},{int(record.msecs):03}"
-
-
-class _NoQuotes(logging.Filter):
-    """Makes one quiet line of a malformed request: aiohttp would log it as an error, with a traceback and its query."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, HttpProcessingError):
-            logger.info("a malformed request was refused: %s", type(error).__name__)
-            return False
-        return True
-
-
-class _AccessLog(AbstractAccessLogger):
-    """A line per request, without its query: that is where tokens travel."""
-
-    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        self.logger.info(
-            '%s "%s %s" %d %.1f ms', request.remote, request.method, request.path, response.status, time * 1e3
-        )

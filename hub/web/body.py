@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from aiohttp import web
-from pydantic_core import from_json
 
 from hub.errors import InvalidInput, TooLarge, UnsupportedMediaType
 
@@ -22,21 +21,7 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-_lenient = json.JSONDecoder(parse_constant=_refuse).decode
-
-
-def decode_json(body: bytes) -> Any:
-    """Return *body* read as JSON in UTF-8.
-
-    Raises:
-        ValueError: it is not.
-        RecursionError: it is nested too deeply.
-    """
-    try:
-        return from_json(body, allow_inf_nan=False)
-    except ValueError:
-        # Slower, but it goes deeper, and takes a lone surrogate: the field that has it is what the error should name.
-        return _lenient(body.decode())
+_decode = json.JSONDecoder(parse_constant=_refuse).decode
 
 
 async def read_json(request: web.Request) -> Any:
@@ -57,7 +42,7 @@ async def read_json(request: web.Request) -> Any:
     if len(body) > MAX_BODY_BYTES:
         raise TooLarge("body", MAX_BODY_BYTES)
     try:
-        return decode_json(body)
+        return _decode(body.decode())
     except RecursionError:
         raise InvalidInput("body", "is nested too deeply") from None
     except ValueError as error:

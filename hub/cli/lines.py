@@ -1,0 +1,110 @@
+"""What `hub serve` writes to stderr: lines cheap enough for thousands of connects a second."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from typing import TextIO
+
+from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
+from aiohttp.http_exceptions import HttpProcessingError
+
+
+def log_to_stderr(level: str) -> None:
+    """Send what the whole process logs from *level* on to stderr."""
+    lines = Lines(sys.stderr)
+    lines.setFormatter(LineFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[lines])
+    logging.getLogger("aiohttp.server").addFilter(_NoQuotes())
+    # Not in our lines, and not for free: a line per connect is enough to see it (Logging HOWTO, "Optimization").
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
+
+
+class Lines(logging.Handler):
+    """Writes what is logged in one turn of the event loop in one piece, so that not each line is a system call.
+
+    A warning, or worse, goes out at once, and so does what is logged where no loop runs.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._waiting: list[str] = []
+        self._soon = False  # the loop is about to write what waits
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write *record*, now or at the end of this turn of the loop."""
+        try:
+            self._waiting.append(self.format(record) + "\n")
+            if record.levelno >= logging.WARNING:
+                self.flush()
+            elif not self._soon:
+                self._flush_soon()
+        except Exception:
+            self.handleError(record)
+
+    def _flush_soon(self) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush()
+        else:
+            self._soon = True
+            loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        assert self.lock is not None
+        with self.lock:
+            lines, self._waiting, self._soon = self._waiting, [], False
+            if lines:
+                self._stream.write("".join(lines))
+                self._stream.flush()
+
+
+class LineFormatter(logging.Formatter):
+    """Makes a line as ever, but works the time out once a second."""
+
+    _second = -1
+    _shown = ""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of *record*, and the lines of its error behind it."""
+        if record.exc_info or record.stack_info:
+            return super().format(record)
+        return f"{self.formatTime(record)} {record.levelname} {record.name}: {record.getMessage()}"
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        """Return the local time of *record* to the millisecond."""
+        second = int(record.created)
+        if second != self._second:
+            self._second, self._shown = second, time.strftime("%Y-%m-%d %H:%M:%S", self.converter(second))
+        return f"{self._shown},{int(record.msecs):03}"
+
+
+class _NoQuotes(logging.Filter):
+    """Makes one quiet line of a malformed request: aiohttp would log it as an error, with a traceback and its query."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            logging.getLogger("hub").info("a malformed request was refused: %s", type(error).__name__)
+            return False
+        return True
+
+
+class AccessLog(AbstractAccessLogger):
+    """A line per request, without its query: that is where tokens travel."""
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        """Write the line; *time* in seconds."""
+        self.logger.info(
+            '%s "%s %s" %d %.1f ms', request.remote, request.method, request.path, response.status, time * 1e3
+        )
