@@ -54,7 +54,7 @@ def check_wanted(topics: Iterable[str]) -> tuple[str, ...]:
         InvalidTopic: one breaks the grammar.
         InvalidInput: they are too many.
     """
-    checked = tuple(dict.fromkeys(check_pattern(topic) for topic in topics)) or (DEFAULT_TOPIC,)
+    checked = tuple(dict.fromkeys(map(check_pattern, topics))) or (DEFAULT_TOPIC,)
     if len(checked) > MAX_TOPICS_PER_SUBSCRIPTION:
         raise InvalidInput("topic", f"has more than {MAX_TOPICS_PER_SUBSCRIPTION} topics")
     return checked
