@@ -13,8 +13,10 @@ import pytest
 import trustme
 from aiohttp import web
 
+from tests.web.client import Client
 from tests.web.server import Server
 
+TLS = tuple[ssl.SSLContext, ssl.SSLContext]
 LoopFactories = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
 
 
@@ -38,7 +40,7 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> L
 
 
 @pytest.fixture(scope="session")
-def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+def tls() -> TLS:
     """What a server and a client of it speak TLS with."""
     authority = trustme.CA()
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -87,7 +89,7 @@ class Serve(Protocol):
         prefix: str = "",
         demo: bool = False,
         handler_cancellation: bool = False,
-        tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
+        tls: TLS | None = None,
         **settings: Any,
     ) -> Server: ...
 
@@ -102,7 +104,7 @@ async def serve(complaints: Complaints) -> AsyncIterator[Serve]:
         prefix: str = "",
         demo: bool = False,
         handler_cancellation: bool = False,
-        tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
+        tls: TLS | None = None,
         **settings: Any,
     ) -> Server:
         server = await Server.start(
@@ -120,3 +122,26 @@ async def serve(complaints: Complaints) -> AsyncIterator[Serve]:
 async def server(serve: Serve) -> Server:
     """A hub as it is without settings."""
     return await serve()
+
+
+# ---- the ways in which a client leaves ----
+
+
+@pytest.fixture(params=["FIN", "RST", "half-close"])
+def leave(request: pytest.FixtureRequest) -> Callable[[Client], None]:
+    ways: dict[str, Callable[[Client], None]] = {
+        "FIN": Client.close,
+        "RST": Client.reset,
+        "half-close": Client.half_close,
+    }
+    return ways[request.param]
+
+
+@pytest.fixture(params=["tcp", "tls"])
+def maybe_tls(request: pytest.FixtureRequest, tls: TLS) -> TLS | None:
+    return tls if request.param == "tls" else None
+
+
+@pytest.fixture(params=[False, True], ids=["handler runs on", "handler cancelled"])
+def handler_cancellation(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)

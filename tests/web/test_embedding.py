@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import re
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -18,13 +17,12 @@ from hub import BUS, HUB, NOTIFICATIONS, Settings, setup_hub, sse
 from hub.errors import AlreadySetUp, ShuttingDown
 from tests.spec_decoder import SpecDecoder
 from tests.web.client import Client, until
-from tests.web.conftest import Complaints, Serve
+from tests.web.conftest import TLS, Complaints, Serve
 from tests.web.server import Answer, Server
 
 pytestmark = pytest.mark.both_loops
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-TLS = tuple[ssl.SSLContext, ssl.SSLContext]
 
 
 @pytest.fixture(autouse=True)

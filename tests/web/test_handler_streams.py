@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,12 +19,11 @@ from hub import MessageEvent, sse
 from hub.web.app import drain_hub
 from hub.web.sse import Drain, HandlerStreams
 from tests.web.client import Client, StreamEnded, until
-from tests.web.conftest import Complaints, Serve
+from tests.web.conftest import TLS, Complaints, Serve
 from tests.web.server import Server
 
 pytestmark = pytest.mark.both_loops
 
-TLS = tuple[ssl.SSLContext, ssl.SSLContext]
 BIG = "x" * 1_000_000
 
 
@@ -404,26 +402,6 @@ async def test_a_handler_that_gives_neither_is_an_error(stream: Stream, complain
 
 
 # ---- leaving ----
-
-
-@pytest.fixture(params=["FIN", "RST", "half-close"])
-def leave(request: pytest.FixtureRequest) -> Callable[[Client], None]:
-    ways: dict[str, Callable[[Client], None]] = {
-        "FIN": Client.close,
-        "RST": Client.reset,
-        "half-close": Client.half_close,
-    }
-    return ways[request.param]
-
-
-@pytest.fixture(params=["tcp", "tls"])
-def maybe_tls(request: pytest.FixtureRequest, tls: TLS) -> TLS | None:
-    return tls if request.param == "tls" else None
-
-
-@pytest.fixture(params=[False, True], ids=["handler runs on", "handler cancelled"])
-def handler_cancellation(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
 
 
 async def test_an_observable_is_disposed_of_when_the_client_leaves(

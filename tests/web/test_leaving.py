@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import socket
-import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,13 +20,12 @@ from aiohttp import web
 
 from hub.connection import Connection, State
 from tests.web.client import Client, until
-from tests.web.conftest import Serve
+from tests.web.conftest import TLS, Serve
 from tests.web.server import Server
 
 pytestmark = pytest.mark.both_loops
 
 T = TypeVar("T")
-TLS = tuple[ssl.SSLContext, ssl.SSLContext]
 
 FILLER = "x" * 60_000
 
@@ -38,26 +36,6 @@ def the_connection(server: Server) -> Connection:
 
 
 # ---- every way to leave, in every phase ----
-
-
-@pytest.fixture(params=["FIN", "RST", "half-close"])
-def leave(request: pytest.FixtureRequest) -> Callable[[Client], None]:
-    ways: dict[str, Callable[[Client], None]] = {
-        "FIN": Client.close,
-        "RST": Client.reset,
-        "half-close": Client.half_close,
-    }
-    return ways[request.param]
-
-
-@pytest.fixture(params=["tcp", "tls"])
-def maybe_tls(request: pytest.FixtureRequest, tls: TLS) -> TLS | None:
-    return tls if request.param == "tls" else None
-
-
-@pytest.fixture(params=[False, True], ids=["handler runs on", "handler cancelled"])
-def handler_cancellation(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
 
 
 class SlowSignal:
