@@ -281,8 +281,8 @@ class Generations:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         loop = asyncio.get_running_loop()
-        # Behind its first step: a task that is cancelled before it would not close what it reads.
-        stream.stop_producer = lambda: loop.call_soon(task.cancel)
+        # Behind its first step, before which there is nothing to stop.
+        stream.stop_producer = lambda: loop.call_soon(production.stop)
 
     # ---- finding them ----
 

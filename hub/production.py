@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from typing import Any
 
 from hub.errors import GenerationEnded, TooLarge
 from hub.generation import TokenStream
@@ -21,7 +22,7 @@ AT_ONCE = 64  # pieces that are taken from a producer that never waits, before e
 
 
 class Production:
-    """Reads a source into *stream*. Cancelling `run` stops it.
+    """Reads a source into *stream*, until that ends or `stop` is called.
 
     Args:
         stream: ends with the source, however that ends.
@@ -34,6 +35,7 @@ class Production:
         self._stream = stream
         self._first, self._gap, self._whole = first, gap, whole
         self._last = Delta()  # what was said of the end so far
+        self._reading: asyncio.Task[Any] | None = None  # the task of `run`, as long as it may be cancelled
 
     async def run(self, make: Callable[[], AsyncIterator[str | Delta]]) -> None:
         """Append what the source that *make* makes yields; close it in the end, if it can be closed."""
@@ -41,16 +43,28 @@ class Production:
         too_long = f"the answer was not complete after {self._whole:g} s"
         whole = asyncio.get_running_loop().call_later(self._whole, stream.fail, "timeout", too_long)
         self._patience = Patience(self._first, self._lose_patience)
+        self._reading = asyncio.current_task()
         try:
             async with aclosing(_closable(make)) as deltas:
                 try:
                     await self._read(deltas)
                 finally:
+                    self._reading = None
                     self._patience.stop()
                     whole.cancel()
         except asyncio.CancelledError:
             stream.fail("producer_lost", "who made the answer was stopped")  # unless that was by an ending
             raise
+
+    def stop(self) -> None:
+        """Stop reading, and let the source clean up.
+
+        Nothing happens before `run` has begun, nor a second time, nor once it cleans up: whoever is cancelled while
+        closing a connection may leave it open, and at its other end a model that goes on.
+        """
+        if self._reading is not None:
+            reading, self._reading = self._reading, None
+            reading.cancel()
 
     async def _read(self, deltas: AsyncIterator[Delta]) -> None:
         stream = self._stream
@@ -103,15 +117,10 @@ class Production:
 
     def _end(self, reason: str = "", message: str = "") -> None:
         """End the generation: badly, for *reason*, or well."""
-        self._stream.stop_producer = _nothing  # it stops by itself, and shall clean up undisturbed
         if reason:
             self._stream.fail(reason, message)
         else:
             self._stream.finish(self._last.finish_reason or "stop", self._last.usage)
-
-
-def _nothing() -> None:
-    pass
 
 
 async def _closable(make: Callable[[], AsyncIterator[str | Delta]]) -> AsyncGenerator[Delta, None]:

@@ -212,6 +212,39 @@ async def test_viewers_learn_that_a_provider_failed_and_no_secret(
         assert SECRET in caplog.text  # who runs the hub wants to know
 
 
+async def test_the_cleanup_of_a_provider_is_not_cancelled_by_what_made_it_necessary(make: Make):
+    source = Source("a")
+    stream, _ = await (await make()).start(source)
+    await until(stream.text)
+    source.say("b")  # it will be read in this turn of the loop, and be too late: then it is over before it is cancelled
+    stream.cancel()
+    await until(lambda: source.closed == 1)
+    assert stream.text() == "a"
+
+
+async def test_who_is_stopped_again_while_it_cleans_up_is_left_alone(make: Make):
+    steps: list[str] = []
+    go_on = asyncio.Event()
+
+    async def source() -> AsyncGenerator[str, None]:
+        try:
+            yield "a"
+            await asyncio.Event().wait()
+        finally:
+            steps.append("begins to clean up")
+            await go_on.wait()
+            steps.append("has cleaned up")
+
+    stream = await (await make()).stream_from(source())
+    await until(stream.text)
+    stream.stop_producer()
+    await until(lambda: steps)
+    stream.stop_producer()
+    await asyncio.sleep(0)
+    go_on.set()
+    await until(lambda: len(steps) == 2)
+
+
 async def test_a_provider_that_can_not_even_begin_is_a_failure(make: Make, caplog: pytest.LogCaptureFixture):
     def broken() -> AsyncGenerator[Delta, None]:
         raise RuntimeError(SECRET)
