@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 import time
-from typing import TextIO
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
@@ -15,55 +13,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 def log_to_stderr(level: str) -> None:
     """Send what the whole process logs from *level* on to stderr."""
-    lines = Lines(sys.stderr)
-    lines.setFormatter(LineFormatter())
-    logging.basicConfig(level=level.upper(), handlers=[lines])
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.getLogger("aiohttp.server").addFilter(_NoQuotes())
     # Not in our lines, and not for free: a line per connect is enough to see it (Logging HOWTO, "Optimization").
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
-
-
-class Lines(logging.Handler):
-    """Writes what is logged in one turn of the event loop in one piece, so that not each line is a system call.
-
-    A warning, or worse, goes out at once, and so does what is logged where no loop runs.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__()
-        self._stream = stream
-        self._waiting: list[str] = []
-        self._soon = False  # the loop is about to write what waits
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write *record*, now or at the end of this turn of the loop."""
-        try:
-            self._waiting.append(self.format(record) + "\n")
-            if record.levelno >= logging.WARNING:
-                self.flush()
-            elif not self._soon:
-                self._flush_soon()
-        except Exception:
-            self.handleError(record)
-
-    def _flush_soon(self) -> None:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self.flush()
-        else:
-            self._soon = True
-            loop.call_soon(self.flush)
-
-    def flush(self) -> None:
-        """Write what waits."""
-        assert self.lock is not None
-        with self.lock:
-            lines, self._waiting, self._soon = self._waiting, [], False
-            if lines:
-                self._stream.write("".join(lines))
-                self._stream.flush()
 
 
 class LineFormatter(logging.Formatter):
