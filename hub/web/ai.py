@@ -25,7 +25,7 @@ from hub.providers import Prompt
 from hub.web.body import read_json
 from hub.web.dialects import DIALECTS, Dialect, iso, part_id
 from hub.web.resource import Handler, cors
-from hub.web.stream import HEADERS, MEDIA_TYPE, EventStream, come_back, is_chunked
+from hub.web.stream import HEADERS, MEDIA_TYPE, Away, EventStream, come_back, is_chunked
 from hub.web.viewer import TokenViewer
 
 PATH = "/ai/chat/stream"
@@ -148,15 +148,15 @@ async def generate_and_watch(hub: Hub, request: web.Request) -> web.StreamRespon
     if match is not None and match["end"]:
         return web.Response(status=204)
     if hub.draining or hub.full:
-        return _sent_away(hub)
+        return _sent_away(hub, dialect)
     if not asked:
         message = request.query.get("message", "")
         try:
             stream, _ = await _begin(hub, request, _prompt({"message": message}))
         except LogUnavailable:
-            return come_back(2, 10)
+            return come_back(Away.LOG_UNAVAILABLE, dialect.away)
         except TooManyGenerations:
-            return come_back(10, 60)
+            return come_back(Away.CAPACITY, dialect.away)
         place = {"Content-Location": _place(request, stream)}
         return await request.config_dict[TokenViewers.KEY].answer(request, stream, dialect, 0, **place)
     try:
@@ -164,7 +164,7 @@ async def generate_and_watch(hub: Hub, request: web.Request) -> web.StreamRespon
     except (UnknownGeneration, GenerationExpired):
         return _lost(dialect, match)
     except LogUnavailable:
-        return come_back(2, 10)
+        return come_back(Away.LOG_UNAVAILABLE, dialect.away)
     return await request.config_dict[TokenViewers.KEY].answer(request, stream, dialect, _cursor(stream, asked))
 
 
@@ -179,11 +179,11 @@ async def watch(hub: Hub, request: web.Request) -> web.StreamResponse:
         stream = await hub.generations.find(id)
         return web.json_response(_snapshot(stream), headers={"Cache-Control": "no-store"})
     if hub.draining or hub.full:
-        return _sent_away(hub)
+        return _sent_away(hub, dialect)
     try:
         stream = await hub.generations.find(id)
     except LogUnavailable:
-        return come_back(2, 10)
+        return come_back(Away.LOG_UNAVAILABLE, dialect.away)
     return await request.config_dict[TokenViewers.KEY].answer(request, stream, dialect, _cursor(stream, asked))
 
 
@@ -253,8 +253,8 @@ def _wants_snapshot(request: web.Request) -> bool:
     return "application/json" in accept and MEDIA_TYPE not in accept and "format" not in request.query
 
 
-def _sent_away(hub: Hub) -> web.Response:
-    return come_back(1, 6) if hub.draining else come_back(10, 60)
+def _sent_away(hub: Hub, dialect: Dialect) -> web.Response:
+    return come_back(Away.DRAINING if hub.draining else Away.CAPACITY, dialect.away)
 
 
 def _cursor(stream: TokenStream, asked: str) -> int:

@@ -10,6 +10,7 @@ from hub.generation import Ending, Phase, TokenStream
 from hub.sse import block, compact_json
 
 DONE = "[DONE]"
+CLOSE = "hub.close"
 
 
 class Dialect(Protocol):
@@ -28,6 +29,10 @@ class Dialect(Protocol):
 
     def end(self, stream: TokenStream, ending: Ending) -> bytes:
         """Return all that says how it ended; after this the server ends the answer."""
+        ...
+
+    def away(self, reason: str, retry: int) -> bytes:
+        """Return the one block that ends a stream which is to go on in *retry* milliseconds; it has no id."""
         ...
 
 
@@ -61,6 +66,9 @@ class Classic:
         # Only the last block has the id of the end: who is cut before it gets all of this again.
         return said + block(compact_json({"phase": ending.phase}), type="close", id=end_id(stream))
 
+    def away(self, reason: str, retry: int) -> bytes:
+        return block(compact_json({"reason": reason}), type=CLOSE, retry=retry)
+
 
 class OpenAI:
     """`chat.completion.chunk` objects and `[DONE]`, as OpenAI's API streams them."""
@@ -87,6 +95,11 @@ class OpenAI:
         if usage:
             said += block(self._chunk(stream, None, usage=usage))
         return said + block(DONE, id=end_id(stream))
+
+    def away(self, reason: str, retry: int) -> bytes:
+        # Its clients read the data of every block, whatever its type, and raise for an error alone.
+        error = {"message": _detail(reason), "type": "server_error", "code": reason}
+        return block(compact_json({"error": error}), type=CLOSE, retry=retry)
 
     @staticmethod
     def _chunk(stream: TokenStream, delta: dict[str, Any] | None, reason: str | None = None, **more: Any) -> str:
@@ -127,8 +140,15 @@ class AISDK:
             said += block(_json(type="abort"))
         return said + block(DONE, id=end_id(stream))
 
+    def away(self, reason: str, retry: int) -> bytes:
+        return block(_json(type="error", errorText=_detail(reason)), type=CLOSE, retry=retry)
+
 
 DIALECTS: dict[str, Dialect] = {each.name: each for each in (Classic(), OpenAI(), AISDK())}
+
+
+def _detail(reason: str) -> str:
+    return f"there is no stream now ({reason}); come back later"
 
 
 def _json(**fields: Any) -> str:

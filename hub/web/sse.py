@@ -28,7 +28,7 @@ from hub.peer import OneWay, watch_peer
 from hub.sse import LAST_CHUNK, MessageEvent, block, chunk, compact_json
 from hub.web.problems import problem
 from hub.web.resource import answered, cors
-from hub.web.stream import EventStream, come_back, is_chunked
+from hub.web.stream import Away, EventStream, come_back, is_chunked
 
 logger = logging.getLogger("hub.sse")
 
@@ -69,7 +69,7 @@ def sse(handler: Callable[..., Any] | None = None, *, drain: Drain = "end") -> A
             if request.method == "HEAD":
                 return problem(405, "HEAD is not supported here: there is only a stream")
             if streams.draining:
-                return come_back(1, 6)
+                return come_back(Away.DRAINING)
             source = handler(*args)
             if not isinstance(source, Observable) and inspect.isawaitable(source):
                 source = await source

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -9,11 +11,22 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp_sse import EventSourceResponse
 
 from hub.connection import retry_between
-from hub.sse import block
+from hub.web.dialects import DIALECTS
 from hub.web.handover import Successor, hand_over
 
 MEDIA_TYPE = "text/event-stream"
 HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+
+
+class Away(enum.StrEnum):
+    """Why there is no stream now: the `reason` that the client is told."""
+
+    CAPACITY = "capacity"
+    DRAINING = "draining"
+    LOG_UNAVAILABLE = "log_unavailable"
+
+
+_SECONDS = {Away.CAPACITY: (10, 60), Away.DRAINING: (1, 6), Away.LOG_UNAVAILABLE: (2, 10)}
 
 
 def is_chunked(request: web.BaseRequest) -> bool:
@@ -58,12 +71,17 @@ class EventStream(EventSourceResponse):
         """Ignore it: a compressed stream would arrive in lumps."""
 
 
-def come_back(least: float, most: float) -> web.Response:
-    """Return an answer that sends an `EventSource` away for *least* to *most* seconds.
+def come_back(why: Away, tell: Callable[[str, int], bytes] = DIALECTS["events"].away) -> web.Response:
+    """Return an answer that sends an `EventSource` away, and tells it when to come back.
 
-    Any status but 200 would make it give up for ever (WHATWG HTML, 9.2.3).
+    Any status but 200 would make it give up for ever (WHATWG HTML, 9.2.3). The time travels with an event: clients
+    that are no `EventSource` (htmx 4) drop a block that has none, and come back twice a second.
+
+    Args:
+        why: what the client is told; how long it stays away follows from it.
+        tell: makes the block from the reason and the milliseconds to wait, for clients that read another dialect.
     """
     return web.Response(
-        body=block(retry=retry_between(least, most)),
+        body=tell(why, retry_between(*_SECONDS[why])),
         headers=HEADERS | {"Content-Type": MEDIA_TYPE, "Connection": "close"},
     )

@@ -13,7 +13,7 @@ from hub.hub import Hub
 from hub.topics import check_wanted, topic_of
 from hub.web.body import read_json
 from hub.web.resource import cors
-from hub.web.stream import EventStream, come_back, is_chunked
+from hub.web.stream import Away, EventStream, come_back, is_chunked
 
 
 async def subscribe(hub: Hub, request: web.Request) -> web.StreamResponse:
@@ -59,7 +59,7 @@ async def open_stream(
     )
     if hub.draining or hub.full:
         hub.metrics.refused += 1
-        return come_back(1, 6) if hub.draining else come_back(10, 60)
+        return come_back(Away.DRAINING if hub.draining else Away.CAPACITY)
     response = EventStream(request)
     response.headers.update(cors(request, hub.settings.cors_origins))
     await response.hand_over(request, Connection(subscription, hub.wiring))

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from hub.connection import retry_between
+from hub.connection import CloseReason, retry_between
 from hub.generation import TokenStream
 from hub.peer import OneWay, watch_peer
 from hub.sse import LAST_CHUNK, block, chunk
@@ -131,7 +131,7 @@ class TokenViewer(OneWay):
     def come_back(self) -> None:
         """End the answer without an end of the generation: the client comes back, and goes on where it was."""
         if not self._over:
-            last = self._framed(block(retry=retry_between(1, 6)))
+            last = self._framed(self._dialect.away(CloseReason.SHUTDOWN, retry_between(1, 6)))
             self._transport.write(last + (LAST_CHUNK if self._chunked else b""))
             self._close()
 

@@ -34,6 +34,14 @@ ID = re.compile(r"[A-Za-z0-9._~-]+")
 USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
 
 
+AWAY = {"draining": rb"[1-6][0-9]{3}", "capacity": rb"[1-6][0-9]{4}", "log_unavailable": rb"(?:10|[2-9])[0-9]{3}"}
+
+
+def away(reason: str) -> bytes:
+    """Return the pattern of an answer that sends a client away."""
+    return rb'retry: %b\nevent: hub\.close\ndata: \{"reason":"%b"\}\n\n' % (AWAY[reason], reason.encode())
+
+
 class Answering:
     """One answer of the provider, which comes as the test says.
 
@@ -676,21 +684,39 @@ async def test_a_draining_hub_sends_viewers_away_without_an_end(serve: Serve):
     await client.next()
     before = client.decoder.retry
     await drain_hub(chat.server.app)
-    assert await client.rest() == []
+    (closing,) = await client.rest()
+    assert (closing.type, closing.json(), closing.id) == ("hub.close", {"reason": "shutdown"}, f"{id}.1")
     assert client.complete
-    assert b"retry: " in client.received[client.received.rindex(b'"a"') :]
-    assert before is not None
+    assert client.decoder.retry != before
     # Whoever comes now is sent away as well, and keeps its cursor.
     for path in (f"{PATH}/{id}", f"{PATH}?message=hi"):
         answer = await chat.server.ask("GET", path, headers={"Last-Event-ID": f"{id}.1"})
         assert answer.status == 200
-        assert re.fullmatch(rb"retry: [0-9]+\n\n", answer.body)
+        assert re.fullmatch(away("draining"), answer.body)
     answer = await chat.server.ask("GET", f"{PATH}?message=hi")
-    assert re.fullmatch(rb"retry: [0-9]+\n\n", answer.body)
+    assert re.fullmatch(away("draining"), answer.body)
     for path in (PATH, PATH + "/init"):
         assert (await chat.server.post(path, {"message": "hi"})).status == 503
     assert not answering.closed
     assert len(chat.provider.prompts) == 1
+
+
+@pytest.mark.parametrize(
+    ("dialect", "said"),
+    [
+        ("openai", rb'\{"error":\{"message":"[^"]+","type":"server_error","code":"capacity"\}\}'),
+        ("ai-sdk", rb'\{"type":"error","errorText":"[^"]+"\}'),
+    ],
+)
+async def test_who_reads_another_dialect_is_sent_away_with_an_error_that_it_understands(
+    serve: Serve, dialect: str, said: bytes
+):
+    chat = Chat(await serve(max_connections=1))
+    id, _ = await chat.begin()
+    await chat.watch(id)
+    answer = await chat.server.ask("GET", f"{PATH}/{id}?format={dialect}")
+    assert answer.status == 200
+    assert re.fullmatch(rb"retry: [1-6][0-9]{4}\nevent: hub\.close\ndata: %b\n\n" % said, answer.body), answer.body
 
 
 async def test_viewers_count_among_the_streams_that_may_be_open(serve: Serve):
@@ -699,7 +725,7 @@ async def test_viewers_count_among_the_streams_that_may_be_open(serve: Serve):
     client = await chat.watch(id)
     for path in (f"{PATH}/{id}", f"{PATH}?message=hi", "/notifications/subscribe"):
         answer = await chat.server.ask("GET", path)
-        assert (answer.status, answer.body.startswith(b"retry: ")) == (200, True)
+        assert (answer.status, bool(re.fullmatch(away("capacity"), answer.body))) == (200, True)
     answer = await chat.server.post(PATH, {"message": "hi"})  # whoever posts knows what a status is
     assert (answer.status, answer.headers["Retry-After"]) == (503, "10")
     assert len(chat.provider.prompts) == 1
@@ -840,7 +866,7 @@ async def test_an_event_source_is_sent_away_where_no_answer_can_begin_now(serve:
     await chat.begin()
     answer = await chat.server.ask("GET", f"{PATH}?message=hi")
     assert (answer.status, answer.headers["Content-Type"]) == (200, "text/event-stream")
-    assert re.fullmatch(rb"retry: [1-6][0-9]{4}\n\n", answer.body)
+    assert re.fullmatch(away("capacity"), answer.body)
     assert (await chat.server.post(PATH, {"message": "hi"})).status == 429
     assert len(chat.provider.prompts) == 1
 

@@ -77,7 +77,7 @@ async def check_sent_away(hub: ServeProcess) -> None:
     assert int(published.headers["Retry-After"]) >= 1
     answer = await hub.site.ask("GET", "/notifications/subscribe")
     assert answer.status == 200
-    assert answer.body.startswith(b"retry: ")
+    assert answer.body.endswith(b'\nevent: hub.close\ndata: {"reason":"draining"}\n\n')
     assert 1_000 <= int(answer.body.split()[1]) <= 6_000
     assert (await hub.site.ask("GET", "/healthz")).status == 200
 

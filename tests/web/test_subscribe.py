@@ -16,19 +16,20 @@ from tests.web.server import Answer, Server
 
 pytestmark = pytest.mark.both_loops
 
-RETRY_ONLY = re.compile(rb"retry: ([0-9]+)\n\n")
+AWAY = re.compile(rb'retry: ([0-9]+)\nevent: hub\.close\ndata: \{"reason":"(capacity|draining)"\}\n\n')
 
 
 def offset(id: str) -> int:
     return int(id.rpartition("-")[2])
 
 
-def retry_of(answer: Answer) -> int:
-    """The reconnection time of an answer that holds nothing else."""
+def retry_of(answer: Answer, reason: str) -> int:
+    """The reconnection time of an answer that only says when to come back, and why."""
     assert answer.status == 200
     assert answer.headers["Content-Type"] == "text/event-stream"
-    match = RETRY_ONLY.fullmatch(answer.body)
+    match = AWAY.fullmatch(answer.body)
     assert match, answer.body
+    assert match[2].decode() == reason
     return int(match[1])
 
 
@@ -471,7 +472,7 @@ async def test_a_heartbeat_also_reaches_a_stream_that_was_replayed(serve: Serve)
 async def test_over_capacity_the_client_is_told_to_come_back_in_10_to_60_seconds(serve: Serve) -> None:
     server = await serve(max_connections=1)
     first = await server.subscribe()
-    times = [retry_of(await server.ask("GET", server.subscribe_path())) for _ in range(12)]
+    times = [retry_of(await server.ask("GET", server.subscribe_path()), "capacity") for _ in range(12)]
     assert all(10_000 <= time <= 60_000 for time in times)
     assert len(set(times)) > 6
     assert server.registered["wiring"] == 1
@@ -484,8 +485,8 @@ async def test_over_capacity_the_client_is_told_to_come_back_in_10_to_60_seconds
 async def test_over_capacity_http_1_0_and_post_are_sent_away_too(serve: Serve) -> None:
     server = await serve(max_connections=1)
     await server.subscribe()
-    retry_of(await server.ask("GET", server.subscribe_path(), version="1.0"))
-    retry_of(await server.post("/notifications/subscribe", {"topics": ["a"]}))
+    retry_of(await server.ask("GET", server.subscribe_path(), version="1.0"), "capacity")
+    retry_of(await server.post("/notifications/subscribe", {"topics": ["a"]}), "capacity")
 
 
 async def test_while_draining_the_client_is_told_to_come_back_in_1_to_6_seconds(serve: Serve) -> None:
@@ -494,7 +495,7 @@ async def test_while_draining_the_client_is_told_to_come_back_in_1_to_6_seconds(
     client.stop_reading()
     draining = asyncio.create_task(server.hub.drain(0.5))
     await until(lambda: server.hub.draining)
-    times = [retry_of(await server.ask("GET", server.subscribe_path())) for _ in range(8)]
+    times = [retry_of(await server.ask("GET", server.subscribe_path()), "draining") for _ in range(8)]
     assert all(1_000 <= time <= 6_000 for time in times)
     assert len(set(times)) > 4
     await draining

@@ -88,7 +88,7 @@ async def test_one_who_is_sent_away_hears_of_no_end():
     watching.viewer.come_back()
     watching.viewer.come_back()
     watching.stream.finish()
-    assert watching.events == ["start", "message"]
+    assert watching.events == ["start", "message", "hub.close"]
     assert watching.transport.received.count(b"retry: ") == 2
     assert watching.transport.closed
     assert watching.stream.viewers == 0
