@@ -1,8 +1,10 @@
-"""Names in segments: the grammar that topics (`user/42`) and events (`order.created`) share."""
+"""Names in segments: the grammar that topics (`user/42`) and events (`order.created`) share; and typos of names."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import lru_cache
 
 MAX_NAME_BYTES = 256
@@ -41,3 +43,21 @@ def _fault(name: str, separator: str, most_segments: int) -> str:
     if any("*" in segment and segment not in {"*", "**"} for segment in segments):
         return "has a '*' inside a segment: '*' and '**' stand for whole segments"
     return ""
+
+
+def plain(name: str) -> str:
+    """Return *name* without what its spellings differ in: capitals, hyphens and underscores."""
+    return name.replace("-", "").replace("_", "").lower()
+
+
+def nearest(name: str, known: Iterable[str], *, alike: float = 0.6) -> str:
+    """Return the one of *known* that *name* is probably a typo of; empty if none is so much *alike* (0 to 1)."""
+    spelled = {plain(each): each for each in known}
+    found = get_close_matches(plain(name[:MAX_NAME_BYTES]), spelled, n=1, cutoff=alike)
+    return spelled[found[0]] if found else ""
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """Return `did you mean …? ` for a typo of one of *known*; empty if *name* is like none of them."""
+    meant = nearest(name, known)
+    return f"did you mean {meant}? " if meant else ""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from hub.errors import InvalidDraft, TooLarge
+from hub.names import hint
 from hub.sse import block, chunk, compact_json, unchunk
 from hub.topics import DEFAULT_TOPIC, MAX_TOPICS_PER_NOTIFICATION, check_topic
 
@@ -124,8 +125,9 @@ class Draft(NamedTuple):
         if not isinstance(fields, dict):
             raise InvalidDraft("body", "a draft is a JSON object")
         if not fields.keys() <= _FIELDS:
-            unknown = fields.keys() - _FIELDS
-            raise InvalidDraft(_shown(min(unknown)), f"unknown field; a draft has {', '.join(sorted(_FIELDS))}")
+            unknown = min(fields.keys() - _FIELDS)
+            there_are = f"a draft has {', '.join(sorted(_FIELDS))}"
+            raise InvalidDraft(_shown(unknown), f"unknown field; {hint(unknown, _FIELDS)}{there_are}")
         if "data" not in fields:
             raise InvalidDraft("data", "is required")
         return cls.of(**fields)

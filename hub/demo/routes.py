@@ -78,7 +78,7 @@ async def page(hub: Hub, request: web.Request) -> web.FileResponse:
 
 async def subscribe_user_test(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Open the stream of the user `test`, whose path has another meaning too."""
-    return await open_stream(hub, request, ["user/test"], request.query.get("lastEventId"))
+    return await open_stream(hub, request, "user/test")
 
 
 @sse

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from aiohttp import web
+from multidict import MultiMapping
 
 from hub.errors import (
     GenerationExpired,
@@ -24,6 +25,7 @@ from hub.hub import Hub
 from hub.providers import Prompt
 from hub.web.body import read_json
 from hub.web.dialects import DIALECTS, Dialect, iso, part_id
+from hub.web.query import Parameters
 from hub.web.resource import Handler, cors
 from hub.web.stream import HEADERS, MEDIA_TYPE, Away, EventStream, come_back, is_chunked
 from hub.web.viewer import TokenViewer
@@ -35,6 +37,9 @@ SWEEP_SECONDS = 1.0
 DRAIN_SLICE = 0.05
 
 _ID = re.compile(r"(?P<session>[A-Za-z0-9_~-]{1,64})\.(?P<part>0|[1-9][0-9]{0,9})(?P<end>\.end)?", re.ASCII)
+_BEGIN_BY_GET = Parameters("message", "format", "lastEventId")
+_BEGIN_BY_POST = Parameters("format", elsewhere={"message": "a POST has its message in the body"})
+_WATCH = Parameters("format", "lastEventId")
 _PROMPT = frozenset({"message", "messages", "model"})
 
 
@@ -132,7 +137,7 @@ async def init(hub: Hub, request: web.Request) -> web.Response:
 
 async def generate_on_the_post(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Begin a generation and stream it on this very answer, which names the place where it can be resumed."""
-    dialect = _dialect(request)
+    dialect = _dialect(_BEGIN_BY_POST.read(request))
     if hub.full:
         raise TooManyStreams(hub.max_connections)
     stream, _ = await _begin(hub, request, _prompt(await read_json(request)))
@@ -142,17 +147,17 @@ async def generate_on_the_post(hub: Hub, request: web.Request) -> web.StreamResp
 
 async def generate_and_watch(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Begin a generation and stream it; a request that comes back with an id never begins one."""
-    dialect = _dialect(request)
-    asked = _asked(request)
+    query = _BEGIN_BY_GET.read(request)
+    dialect, asked = _dialect(query), _asked(request, query)
     match = _ID.fullmatch(asked)
     if match is not None and match["end"]:
         return web.Response(status=204)
     if hub.draining or hub.full:
         return _sent_away(hub, dialect)
     if not asked:
-        message = request.query.get("message", "")
+        prompt = _prompt({"message": query.get("message", "")})
         try:
-            stream, _ = await _begin(hub, request, _prompt({"message": message}))
+            stream, _ = await _begin(hub, request, prompt)
         except LogUnavailable:
             return come_back(Away.LOG_UNAVAILABLE, dialect.away)
         except TooManyGenerations:
@@ -170,12 +175,12 @@ async def generate_and_watch(hub: Hub, request: web.Request) -> web.StreamRespon
 
 async def watch(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Stream a generation: what there is behind the asked id, then what comes; or tell where it stands, as JSON."""
-    id, asked = request.match_info["sessionId"], _asked(request)
-    dialect = _dialect(request)
+    id, query = request.match_info["sessionId"], _WATCH.read(request)
+    dialect, asked = _dialect(query), _asked(request, query)
     match = _ID.fullmatch(asked)
     if match is not None and match["end"] and match["session"] == id:
         return web.Response(status=204)  # without a look at what is kept: it may be long gone
-    if _wants_snapshot(request):
+    if _wants_snapshot(request, query):
         stream = await hub.generations.find(id)
         return web.json_response(_snapshot(stream), headers={"Cache-Control": "no-store"})
     if hub.draining or hub.full:
@@ -243,14 +248,14 @@ def _is_text(value: str) -> bool:
     return value.isascii() or value.encode(errors="ignore").decode() == value
 
 
-def _asked(request: web.Request) -> str:
-    return request.headers.get("Last-Event-ID") or request.query.get("lastEventId", "")
+def _asked(request: web.Request, query: MultiMapping[str]) -> str:
+    return request.headers.get("Last-Event-ID") or query.get("lastEventId", "")
 
 
-def _wants_snapshot(request: web.Request) -> bool:
+def _wants_snapshot(request: web.Request, query: MultiMapping[str]) -> bool:
     """Tell whether JSON is asked for; OpenAI's client says that it takes JSON, and nothing else, for streams too."""
     accept = request.headers.get("Accept", "")
-    return "application/json" in accept and MEDIA_TYPE not in accept and "format" not in request.query
+    return "application/json" in accept and MEDIA_TYPE not in accept and "format" not in query
 
 
 def _sent_away(hub: Hub, dialect: Dialect) -> web.Response:
@@ -264,8 +269,8 @@ def _cursor(stream: TokenStream, asked: str) -> int:
     return int(match["part"]) if match is not None and known else 0
 
 
-def _dialect(request: web.Request) -> Dialect:
-    name = request.query.get("format", "events")
+def _dialect(query: MultiMapping[str]) -> Dialect:
+    name = query.get("format", "events")
     if name not in DIALECTS:
         raise InvalidInput("format", f"is none of {', '.join(DIALECTS)}")
     return DIALECTS[name]

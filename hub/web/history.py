@@ -20,6 +20,7 @@ from hub.peer import watch_peer
 from hub.replay import EARLIEST, LATEST, GapReason, Start, start
 from hub.sse import compact_json
 from hub.topics import check_wanted
+from hub.web.query import Parameters
 from hub.web.resource import cors
 
 logger = logging.getLogger("hub.web")
@@ -31,6 +32,7 @@ MAX_PAGES = 10
 WRITE_BYTES = 64 * 1024
 
 _LIMIT = re.compile(r"[0-9]{1,4}", re.ASCII)
+_PARAMETERS = Parameters("topic", "after", "limit", elsewhere={"lastEventId": "is called after here"})
 _HEADERS = {"Cache-Control": "no-store"}
 
 
@@ -104,7 +106,7 @@ async def history(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Answer with a part of the history; or with all of it, to who accepts an archive."""
     if _accepts_archive(request):
         return await _export(hub, request)
-    query = request.query
+    query = _PARAMETERS.read(request)
     topics = check_wanted(query.getall("topic", []))
     limit = _limit(query.get("limit", str(DEFAULT_LIMIT)))
     asked = query.get("after") or EARLIEST
