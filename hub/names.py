@@ -50,7 +50,7 @@ def plain(name: str) -> str:
     return name.replace("-", "").replace("_", "").lower()
 
 
-def nearest(name: str, known: Iterable[str], *, alike: float = 0.6) -> str:
+def nearest(name: str, known: Iterable[str], *, alike: float = 0.7) -> str:
     """Return the one of *known* that *name* is probably a typo of; empty if none is so much *alike* (0 to 1)."""
     spelled = {plain(each): each for each in known}
     found = get_close_matches(plain(name[:MAX_NAME_BYTES]), spelled, n=1, cutoff=alike)

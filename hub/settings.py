@@ -8,21 +8,28 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from hub.errors import InvalidSettings
-from hub.names import fault
+from hub.names import fault, nearest
 from hub.outbox import SlowPolicy
 from hub.topics import MAX_SEGMENTS
 
 PREFIX = "HUB_"
+OTHER_VARIABLES = ("CONFIG", "URL")
+"""What else of the hub's is set by variables: where the settings are, and which hub a command talks to."""
 
 _ORIGIN = re.compile(r"https?://([A-Za-z0-9.\-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 _CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_ADDRESS = re.compile(r"(?:tcp|udp|sctp)://.*", re.IGNORECASE)
+# What Kubernetes tells every pod about services named `hub` or `hub-…`, beside HUB_PORT or HUB_…_PORT with an address.
+_OF_KUBERNETES = re.compile(
+    r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
+)
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
 
 
@@ -34,6 +41,16 @@ def _split(value: object) -> object:
 def _none(value: object) -> object:
     """Take an empty variable as unset."""
     return None if value == "" else value
+
+
+def _port(value: object) -> object:
+    """Refuse an address in place of a port, and say where it comes from."""
+    if isinstance(value, str) and _ADDRESS.fullmatch(value.strip()):
+        raise ValueError(
+            "is an address, not a port: Kubernetes sets it so in every pod beside a service that is named hub; set "
+            "HUB_PORT to a number in the pod's own environment, give --port, or say enableServiceLinks: false"
+        )
+    return value
 
 
 def _pairs(value: object) -> object:
@@ -57,7 +74,9 @@ class Settings(BaseModel):
     # Before `host`, whose check needs it.
     insecure: bool = Field(default=False, description="Listen beyond loopback although nobody is asked who they are.")
     host: str = Field(default="127.0.0.1", description="Address that `hub serve` listens on.")
-    port: int = Field(default=8080, ge=0, le=65535, description="Port that `hub serve` listens on; 0 picks a free one.")
+    port: Annotated[int, BeforeValidator(_port)] = Field(
+        default=8080, ge=0, le=65535, description="Port that `hub serve` listens on; 0 picks a free one."
+    )
     tls_cert: Annotated[Path | None, BeforeValidator(_none)] = Field(
         default=None, description="PEM file with the certificate chain; `hub serve` speaks TLS with it."
     )
@@ -227,7 +246,7 @@ class Settings(BaseModel):
         Args:
             flags: by field name, what the command line said; it wins.
             file: TOML with the fields as keys; None: the file that `HUB_CONFIG` names, if it does.
-            environ: where to look for `HUB_*`; a variable that names no setting is left alone.
+            environ: where to look for `HUB_*`; `unknown_variables` tells of those that name no setting.
 
         Raises:
             InvalidSettings: names every wrong setting, with its bound.
@@ -241,6 +260,27 @@ class Settings(BaseModel):
             return cls(**{**(_read(file) if file else {}), **variables, **(flags or {})})
         except ValidationError as error:
             raise InvalidSettings([_problem(each) for each in error.errors(include_url=False)]) from None
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each variable `HUB_*` that sets nothing, with the setting that was probably meant."""
+    known = {name.upper() for name in (*Settings.model_fields, *OTHER_VARIABLES)}
+    names = {name: name.removeprefix(PREFIX) for name in sorted(environ) if name.startswith(PREFIX)}
+    return [
+        f"{name} is set, but it is no setting of this hub{_meant(bare, known, PREFIX)}"
+        for name, bare in names.items()
+        if bare not in known and not _is_of_kubernetes(bare, environ[name])
+    ]
+
+
+def _is_of_kubernetes(name: str, value: str) -> bool:
+    linked = name.endswith("PORT") and _ADDRESS.fullmatch(value) is not None
+    return linked or _OF_KUBERNETES.fullmatch(name) is not None
+
+
+def _meant(name: str, known: Iterable[str], prefix: str = "") -> str:
+    meant = nearest(name, known)
+    return f"; did you mean {prefix}{meant}?" if meant else ""
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -257,7 +297,7 @@ def _problem(error: Any) -> str:
     what = str(error["msg"]).removeprefix("Value error, ")
     field = str(error["loc"][0])
     if field not in Settings.model_fields:
-        return f"{field}: is not a setting"
+        return f"{field}: is not a setting{_meant(field.removeprefix(PREFIX), Settings.model_fields)}"
     name = f"{field} ({PREFIX}{field.upper()})"
     if not Settings.model_fields[field].repr:  # a secret
         return f"{name}: {what}"

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from hub.errors import InvalidSettings
 from hub.outbox import SlowPolicy
-from hub.settings import Settings
+from hub.settings import Settings, unknown_variables
 
 
 def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path: Path):
@@ -83,3 +83,57 @@ def test_settings_never_change():
 
 def test_each_setting_says_what_it_is():
     assert all(field.description for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("HUB_HEARBEAT", "HUB_HEARTBEAT"),
+        ("HUB_HEARTBEATS", "HUB_HEARTBEAT"),
+        ("HUB_CORS_ORIGIN", "HUB_CORS_ORIGINS"),
+        ("HUB_LISTENER", "HUB_LISTENERS"),
+        ("HUB_RETAINAGE", "HUB_RETAIN_AGE"),
+        ("HUB_CONFIGS", "HUB_CONFIG"),
+    ],
+)
+def test_a_variable_that_sets_nothing_is_told_with_the_one_that_was_meant(name: str, meant: str):
+    sentence = f"{name} is set, but it is no setting of this hub; did you mean {meant}?"
+    assert unknown_variables({name: "9", "HUB_PORT": "1", "PATH": "/bin", "HUBRIS": "x"}) == [sentence]
+
+
+@pytest.mark.parametrize("name", ["HUB_JWT_SECRET", "HUB_WORKERS", "HUB_X", "HUB_"])
+def test_one_that_is_like_none_is_told_without_a_guess(name: str):
+    assert unknown_variables({name: "x"}) == [f"{name} is set, but it is no setting of this hub"]
+
+
+def test_what_kubernetes_says_about_services_is_no_setting_and_no_typo():
+    environ = {
+        "HUB_SERVICE_HOST": "10.0.0.1",
+        "HUB_SERVICE_PORT": "8080",
+        "HUB_SERVICE_PORT_HTTP": "8080",
+        "HUB_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+        "HUB_PORT_8080_TCP_PROTO": "tcp",
+        "HUB_PORT_8080_TCP_PORT": "8080",
+        "HUB_PORT_8080_TCP_ADDR": "10.0.0.1",
+        "HUB_REDIS_SERVICE_HOST": "10.0.0.2",
+        "HUB_REDIS_PORT": "tcp://10.0.0.2:6379",
+        "HUB_REDIS_PORT_6379_TCP_ADDR": "10.0.0.2",
+    }
+    assert unknown_variables(environ) == []
+    assert unknown_variables({"HUB_REDIS_PORT": "6379"})
+    assert Settings.load(environ=environ) == Settings()
+
+
+def test_the_port_that_kubernetes_sets_for_a_service_named_hub_is_explained():
+    with pytest.raises(InvalidSettings) as caught:
+        Settings.load(environ={"HUB_PORT": "tcp://10.0.0.1:8080", "HUB_SERVICE_HOST": "10.0.0.1"})
+    (problem,) = caught.value.problems
+    assert problem.startswith("port (HUB_PORT): 'tcp://10.0.0.1:8080': is an address, not a port: Kubernetes")
+    assert Settings.load({"port": "8080"}, environ={"HUB_PORT": "tcp://10.0.0.1:8080"}).port == 8080
+
+
+def test_a_typo_in_the_file_is_told_with_the_setting_that_was_meant(tmp_path: Path):
+    file = tmp_path / "hub.toml"
+    file.write_text("hearbeat = 9\n")
+    with pytest.raises(InvalidSettings, match=r"hearbeat: is not a setting; did you mean heartbeat\?"):
+        Settings.load(file=file, environ={})

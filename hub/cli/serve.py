@@ -26,7 +26,7 @@ from hub.cli.lines import AccessLog, log_to_stderr
 from hub.errors import HubError, InvalidSettings
 from hub.hub import Hub
 from hub.peer import watch_peer
-from hub.settings import PREFIX, Settings
+from hub.settings import PREFIX, Settings, unknown_variables
 from hub.web.app import drain_hub, setup_hub
 from hub.web.problems import problem
 
@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
     flags = {name: value for name in Settings.model_fields if (value := getattr(args, name)) is not None}
     settings = Settings.load(flags, file=args.config)
     log_to_stderr(settings.log_level)
+    for sentence in unknown_variables(os.environ):
+        logger.warning("%s", sentence)
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)  # listeners are found by name, beside where the hub is started
     with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:

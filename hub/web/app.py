@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -11,7 +13,7 @@ from hub.bus import EventBus
 from hub.errors import AlreadySetUp
 from hub.hub import Hub
 from hub.notifications import NotificationService
-from hub.settings import Settings
+from hub.settings import Settings, unknown_variables
 from hub.web import ai, handover
 from hub.web.ai import TokenViewers
 from hub.web.history import history, import_history
@@ -20,6 +22,8 @@ from hub.web.resource import Handler, Resource
 from hub.web.sse import HandlerStreams
 from hub.web.state import healthz, metrics, readyz, stats
 from hub.web.subscribe import subscribe, subscribe_by_post
+
+logger = logging.getLogger("hub.web")
 
 HUB: web.AppKey[Hub] = web.AppKey("hub", Hub)
 NOTIFICATIONS: web.AppKey[NotificationService] = web.AppKey("notifications", NotificationService)
@@ -42,7 +46,7 @@ def setup_hub(app: web.Application, settings: Settings | None = None, *, prefix:
     """
     if HUB in app:
         raise AlreadySetUp
-    hub = Hub(settings or Settings.load())
+    hub = Hub(settings or _found())
     app[HUB], app[NOTIFICATIONS], app[BUS] = hub, hub.notifications, hub.bus
     streams = app[HandlerStreams.KEY] = HandlerStreams(hub)
     app[TokenViewers.KEY] = TokenViewers(hub)
@@ -60,6 +64,13 @@ def setup_hub(app: web.Application, settings: Settings | None = None, *, prefix:
     # Not in the cleanup: aiohttp would first wait, twice, for what only this ends.
     app.on_shutdown.append(drain_hub)
     return hub
+
+
+def _found() -> Settings:
+    settings = Settings.load()
+    for sentence in unknown_variables(os.environ):
+        logger.warning("%s", sentence)
+    return settings
 
 
 async def drain_hub(app: web.Application) -> None:

@@ -195,6 +195,19 @@ async def test_wrong_settings_are_told_all_at_once(run: Run, tmp_path: Path) -> 
     assert process.out == ""
 
 
+async def test_a_variable_that_sets_nothing_is_a_warning_at_the_start(serving: Serving) -> None:
+    hub = await serving(environ={"HUB_HEARBEAT": "9", "HUB_SERVICE_HOST": "10.0.0.1", "HUB_DRAIN": "0"})
+    (warning,) = [line for line in hub.err.splitlines() if "WARNING" in line]
+    assert warning.endswith("hub: HUB_HEARBEAT is set, but it is no setting of this hub; did you mean HUB_HEARTBEAT?")
+
+
+async def test_the_port_of_a_kubernetes_service_stops_the_start_with_an_explanation(run: Run) -> None:
+    process = await run("serve", environ={"HUB_PORT": "tcp://10.0.0.1:8080"})
+    assert await process.end() == 2
+    assert "Kubernetes" in process.err
+    assert "enableServiceLinks" in process.err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
