@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from hub.errors import InvalidSettings
 from hub.names import fault, nearest
+from hub.origin import origin_of
 from hub.outbox import SlowPolicy
 from hub.topics import MAX_SEGMENTS
 
@@ -23,7 +24,6 @@ PREFIX = "HUB_"
 OTHER_VARIABLES = ("CONFIG", "URL")
 """What else of the hub's is set by variables: where the settings are, and which hub a command talks to."""
 
-_ORIGIN = re.compile(r"https?://([A-Za-z0-9.\-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 _CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _ADDRESS = re.compile(r"(?:tcp|udp|sctp)://.*", re.IGNORECASE)
 # What Kubernetes tells every pod about services named `hub` or `hub-…`, beside HUB_PORT or HUB_…_PORT with an address.
@@ -174,8 +174,11 @@ class Settings(BaseModel):
     @classmethod
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for origin in value:
-            if not _ORIGIN.fullmatch(origin):
+            sent = origin_of(origin)
+            if not sent:
                 raise ValueError(f"{origin!r} is not an origin such as https://app.example.com:8443")
+            if sent != origin:
+                raise ValueError(f"{origin!r} is not how browsers spell it: they send {sent}")
         return value
 
     @field_validator("listeners")
