@@ -9,6 +9,7 @@ HubError
 │   └── KeyReused                   422  an idempotency key that stands for another question
 ├── TooLarge                        413  more bytes than the bound
 ├── UnsupportedMediaType            415  a body that is something else by its own words
+├── CrossSite                       403  a page of another site that changes something
 ├── UnknownGeneration               404  an answer that never was, or is somebody else's
 ├── GenerationEnded                 409  adding to an answer that is complete
 ├── GenerationExpired               410  an answer that was kept for its time
@@ -121,6 +122,15 @@ class UnsupportedMediaType(HubError):
 
     def __str__(self) -> str:
         return f"Content-Type: {self.media_type[:80]!r} is not {self.wanted}"
+
+
+class CrossSite(HubError):
+    """A page of another site, whose origin may not call, asked for something that changes the hub."""
+
+    status = 403
+
+    def __str__(self) -> str:
+        return "a page of another site may not do this; its origin is not among the cors_origins"
 
 
 class TryLater(HubError):

@@ -45,7 +45,7 @@ def setup_demo(app: web.Application) -> None:
         "/sse/{userId}": {"GET": subscribe_user},
     }
     for path, handlers in routes.items():
-        app.router.add_route("*", path, Resource(hub, handlers).__call__)
+        Resource(hub, handlers).add_to(app, path)
 
     async def goings_on(app: web.Application) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(each.run()) for each in (Ticker(hub), Market(hub))]

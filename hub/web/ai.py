@@ -26,7 +26,7 @@ from hub.providers import Prompt
 from hub.web.body import read_json
 from hub.web.dialects import DIALECTS, Dialect, iso, part_id
 from hub.web.query import Parameters
-from hub.web.resource import Handler, cors
+from hub.web.resource import Handler, check_site, cors
 from hub.web.stream import HEADERS, MEDIA_TYPE, Away, EventStream, come_back, is_chunked
 from hub.web.viewer import TokenViewer
 
@@ -152,6 +152,8 @@ async def generate_and_watch(hub: Hub, request: web.Request) -> web.StreamRespon
     match = _ID.fullmatch(asked)
     if match is not None and match["end"]:
         return web.Response(status=204)
+    if not asked:
+        check_site(hub, request)
     if hub.draining or hub.full:
         return _sent_away(hub, dialect)
     if not asked:
@@ -194,6 +196,7 @@ async def watch(hub: Hub, request: web.Request) -> web.StreamResponse:
 
 async def cancel(hub: Hub, request: web.Request) -> web.Response:
     """Stop a generation, and its provider, at once; to stop what has ended changes nothing."""
+    check_site(hub, request)
     stream = await hub.generations.find(request.match_info["sessionId"])
     stream.cancel()
     await stream.ended()

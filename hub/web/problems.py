@@ -10,6 +10,9 @@ from aiohttp import web
 from hub.errors import HubError, InvalidInput, TooLarge, TryLater
 from hub.sse import compact_json
 
+_BROKEN = "the request breaks the rules of HTTP/1.1, or its line or one of its headers is too long"
+_FAILED = "the hub failed to answer; its log says why"
+
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
 
 
@@ -23,7 +26,11 @@ def problem(status: int, detail: str, *, name: str = "", **facts: object) -> web
         "detail": detail,
         **facts,
     }
-    return web.Response(body=compact_json(body).encode(), status=status, content_type="application/problem+json")
+    return web.Response(
+        body=compact_json(body).encode(),
+        status=status,
+        headers={"Content-Type": "application/problem+json", "Cache-Control": "no-store"},
+    )
 
 
 def from_error(error: HubError) -> web.Response:
@@ -34,6 +41,11 @@ def from_error(error: HubError) -> web.Response:
     if isinstance(error, TryLater):
         answer.headers["Retry-After"] = str(error.retry_after)
     return answer
+
+
+def from_status(status: int) -> web.Response:
+    """Return the answer where aiohttp refuses a request that no handler has seen, with *status*."""
+    return problem(status, _BROKEN if status < 500 else _FAILED)
 
 
 def from_http(error: web.HTTPException) -> web.Response:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from aiohttp import web
 
-from hub.errors import HubError
+from hub.errors import CrossSite, HubError
 from hub.hub import Hub
-from hub.web.problems import from_error, from_http, problem
+from hub.web.problems import from_error, from_http, from_status, problem
 
 logger = logging.getLogger("hub.web")
 
 Handler = Callable[[Hub, web.Request], Awaitable[web.StreamResponse]]
 
+_HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~\-]+(?: *, *[A-Za-z0-9!#$%&'*+.^_`|~\-]+)*")
 _ALLOWED_HEADERS = "Authorization, Cache-Control, Content-Type, Idempotency-Key, Last-Event-ID"
 _EXPOSED_HEADERS = "Content-Location, Location, Retry-After"
 
@@ -40,23 +42,54 @@ class Resource:
             answer = self._without_handler(request)
         else:
             answer = await answered(request, handler(self._hub, request))
-        if self._origins and not answer.prepared:
-            answer.headers.update(cors(request, self._origins))
+        if not answer.prepared:
+            answer.headers.setdefault("Cache-Control", "no-store")
+            if self._origins:
+                answer.headers.update(cors(request, self._origins))
+                if request.method == "OPTIONS":
+                    answer.headers["Vary"] = "Origin, Access-Control-Request-Headers"
         return answer
 
+    def add_to(self, app: web.Application, path: str) -> None:
+        """Answer on *path* of *app*."""
+        app.router.add_route("*", path, self.__call__, expect_handler=self.expect)
+
+    async def expect(self, request: web.Request) -> web.StreamResponse | None:
+        """Answer what *request* expects (RFC 9110, 10.1.1): `100-continue`, or else a refusal, as a problem."""
+        if request.headers["Expect"].lower() != "100-continue":
+            return problem(417, "the only expectation that can be met is 100-continue")
+        if request.version >= (1, 1) and request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return None
+
     def _without_handler(self, request: web.Request) -> web.StreamResponse:
-        if request.method != "OPTIONS":
-            answer = problem(405, f"{request.method} is not supported here: {self._allow}")
-            answer.headers["Allow"] = self._allow
-            return answer
-        headers = {"Allow": self._allow}
-        if request.headers.get("Origin") in self._origins:
-            headers |= {
-                "Access-Control-Allow-Methods": self._allow,
-                "Access-Control-Allow-Headers": _ALLOWED_HEADERS,
-                "Access-Control-Max-Age": "600",
-            }
-        return web.Response(status=204, headers=headers)
+        if request.method == "OPTIONS":
+            return web.Response(status=204, headers={"Allow": self._allow, **self._preflight(request)})
+        answer = problem(405, f"{request.method} is not supported here: {self._allow}")
+        answer.headers["Allow"] = self._allow
+        return answer
+
+    def _preflight(self, request: web.Request) -> dict[str, str]:
+        if request.headers.get("Origin") not in self._origins:
+            return {}
+        # Which headers its clients send (HX-…, Datastar-Request, X-Stainless-…) is not for a hub to know: an origin
+        # that may call may call with any.
+        asked = request.headers.get("Access-Control-Request-Headers", "")
+        return {
+            "Access-Control-Allow-Methods": self._allow,
+            "Access-Control-Allow-Headers": asked if _HEADER_NAMES.fullmatch(asked) else _ALLOWED_HEADERS,
+            "Access-Control-Max-Age": "600",
+        }
+
+
+class Nothing(Resource):
+    """Answers where there is nothing."""
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__(hub, {})
+
+    def _without_handler(self, request: web.Request) -> web.StreamResponse:
+        return problem(404, "there is nothing at this path")
 
 
 async def answered(
@@ -82,7 +115,27 @@ async def answered(
         if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
             return web.Response()  # the client has left: nobody will read this, and aiohttp finds that unremarkable
         logger.exception("a request failed")
-        return problem(500, "the hub failed to answer; its log says why")
+        return from_status(500)
+
+
+def check_site(hub: Hub, request: web.BaseRequest) -> None:
+    """Refuse what a page of another site asks for, unless its origin may call.
+
+    For what changes something although a browser sends it without a preflight: an `<img>` would do. Browsers say where
+    a request comes from (Fetch Metadata), others do not, and pass. To old browsers, and over plain HTTP, only `Origin`
+    is left: at a GET it is there where the page is of another origin.
+
+    Raises:
+        CrossSite: it is one.
+    """
+    origin = request.headers.get("Origin")
+    if origin in hub.settings.cors_origins:
+        return
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is None and request.method == "GET" and origin is not None:
+        site = "same-origin" if origin.partition("://")[2] == request.headers.get("Host") else "cross-site"
+    if site not in {None, "same-origin", "none"}:
+        raise CrossSite
 
 
 def cors(request: web.BaseRequest, origins: Collection[str]) -> dict[str, str]:
