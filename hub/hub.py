@@ -24,6 +24,7 @@ from hub.notification import Position
 from hub.notifications import NotificationService
 from hub.pages import Pages
 from hub.providers import Provider, make_provider
+from hub.proxies import Proxies
 from hub.settings import Settings
 from hub.topics import topic_of
 
@@ -35,6 +36,7 @@ class Hub:
 
     Attributes:
         draining: shutdown has begun: HTTP publishes and subscribes are told to come back.
+        proxies: what stands before it.
         max_connections: streams that may be open at once; 0: no limit.
         viewers: how many watch an answer as it is generated.
     """
@@ -74,6 +76,7 @@ class Hub:
             clock=clock,
         )
         self.max_connections = settings.max_connections
+        self.proxies = Proxies(settings.root_path, settings.trusted_proxies)
         self.viewers = 0
         self.draining = False
         self._listeners = Listeners(settings.listeners, self.bus, self.notifications)

@@ -18,6 +18,7 @@ from hub.errors import InvalidSettings
 from hub.names import fault, nearest
 from hub.origin import origin_of
 from hub.outbox import SlowPolicy
+from hub.proxies import UNIX, encoded_prefix, network_of
 from hub.topics import MAX_SEGMENTS
 
 PREFIX = "HUB_"
@@ -88,6 +89,11 @@ class Settings(BaseModel):
     events_api: bool = Field(default=False, description="Accept `POST /events/{name}`.")
     demo: bool = Field(default=False, description="Serve the demo page and its routes (`hub serve`).")
     cors_origins: _List = Field(default=(), description="Origins browsers may call from, exact, comma-separated.")
+    root_path: str = Field(default="", description="Path under which a proxy shows the hub, such as `/live`.")
+    trusted_proxies: _List = Field(
+        default=(),
+        description="Addresses or networks of proxies whose `X-Forwarded-…` count, or `unix`; comma-separated.",
+    )
     drain: float = Field(default=3.0, ge=0, le=3600, description="Seconds over which streams are ended at shutdown.")
     finish: float = Field(
         default=30.0, ge=0, le=86_400, description='Seconds that handler streams with `drain="finish"` may take to end.'
@@ -179,6 +185,22 @@ class Settings(BaseModel):
                 raise ValueError(f"{origin!r} is not an origin such as https://app.example.com:8443")
             if sent != origin:
                 raise ValueError(f"{origin!r} is not how browsers spell it: they send {sent}")
+        return value
+
+    @field_validator("root_path")
+    @classmethod
+    def _prefix(cls, value: str) -> str:
+        prefix = encoded_prefix(value) if value else ""
+        if prefix is None:
+            raise ValueError("is not a path such as /live")
+        return prefix
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            if each != UNIX:
+                network_of(each)
         return value
 
     @field_validator("listeners")

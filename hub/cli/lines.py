@@ -10,6 +10,9 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import HttpProcessingError
 
+from hub.proxies import Proxies
+from hub.web.links import client_address
+
 
 def log_to_stderr(level: str) -> None:
     """Send what the whole process logs from *level* on to stderr."""
@@ -59,8 +62,20 @@ class _NoQuotes(logging.Filter):
 class AccessLog(AbstractAccessLogger):
     """A line per request, without its query: that is where tokens travel."""
 
+    proxies = Proxies()
+
+    @classmethod
+    def behind(cls, proxies: Proxies) -> type[AccessLog]:
+        """Return the class for a hub behind *proxies*: aiohttp makes the instances."""
+        return type(cls.__name__, (cls,), {"proxies": proxies})
+
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         """Write the line; *time* in seconds."""
         self.logger.info(
-            '%s "%s %s" %d %.1f ms', request.remote, request.method, request.path, response.status, time * 1e3
+            '%s "%s %s" %d %.1f ms',
+            client_address(self.proxies, request),
+            request.method,
+            request.path,
+            response.status,
+            time * 1e3,
         )

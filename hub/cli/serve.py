@@ -28,7 +28,7 @@ from hub.hub import Hub
 from hub.peer import watch_peer
 from hub.settings import PREFIX, Settings, unknown_variables
 from hub.web.app import drain_hub, setup_hub
-from hub.web.problems import problem
+from hub.web.resource import Nothing
 
 logger = logging.getLogger("hub")
 
@@ -93,13 +93,13 @@ async def serve(settings: Settings) -> int:
         from hub.demo import setup_demo  # noqa: PLC0415 - only where it is wanted
 
         setup_demo(app)
-    app.router.add_route("*", "/{path:.*}", _nothing_here)
+    Nothing(hub).add_to(app, "/{path:.*}")
     _raise_file_limit(hub)
     stop = _signals()
     runner = web.AppRunner(
         app,
         access_log=logger if settings.access_log else None,
-        access_log_class=AccessLog,
+        access_log_class=AccessLog.behind(hub.proxies),
         shutdown_timeout=5,
         tcp_keepalive=sys.platform != "linux",  # there the listening socket passes it on
     )
@@ -195,8 +195,3 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as error:
         raise InvalidSettings([f"tls_cert (HUB_TLS_CERT): {settings.tls_cert}: {error}"]) from None
     return context
-
-
-async def _nothing_here(request: web.Request) -> web.Response:
-    """Answer what no other route answers; a middleware for that would cost every request."""
-    return problem(404, "there is nothing at this path")

@@ -25,6 +25,7 @@ from hub.hub import Hub
 from hub.providers import Prompt
 from hub.web.body import read_json
 from hub.web.dialects import DIALECTS, Dialect, iso, part_id
+from hub.web.links import link
 from hub.web.query import Parameters
 from hub.web.resource import Handler, check_site, cors
 from hub.web.stream import HEADERS, MEDIA_TYPE, Away, EventStream, come_back, is_chunked
@@ -124,7 +125,7 @@ def routes() -> dict[str, dict[str, Handler]]:
 async def init(hub: Hub, request: web.Request) -> web.Response:
     """Begin a generation, at once and detached from this request, and say where it can be watched."""
     stream, new = await _begin(hub, request, _prompt(await read_json(request)))
-    where = _place(request, stream, "/init")
+    where = _place(hub, request, stream, up=1)
     expires = stream.head.created + hub.generations.limits.whole + hub.generations.limits.keep
     answer = {
         "sessionId": stream.id,
@@ -141,7 +142,7 @@ async def generate_on_the_post(hub: Hub, request: web.Request) -> web.StreamResp
     if hub.full:
         raise TooManyStreams(hub.max_connections)
     stream, _ = await _begin(hub, request, _prompt(await read_json(request)))
-    place = {"Content-Location": _place(request, stream)}
+    place = {"Content-Location": _place(hub, request, stream)}
     return await request.config_dict[TokenViewers.KEY].answer(request, stream, dialect, 0, **place)
 
 
@@ -164,7 +165,7 @@ async def generate_and_watch(hub: Hub, request: web.Request) -> web.StreamRespon
             return come_back(Away.LOG_UNAVAILABLE, dialect.away)
         except TooManyGenerations:
             return come_back(Away.CAPACITY, dialect.away)
-        place = {"Content-Location": _place(request, stream)}
+        place = {"Content-Location": _place(hub, request, stream)}
         return await request.config_dict[TokenViewers.KEY].answer(request, stream, dialect, 0, **place)
     try:
         stream = await hub.generations.find(match["session"] if match is not None else "")
@@ -279,8 +280,8 @@ def _dialect(query: MultiMapping[str]) -> Dialect:
     return DIALECTS[name]
 
 
-def _place(request: web.Request, stream: TokenStream, below: str = "") -> str:
-    return f"{request.path.removesuffix(below)}/{stream.id}"
+def _place(hub: Hub, request: web.Request, stream: TokenStream, up: int = 0) -> str:
+    return link(hub, request, up=up, path=f"/{stream.id}")
 
 
 def _snapshot(stream: TokenStream) -> dict[str, Any]:

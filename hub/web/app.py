@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 from collections.abc import AsyncIterator
+from urllib.parse import quote, unquote
 
 from aiohttp import web
+from yarl import URL
 
 from hub.bus import EventBus
 from hub.errors import AlreadySetUp
@@ -18,12 +21,14 @@ from hub.web import ai, handover
 from hub.web.ai import TokenViewers
 from hub.web.history import history, import_history
 from hub.web.publish import emit, publish
-from hub.web.resource import Handler, Resource
+from hub.web.resource import Handler, Nothing, Resource
 from hub.web.sse import HandlerStreams
 from hub.web.state import healthz, metrics, readyz, stats
 from hub.web.subscribe import subscribe, subscribe_by_post
 
 logger = logging.getLogger("hub.web")
+
+_UNCHANGED = re.compile(r"[A-Za-z0-9._~\-]*")
 
 HUB: web.AppKey[Hub] = web.AppKey("hub", Hub)
 NOTIFICATIONS: web.AppKey[NotificationService] = web.AppKey("notifications", NotificationService)
@@ -50,8 +55,12 @@ def setup_hub(app: web.Application, settings: Settings | None = None, *, prefix:
     app[HUB], app[NOTIFICATIONS], app[BUS] = hub, hub.notifications, hub.bus
     streams = app[HandlerStreams.KEY] = HandlerStreams(hub)
     app[TokenViewers.KEY] = TokenViewers(hub)
+    prefix = _as_matched(prefix.rstrip("/"))
     for path, handlers in _routes(hub).items():
-        app.router.add_route("*", prefix.rstrip("/") + path, Resource(hub, handlers).__call__)
+        Resource(hub, handlers).add_to(app, (_in_pattern(prefix) if "{" in path else prefix) + path)
+    if prefix:
+        # aiohttp asks the routes whose first segment is no fixed text last: those that the application adds come first.
+        Nothing(hub).add_to(app, _in_pattern(prefix, first_too=True) + "/{path:.*}")
 
     async def live(app: web.Application) -> AsyncIterator[None]:
         await handover.check()
@@ -77,6 +86,27 @@ async def drain_hub(app: web.Application) -> None:
     """End every stream of the hub of *app* within its drain window. A second call has nothing left to do."""
     hub = app[HUB]
     await asyncio.gather(hub.drain(), app[HandlerStreams.KEY].drain(), app[TokenViewers.KEY].drain())
+
+
+def _as_matched(prefix: str) -> str:
+    """Return *prefix*, percent-encoded or not, the way aiohttp has a path when it looks for a route."""
+    if "{" in prefix:  # it has parameters of its own
+        return prefix
+    return URL.build(path=quote(unquote(prefix), safe="/"), encoded=True).path_safe
+
+
+def _in_pattern(prefix: str, *, first_too: bool = False) -> str:
+    """Return *prefix* as the beginning of a route that has parameters.
+
+    There aiohttp compares fixed text, percent-encoded, with a path that is not. So what that would change, and the
+    first segment if *first_too*, becomes a parameter that matches nothing else.
+    """
+    segments = prefix.split("/")
+    for place, segment in enumerate(segments):
+        fixed = _UNCHANGED.fullmatch(segment) and not (first_too and place == 1)
+        if not fixed and "{" not in segment:
+            segments[place] = f"{{prefix_{place}:{re.escape(segment)}}}"
+    return "/".join(segments)
 
 
 def _routes(hub: Hub) -> dict[str, dict[str, Handler]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -13,6 +14,7 @@ from hub.log import Receipt
 from hub.notification import Draft, Position
 from hub.sse import compact_json
 from hub.web.body import read_json
+from hub.web.links import link
 
 MAX_DRAFTS = 1_000
 
@@ -24,14 +26,26 @@ async def publish(hub: Hub, request: web.Request) -> web.Response:
     body = await read_json(request)
     if isinstance(body, list):
         receipts = hub.notifications.publish(_drafts(body))
-        answer = f"[{','.join(await _all_accepted(receipts))}]"
-        return _answer(answer, repeated=all(receipt.repeated for receipt in receipts))
+        text = f"[{','.join(await _all_accepted(receipts))}]"
+        return _answer(text, repeated=all(receipt.repeated for receipt in receipts))
     (receipt,) = hub.notifications.publish((Draft.from_json(body),))
-    return _answer(_accepted(receipt, await receipt), repeated=receipt.repeated)
+    position = await receipt
+    answer = _answer(_accepted(receipt, position), repeated=receipt.repeated)
+    if not receipt.repeated:
+        answer.headers["Location"] = link(hub, request, up=1, path=_place(receipt.topics[0], position))
+    return answer
 
 
 def _answer(text: str, *, repeated: bool) -> web.Response:
     return web.Response(body=text.encode(), status=200 if repeated else 201, content_type="application/json")
+
+
+_quoted = lru_cache(maxsize=4096)(partial(quote, safe="/"))
+
+
+def _place(topic: str, position: Position) -> str:
+    """Return where the history begins with this notification: of its own topic, the first after its predecessor."""
+    return f"/history?topic={_quoted(topic)}&after={position.epoch}-{position.offset - 1}&limit=1"
 
 
 async def _all_accepted(receipts: Sequence[Receipt]) -> list[str]:

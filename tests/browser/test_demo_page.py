@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Locator, Page, expect
 
 from .conftest import HubProcess, Network, Visit, Weather
@@ -295,3 +302,61 @@ async def test_a_plain_event_source_gets_hub_open_and_default_messages(hub: HubP
     answer = await hub.post("/notifications/publish", {"data": "hello"})
     assert await page.evaluate("window.first") == {"data": "hello", "lastEventId": answer["id"]}
     assert opening["lastEventId"] != answer["id"]
+
+
+# Somewhere else
+
+NGINX = """
+daemon off;
+worker_processes 1;
+pid {place}/pid;
+error_log {place}/error.log warn;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    client_body_temp_path {place}/body;
+    proxy_temp_path {place}/proxy;
+    fastcgi_temp_path {place}/fastcgi;
+    uwsgi_temp_path {place}/uwsgi;
+    scgi_temp_path {place}/scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        location /live/ {{ proxy_pass {hub}/; }}
+    }}
+}}
+"""
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def below_live(hub: HubProcess, tmp_path: Path) -> AsyncIterator[str]:
+    """Where nginx shows the hub below a path of its own, with nothing else configured."""
+    nginx = shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
+    if nginx is None:
+        pytest.skip("nginx is not installed: apt-get install nginx-light")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    configuration, errors = tmp_path / "nginx.conf", tmp_path / "error.log"
+    configuration.write_text(NGINX.format(place=tmp_path, port=port, hub=hub.url))
+    process = await asyncio.create_subprocess_exec(
+        *(nginx, "-p", str(tmp_path), "-c", str(configuration), "-e", str(errors)), stderr=asyncio.subprocess.DEVNULL
+    )
+    async with asyncio.timeout(20):
+        while not (tmp_path / "pid").exists():
+            assert process.returncode is None, errors.read_text()
+            await asyncio.sleep(0.01)
+    yield f"http://127.0.0.1:{port}/live/"
+    process.terminate()
+    await process.wait()
+
+
+async def test_it_works_below_the_path_where_a_proxy_shows_it(below_live: str, visit: Visit) -> None:
+    page = await live(await visit(below_live))
+    await order(page, "99.5")
+    await shows(page, 1)
+    await page.get_by_test_id("chat-question").fill("hello")
+    await page.get_by_test_id("chat-ask").click()
+    await expect(page.get_by_test_id("chat-state")).to_have_attribute("data-state", "done")
+    await expect(page.get_by_test_id("curl-stocks")).to_have_value(
+        f"curl -N '{below_live}notifications/subscribe?topic=stock/*'"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import shutil
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -15,10 +16,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from hub import sse
+from hub import HUB, sse
+from hub.web.links import client_address
 from tests.web.client import until
 from tests.web.conftest import Complaints, Serve
 from tests.web.server import Server, Site
+from tests.web.test_links import check_they_lead_somewhere, links
 
 CONFIGURATION = """
 daemon off;
@@ -35,12 +38,14 @@ http {{
     scgi_temp_path {place}/scgi;
     server {{
         listen unix:{place}/socket;
-        location / {{
-            proxy_pass http://127.0.0.1:{port};
-        }}
+        {location}
     }}
 }}
 """
+PLAIN = "location / { proxy_pass http://127.0.0.1:8080; }"
+PAGE = Path(__file__).parents[2] / "docs" / "howto" / "run-behind-a-proxy.md"
+BELOW_LIVE = re.findall(r"^```nginx\n(location /live/ .*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)[:2]
+"""The blocks of the documentation that show the hub below `/live/`."""
 
 
 @pytest.fixture
@@ -68,9 +73,10 @@ async def proxy(server: Server, nginx: str, tmp_path: Path) -> AsyncIterator[Sit
 
 
 @asynccontextmanager
-async def behind(server: Server, nginx: str, place: Path) -> AsyncIterator[Site]:
-    """Put an nginx before *server*, with all its files in *place*."""
-    (place / "nginx.conf").write_text(CONFIGURATION.format(place=place, port=server.address[1]))
+async def behind(server: Server, nginx: str, place: Path, location: str = PLAIN) -> AsyncIterator[Site]:
+    """Put an nginx before *server*, with all its files in *place*, that shows it as *location* says."""
+    location = location.replace(":8080", f":{server.address[1]}")
+    (place / "nginx.conf").write_text(CONFIGURATION.format(place=place, location=location))
     process = await asyncio.create_subprocess_exec(
         *(nginx, "-p", str(place), "-c", str(place / "nginx.conf"), "-e", str(place / "error.log")),
         stderr=asyncio.subprocess.PIPE,
@@ -290,3 +296,42 @@ async def test_a_stream_from_a_handler_comes_through_message_by_message(
             assert (await client.next()).data == str(number)
         client.close()
         await ended.wait()
+
+
+# ---- below a path of its own ----
+
+
+@pytest.mark.parametrize(
+    ("location", "settings"),
+    [
+        (BELOW_LIVE[0], {"root_path": "/live"}),
+        (BELOW_LIVE[1], {"trusted_proxies": ("127.0.0.1",)}),
+        (BELOW_LIVE[1], {"trusted_proxies": ("127.0.0.1",), "root_path": "/elsewhere"}),
+    ],
+)
+async def test_every_link_leads_somewhere_through_the_blocks_of_the_documentation(
+    serve: Serve, nginx: str, tmp_path: Path, location: str, settings: dict[str, Any]
+) -> None:
+    server = await serve(ai_simulated_first=0, ai_simulated_rate=10_000, ai_simulated_tokens=3, **settings)
+    async with behind(server, nginx, tmp_path, location) as proxy:
+        found = await links(proxy, "/live")
+        assert all(each.startswith("/live/") for each in found.values())
+        await check_they_lead_somewhere(proxy, found)
+        # What a client says about the prefix is no more than what it says.
+        forged = await links(proxy, "/live", X_Forwarded_Prefix="/evil")
+        assert all(each.startswith("/live/") for each in forged.values())
+
+
+async def test_the_access_log_names_the_client_behind_nginx(serve: Serve, nginx: str, tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        seen.append(client_address(request.app[HUB].proxies, request))
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/seen", handler)
+    location = BELOW_LIVE[1].replace("$proxy_add_x_forwarded_for", '"$http_x_forwarded_for, 192.0.2.7"')
+    async with behind(await serve(app=app, trusted_proxies=("127.0.0.1",)), nginx, tmp_path, location) as proxy:
+        await proxy.ask("GET", "/live/seen", headers={"X-Forwarded-For": "6.6.6.6"})
+    assert seen == ["192.0.2.7"]

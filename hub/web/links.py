@@ -1,0 +1,28 @@
+"""Links in answers: paths as the client of a request sees them, whatever proxies took away in front."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from aiohttp import web
+
+from hub.hub import Hub
+from hub.proxies import Proxies
+
+
+def link(hub: Hub, request: web.BaseRequest, *, up: int, path: str) -> str:
+    """Return the path of *request*, *up* segments shorter and with *path* at its end, percent-encoded."""
+    own = request.rel_url.raw_path
+    if not own.isascii():  # only aiohttp's parser in Python lets that pass
+        own = quote(own, safe="/%", errors="surrogateescape")
+    told = request.headers.getall("X-Forwarded-Prefix", ()) if hub.proxies.any else ()
+    prefix = hub.proxies.prefix(request.remote or "" if told else "", told)
+    return f"{prefix}{own.rsplit('/', up)[0] if up else own}{path}"
+
+
+def client_address(proxies: Proxies, request: web.BaseRequest) -> str:
+    """Return the address of whoever sent *request* to the outermost proxy that is trusted."""
+    peer = request.remote or ""
+    # A request that aiohttp could not read has headers of another kind.
+    getall = getattr(request.headers, "getall", None)
+    return proxies.client(peer, getall("X-Forwarded-For", ())) if proxies.any and getall is not None else peer
