@@ -28,6 +28,7 @@ from hub.hub import Hub
 from hub.peer import watch_peer
 from hub.settings import PREFIX, Settings, unknown_variables
 from hub.web.app import drain_hub, setup_hub
+from hub.web.problems import from_status
 from hub.web.resource import Nothing
 
 logger = logging.getLogger("hub")
@@ -131,8 +132,9 @@ async def _listen(runner: web.AppRunner, hub: Hub) -> asyncio.Server:
     """Listen, with a socket that passes on to every connection what each would otherwise have to be told."""
     settings = hub.settings
     assert runner.server is not None
+    make = _with_problems(runner.server)
     server = await asyncio.get_running_loop().create_server(
-        runner.server, settings.host, settings.port, backlog=BACKLOG, ssl=_tls(settings), start_serving=False
+        make, settings.host, settings.port, backlog=BACKLOG, ssl=_tls(settings), start_serving=False
     )
     if sys.platform == "linux":
         for each in server.sockets:
@@ -141,6 +143,35 @@ async def _listen(runner: web.AppRunner, hub: Hub) -> asyncio.Server:
         hub.wiring.peers_watched = True
     await server.start_serving()
     return server
+
+
+class _RequestHandler(web.RequestHandler):
+    """Answers what aiohttp refuses by itself, such as a garbled request, with a problem."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        super().handle_error(request, status, exc, message)  # logs it, and raises if an answer is on its way
+        answer = from_status(status)
+        answer.force_close()
+        return answer
+
+
+def _with_problems(server: web.Server) -> Callable[[], web.RequestHandler]:
+    """Return what makes the protocol of each connection to *server*."""
+
+    def make() -> web.RequestHandler:
+        handler = server()
+        handler.__class__ = _RequestHandler  # aiohttp has no place to name the class, and they differ in nothing else
+        return handler
+
+    return make
 
 
 class _CannotListen(HubError):

@@ -674,6 +674,54 @@ async def test_a_garbled_request_is_neither_quoted_in_the_log_nor_an_error(servi
 # ---- more of the other commands ----
 
 
+@pytest.mark.parametrize(
+    "garbled",
+    [
+        b"GARBAGE\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n",
+        b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /" + b"a" * 9_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 9_000 + b"\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: no\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+    ids=range(8),
+)
+async def test_what_aiohttp_refuses_by_itself_is_a_problem_that_quotes_nothing(
+    serving: Serving, garbled: bytes
+) -> None:
+    hub = await serving("--access-log", "--trusted-proxies", "127.0.0.1")
+    client = await hub.site.client()
+    await client.send(garbled)
+    assert await client.head() == 400
+    assert client.headers["Content-Type"] == "application/problem+json"
+    assert client.headers["Cache-Control"] == "no-store"
+    problem = await client.json()
+    assert (problem["type"], problem["status"]) == ("about:blank", 400)
+    assert problem["detail"].startswith("the request breaks the rules of HTTP/1.1")
+    await client.gone()
+    assert (await hub.site.ask("GET", "/healthz")).status == 200
+    hub.check_tidy()
+
+
+async def test_a_path_that_is_nowhere_is_a_problem_under_any_method(serving: Serving) -> None:
+    hub = await serving("--cors-origins", "https://shop.example.com")
+    for method in ("GET", "POST", "DELETE", "HEAD", "OPTIONS", "PATCH"):
+        for path in ("/nothing", "/notifications/subscribe/", "/events/a.b", "//"):
+            answer = await hub.site.ask(method, path, headers={"Origin": "https://shop.example.com"})
+            assert (answer.status, answer.headers["Content-Type"]) == (404, "application/problem+json")
+            assert answer.headers["Access-Control-Allow-Origin"] == "https://shop.example.com"
+
+
+async def test_the_access_log_names_the_client_behind_a_trusted_proxy(serving: Serving) -> None:
+    hub = await serving("--access-log", "--trusted-proxies", "127.0.0.1,10.0.0.0/8")
+    told = {"X-Forwarded-For": "6.6.6.6, 192.0.2.7, 10.1.1.1"}
+    await hub.site.ask("GET", "/healthz", headers=told)
+    await until(lambda: "GET /healthz" in hub.err)
+    assert '192.0.2.7 "GET /healthz" 200' in hub.err
+
+
 async def test_publish_goes_to_several_topics_at_once_and_says_nothing_but_the_id(serving: Serving, run: Run) -> None:
     hub = await serving()
     stream = await hub.site.subscribe("a", "b", query={"envelope": "1"})
