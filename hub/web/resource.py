@@ -17,7 +17,7 @@ logger = logging.getLogger("hub.web")
 Handler = Callable[[Hub, web.Request], Awaitable[web.StreamResponse]]
 
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~\-]+(?: *, *[A-Za-z0-9!#$%&'*+.^_`|~\-]+)*")
-_ALLOWED_HEADERS = "Authorization, Cache-Control, Content-Type, Idempotency-Key, Last-Event-ID"
+_HEADERS = ("Authorization", "Cache-Control", "Content-Type", "Idempotency-Key", "Last-Event-ID")
 _EXPOSED_HEADERS = "Content-Location, Location, Retry-After"
 
 
@@ -46,7 +46,7 @@ class Resource:
             answer.headers.setdefault("Cache-Control", "no-store")
             if self._origins:
                 answer.headers.update(cors(request, self._origins))
-                if request.method == "OPTIONS":
+                if "Access-Control-Request-Headers" in request.headers:
                     answer.headers["Vary"] = "Origin, Access-Control-Request-Headers"
         return answer
 
@@ -72,14 +72,22 @@ class Resource:
     def _preflight(self, request: web.Request) -> dict[str, str]:
         if request.headers.get("Origin") not in self._origins:
             return {}
-        # Which headers its clients send (HX-…, Datastar-Request, X-Stainless-…) is not for a hub to know: an origin
-        # that may call may call with any.
-        asked = request.headers.get("Access-Control-Request-Headers", "")
         return {
             "Access-Control-Allow-Methods": self._allow,
-            "Access-Control-Allow-Headers": asked if _HEADER_NAMES.fullmatch(asked) else _ALLOWED_HEADERS,
+            "Access-Control-Allow-Headers": _allowed_headers(request.headers.get("Access-Control-Request-Headers", "")),
             "Access-Control-Max-Age": "600",
         }
+
+
+def _allowed_headers(asked: str) -> str:
+    """Return the headers that a page of an allowed origin may send: the hub's, and those *asked* for.
+
+    Which ones its clients have (HX-…, Datastar-Request, X-Stainless-…) is not for a hub to know: whoever may call may
+    call with any.
+    """
+    names = asked.lower().replace(" ", "").split(",") if _HEADER_NAMES.fullmatch(asked) else []
+    known = {name.lower() for name in _HEADERS}
+    return ", ".join([*_HEADERS, *(name for name in dict.fromkeys(names) if name not in known)])
 
 
 class Nothing(Resource):

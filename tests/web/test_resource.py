@@ -73,17 +73,19 @@ async def test_a_page_that_may_call_may_send_whatever_headers_it_asks_for(serve:
     headers = {"Origin": SHOP, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": asked}
     answer = await server.ask("OPTIONS", CHAT, headers=headers)
     assert answer.status == 204
-    assert answer.headers["Access-Control-Allow-Headers"] == asked
+    allowed = answer.headers["Access-Control-Allow-Headers"].lower().split(", ")
+    assert set(asked.replace(" ", "").split(",")) <= set(allowed)
+    assert len(allowed) == len(set(allowed))
     assert answer.headers["Access-Control-Allow-Origin"] == SHOP
     assert answer.headers["Vary"] == "Origin, Access-Control-Request-Headers"
 
 
 @pytest.mark.parametrize("asked", ["", "a b", "a,,b", "a:b", "<a>", "a\tb", "*/*"])
-async def test_what_are_no_names_of_headers_is_not_echoed(serve: Serve, asked: str) -> None:
+async def test_what_are_no_names_of_headers_is_not_allowed(serve: Serve, asked: str) -> None:
     server = await serve(cors_origins=(SHOP,))
     headers = {"Origin": SHOP, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": asked}
     answer = await server.ask("OPTIONS", CHAT, headers=headers)
-    assert answer.headers["Access-Control-Allow-Headers"].startswith("Authorization, ")
+    assert answer.headers["Access-Control-Allow-Headers"].endswith(", Last-Event-ID")
 
 
 async def test_a_page_that_may_not_call_is_told_nothing(serve: Serve) -> None:
