@@ -26,10 +26,13 @@ class Proxies:
     Args:
         root_path: where a proxy shows the hub, such as `/live`; empty for `/`.
         trusted: addresses and networks of proxies whose `X-Forwarded-…` count, and `unix`.
+
+    Attributes:
+        any: whether somebody is trusted.
     """
 
     def __init__(self, root_path: str = "", trusted: Sequence[str] = ()) -> None:
-        self._root_path = root_path
+        self.root_path = root_path
         self._networks = [network_of(each) for each in trusted if each != UNIX]
         self._unix = UNIX in trusted
         self.trusts = lru_cache(maxsize=1024)(self._trusts)
@@ -50,12 +53,12 @@ class Proxies:
             forwarded: its headers `X-Forwarded-Prefix`. Several are one behind the other, the outermost first.
         """
         if not (forwarded and self.any and self.trusts(peer)):
-            return self._root_path
+            return self.root_path
         prefixes = [prefix_of(each.strip()) for each in ",".join(forwarded).split(",")]
         if None in prefixes:
-            return self._root_path
+            return self.root_path
         joined = "".join(each or "" for each in prefixes)
-        return joined if len(joined) <= MAX_PREFIX else self._root_path
+        return joined if len(joined) <= MAX_PREFIX else self.root_path
 
     def client(self, peer: str, forwarded: Sequence[str] = ()) -> str:
         """Return the address of whoever is behind the trusted proxies: the last hop that is none of them.

@@ -15,8 +15,9 @@ def link(hub: Hub, request: web.BaseRequest, *, up: int, path: str) -> str:
     own = request.rel_url.raw_path
     if not own.isascii():  # only aiohttp's parser in Python lets that pass
         own = quote(own, safe="/%", errors="surrogateescape")
-    told = request.headers.getall("X-Forwarded-Prefix", ()) if hub.proxies.any else ()
-    prefix = hub.proxies.prefix(request.remote or "" if told else "", told)
+    prefix = hub.proxies.root_path
+    if hub.proxies.any and (told := request.headers.getall("X-Forwarded-Prefix", ())):
+        prefix = hub.proxies.prefix(request.remote or "", told)
     return f"{prefix}{own.rsplit('/', up)[0] if up else own}{path}"
 
 

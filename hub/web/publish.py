@@ -30,14 +30,13 @@ async def publish(hub: Hub, request: web.Request) -> web.Response:
         return _answer(text, repeated=all(receipt.repeated for receipt in receipts))
     (receipt,) = hub.notifications.publish((Draft.from_json(body),))
     position = await receipt
-    answer = _answer(_accepted(receipt, position), repeated=receipt.repeated)
-    if not receipt.repeated:
-        answer.headers["Location"] = link(hub, request, up=1, path=_place(receipt.topics[0], position))
-    return answer
+    where = {} if receipt.repeated else {"Location": link(hub, request, up=1, path=_place(receipt.topics[0], position))}
+    return _answer(_accepted(receipt, position), repeated=receipt.repeated, **where)
 
 
-def _answer(text: str, *, repeated: bool) -> web.Response:
-    return web.Response(body=text.encode(), status=200 if repeated else 201, content_type="application/json")
+def _answer(text: str, *, repeated: bool, **headers: str) -> web.Response:
+    headers |= {"Content-Type": "application/json", "Cache-Control": "no-store"}
+    return web.Response(body=text.encode(), status=200 if repeated else 201, headers=headers)
 
 
 _quoted = lru_cache(maxsize=4096)(partial(quote, safe="/"))
