@@ -10,6 +10,20 @@ from pathlib import Path
 
 import pytest
 
+FEWEST, MOST = 2, 8  # workers
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many workers `-n auto` starts: one per core, but none where only a few tests are asked for.
+
+    Each worker imports all tests before it runs one; until then a few tests are over without it.
+    """
+    options = config.option
+    if options.keyword or options.lf or (options.file_or_dir and all("::" in each for each in options.file_or_dir)):
+        return 0
+    return min(max(FEWEST, os.cpu_count() or FEWEST), MOST)
+
 
 class Disk:
     """A file system of a few megabytes, for root only.

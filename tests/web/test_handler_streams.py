@@ -358,7 +358,7 @@ async def test_an_error_of_an_observable_is_told_behind_everything_before_it(
         MessageEvent("x", id="a\0b"),
         MessageEvent("x", retry=-1),
         MessageEvent("x", type="a\r\n\r\ndata: forged"),
-        MessageEvent(object()),
+        MessageEvent(1j),
         float("nan"),
         {1, 2},
         "\ud800",
