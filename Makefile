@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-ai oldest torture bench lint types load clean
+.PHONY: help run quick test test-ai oldest torture bench lint types load clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,11 +38,14 @@ run: $(VENV)/.run ## Start the hub with the demo on http://127.0.0.1:8080
 		HUB_LOG="$${HUB_LOG-sqlite:///data/hub.db}" HUB_AI_SIMULATED_TOKENS="$${HUB_AI_SIMULATED_TOKENS-240}" \
 		exec $(BIN)/hub serve
 
-# A worker per core; tests/conftest.py says when one process does better.
+# tests/conftest.py says how many workers there are.
 PYTEST := -m pytest -n auto --dist worksteal
 
 test: $(VENV)/.test ## Run the tests (ARGS="-k name" for some of them)
 	$(BIN)/python $(PYTEST) $(ARGS)
+
+quick: $(VENV)/.test ## Run the tests without processes, browsers and crowds, in less than a minute
+	$(BIN)/python $(PYTEST) -m "not slow" --ignore=tests/browser --ignore=tests/ai --durations=3 --durations-min=1 $(ARGS)
 
 # Servers and clients that others wrote; their tests are skipped where they are missing.
 $(VENV)/.test-ai: setup.cfg pyproject.toml tests/ai/package-lock.json | $(VENV)/.test

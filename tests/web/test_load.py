@@ -23,6 +23,8 @@ from hub.demo.load.subscriber import State, Subscriber
 from hub.demo.load.target import Target
 from hub.sse import block
 
+pytestmark = pytest.mark.slow
+
 START = """
 import argparse, sys
 from hub import Settings, setup_hub

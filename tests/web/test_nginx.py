@@ -20,6 +20,8 @@ from tests.web.client import until
 from tests.web.conftest import Complaints, Serve
 from tests.web.server import Server, Site
 
+pytestmark = pytest.mark.slow
+
 CONFIGURATION = """
 daemon off;
 worker_processes 1;
