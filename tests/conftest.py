@@ -6,8 +6,9 @@ import contextlib
 import gc
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Take what was imported and collected out of what the garbage collector walks; many a test makes it walk."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, Any]:
+    """Fail on CI what is skipped: something is missing that .ci/run has to install."""
+    report = yield
+    if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which is a failure on CI: {report.longrepr}"
+    return report
 
 
 class Disk:
