@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Where it is set, each of the many processes of a test run would compile the hub and the tests anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-ai oldest torture bench lint types load clean
+.PHONY: help run quick test test-ai oldest torture bench lint types load clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,8 +38,14 @@ run: $(VENV)/.run ## Start the hub with the demo on http://127.0.0.1:8080
 		HUB_LOG="$${HUB_LOG-sqlite:///data/hub.db}" HUB_AI_SIMULATED_TOKENS="$${HUB_AI_SIMULATED_TOKENS-240}" \
 		exec $(BIN)/hub serve
 
+# tests/conftest.py says how many workers there are.
+PYTEST := -m pytest -n auto --dist worksteal
+
 test: $(VENV)/.test ## Run the tests (ARGS="-k name" for some of them)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python $(PYTEST) $(ARGS)
+
+quick: $(VENV)/.test ## Run the tests without processes, browsers and crowds, in less than a minute
+	$(BIN)/python $(PYTEST) -m "not slow" --ignore=tests/browser --ignore=tests/ai --durations=3 --durations-min=1 $(ARGS)
 
 # Servers and clients that others wrote; their tests are skipped where they are missing.
 $(VENV)/.test-ai: setup.cfg pyproject.toml tests/ai/package-lock.json | $(VENV)/.test
@@ -46,7 +54,7 @@ $(VENV)/.test-ai: setup.cfg pyproject.toml tests/ai/package-lock.json | $(VENV)/
 	@touch $@
 
 test-ai: $(VENV)/.test-ai ## Test AI streams with llama.cpp, aimock, the OpenAI and AI SDKs
-	$(BIN)/python -m pytest tests/ai $(ARGS)
+	$(BIN)/python $(PYTEST) tests/ai $(ARGS)
 
 # The low end of each range in setup.cfg, in an environment of its own: the handover leans on aiohttp's inside.
 OLDEST := aiohttp==3.11.18 aiohttp-sse==2.2.0 reactivex==4.0.4 pydantic==2.7.0 prometheus-client==0.20.0 uvloop==0.19.0
@@ -57,7 +65,7 @@ $(VENV)/oldest/.done: setup.cfg pyproject.toml | $(BIN)/python
 	@touch $@
 
 oldest: $(VENV)/oldest/.done ## Run the tests that have sockets with the oldest supported libraries
-	$(VENV)/oldest/bin/python -m pytest tests/web $(ARGS)
+	$(VENV)/oldest/bin/python $(PYTEST) tests/web $(ARGS)
 
 torture: $(VENV)/.test ## Kill a hub with a durable log again and again (ARGS="500" rounds)
 	$(BIN)/python -m tests.torture $(ARGS)

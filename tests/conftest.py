@@ -3,12 +3,46 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+FEWEST, MOST = 2, 12  # workers
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many workers `-n auto` starts: three for two cores, as tests wait for a third of their time.
+
+    There is none where only a few tests are asked for: each worker imports all tests before it runs the first.
+    """
+    options = config.option
+    if options.keyword or options.lf or (options.file_or_dir and all("::" in each for each in options.file_or_dir)):
+        return 0
+    return min(max(FEWEST, (os.cpu_count() or 1) * 3 // 2), MOST)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Take what was imported and collected out of what the garbage collector walks; many a test makes it walk."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, Any]:
+    """Fail on CI what is skipped: something is missing that .ci/run has to install."""
+    report = yield
+    if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which is a failure on CI: {report.longrepr}"
+    return report
 
 
 class Disk:

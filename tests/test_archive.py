@@ -133,6 +133,7 @@ async def check_the_same(log: Log, other: Log) -> None:
         assert gone == [other.trimmed([wanted], after) for after in range(newest + 1)]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(batches=batches, count=st.integers(1, 30), limits=limits)
 def test_any_log_is_the_same_in_the_memory_of_another(
@@ -148,6 +149,7 @@ def test_any_log_is_the_same_in_the_memory_of_another(
     asyncio.run(move())
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)  # each starts four processes
 @given(batches=batches, count=st.integers(1, 30), limits=limits)
 def test_any_log_is_the_same_in_a_file_and_back_in_memory(

@@ -121,6 +121,7 @@ def test_a_section_survives_json():
     assert Section.of(written).tables[0].columns[1].shown(1234.56) == "1,234.6"
 
 
+@pytest.mark.slow
 def test_a_small_run_counts_every_delivery_and_writes_it_down(tmp_path: Path):
     pytest.importorskip("matplotlib", reason="the benchmark is not installed: pip install 'broadcast-hub[bench]'")
     command = [sys.executable, "-m", "tests.benchmarks", "--quick", "--only", "fanout.single,log.publish,publish,ai"]

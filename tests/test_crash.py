@@ -17,6 +17,8 @@ from tests.spec_decoder import Event
 from tests.torture import Subscriber, Torture, holds, offset
 from tests.web.client import StreamEnded
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = 10
 
 

@@ -299,6 +299,7 @@ WALKED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", WALKED)
 async def test_who_does_what_the_page_says_sees_what_it_shows(walk: Walk, page: str) -> None:
     await walk.through(ROOT / page)
@@ -329,6 +330,7 @@ async def test_the_listener_of_the_readme_hears_what_its_comment_says(walk: Walk
     assert [(each.type, each.data) for each in heard] == [("order.created", {"order": 7})]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [

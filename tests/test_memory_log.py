@@ -1,11 +1,14 @@
 import gc
 import tracemalloc
 
+import pytest
+
 from hub.log.gone import REMEMBERED_TOPICS
 from hub.log.memory import MemoryLog
 from hub.notification import Draft
 
 
+@pytest.mark.slow
 def test_everything_is_counted_in_the_bound_of_bytes():
     log = MemoryLog(count=10**9, size=8 * 1024 * 1024)
     gc.collect()

@@ -55,6 +55,8 @@ from tests.torture import children
 from tests.web.client import until
 from tests.web.process import ROOT, ServeProcess
 
+pytestmark = pytest.mark.slow
+
 LOCK_SECONDS = 0.3  # instead of the 5 s that a predecessor gets, where a test waits for them to pass
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NoReturn
@@ -23,9 +25,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 HOWTO = "howto/stream-ai-tokens.md"
 HERE = Path(__file__).parent
+MODULES = HERE / "node_modules"
 SLOWLY = {"HUB_AI_SIMULATED_TOKENS": "240", "HUB_AI_SIMULATED_RATE": "60"}
 """Four seconds for an answer: time to do something in the middle of it."""
-INSTALLING = 300.0
+INSTALLING = 100.0  # seconds, less than a test may take
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -286,7 +289,16 @@ def modules() -> Path:
     """Where React, Vue and a bundler are, at the versions of the lock file."""
     if shutil.which("npm") is None:
         _missing("there is no npm on PATH: apt-get install npm")
-    return HERE / "node_modules"
+    # One worker installs them; the others wait, and find them there.
+    with (HERE / "package-lock.json").open() as versions:
+        fcntl.flock(versions, fcntl.LOCK_EX)
+        installed = MODULES / ".package-lock.json"
+        if not installed.exists() or installed.stat().st_mtime < (HERE / "package-lock.json").stat().st_mtime:
+            command = ["npm", "ci", "--no-audit", "--no-fund", "--silent"]
+            done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=INSTALLING, check=False)
+            if done.returncode:
+                _missing(f"npm ci failed: {done.stdout}{done.stderr}")
+    return MODULES
 
 
 def _missing(what: str) -> NoReturn:
@@ -295,29 +307,11 @@ def _missing(what: str) -> NoReturn:
     pytest.skip(what)
 
 
-async def _install(modules: Path) -> None:
-    installed = modules / ".package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < (HERE / "package-lock.json").stat().st_mtime:
-        status, said = await _run("npm", "ci", "--no-audit", "--no-fund", "--silent", cwd=HERE)
-        if status:
-            _missing(f"npm ci failed: {said}")
-
-
-async def _run(*command: str, cwd: Path) -> tuple[int | None, str]:
-    process = await asyncio.create_subprocess_exec(
-        *command, cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    async with asyncio.timeout(INSTALLING):
-        said, _ = await process.communicate()
-    return process.returncode, said.decode()
-
-
 async def bundle(name: str, start: str, modules: Path, place: Path) -> str:
     """Return a page with the snippet *name*, and *start* behind it, made for a browser."""
-    await _install(modules)
     (place / name).write_text(snippet(HOWTO, name) + start, encoding="utf-8")
     (place / "node_modules").symlink_to(modules)
-    status, said = await _run(
+    bundler = await asyncio.create_subprocess_exec(
         str(modules / ".bin" / "esbuild"),
         name,
         "--bundle",
@@ -327,8 +321,11 @@ async def bundle(name: str, start: str, modules: Path, place: Path) -> str:
         "--outfile=bundle.js",
         "--log-level=warning",
         cwd=place,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
-    assert status == 0, said
+    said, _ = await bundler.communicate()
+    assert bundler.returncode == 0, said.decode()
     script = (place / "bundle.js").read_text(encoding="utf-8").replace("</script", "<\\/script")
     return f'<!doctype html><meta charset="utf-8"><div id="root"></div><script type="module">{script}</script>'
 

@@ -246,6 +246,7 @@ async def test_a_key_twice_in_one_list_is_one_notification(make: Make):
     assert [receipt.repeated for receipt in receipts] == [False, False, True]
 
 
+@pytest.mark.slow
 async def test_only_so_many_keys_are_remembered(make: Make):
     log = await make(count=10)
     for start in range(0, 100_001, 1_000):
@@ -627,6 +628,7 @@ async def follow(
         await log.aclose()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(count=st.integers(1, 20), age=st.none() | st.integers(5, 60), bounds=limits, plan=plans)
 def test_a_log_in_memory_holds_what_a_plain_list_would(
@@ -637,6 +639,7 @@ def test_a_log_in_memory_holds_what_a_plain_list_would(
     asyncio.run(follow(log, clock, ListLog(count, age=age, topics=bounds), plan))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=80, phases=[Phase.explicit, Phase.generate])  # each starts two processes
 @given(count=st.integers(1, 20), age=st.none() | st.integers(5, 60), bounds=limits, plan=plans)
 def test_a_log_in_a_file_holds_what_a_plain_list_would(

@@ -22,6 +22,8 @@ from hub.providers import Delta
 from tests.generations.support import Clock, HeldLog, Make, Source, log_file, over
 from tests.web.client import until
 
+pytestmark = pytest.mark.slow
+
 
 async def test_a_key_leads_to_its_generation_after_a_restart_too(make: Make, tmp_path: Path, clock: Clock):
     before = await make(log=log_file(tmp_path, clock))

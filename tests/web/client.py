@@ -18,7 +18,10 @@ from multidict import CIMultiDict
 from tests.spec_decoder import Event, SpecDecoder
 
 PATIENCE = 10.0
-"""Seconds after which what should have happened counts as never happening; nothing waits that long when it works."""
+"""Seconds after which what should have happened counts as never happening; nothing waits that long when it works.
+
+It is less than a heartbeat of the hub as it comes: what is noticed only then was not noticed at once.
+"""
 
 Address = tuple[str, int] | str
 

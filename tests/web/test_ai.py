@@ -811,6 +811,7 @@ async def hubs(tmp_path: Path) -> AsyncIterator[Any]:
         await process.aclose()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_after_a_crash_the_viewer_gets_what_was_kept_and_an_honest_end(hubs: Any, number: signal.Signals):
     hub = await hubs()
@@ -874,6 +875,7 @@ async def test_an_event_source_is_sent_away_where_no_answer_can_begin_now(serve:
 # ---- a provider of one's own ----
 
 
+@pytest.mark.slow
 async def test_a_class_beside_where_the_hub_is_started_answers(tmp_path: Path):
     parrot = snippet("howto/stream-ai-tokens.md", "answers_of_mine.py")
     (tmp_path / "answers_of_mine.py").write_text(parrot, encoding="utf-8")

@@ -17,6 +17,8 @@ from tests.web.client import PATIENCE, StreamEnded, request
 from tests.web.conftest import Complaints, Serve
 from tests.web.server import Answer, Server
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 JSON = {"Content-Type": "application/json"}
 CONTROLS = [*map(chr, range(0x20)), "\x7f", "\x85", "\u2028", "\u2029", "\ufeff", "\r\n", "\n\n", "\r\nid: 9-9\r\n"]

@@ -358,7 +358,7 @@ async def test_an_error_of_an_observable_is_told_behind_everything_before_it(
         MessageEvent("x", id="a\0b"),
         MessageEvent("x", retry=-1),
         MessageEvent("x", type="a\r\n\r\ndata: forged"),
-        MessageEvent(object()),
+        MessageEvent(1j),
         float("nan"),
         {1, 2},
         "\ud800",
@@ -485,6 +485,7 @@ async def test_the_hubs_own_streams_are_not_counted_with_these(stream: Stream, s
 # ---- slow readers ----
 
 
+@pytest.mark.slow
 async def test_an_iterable_is_read_no_further_than_its_client_takes_it(stream: Stream, source: Source) -> None:
     source.item = BIG
     streaming = await stream(source.iterable)
@@ -512,6 +513,7 @@ async def test_a_reader_of_an_iterable_that_takes_nothing_is_cut(
     await until(lambda: not len(streaming.streams))
 
 
+@pytest.mark.slow
 async def test_a_slow_reader_of_an_iterable_is_kept(stream: Stream, source: Source) -> None:
     source.item = BIG
     streaming = await stream(source.iterable, peer_timeout=0.5)

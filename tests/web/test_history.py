@@ -26,6 +26,8 @@ from tests.web.client import StreamEnded, until
 from tests.web.conftest import Complaints, Serve
 from tests.web.server import Answer, Server
 
+pytestmark = pytest.mark.slow
+
 PATH = "/notifications/history"
 ARCHIVE = "application/x-ndjson"
 AT = 1_700_000_000.25

@@ -17,6 +17,8 @@ from tests.web.conftest import Complaints, Serve
 from tests.web.process import ROOT, Process, ServeProcess
 from tests.web.server import Server, Site
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def processes() -> AsyncIterator[list[Process]]:

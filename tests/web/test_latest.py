@@ -19,7 +19,7 @@ from tests.web.conftest import Serve
 from tests.web.server import Server
 from tests.web.test_resume import EventSource
 
-pytestmark = pytest.mark.both_loops
+pytestmark = [pytest.mark.both_loops, pytest.mark.slow]
 
 WAYS = ["query", "header", "body"]
 

@@ -187,6 +187,7 @@ async def come_and_go(server: Server, number: int, chance: random.Random, newest
     await client.aclose()
 
 
+@pytest.mark.slow
 async def test_of_2000_clients_that_came_and_went_nothing_is_kept(serve: Serve) -> None:
     server = await serve(retain_count=300)
     ids = server.send(*("a" * 50), topic="a")
@@ -296,6 +297,7 @@ async def behind(network: Network, server: Server, **query: Any) -> Client:
     return client
 
 
+@pytest.mark.slow
 async def test_a_peer_that_vanishes_while_nothing_happens_is_gone_soon(serve: Serve, network: Network) -> None:
     server = await serve(heartbeat=0.3, peer_timeout=1.0)
     client = await behind(network, server)
@@ -304,6 +306,7 @@ async def test_a_peer_that_vanishes_while_nothing_happens_is_gone_soon(serve: Se
     await server.deserted()
 
 
+@pytest.mark.slow
 async def test_a_peer_that_vanishes_while_it_is_written_to_is_gone_soon(serve: Serve, network: Network) -> None:
     server = await serve(heartbeat=0.3, peer_timeout=1.0, slow="drop_oldest")
     await behind(network, server)
@@ -313,6 +316,7 @@ async def test_a_peer_that_vanishes_while_it_is_written_to_is_gone_soon(serve: S
     publishing.cancel()
 
 
+@pytest.mark.slow
 async def test_a_peer_that_vanishes_in_the_middle_of_its_replay_is_gone_soon(serve: Serve, network: Network) -> None:
     server = await serve(heartbeat=0.3, peer_timeout=1.0)
     first, *_ = server.send(*([FILLER] * 300), topic="a")
@@ -323,6 +327,7 @@ async def test_a_peer_that_vanishes_in_the_middle_of_its_replay_is_gone_soon(ser
     await server.deserted()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slow", ["disconnect", "drop_oldest", "conflate"])
 async def test_a_reader_that_never_reads_is_cut_under_every_policy(
     serve: Serve, slow: str, maybe_tls: TLS | None
@@ -350,6 +355,7 @@ async def test_a_reader_that_never_reads_its_replay_is_cut(serve: Serve, maybe_t
     assert connection.state is State.CLOSED
 
 
+@pytest.mark.slow
 async def test_a_reader_that_reads_at_all_is_kept(serve: Serve) -> None:
     servers = [await serve(slow=slow, heartbeat=0.1, peer_timeout=0.5) for slow in ("drop_oldest", "conflate")]
     clients = [await server.subscribe("a", receive_buffer=8_192) for server in servers]

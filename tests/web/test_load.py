@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from hub.demo.load.subscriber import State, Subscriber
 from hub.demo.load.target import Target
 from hub.sse import block
 
+pytestmark = pytest.mark.slow
+
 START = """
 import argparse, sys
 from hub import Settings, setup_hub
@@ -31,6 +34,14 @@ parser = argparse.ArgumentParser()
 add_arguments(parser)
 sys.exit(run(parser.parse_args()))
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> Iterator[None]:
+    """Freeze again what tests/conftest.py had frozen: a load thaws everything when it is over."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 class FakeHub:

@@ -23,6 +23,8 @@ from tests.web.conftest import Complaints, Serve
 from tests.web.server import Server, Site
 from tests.web.test_links import check_they_lead_somewhere, links
 
+pytestmark = pytest.mark.slow
+
 CONFIGURATION = """
 daemon off;
 worker_processes 1;

@@ -504,6 +504,7 @@ class Bodies:
     any = drafts | st.lists(drafts, max_size=3) | json
 
 
+@pytest.mark.slow
 @given(bodies=st.lists(Bodies.any, min_size=1, max_size=20))
 def test_whatever_is_published_the_stream_stays_whole(bodies: list[Any]) -> None:
     asyncio.run(publish_and_check(bodies))

@@ -66,6 +66,7 @@ async def resumed(server: Server, source: EventSource, last: str) -> None:
 HISTORY = ["a", "两行\r\n of it", {"n": 3}, ""]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", ["an id of this log", "an id of another log"])
 async def test_a_replay_can_be_cut_at_every_byte(server: Server, asked: str) -> None:
     (start,) = server.send("before")
@@ -143,6 +144,7 @@ class Reader:
         return body
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("topics", [("a",), ("a", "b/1", "c"), ("b/*", "c"), ("**",)])
 async def test_readers_on_bad_lines_hear_everything_that_is_published_meanwhile(
     serve: Serve, topics: tuple[str, ...]

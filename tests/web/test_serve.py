@@ -20,6 +20,8 @@ from hub.cli import main
 from tests.web.client import Client, StreamEnded, until
 from tests.web.process import Process, ServeProcess
 
+pytestmark = pytest.mark.slow
+
 
 class Run(Protocol):
     """Starts `hub …`; it ends with the test."""

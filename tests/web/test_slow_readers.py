@@ -47,7 +47,8 @@ class Reading:
             self.count += 1
 
 
-@pytest.mark.parametrize(("policy", "megabytes"), [("disconnect", 200), ("drop_oldest", 50), ("conflate", 50)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("policy", "megabytes"), [("disconnect", 100), ("drop_oldest", 50), ("conflate", 50)])
 async def test_one_who_never_reads_costs_neither_memory_nor_the_others_anything(
     serve: Serve, policy: str, megabytes: int
 ) -> None:
