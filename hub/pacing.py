@@ -22,7 +22,7 @@ GATHER_SECONDS = 0.010
 """What is gathered waits no longer than this, however long the last flush took."""
 QUIET_TICKS = 4
 """How many turns of the loop without a notification end a burst."""
-TRIAL = 0.25
+TRIAL = 0.5
 """The part of the last flush's time for which gathering by time is tried."""
 TRIAL_EVERY = 32
 """After a trial that brought nothing, so many notifications are not tried with."""
