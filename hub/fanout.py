@@ -4,10 +4,9 @@ The fan-out observes the trunk. Connections that asked for the same topics in th
 index finds the audiences, their frames are gathered, and a flush joins them once and offers them to every receiver
 as one batch, so that each connection is written to once.
 
-When nothing is going on a notification is flushed at once, before the publisher has its answer. Right after a flush
-the next ones gather for a few ticks of the loop: until the burst pauses, the last flush's own cost has passed, or
-enough bytes are together. When notifications came in a burst the last time, the first of the next ones gathers, too:
-then a burst costs each connection a single write. Nothing waits longer than a flush takes.
+When nothing is going on a notification is flushed at once, before the publisher has its answer. In a burst they gather
+first, so that it costs each connection a write or two; `hub/pacing.py` decides for how long. Nothing waits longer than
+a flush takes.
 """
 
 from __future__ import annotations
@@ -15,19 +14,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from hub.metrics import Metrics
 from hub.notification import Notification, Position
+from hub.pacing import Pacing, Step
 from hub.sse import unchunk
 from hub.topics import TopicIndex
 
 logger = logging.getLogger("hub.fanout")
 
 GATHER_BYTES = 64 * 1024
-GATHER_SECONDS = 0.010
-QUIET_TICKS = 4
 
 
 class Shape(NamedTuple):
@@ -117,33 +115,34 @@ class Fanout:
 
     Args:
         metrics: `delivered` grows here.
+        now: seconds of a monotonic clock.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, now: Callable[[], float] = time.monotonic) -> None:
         self._epoch = ""
         self._newest = 0
         self._metrics = metrics
         self._index: TopicIndex[Audience] = TopicIndex()
         self._audiences: dict[tuple[frozenset[str], Shape], Audience] = {}
         self._unflushed: dict[Audience, None] = {}
-        self._ticking = False  # a flush was lately: what arrives is gathered
-        self._ticks = 0  # how many more quiet ticks until it is flushed
-        self._flushed_at: float | None = 0.0  # of a flush whose cost is not known yet
-        self._cost = 0.0  # seconds that the last flush took, with all that the loop did for it
-        self._gather_until = 0.0
-        self._arrived = 0  # how many notifications since the last tick
-        self._together = 0  # how many since it last was quiet
-        self._bursts = False  # the last time they were several
+        self._pacing = Pacing(now)
+        self._now = now
+        self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, newest: Position) -> None:
         """Begin where the log stands, before any connection joins; *newest* is its newest position."""
         self._epoch, self._newest = newest
-        self._call_soon = asyncio.get_running_loop().call_soon  # looked up once: to find the loop is a system call
+        self._loop = asyncio.get_running_loop()  # looked up once: to find the loop is a system call
 
     @property
     def newest(self) -> Position:
         """The newest position the trunk brought here, flushed or not."""
         return Position(self._epoch, self._newest)
+
+    @property
+    def resting(self) -> bool:
+        """Whether nothing is gathered, and the next notification is flushed at once or begins a burst."""
+        return self._pacing.resting
 
     @property
     def topics(self) -> int:
@@ -182,48 +181,35 @@ class Fanout:
             full = full or audience.gathered > GATHER_BYTES
         if not self._unflushed:
             return
-        self._arrived += 1
-        if full or not (self._ticking or self._bursts):
-            self.flush()
-        elif not self._ticking:
-            self._gather_until = time.monotonic() + min(self._cost, GATHER_SECONDS)
-            self._start_ticking()
+        self._go_on(self._pacing.arrived(full=full))
 
     def flush(self) -> int:
         """Bring what was gathered to its receivers; return the newest offset, which all have now been offered."""
         if self._unflushed:
-            now = self._flushed_at = time.monotonic()
+            began = self._now()
             while self._unflushed:
                 audience = next(iter(self._unflushed))
                 del self._unflushed[audience]
-                offered = audience.flush(now)
+                offered = audience.flush(began)
                 self._metrics.delivered += offered  # not in one line: a receiver may correct the count meanwhile
-            self._start_ticking()
+            self._go_on(self._pacing.flushed(began))
         return self._newest
 
-    def _start_ticking(self) -> None:
-        self._ticks = QUIET_TICKS
-        if not self._ticking:
-            self._ticking = True
-            self._call_soon(self._tick)
-
     def _tick(self) -> None:
-        """Count the quiet ticks after a flush, and flush what arrived in between when it is time."""
-        now = time.monotonic()
-        if self._flushed_at is not None:
-            # The first tick after a flush: whatever the loop did for it, the sends too, lies behind.
-            self._cost, self._flushed_at = now - self._flushed_at, None
-            self._gather_until = now + min(self._cost, GATHER_SECONDS)
-        self._ticks = QUIET_TICKS if self._arrived else self._ticks - 1
-        self._together += self._arrived
-        self._arrived = 0
-        if self._unflushed and (not self._ticks or now >= self._gather_until):
+        self._timer = None
+        self._go_on(self._pacing.tick(gathered=bool(self._unflushed)))
+
+    def _go_on(self, step: Step) -> None:
+        """Do what the pacing says."""
+        if step is Step.FLUSH:
             self.flush()
-        self._ticking = self._ticks > 0
-        if self._ticking:
-            self._call_soon(self._tick)
-        else:
-            self._bursts, self._together = self._together > 1, 0
+        elif step is Step.TICK:
+            if self._timer is not None:  # somebody else has flushed what was waited with
+                self._timer.cancel()
+                self._timer = None
+            self._loop.call_soon(self._tick)
+        elif step is Step.WAIT:
+            self._timer = self._loop.call_later(self._pacing.pause, self._tick)
 
     def on_error(self, error: Exception) -> None:
         """Never called: the trunk does not fail."""

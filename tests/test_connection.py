@@ -1,5 +1,7 @@
 import asyncio
 import json
+from collections.abc import Callable
+from itertools import count
 from typing import Any, NamedTuple
 
 import pytest
@@ -23,15 +25,23 @@ CHUNKED = Shape()
 
 
 class Desk:
-    """A hub without sockets: log, trunk, fan-out, and connections over fake transports."""
+    """A hub without sockets: log, trunk, fan-out, and connections over fake transports.
+
+    For its fan-out no time passes unless *now* says so: then it gathers by turns of the loop alone.
+    """
 
     def __init__(
-        self, log: Log | None = None, *, buffer_bytes: int = 1 << 20, slow: SlowPolicy = SlowPolicy.DISCONNECT
+        self,
+        log: Log | None = None,
+        *,
+        buffer_bytes: int = 1 << 20,
+        slow: SlowPolicy = SlowPolicy.DISCONNECT,
+        now: Callable[[], float] = lambda: 0.0,
     ):
         self.log = log or MemoryLog(epoch="e")
         self.metrics = Metrics()
         self.service = NotificationService(self.log, self.metrics)
-        self.fanout = Fanout(self.metrics)
+        self.fanout = Fanout(self.metrics, now)
         self.fanout.begin(self.log.bounds().newest)
         self.service.subject.subscribe(self.fanout.on_next)
         self.wiring = Wiring(self.log, Pages(self.log), self.fanout, self.metrics, buffer_bytes, slow, peer_timeout=30)
@@ -416,7 +426,8 @@ async def race(  # noqa: PLR0912 - one branch per thing that can happen
     """Follow two topics through *steps*: cuts, resumes, slow reading, late answers. Then let everything arrive."""
     memory = MemoryLog(epoch="e")
     log = SlowLog(memory) if slow_log else None
-    desk = Desk(log or memory, buffer_bytes=65_536, slow=slow)
+    # At each look 50 microseconds have passed, so that what a flush costs is the same in every run.
+    desk = Desk(log or memory, buffer_bytes=65_536, slow=slow, now=map((50e-6).__mul__, count()).__next__)
     wanted = [desk.send("t") for _ in range(before)]
     follower = Follower(desk, ("t", "u"), "e-0")
     for step, value in steps:
@@ -441,7 +452,7 @@ async def race(  # noqa: PLR0912 - one branch per thing that can happen
         await asyncio.sleep(0)
         if follower.come_back_if_cut() or (log is not None and log.pending) or follower.client.transport.unsent:
             continue
-        if follower.client.connection.state is State.LIVE and not desk.fanout._ticking:
+        if follower.client.connection.state is State.LIVE and desk.fanout.resting:
             break
     follower.take()
     for first, second in zip(follower.got, follower.got[1:], strict=False):
