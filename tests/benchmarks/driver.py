@@ -6,7 +6,7 @@ import gc
 import time
 from dataclasses import asdict
 
-from hub.demo.load.latency import Latencies
+from hub.load.latency import Latencies
 from tests.benchmarks import tree
 from tests.benchmarks.child import Answer, answer
 from tests.benchmarks.crowd import Crowd

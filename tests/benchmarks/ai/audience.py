@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from http.client import HTTPConnection
 
-from hub.demo.load.latency import Latencies
+from hub.load.latency import Latencies
 from tests.benchmarks import tree
 from tests.benchmarks.child import Answer, answer
 from tests.benchmarks.driver import shown

@@ -3,52 +3,33 @@
 from __future__ import annotations
 
 import sys
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 
-from hub.demo.load.figures import Figures, Phase
-from hub.demo.load.latency import Spread
-from hub.demo.load.server import Usage
+from hub.load.figures import Figures
+from hub.load.latency import Spread
 
 MAX_LINES = 60
 """Plain lines in a run, about: one a second, fewer in a long one."""
 
 
-class Display(Protocol):
-    """Where a run shows itself. Used as a context manager."""
-
-    every: float
-    """Seconds from one `show` to the next."""
-
-    def __enter__(self) -> Self:
-        """Begin."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End, leaving the terminal as it was."""
-
-    def say(self, text: str) -> None:
-        """Put a line above everything that moves."""
-
-    def show(self, figures: Figures) -> None:
-        """Show *figures* in place of those before."""
-
-
 def display_for(seconds: float) -> Display:
     """Return the display that suits standard output for a run of *seconds*."""
-    return LiveTable() if sys.stdout.isatty() else PlainLines(max(1.0, seconds / MAX_LINES))
+    return LiveTable() if sys.stdout.isatty() else Display(max(1.0, seconds / MAX_LINES))
 
 
-class PlainLines:
-    """One line per look, for logs and pipes."""
+class Display:
+    """A line for each moment, for logs and pipes. Use as a context.
 
-    def __init__(self, every: float = 1.0) -> None:
+    Attributes:
+        every: seconds from one `show` to the next.
+    """
+
+    def __init__(self, every: float) -> None:
         self.every = every
 
     def __enter__(self) -> Self:
@@ -58,21 +39,20 @@ class PlainLines:
         pass
 
     def say(self, text: str) -> None:
-        """Print *text*."""
+        """Print *text* above everything that moves."""
         print(text, flush=True)
 
     def show(self, figures: Figures) -> None:
-        """Print *figures* as one line."""
+        """Show *figures*."""
         pairs = "  ".join(f"{name} {value}" for name, value in cells(figures) if value != "-")
-        print(f"{figures.elapsed:6.1f} s  {figures.phase.value}  {pairs}", flush=True)
+        print(f"{figures.elapsed:6.1f} s  {figures.phase}  {pairs}", flush=True)
 
 
-class LiveTable:
+class LiveTable(Display):
     """Progress bars and a table that stay in place."""
 
-    every = 0.5
-
     def __init__(self, console: Console | None = None) -> None:
+        super().__init__(0.5)
         self._bars = Progress(
             TextColumn("{task.description:<10}"),
             BarColumn(bar_width=40),
@@ -95,12 +75,13 @@ class LiveTable:
         self._live.console.print(text, markup=False, highlight=False)
 
     def show(self, figures: Figures) -> None:
-        """Draw *figures*."""
-        planned = figures.planned if figures.phase in {Phase.CONNECTING, Phase.PUBLISHING} else figures.published
+        """Draw *figures* in place of those before."""
+        connections, planned = figures.options.connections, figures.options.planned
+        still = planned if figures.phase in {"connecting", "publishing"} else figures.published
         bars = (
-            (figures.connected, figures.connections),
-            (figures.published, figures.planned),
-            (figures.delivered, planned * figures.connections),
+            (figures.connected, connections),
+            (figures.published, planned),
+            (figures.delivered, still * connections),
         )
         for task, (completed, total) in zip(self._tasks, bars, strict=True):
             self._bars.update(task, completed=completed, total=total)
@@ -108,7 +89,7 @@ class LiveTable:
 
 
 def _table(figures: Figures) -> Table:
-    table = Table(title=f"{figures.phase.value}, {figures.elapsed:.1f} s", title_justify="left", show_header=False)
+    table = Table(title=f"{figures.phase}, {figures.elapsed:.1f} s", title_justify="left", show_header=False)
     for _ in range(3):
         table.add_column(style="dim")
         table.add_column(justify="right", min_width=10)
@@ -126,27 +107,18 @@ def _coloured(name: str, value: str) -> str:
 
 def cells(figures: Figures) -> list[tuple[str, str]]:
     """Return the figures by name, as text; `-` where there is nothing to tell yet."""
-    latency = figures.latency
+    latency, lag, server = figures.latencies.spread(), figures.lags.spread(), figures.now
+    names = ("connected", "published", "expected", "delivered", "missing", "duplicates", "out_of_order", "reconnects")
+    shown = {"duplicates": "duplicate", "out_of_order": "out of order"}
     return [
-        ("connected", f"{figures.connected:,}"),
-        ("published", f"{figures.published:,}"),
-        ("expected", f"{figures.expected:,}"),
-        ("delivered", f"{figures.delivered:,}"),
-        ("missing", f"{figures.missing:,}"),
-        ("duplicate", f"{figures.duplicates:,}"),
-        ("out of order", f"{figures.out_of_order:,}"),
-        ("reconnects", f"{figures.reconnects:,}"),
+        *((shown.get(name, name), f"{getattr(figures, name):,}") for name in names),
         ("deliveries/s", f"{figures.deliveries_per_s:,.0f}"),
         *((name, _ms(latency, name)) for name in Spread._fields),
-        ("driver lag p99", _ms(figures.lag, "p99")),
-        ("server memory", _memory(figures.server)),
-        ("server CPU", f"{figures.server.cpu_percent:.0f} %" if figures.server else "unknown"),
+        ("driver lag p99", _ms(lag, "p99")),
+        ("server memory", f"{server.rss / 1e6:,.1f} MB" if server else "unknown"),
+        ("server CPU", f"{server.cpu_percent:.0f} %" if server else "unknown"),
     ]
 
 
 def _ms(spread: Spread | None, name: str) -> str:
     return f"{getattr(spread, name) * 1000:,.1f} ms" if spread else "-"
-
-
-def _memory(server: Usage | None) -> str:
-    return f"{server.rss / 1e6:,.1f} MB" if server else "unknown"
