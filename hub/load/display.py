@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -23,7 +22,7 @@ def display_for(seconds: float) -> Display:
 
 
 class Display:
-    """A line for each moment, for logs and pipes. Use as a context.
+    """A line for each moment, for logs and pipes. Use with `closing`.
 
     Attributes:
         every: seconds from one `show` to the next.
@@ -32,11 +31,8 @@ class Display:
     def __init__(self, every: float) -> None:
         self.every = every
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
+    def close(self) -> None:
+        """Leave standard output as it was."""
 
     def say(self, text: str) -> None:
         """Print *text* above everything that moves."""
@@ -62,12 +58,10 @@ class LiveTable(Display):
         )
         self._tasks = [self._bars.add_task(name, total=None) for name in ("connected", "published", "delivered")]
         self._live = Live(console=console or Console(), auto_refresh=False)
-
-    def __enter__(self) -> Self:
         self._live.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Leave the terminal as it was."""
         self._live.stop()
 
     def say(self, text: str) -> None:

@@ -34,7 +34,7 @@ _ASSERTION = re.compile(r"\s*([a-z0-9_]+)\s*(<=|>=|==|<|>)\s*(\d+(?:\.\d+)?)\s*(
 
 
 class CannotRun(Exception):  # named after what happened, like every error of the hub
-    """The run cannot take place; its text is the line for the user, the exit status is 2."""
+    """The run cannot take place. The text is the line for the user; the exit status is 2."""
 
 
 class Assertion(NamedTuple):
@@ -47,11 +47,7 @@ class Assertion(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the assertion that *text* writes as `metric operator number[unit]`.
-
-        Raises:
-            ValueError: says what is wrong and what would be right.
-        """
+        """Return the assertion `metric operator number[unit]` that *text* is; a ValueError says what is wrong."""
         match = _ASSERTION.fullmatch(text)
         if match is None:
             raise ValueError(f"{text!r} is not like p99<250ms (operators {' '.join(_OPERATORS)})")
@@ -70,11 +66,9 @@ class Assertion(NamedTuple):
 
     def outcome(self, value: float | None) -> str:
         """Return in words what came of it."""
-        if value is None:
-            shown = "without a value"
-        else:
-            shown = f"{value * 1000:,.3f} ms" if self.metric in DURATIONS else f"{value:,.10g}"
-        return f"{self.text}: {'held' if self.holds(value) else 'FAILED'}, it was {shown}"
+        shown = f"{value or 0:,.10g}" if self.metric in NUMBERS else f"{(value or 0) * 1000:,.3f} ms"
+        held = "held" if self.holds(value) else "FAILED"
+        return f"{self.text}: {held}, it was {'without a value' if value is None else shown}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,11 +115,7 @@ class Options:
         return (self.url / "notifications/publish").raw_path
 
     def check(self) -> None:
-        """Make sure that the hub may be loaded and the report can be written. Blocks while a name is looked up.
-
-        Raises:
-            CannotRun: one of them is not so.
-        """
+        """Raise `CannotRun` unless the hub may be loaded and the report written. Blocks while a name is looked up."""
         try:
             found = socket.getaddrinfo(self.url.host, self.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
@@ -143,11 +133,7 @@ class Options:
             raise CannotRun(f"--report {place}: {why}")
 
     def find_hub(self) -> str:
-        """Return the address of the hub at which something listens. Blocks for a few seconds at most.
-
-        Raises:
-            CannotRun: nothing listens.
-        """
+        """Return the address at which the hub listens, or raise `CannotRun`. Blocks for some seconds at most."""
         try:
             with socket.create_connection((self.url.host or "", self.port), 5) as probe:
                 return str(probe.getpeername()[0])

@@ -29,11 +29,7 @@ class Usage(NamedTuple):
 
 
 def process(pid: int) -> psutil.Process:
-    """Return the process *pid*.
-
-    Raises:
-        CannotRun: it is not there, or not ours to look at.
-    """
+    """Return the process *pid*; `CannotRun` if it is not there, or not ours to look at."""
     try:
         found = psutil.Process(pid)
         found.memory_info()

@@ -42,8 +42,7 @@ class Publisher:
     async def publish(self) -> None:
         """Publish all events, or those before it is stopped or the hub stays away for longer than the grace period.
 
-        Raises:
-            CannotRun: an answer to the first event says that this can never succeed.
+        An answer to the first event which says that this can never succeed is raised as `CannotRun`.
         """
         self._figures.started = time.monotonic_ns()
         while self._figures.published < self._options.planned:

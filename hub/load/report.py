@@ -128,11 +128,7 @@ class Report:
         }
 
     def write(self, path: str) -> None:
-        """Write the report to *path*.
-
-        Raises:
-            CannotRun: it cannot be written any more.
-        """
+        """Write the report to *path*; `CannotRun` if that is not possible any more."""
         try:
             Path(path).write_text(json.dumps(self.as_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         except OSError as error:

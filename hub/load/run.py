@@ -33,13 +33,9 @@ SPARE_FILES = 64
 
 
 def show_load(options: Options) -> bool:
-    """Run what *options* ask for, show it and its report, and tell whether all was well.
-
-    Raises:
-        CannotRun: there is nothing to measure.
-    """
+    """Run what *options* ask for, show it and its report, and tell whether all was well; `CannotRun` if it can't be."""
     options.check()
-    with display_for(options.seconds) as display:
+    with closing(display_for(options.seconds)) as display:
         before, limit = raise_file_limit()
         if limit != UNLIMITED:
             display.say(f"file limit: {limit:,}" + (f", raised from {before:,}" if limit != before else ""))
@@ -93,11 +89,7 @@ class Run:
         self._shown = (time.monotonic(), 0)
 
     async def execute(self) -> Figures:
-        """Go through all phases and return the figures.
-
-        Raises:
-            CannotRun: there is nothing to measure.
-        """
+        """Go through all phases and return the figures."""
         figures = self._figures
         self._hear_signals()
         with closing(self._publisher):
@@ -164,7 +156,7 @@ class Run:
         grace, figures = self._options.grace, self._figures
         begun = still_since = time.monotonic()
         moved = -1
-        while not self._subscribers.all_finished.is_set():
+        while self._subscribers.unfinished:
             await asyncio.sleep(LOOK)
             now, before = time.monotonic(), moved
             moved = figures.delivered + figures.duplicates + figures.opened + figures.reconnects

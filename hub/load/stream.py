@@ -113,11 +113,7 @@ class Stream(Answer):
         self.between = False
 
     def blocks(self, received: bytes) -> bytes:
-        """Return the blocks that *received* completes, as they are (lines and blocks end with LF).
-
-        Raises:
-            MalformedAnswer: there is no way to go on reading.
-        """
+        """Return the blocks that *received* completes, as they are (lines and blocks end with LF); raises as `feed`."""
         blocks, end, self.text = (self.text + self.feed(received)).rpartition(b"\n\n")
         if len(self.text) > MAX_PART:
             raise MalformedAnswer("a block of the stream is larger than 4 MiB")

@@ -27,7 +27,7 @@ class Subscribers:
     Attributes:
         returning: when the last of those whose connection ended will be back (monotonic seconds).
         all_opened: everybody has had a stream; fails with the refusal of one who was turned away before.
-        all_finished: everybody has read the end of the run, or was turned away.
+        unfinished: how many have neither read the end of the run nor been turned away.
     """
 
     def __init__(self, figures: Figures, address: str, run: str) -> None:
@@ -38,7 +38,6 @@ class Subscribers:
         self.returning = 0.0
         self.unfinished = options.connections
         self.all_opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.all_finished = asyncio.Event()
         self.each = [Subscriber(self) for _ in range(options.connections)]
         self._address, self._port = address, options.port
         self._last_failure = "their streams end at once, as over capacity and while draining"
@@ -48,8 +47,7 @@ class Subscribers:
     async def open(self, seconds: float) -> None:
         """Return once every subscriber has its stream; from now on each keeps one.
 
-        Raises:
-            CannotRun: one of them was turned away, or it took more than *seconds*.
+        `CannotRun` if one of them was turned away, or it took more than *seconds*.
         """
         self._tasks = [asyncio.create_task(self._keep_open(*each)) for each in enumerate(self.each)]
         try:
@@ -88,7 +86,8 @@ class Subscribers:
         """Connect *subscriber* whenever it has no connection, until it is turned away."""
         while True:
             async with self._attempts:
-                self.figures.failed_attempts += not await self._attempt(number, subscriber)
+                opened = await self._attempt(number, subscriber)
+            self.figures.failed_attempts += not opened  # not around the await: others count meanwhile
             if subscriber.closed is not None:
                 await asyncio.shield(subscriber.closed)
             if subscriber.refused:
@@ -212,11 +211,8 @@ class Subscriber(asyncio.Protocol):
             self._finish()
 
     def _finish(self) -> None:
-        if not self._finished:
-            self._finished = True
-            self._everybody.unfinished -= 1
-            if not self._everybody.unfinished:
-                self._everybody.all_finished.set()
+        self._everybody.unfinished -= not self._finished
+        self._finished = True
 
     def abort(self) -> None:
         """Cut the connection if there is one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import closing
 
 import pytest
 from rich.console import Console
@@ -12,7 +13,7 @@ from tests.load.support import figures, recorded
 
 
 def test_output_that_is_no_terminal_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    with display_for(10) as display:
+    with closing(display_for(10)) as display:
         display.say("hello")
         display.show(figures(latencies=recorded(2)))
     said, shown = capsys.readouterr().out.splitlines()
@@ -28,7 +29,7 @@ def test_a_long_run_prints_about_a_line_a_minute() -> None:
 
 def test_a_terminal_gets_a_table_that_stays_in_place() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    with LiveTable(console) as display:
+    with closing(LiveTable(console)) as display:
         display.say("hello [not markup]")
         display.show(figures(phase="publishing", latencies=recorded(2)))
         display.show(figures(missing=7, latencies=recorded(2)))

@@ -44,15 +44,14 @@ class FakeHub:
         unavailable: so many publishes are kept, but answered with 503.
         refuses: the status that answers every publish.
         refuses_from: the event from which on publishes are refused.
-        full: every subscription is answered with a `retry:` and the end.
+        full: so many subscriptions are answered with a `retry:` and the end.
     """
 
     def __init__(self) -> None:
         self.log: list[bytes] = []
         self.faulty: Callable[[int, list[bytes]], list[bytes]] = lambda number, log: [log[number]]
         self.ends_after = self.cuts_after = -1
-        self.unavailable = self.refuses = self.connections = 0
-        self.full = False
+        self.unavailable = self.refuses = self.connections = self.full = 0
         self.refuses_from = sys.maxsize
         self.asked: list[str | None] = []
         self.keys: dict[str, int] = {}
@@ -67,6 +66,7 @@ class FakeHub:
         response.enable_chunked_encoding()
         await response.prepare(request)
         if self.full:
+            self.full -= 1
             await response.write(block(retry=20))
             return response
         at = int(cursor.partition("-")[2]) if cursor else len(self.log)
@@ -279,10 +279,17 @@ async def test_a_publisher_who_is_not_allowed_is_told_why(
 async def test_a_full_hub_is_said_in_one_line(
     fake: FakeHub, url: str, load: Load, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake.full = True
+    fake.full = sys.maxsize
     monkeypatch.setattr("hub.load.run.OPENING", 0.3)
     assert await load(url) == 2
     assert "only 0 of 20 subscribers connected" in capsys.readouterr().err
+
+
+async def test_every_attempt_that_brings_no_stream_is_counted(fake: FakeHub, url: str, load: Load) -> None:
+    fake.full = 15
+    assert await load(url) == 0
+    read = load.report
+    assert (read["failed_attempts"], read["reconnects"], read["delivered"]) == (15, 0, 600)
 
 
 async def test_the_hub_itself_loses_nothing_in_a_storm(load: Load) -> None:
@@ -420,7 +427,7 @@ async def test_an_interrupt_while_waiting_for_stragglers_ends_the_waiting(
 async def test_an_interrupt_while_connecting_leaves_at_once(
     fake: FakeHub, url: str, load: Load, drive: Callable[..., Awaitable[asyncio.subprocess.Process]]
 ) -> None:
-    fake.full = True
+    fake.full = sys.maxsize
     driver = await drive("--url", url)
     await read_up_to(b"connecting", driver)
     driver.send_signal(signal.SIGINT)
