@@ -87,25 +87,20 @@ def _table(figures: Figures) -> Table:
     for _ in range(3):
         table.add_column(style="dim")
         table.add_column(justify="right", min_width=10)
-    pairs = cells(figures)
+    bad = {"missing", "duplicate", "out of order"}
+    pairs = [(name, f"[bold red]{text}[/]" if name in bad and text != "0" else text) for name, text in cells(figures)]
     height = -(-len(pairs) // 3)
     for row in range(height):
-        table.add_row(*(text for pair in pairs[row::height] for text in (pair[0], _coloured(*pair))))
+        table.add_row(*(text for pair in pairs[row::height] for text in pair))
     return table
-
-
-def _coloured(name: str, value: str) -> str:
-    bad = name in {"missing", "duplicate", "out of order"} and value != "0"
-    return f"[bold red]{value}[/]" if bad else value
 
 
 def cells(figures: Figures) -> list[tuple[str, str]]:
     """Return the figures by name, as text; `-` where there is nothing to tell yet."""
     latency, lag, server = figures.latencies.spread(), figures.lags.spread(), figures.now
     names = ("connected", "published", "expected", "delivered", "missing", "duplicates", "out_of_order", "reconnects")
-    shown = {"duplicates": "duplicate", "out_of_order": "out of order"}
     return [
-        *((shown.get(name, name), f"{getattr(figures, name):,}") for name in names),
+        *((name.replace("_", " ").replace("duplicates", "duplicate"), f"{getattr(figures, name):,}") for name in names),
         ("deliveries/s", f"{figures.deliveries_per_s:,.0f}"),
         *((name, _ms(latency, name)) for name in Spread._fields),
         ("driver lag p99", _ms(lag, "p99")),

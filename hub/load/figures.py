@@ -1,4 +1,4 @@
-"""What is counted in a run: subscribers and publisher write it, the display and the report read it.
+"""What is counted and looked at in a run: subscribers and publisher write it, the display and the report read it.
 
 Deliveries are counted by sequence number: what came once, what twice, what late, what not at all. In bounded memory.
 """
@@ -8,10 +8,13 @@ from __future__ import annotations
 import datetime
 import time
 from collections import Counter
+from contextlib import suppress
+from typing import NamedTuple
+
+import psutil
 
 from hub.load.latency import Latencies
-from hub.load.options import Options
-from hub.load.process import Usage
+from hub.load.options import CannotRun, Options
 
 MAX_HOLES = 64
 """Runs of skipped numbers that one track remembers; far more than a hub that works ever leaves open."""
@@ -34,13 +37,6 @@ class Track:
         """Return how many of the numbers 0 to *total* - 1 have not come."""
         skipped = sum(max(0, min(end, total) - start) for start, end in self.holes)
         return self.forgotten + skipped + max(0, total - self.next)
-
-    def skip_to(self, number: int) -> None:
-        """Note that everything from `next` up to *number* was overtaken."""
-        self.holes.append((self.next, number))
-        if len(self.holes) > MAX_HOLES:
-            start, end = self.holes.pop(0)
-            self.forgotten += end - start
 
     def fill(self, number: int) -> bool:
         """Take *number* out of its hole; false if it lies in none."""
@@ -71,8 +67,11 @@ class Tally:
             track.next = number + 1
         elif number > track.next:
             self.missing += number - track.next
-            track.skip_to(number)
+            track.holes.append((track.next, number))
             track.next = number + 1
+            if len(track.holes) > MAX_HOLES:
+                start, end = track.holes.pop(0)
+                track.forgotten += end - start
         elif track.fill(number):
             self.missing -= 1
             self.out_of_order += 1
@@ -83,25 +82,39 @@ class Tally:
         return True
 
 
+class Usage(NamedTuple):
+    """What processes use: resident bytes, percent of one core since the look before, seconds of CPU so far."""
+
+    rss: int
+    cpu_percent: float
+    cpu_seconds: float
+
+    @classmethod
+    def of(cls, processes: list[psutil.Process]) -> Usage | None:
+        """Look at *processes*; None if there are none, or they are gone."""
+        with suppress(psutil.Error):
+            memory = sum(process.memory_info().rss for process in processes)
+            percent = sum(process.cpu_percent() for process in processes)
+            spent = sum(sum(process.cpu_times()[:2]) for process in processes)
+            return cls(memory, percent, spent) if processes else None
+        return None
+
+
 class Figures(Tally):
     """The figures of one run so far.
 
     Attributes:
-        began: when, in ISO 8601; `loop` is the module of the event loop.
+        began: when, in ISO 8601.
+        started, last_delivery: when the first event was due and the last one came, in monotonic nanoseconds; 0 before.
         phase: connecting, publishing, settling or done.
-        started, last_delivery: when the first event was due and when the last one came, in nanoseconds of the monotonic
-            clock; 0 before.
         opening: seconds until all subscribers had their stream.
-        connected: subscribers that have their stream now; `opened` counts those that have ever had one.
-        reconnects: streams had again after a lost one.
-        failed_attempts: to connect, that brought no stream.
-        refusals: subscribers turned away for good, by HTTP status.
-        gaps: resumes that the hub could not fulfil, by its reason.
-        notices: what the hub announced about streams, by type.
+        connected, opened: subscribers that have their stream now, and those that have ever had one.
+        reconnects, failed_attempts: streams had again after a lost one; attempts to connect that brought none.
+        refusals, gaps, notices: subscribers turned away for good, by HTTP status; resumes that the hub could not
+            fulfil, by its reason; what the hub announced about streams, by type.
         dropped: connections the storm cut.
         published: events that the hub has confirmed, the numbers below this.
-        posts: publish requests that were answered; fewer than events if the publisher fell behind.
-        retries: publish requests that had to be sent again; `trouble` says why the last one had to be.
+        posts, retries, trouble: publish requests that were answered, those that were sent again, and why the last was.
         interrupts: how often the user asked for an end.
         deliveries_per_s: over the last moments; at the end over the whole run.
         caught_up: age at delivery of what fell due while the storm kept its receiver away; not in `latencies`.
@@ -136,3 +149,26 @@ class Figures(Tally):
     def expected(self) -> int:
         """Confirmed events times subscribers."""
         return self.published * self.options.connections
+
+
+def process(pid: int) -> psutil.Process:
+    """Return the process *pid*; `CannotRun` if it is not there, or not ours to look at."""
+    try:
+        found = psutil.Process(pid)
+        found.memory_info()
+    except psutil.Error:
+        raise CannotRun(f"--pid {pid}: no such process, or no right to look at it") from None
+    return found
+
+
+def processes_listening(address: str, port: int) -> list[psutil.Process]:
+    """Return who listens on *address* and *port* of this machine; nobody if that cannot be told.
+
+    Blocks for as long as it takes to walk the open files of all processes: some milliseconds.
+    """
+    places = {(host, port) for host in (address, "0.0.0.0", "::")}  # noqa: S104  # looked for, not listened on
+    with suppress(psutil.Error, OSError, CannotRun):
+        listening = psutil.net_connections("tcp")
+        pids = {one.pid for one in listening if one.status == psutil.CONN_LISTEN and tuple(one.laddr) in places}
+        return [process(pid) for pid in sorted(pid for pid in pids if pid)]
+    return []

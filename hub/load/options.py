@@ -99,25 +99,10 @@ class Options:
         """The number of events to publish."""
         return max(1, round(self.rate * self.seconds))
 
-    @property
-    def port(self) -> int:
-        """The hub's port."""
-        return self.url.port or 80
-
-    @property
-    def subscribe_path(self) -> str:
-        """The request target of a subscription to the topic."""
-        return (self.url / "notifications/subscribe").with_query(topic=self.topic).raw_path_qs
-
-    @property
-    def publish_path(self) -> str:
-        """The request target of a publish."""
-        return (self.url / "notifications/publish").raw_path
-
     def check(self) -> None:
         """Raise `CannotRun` unless the hub may be loaded and the report written. Blocks while a name is looked up."""
         try:
-            found = socket.getaddrinfo(self.url.host, self.port, type=socket.SOCK_STREAM)
+            found = socket.getaddrinfo(self.url.host, self.url.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise CannotRun(f"{self.url} cannot be found: {getattr(error, 'strerror', None) or error}") from None
         if not (self.yes_remote or all(is_loopback(str(entry[4][0])) for entry in found)):
@@ -132,11 +117,12 @@ class Options:
         if self.report and why:
             raise CannotRun(f"--report {place}: {why}")
 
-    def find_hub(self) -> str:
-        """Return the address at which the hub listens, or raise `CannotRun`. Blocks for some seconds at most."""
+    def find_hub(self) -> tuple[str, int]:
+        """Return address and port at which the hub listens, or raise `CannotRun`. Blocks for some seconds at most."""
         try:
-            with socket.create_connection((self.url.host or "", self.port), 5) as probe:
-                return str(probe.getpeername()[0])
+            with socket.create_connection((self.url.host or "", self.url.port or 80), 5) as probe:
+                address, port = probe.getpeername()[:2]
+                return address, port
         except OSError as error:
             raise CannotRun(f"no hub reachable at {self.url}: {(error.strerror or str(error)).lower()}") from None
 

@@ -33,17 +33,15 @@ class Publisher:
         stopped: set it to end the publishing; it is looked at between two requests, ten times a second.
     """
 
-    def __init__(self, figures: Figures, address: str, run: str) -> None:
+    def __init__(self, figures: Figures, hub: tuple[str, int], run: str) -> None:
         self.stopped = False
-        self._figures, self._options, self._address, self._run = figures, figures.options, address, run
+        self._figures, self._options, self._hub, self._run = figures, figures.options, hub, run
+        self._request = f"POST {(self._options.url / 'notifications/publish').raw_path}"
         self._pad = "x" * figures.options.size
         self._pipe: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def publish(self) -> None:
-        """Publish all events, or those before it is stopped or the hub stays away for longer than the grace period.
-
-        An answer to the first event which says that this can never succeed is raised as `CannotRun`.
-        """
+        """Publish all events, or those before it is stopped or the hub stays away for longer than the grace period."""
         self._figures.started = time.monotonic_ns()
         while self._figures.published < self._options.planned:
             await self._wait_until(self._due(self._figures.published))
@@ -81,11 +79,10 @@ class Publisher:
         until = time.monotonic() + self._options.grace
         drafts = ",".join(draft(self._run, self._options.topic, mark, self._pad) for mark in marks)
         body = (drafts if len(marks) == 1 else f"[{drafts}]").encode()
-        request = f"POST {self._options.publish_path}"
         while True:
             try:
                 async with asyncio.timeout(ANSWER):
-                    status, answer = await self._exchange(request, body)
+                    status, answer = await self._exchange(body)
             except (OSError, EOFError, ValueError) as error:
                 self.close()
                 self._figures.trouble = str(error) or type(error).__name__
@@ -95,24 +92,24 @@ class Publisher:
                     self._figures.published += sum(mark.number >= 0 for mark in marks)
                     return True
                 if status not in {429, 502, 503, 504}:
-                    refused = refusal(request, status, answer)
-                    if not self._figures.published:  # nothing to report on
+                    refused = refusal(self._request, status, answer)
+                    if not self._figures.published:  # then there is nothing to report on
                         raise refused
                     self._figures.trouble = str(refused)
                     return False
-                self._figures.trouble = f"{request} was answered with {status}"
+                self._figures.trouble = f"{self._request} was answered with {status}"
             if self.stopped or time.monotonic() > until:
                 return False
             self._figures.retries += 1
             await asyncio.sleep(AGAIN)
 
-    async def _exchange(self, request: str, body: bytes) -> tuple[int, bytes]:
+    async def _exchange(self, body: bytes) -> tuple[int, bytes]:
         """Send one request and return the status and body of its answer."""
         if self._pipe is None:
-            self._pipe = await asyncio.open_connection(self._address, self._options.port)
+            self._pipe = await asyncio.open_connection(*self._hub)
         reader, writer = self._pipe
         writer.write(
-            f"{request} HTTP/1.1\r\nHost: {self._options.url.raw_authority}\r\n"
+            f"{self._request} HTTP/1.1\r\nHost: {self._options.url.raw_authority}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
             + body
         )

@@ -12,10 +12,9 @@ from contextlib import aclosing, asynccontextmanager, closing
 
 from hub.file_limit import UNLIMITED, raise_file_limit
 from hub.load.display import Display, display_for
-from hub.load.figures import Figures
+from hub.load.figures import Figures, Usage, process, processes_listening
 from hub.load.latency import watch_lag
 from hub.load.options import CannotRun, Options, is_loopback
-from hub.load.process import Usage, process, processes_listening
 from hub.load.publisher import Publisher
 from hub.load.report import Report
 from hub.load.subscribers import Subscribers
@@ -61,8 +60,8 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _load(options: Options, address: str, display: Display) -> Figures:
-    return await Run(options, address, display).execute()
+async def _load(options: Options, hub: tuple[str, int], display: Display) -> Figures:
+    return await Run(options, hub, display).execute()
 
 
 class Run:
@@ -72,17 +71,17 @@ class Run:
     who has ended the publishing ends the waiting with a second one.
     """
 
-    def __init__(self, options: Options, address: str, display: Display) -> None:
+    def __init__(self, options: Options, hub: tuple[str, int], display: Display) -> None:
         run = secrets.token_hex(6)
         self._options, self._display = options, display
         self._figures = Figures(options)
         self._figures.loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
-        self._subscribers = Subscribers(self._figures, address, run)
-        self._publisher = Publisher(self._figures, address, run)
+        self._subscribers = Subscribers(self._figures, hub, run)
+        self._publisher = Publisher(self._figures, hub, run)
         if options.pid is not None:
             self._server = [process(options.pid)]
         else:
-            self._server = processes_listening(address, options.port) if is_loopback(address) else []
+            self._server = processes_listening(*hub) if is_loopback(hub[0]) else []
         self._figures.idle = Usage.of(self._server)
         self._bearable = 0
         self._work: asyncio.Task[object] | None = None

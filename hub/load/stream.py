@@ -29,8 +29,6 @@ class Answer:
         closes: the connection ends with the body.
     """
 
-    __slots__ = ("_left", "_wire", "chunked", "closes", "ended", "status")
-
     def __init__(self) -> None:
         self.status = 0
         self.ended = self.closes = self.chunked = False
@@ -38,11 +36,7 @@ class Answer:
         self._wire = b""
 
     def feed(self, received: bytes) -> bytes:
-        """Return the part of the body that *received* completes.
-
-        Raises:
-            MalformedAnswer: there is no way to go on reading.
-        """
+        """Return the part of the body that *received* completes; `MalformedAnswer` if there is no way to go on."""
         self._wire += received
         if len(self._wire) > MAX_PART:
             raise MalformedAnswer("a part of the answer is larger than 4 MiB")
@@ -105,8 +99,6 @@ class Stream(Answer):
             that is between two blocks.
     """
 
-    __slots__ = ("between", "text")
-
     def __init__(self) -> None:
         super().__init__()
         self.text = b""
@@ -126,15 +118,12 @@ def refusal(request: str, status: int, body: bytes) -> CannotRun:
 
     The reason is in the *body* if that is a problem document (RFC 9457).
     """
-    try:
-        problem = json.loads(body)
-    except ValueError:
-        problem = None
-    detail = problem.get("detail") if isinstance(problem, dict) else None
-    answer = f"with {status}" if status else "in something that is not HTTP/1.1"
-    return CannotRun(
-        f"{request} was answered {answer}: {detail[:300] if isinstance(detail, str) else 'is this a hub?'}"
-    )
+    answer, why = f"with {status}" if status else "in something that is not HTTP/1.1", "is this a hub?"
+    with suppress(ValueError):
+        match json.loads(body):
+            case {"detail": str(detail)}:
+                why = detail[:300]
+    return CannotRun(f"{request} was answered {answer}: {why}")
 
 
 class Mark(NamedTuple):
@@ -166,11 +155,7 @@ class Reading(NamedTuple):
 
 
 class Reader:
-    """Reads the blocks of one run.
-
-    Attributes:
-        whole: what `_whole` returns, kept for bytes that come again.
-    """
+    """Reads the blocks of one run; `whole` keeps what `_whole` returns for bytes that come again."""
 
     def __init__(self, run: str) -> None:
         self._type = f"load.{run}"

@@ -30,25 +30,23 @@ class Subscribers:
         unfinished: how many have neither read the end of the run nor been turned away.
     """
 
-    def __init__(self, figures: Figures, address: str, run: str) -> None:
-        options = figures.options
-        self.path, self.figures = options.subscribe_path, figures
-        self.request = f"GET {self.path} HTTP/1.1\r\nHost: {options.url.raw_authority}\r\nAccept: text/event-stream\r\n"
+    def __init__(self, figures: Figures, hub: tuple[str, int], run: str) -> None:
+        options, self.figures = figures.options, figures
+        url = (options.url / "notifications/subscribe").with_query(topic=options.topic)
+        self.path, host = url.raw_path, url.raw_authority
+        self.request = f"GET {url.raw_path_qs} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n"
         self.reader = Reader(run)
         self.returning = 0.0
         self.unfinished = options.connections
         self.all_opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.each = [Subscriber(self) for _ in range(options.connections)]
-        self._address, self._port = address, options.port
+        self._hub = hub
         self._last_failure = "their streams end at once, as over capacity and while draining"
         self._attempts = asyncio.Semaphore(AT_ONCE)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self, seconds: float) -> None:
-        """Return once every subscriber has its stream; from now on each keeps one.
-
-        `CannotRun` if one of them was turned away, or it took more than *seconds*.
-        """
+        """Return once all have their stream; `CannotRun` if one was turned away, or it took more than *seconds*."""
         self._tasks = [asyncio.create_task(self._keep_open(*each)) for each in enumerate(self.each)]
         try:
             async with asyncio.timeout(seconds):
@@ -98,11 +96,11 @@ class Subscribers:
         """Connect *subscriber*; return true once it has its stream, false if that failed."""
         loop = asyncio.get_running_loop()
         subscriber.attempt = loop.create_future()
-        source = source_address(number, self._address)
+        source = source_address(number, self._hub[0])
         try:
             async with asyncio.timeout(ATTEMPT):
                 try:
-                    await loop.create_connection(lambda: subscriber, self._address, self._port, local_addr=source)
+                    await loop.create_connection(lambda: subscriber, *self._hub, local_addr=source)
                 except BaseException:
                     # Cancelled with the connection made but not handed out: uvloop closes it without telling anybody.
                     subscriber.connection_lost(None)
@@ -118,9 +116,7 @@ class Subscriber(asyncio.Protocol):
     """Reads one stream over as many connections as it takes, like an `EventSource` does.
 
     Attributes:
-        open: it has its stream now.
-        refused: it was turned away for good.
-        dropped: the driver itself cut the connection.
+        open, refused, dropped: it has its stream now; was turned away for good; was cut by the driver itself.
         retry: seconds to wait before a return, as the hub asked.
         attempt: true as soon as the present attempt has brought a stream, false if it has ended without one.
         closed: done when the present connection is closed; None before the first.
@@ -186,8 +182,7 @@ class Subscriber(asyncio.Protocol):
             self.refused = True
             self._figures.refusals[status] += 1
             if not self._everybody.all_opened.done():
-                request = f"GET {self._everybody.path.partition('?')[0]}"
-                self._everybody.all_opened.set_exception(refusal(request, status, detail))
+                self._everybody.all_opened.set_exception(refusal(f"GET {self._everybody.path}", status, detail))
             self._finish()
             self.abort()
         return Reading()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psutil
 
-from hub.load.process import Usage
+from hub.load.figures import Usage
 
 
 def usage(pid: int) -> Usage:

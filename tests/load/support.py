@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from hub.load.figures import Figures
+from hub.load.figures import Figures, Usage
 from hub.load.latency import Latencies
-from hub.load.process import Usage
 from tests.load.test_options import options
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.load.figures import MAX_HOLES, Tally, Track
+from hub.load.figures import MAX_HOLES, Tally, Track, Usage, process, processes_listening
+from hub.load.options import CannotRun
 
 
 def taken(*numbers: int) -> tuple[Tally, Track]:
@@ -67,3 +72,26 @@ def test_a_track_stays_small_and_never_forgets_that_something_is_missing() -> No
     tally.take(track, 1)  # its hole is forgotten: it stays missing
     assert track.missing(10_000) == 5000
     assert tally.duplicates == 1
+
+
+# The hub's processes
+
+
+def test_a_process_that_is_not_there_is_named() -> None:
+    with pytest.raises(CannotRun, match="2147483647"):
+        process(2**31 - 1)
+
+
+def test_whoever_listens_on_the_port_is_the_hub() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert [found.pid for found in processes_listening("127.0.0.1", port)] == [os.getpid()]
+        assert processes_listening("127.0.0.2", port) == []
+
+
+def test_processes_that_are_unknown_use_nothing_that_is_known() -> None:
+    assert Usage.of([]) is None
+    used = Usage.of([process(os.getpid())])
+    assert used is not None
+    assert used.rss > 1e6
+    assert used.cpu_seconds > 0

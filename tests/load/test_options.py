@@ -6,7 +6,6 @@ import argparse
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
 
@@ -137,18 +136,6 @@ def test_a_wrong_option_is_a_usage_error(arguments: tuple[str, ...], capsys: pyt
         parse(*arguments)
     assert stopped.value.code == 2
     assert arguments[0] in capsys.readouterr().err
-
-
-def test_a_target_is_host_port_and_prefix() -> None:
-    asked = options("--url", "http://[::1]:8081/app/", "--topic", "stock/Ä&B")
-    assert (asked.url.raw_authority, asked.port, asked.publish_path) == (
-        "[::1]:8081",
-        8081,
-        "/app/notifications/publish",
-    )
-    path, _, query = asked.subscribe_path.partition("?topic=")
-    assert (path, unquote(query), "&" in query) == ("/app/notifications/subscribe", "stock/Ä&B", False)
-    assert options("--url", "http://127.0.0.1").port == 80
 
 
 def test_only_this_machine_is_loaded_without_consent() -> None:

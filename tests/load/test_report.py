@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hub.load.figures import Usage
 from hub.load.options import DURATIONS, NUMBERS
-from hub.load.process import Usage
 from hub.load.report import Report
 from tests.load.support import figures, recorded
 

@@ -323,8 +323,7 @@ def test_leaving_while_a_connection_is_made_waits_for_no_word_that_never_comes(
 
     async def leave() -> None:
         server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        everybody = Subscribers(Figures(options("--url", url, "-c", "5")), "127.0.0.1", "me")
+        everybody = Subscribers(Figures(options("-c", "5")), server.sockets[0].getsockname(), "me")
         async with server, asyncio.timeout(10):
             opening = asyncio.create_task(everybody.open(10))
             await until(lambda: leaving)
@@ -336,6 +335,14 @@ def test_leaving_while_a_connection_is_made_waits_for_no_word_that_never_comes(
     monkeypatch.setattr("hub.load.subscribers.Subscriber", Hasty)
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(leave())
+
+
+async def test_a_topic_is_asked_for_below_the_prefix_of_the_hub() -> None:
+    asked = options("--url", "http://[::1]:8081/app/", "--topic", "stock/Ä&B")
+    request = Subscribers(Figures(asked), ("::1", 8081), "me").request
+    assert request.startswith(
+        "GET /app/notifications/subscribe?topic=stock/%C3%84%26B HTTP/1.1\r\nHost: [::1]:8081\r\n"
+    )
 
 
 def test_large_runs_come_from_several_addresses_of_this_machine() -> None:
