@@ -65,7 +65,7 @@ $(VENV)/oldest/.done: setup.cfg pyproject.toml | $(BIN)/python
 	@touch $@
 
 oldest: $(VENV)/oldest/.done ## Run the tests that have sockets with the oldest supported libraries
-	$(VENV)/oldest/bin/python $(PYTEST) tests/web $(ARGS)
+	$(VENV)/oldest/bin/python $(PYTEST) tests/web tests/load $(ARGS)
 
 torture: $(VENV)/.test ## Kill a hub with a durable log again and again (ARGS="500" rounds)
 	$(BIN)/python -m tests.torture $(ARGS)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hub.sse import chunk
 from tests.benchmarks.ai import audience
 from tests.benchmarks.crowd import Reading
 from tests.benchmarks.load import Load, Outcome
@@ -28,7 +29,7 @@ def load(**what: object) -> Load:
 
 def frame(number: int) -> bytes:
     body = b'id: e-%d\ndata: {"p":"xx","n":%d}\n\n' % (number, number)
-    return b"%x\r\n%b\r\n" % (len(body), body)
+    return chunk(body)
 
 
 # What a driver reads

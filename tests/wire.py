@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tests.spec_decoder import SpecDecoder
+from tests.web.client import Chunks
 
 
 class Block(NamedTuple):
@@ -17,16 +18,8 @@ class Block(NamedTuple):
 
 
 def dechunk(stream: bytes) -> bytes:
-    """Return the body that a chunked answer carries so far (RFC 9112, 7.1), cut wherever *stream* is cut."""
-    body = b""
-    while b"\r\n" in stream:
-        size, _, stream = stream.partition(b"\r\n")
-        count = int(size, 16)
-        body += stream[:count]
-        if len(stream) >= count + 2:
-            assert stream[count : count + 2] == b"\r\n"
-        stream = stream[count + 2 :]
-    return body
+    """Return the body that a chunked answer carries so far, cut wherever *stream* is cut."""
+    return Chunks().feed(stream)
 
 
 def blocks(body: bytes) -> list[Block]:

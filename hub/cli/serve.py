@@ -24,6 +24,7 @@ from aiohttp import web
 
 from hub.cli.lines import AccessLog, log_to_stderr
 from hub.errors import HubError, InvalidSettings
+from hub.file_limit import UNLIMITED, raise_file_limit
 from hub.hub import Hub
 from hub.peer import watch_peer
 from hub.settings import PREFIX, Settings, unknown_variables
@@ -194,17 +195,10 @@ def _signals() -> asyncio.Event:
 
 def _raise_file_limit(hub: Hub) -> None:
     """Allow as many open files as this user may have, and no more streams than fit."""
-    try:
-        import resource  # noqa: PLC0415 - not on Windows
-    except ImportError:
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        soft = hard
-    if not hub.max_connections and soft != resource.RLIM_INFINITY:
-        hub.max_connections = max(soft - SPARE_FILES, 1)
-    logger.info("open files: at most %s; streams: at most %s", f"{soft:,}", f"{hub.max_connections:,}")
+    _, limit = raise_file_limit()
+    if limit != UNLIMITED:
+        hub.max_connections = hub.max_connections or max(limit - SPARE_FILES, 1)
+        logger.info("open files: at most %s; streams: at most %s", f"{limit:,}", f"{hub.max_connections:,}")
 
 
 def _spare_the_collector() -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple, Self
 
-from hub.demo.load.latency import Latencies
+from hub.load.latency import Latencies
 from tests.benchmarks.errors import CannotMeasure
 
 NUMBER = re.compile(rb'"n":([0-9]+)\}')

@@ -6,13 +6,12 @@ import gc
 import time
 from dataclasses import asdict
 
-from hub.demo.load.latency import Latencies
-from tests.benchmarks import tree
+from hub.load.latency import Latencies
 from tests.benchmarks.child import Answer, answer
 from tests.benchmarks.crowd import Crowd
-from tests.benchmarks.limit import raise_limit
 from tests.benchmarks.load import Load, Outcome
 from tests.benchmarks.publisher import Publisher
+from tests.benchmarks.tree import usage
 
 SPIN_NS = 1_500_000  # before an event is due the driver stops sleeping: epoll waits in whole milliseconds
 
@@ -20,21 +19,22 @@ SPIN_NS = 1_500_000  # before an event is due the driver stops sleeping: epoll w
 def drive(task: Answer) -> Answer:
     """Open the connections, publish the events, count what arrives."""
     load = Load.of(task)
-    raise_limit()
     gc.disable()  # what is noted lives as long as the run
-    rss_before = tree.rss(load.pid)
+    before = usage(load.pid)
     with Crowd(load.port) as crowd, Publisher(load.port, load.post) as publisher:
-        began, spent, own = time.monotonic(), tree.cpu_seconds(load.pid), time.process_time()
+        began, own = time.monotonic(), time.process_time()
         crowd.open((load.request(number) for number in range(load.connections)), load.patience)
-        opened = time.monotonic() - began, tree.cpu_seconds(load.pid) - spent, time.process_time() - own
+        opened = time.monotonic() - began, time.process_time() - own
+        open_cpu = usage(load.pid).cpu_seconds - before.cpu_seconds
         settle(crowd, load.settle)
-        rss_open = tree.rss(load.pid)
+        idle = usage(load.pid)
         crowd.begin()
         crowd.watch(publisher.fileno())
-        began_ns, spent, own = time.monotonic_ns(), tree.cpu_seconds(load.pid), time.process_time()
+        began_ns, own = time.monotonic_ns(), time.process_time()
         if load.events:
             run(load, crowd, publisher)
-        own, spent = time.process_time() - own, tree.cpu_seconds(load.pid) - spent
+        own = time.process_time() - own
+        spent = usage(load.pid).cpu_seconds - idle.cpu_seconds
         expected = load.expected()
         outcome = Outcome(
             connections=load.connections,
@@ -45,10 +45,10 @@ def drive(task: Answer) -> Answer:
             disordered=crowd.disordered,
             closed=crowd.closed,
             open_seconds=opened[0],
-            open_server_cpu=opened[1],
-            open_driver_cpu=opened[2],
-            rss_before=rss_before,
-            rss_open=rss_open,
+            open_server_cpu=open_cpu,
+            open_driver_cpu=opened[1],
+            rss_before=before.rss,
+            rss_open=idle.rss,
             seconds=max((crowd.last if load.connections else publisher.last) - began_ns, 0) / 1e9,
             server_cpu=spent,
             driver_cpu=own,

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from tests.benchmarks.errors import CannotMeasure
-from tests.benchmarks.limit import most_connections
 from tests.benchmarks.load import Outcome
+from tests.benchmarks.machine import most_connections
 from tests.benchmarks.options import Options
 from tests.benchmarks.section import Cell, Column, Plot, Points, Section, Table
 from tests.benchmarks.systems import SYSTEMS, System

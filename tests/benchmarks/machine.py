@@ -6,14 +6,22 @@ import datetime
 import os
 import platform
 import re
-import resource
 import sqlite3
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from hub.file_limit import raise_file_limit
 from tests.benchmarks.place import HOME
 
 PACKAGES = ("aiohttp", "aiohttp-sse", "reactivex", "uvloop", "pydantic", "hdrhistogram", "matplotlib", "pyperf")
+
+SPARE_FILES = 200
+"""Open files that are no connections, of a server or of a driver."""
+
+
+def most_connections() -> int:
+    """Return how many connections fit into the file limit of one process."""
+    return min(raise_file_limit()[1], 1_000_000) - SPARE_FILES
 
 
 def today() -> str:
@@ -29,7 +37,7 @@ def machine() -> dict[str, str]:
         "Memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB",
         "Disk": _disk(),
         "System": f"{platform.system()} {platform.release()}, {_distribution()}",
-        "Open files": f"{resource.getrlimit(resource.RLIMIT_NOFILE)[1]:,} at most",
+        "Open files": f"{raise_file_limit()[1]:,} at most",
         "Python": f"{platform.python_implementation()} {platform.python_version()}, SQLite {sqlite3.sqlite_version}",
         "Packages": ", ".join(f"{name} {_version(name)}" for name in PACKAGES),
         "Revision": _revision(),

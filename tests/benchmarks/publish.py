@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tests.benchmarks.errors import CannotMeasure
-from tests.benchmarks.limit import most_connections
 from tests.benchmarks.load import Outcome
+from tests.benchmarks.machine import most_connections
 from tests.benchmarks.options import Options
 from tests.benchmarks.section import Cell, Column, Section, Table
 from tests.benchmarks.systems.hub import Hub

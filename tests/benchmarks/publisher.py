@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Self
 
-from hub.demo.load.latency import Latencies
+from hub.load.latency import Latencies
 from tests.benchmarks.errors import CannotMeasure
 
 STATUS = re.compile(rb"HTTP/1\.1 ([0-9])")

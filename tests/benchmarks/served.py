@@ -14,10 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from tests.benchmarks import child, tree
+from tests.benchmarks import child
 from tests.benchmarks.cores import pin
 from tests.benchmarks.errors import CannotMeasure
 from tests.benchmarks.place import ROOT
+from tests.benchmarks.tree import usage
 
 START_SECONDS = 120.0  # a log of many gigabytes is checked before its hub listens
 END_SECONDS = 15.0
@@ -103,7 +104,7 @@ class Served:
 
     def rss(self) -> int:
         """Return the resident bytes of the server and its children."""
-        return tree.rss(self.pid)
+        return usage(self.pid).rss
 
     def close(self) -> None:
         """End it and what it has started."""

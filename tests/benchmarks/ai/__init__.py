@@ -14,7 +14,7 @@ from tests.benchmarks import child
 from tests.benchmarks.ai.audience import PATIENCE, PER_SECOND, Outcome
 from tests.benchmarks.cores import cores
 from tests.benchmarks.errors import CannotMeasure
-from tests.benchmarks.limit import most_connections
+from tests.benchmarks.machine import most_connections
 from tests.benchmarks.options import Options
 from tests.benchmarks.place import scratch
 from tests.benchmarks.section import Cell, Column, Plot, Section, Table

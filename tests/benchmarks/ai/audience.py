@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from http.client import HTTPConnection
 
-from hub.demo.load.latency import Latencies
-from tests.benchmarks import tree
+from hub.load.latency import Latencies
 from tests.benchmarks.child import Answer, answer
 from tests.benchmarks.driver import shown
 from tests.benchmarks.errors import CannotMeasure
-from tests.benchmarks.limit import raise_limit
+from tests.benchmarks.tree import usage
 
 PATH = "/ai/chat/stream"
 READ_BYTES = 65_536
@@ -127,13 +126,12 @@ class Viewer:
 def watch(task: Answer) -> Answer:
     """Begin the answers, open the viewers, read until every one has ended."""
     asked = Task(**task)
-    raise_limit()
     gc.disable()  # what is noted lives as long as the run
     _begin(replace(asked, answers=1, tokens=1), 0.0)  # with the first one comes what all share, such as the log's file
-    rss = [tree.rss(asked.pid)]
+    rss = [usage(asked.pid).rss]
     begin = time.monotonic() + 1 + asked.answers * (1 + asked.viewers) / PER_SECOND
     places = _begin(asked, begin)
-    rss.append(tree.rss(asked.pid))
+    rss.append(usage(asked.pid).rss)
     epoll = select.epoll()
     viewers: dict[int, Viewer] = {}
     for place in places:
@@ -147,14 +145,14 @@ def watch(task: Answer) -> Answer:
         _receive(epoll, viewers, 0.1)
         if time.monotonic() > begin:
             raise CannotMeasure("the viewers were not there when the first token was due")
-    rss.append(tree.rss(asked.pid))
+    rss.append(usage(asked.pid).rss)
     time.sleep(max(0.0, begin - time.monotonic()))
-    spent, own = tree.cpu_seconds(asked.pid), time.process_time()
+    spent, own = usage(asked.pid).cpu_seconds, time.process_time()
     deadline = begin + asked.tokens / asked.rate + asked.patience
     left = len(viewers)
     while left and time.monotonic() < deadline:
         left -= _receive(epoll, viewers, 0.5)
-    own, spent = time.process_time() - own, tree.cpu_seconds(asked.pid) - spent
+    own, spent = time.process_time() - own, usage(asked.pid).cpu_seconds - spent
     outcome = _read(asked, list(viewers.values()))
     outcome.update(
         bytes_per_answer=(rss[1] - rss[0]) / asked.answers,

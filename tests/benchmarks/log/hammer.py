@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import select
 import socket
 import time
 from typing import Any
 
-from hub.demo.load.latency import Latencies
+from hub.load import stream
+from hub.load.latency import Latencies
 from tests.benchmarks.child import Answer, answer
 from tests.benchmarks.driver import shown
 from tests.benchmarks.errors import CannotMeasure
 
-LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
 READ_BYTES = 65_536
 
 
@@ -35,12 +34,14 @@ def hammer(task: dict[str, Any]) -> Answer:
         began = time.monotonic()
         until = began + task["seconds"]
         answered = 0
-        heard = dict.fromkeys(sockets, b"")
+        answers = {fd: stream.Answer() for fd in sockets}
         while time.monotonic() < until:
             for fd, _ in epoll.poll(0.1):
-                heard[fd] += sockets[fd].recv(READ_BYTES)
-                if is_whole(heard[fd]):
-                    heard[fd] = b""
+                answers[fd].feed(sockets[fd].recv(READ_BYTES))
+                if answers[fd].status // 100 not in {0, 2}:
+                    raise CannotMeasure(f"a request was refused with {answers[fd].status}")
+                if answers[fd].ended:
+                    answers[fd] = stream.Answer()
                     answered += 1
                     now = time.monotonic_ns()
                     latencies.record(now - began_at[fd])
@@ -50,21 +51,6 @@ def hammer(task: dict[str, Any]) -> Answer:
         for each in sockets.values():
             each.close()
     return {"answered": answered, "seconds": seconds, "latency": shown(latencies)}
-
-
-def is_whole(received: bytes) -> bool:
-    """Tell whether *received* is a whole answer.
-
-    Raises:
-        CannotMeasure: it is not the answer to a request that went well.
-    """
-    if received and not received.startswith(b"HTTP/1.1 2"[: len(received)]):
-        raise CannotMeasure(f"a request was refused: {received[:80]!r}")
-    head, end, body = received.partition(b"\r\n\r\n")
-    if not end:
-        return False
-    length = LENGTH.search(head + b"\r\n")
-    return length is not None and len(body) >= int(length[1])
 
 
 if __name__ == "__main__":

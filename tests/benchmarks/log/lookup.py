@@ -7,7 +7,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks import tree
+import psutil
+
 from tests.benchmarks.child import Answer, ask
 from tests.benchmarks.cores import cores
 from tests.benchmarks.log.publishing import size_of
@@ -83,7 +84,7 @@ def _served(folder: Path, log: str, times: int) -> tuple[list[float], dict[str, 
             name: ask("log.replaying", {**task, "topics": topics}, core=cores().driver)["latency"]
             for name, topics in ASKED.items()
         }
-        own = tree.resident(server.pid)
+        own = psutil.Process(server.pid).memory_info().rss
         file = size_of(folder / "hub.db") / 1e6
         return [file, server.seconds, own / 1e6, (server.rss() - own) / 1e6], resumed
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hub.demo.load.latency import Latencies
+from hub.load.latency import Latencies
 from tests.benchmarks.child import Answer, answer
 from tests.benchmarks.driver import shown
 from tests.benchmarks.log.inprocess import PAD, opened, run

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from hub.demo.load.latency import Latencies
+from hub.load.latency import Latencies
 from tests.benchmarks.child import Answer, answer
 from tests.benchmarks.driver import shown
 from tests.benchmarks.errors import CannotMeasure

@@ -1,4 +1,4 @@
-"""The load demo over real sockets, against a hub as small as the wire contract allows, with faults on demand."""
+"""The load tool over real sockets, against a hub as small as the wire contract allows, with faults on demand."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ import pytest
 from aiohttp import web
 
 from hub import Settings, setup_hub
-from hub.demo.load import add_arguments, run
-from hub.demo.load.audience import Audience
-from hub.demo.load.subscriber import State, Subscriber
-from hub.demo.load.target import Target
+from hub.load import add_arguments, run
+from hub.load.figures import Figures
+from hub.load.subscribers import Subscriber, Subscribers, source_address
 from hub.sse import block
+from tests.load.test_options import options
+from tests.web.client import until
 
 pytestmark = pytest.mark.slow
 
 START = """
 import argparse, sys
 from hub import Settings, setup_hub
-from hub.demo.load import add_arguments, run
+from hub.load import add_arguments, run
 parser = argparse.ArgumentParser()
 add_arguments(parser)
 sys.exit(run(parser.parse_args()))
@@ -54,15 +55,14 @@ class FakeHub:
         unavailable: so many publishes are kept, but answered with 503.
         refuses: the status that answers every publish.
         refuses_from: the event from which on publishes are refused.
-        full: every subscription is answered with a `retry:` and the end.
+        full: so many subscriptions are answered with a `retry:` and the end.
     """
 
     def __init__(self) -> None:
         self.log: list[bytes] = []
         self.faulty: Callable[[int, list[bytes]], list[bytes]] = lambda number, log: [log[number]]
         self.ends_after = self.cuts_after = -1
-        self.unavailable = self.refuses = self.connections = 0
-        self.full = False
+        self.unavailable = self.refuses = self.connections = self.full = 0
         self.refuses_from = sys.maxsize
         self.asked: list[str | None] = []
         self.keys: dict[str, int] = {}
@@ -77,6 +77,7 @@ class FakeHub:
         response.enable_chunked_encoding()
         await response.prepare(request)
         if self.full:
+            self.full -= 1
             await response.write(block(retry=20))
             return response
         at = int(cursor.partition("-")[2]) if cursor else len(self.log)
@@ -104,7 +105,7 @@ class FakeHub:
         for draft in drafts if isinstance(drafts, list) else [drafts]:
             if draft["key"] not in self.keys:
                 self.keys[draft["key"]] = len(self.log)
-                self.log.append(block(json.dumps(draft["data"]), id=f"f-{len(self.log) + 1}"))
+                self.log.append(block(json.dumps(draft["data"]), type=draft["type"], id=f"f-{len(self.log) + 1}"))
         self.published.set()
         self.published = asyncio.Event()
         if self.unavailable:
@@ -143,7 +144,7 @@ async def url(serve: Callable[[], Awaitable[str]]) -> str:
 
 
 class Load:
-    """Runs the load demo in a thread of its own, with a loop of its own, as a process would."""
+    """Runs the load tool in a thread of its own, with a loop of its own, as a process would."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -289,10 +290,17 @@ async def test_a_publisher_who_is_not_allowed_is_told_why(
 async def test_a_full_hub_is_said_in_one_line(
     fake: FakeHub, url: str, load: Load, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake.full = True
-    monkeypatch.setattr("hub.demo.load.scene.OPENING", 0.3)
+    fake.full = sys.maxsize
+    monkeypatch.setattr("hub.load.run.OPENING", 0.3)
     assert await load(url) == 2
     assert "only 0 of 20 subscribers connected" in capsys.readouterr().err
+
+
+async def test_every_attempt_that_brings_no_stream_is_counted(fake: FakeHub, url: str, load: Load) -> None:
+    fake.full = 15
+    assert await load(url) == 0
+    read = load.report
+    assert (read["failed_attempts"], read["reconnects"], read["delivered"]) == (15, 0, 600)
 
 
 async def test_the_hub_itself_loses_nothing_in_a_storm(load: Load) -> None:
@@ -309,42 +317,65 @@ async def test_the_hub_itself_loses_nothing_in_a_storm(load: Load) -> None:
     assert (read["delivered"], read["storm_dropped"], read["reconnects"], read["gaps"]) == (600, 6, 6, {})
 
 
-class Hasty(Audience):
-    """Leaves while its first connection is being made: it is there, but the loop has not handed it out."""
-
-    leaving: asyncio.Future[None]
-
-    def connected(self, subscriber: Subscriber) -> None:
-        super().connected(subscriber)
-        if not self.leaving.done():
-            self.leaving.set_result(None)
-            self.left = asyncio.create_task(self.aclose())
-
-
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_leaving_while_a_connection_is_made_waits_for_no_word_that_never_comes(loop: str) -> None:
+def test_leaving_while_a_connection_is_made_waits_for_no_word_that_never_comes(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     factory = pytest.importorskip(loop).new_event_loop
+    leaving: list[asyncio.Task[None]] = []
+
+    class Hasty(Subscriber):
+        """Has everybody leave when its connection is made: it is there, but the loop has not handed it out."""
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            if not leaving:
+                leaving.append(asyncio.create_task(self._everybody.aclose()))
 
     async def leave() -> None:
         server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
-        target = Target.parse(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        audience = Hasty(target, "127.0.0.1", "load/x", "me", 5)
-        audience.leaving = asyncio.get_running_loop().create_future()
+        everybody = Subscribers(Figures(options("-c", "5")), server.sockets[0].getsockname(), "me")
         async with server, asyncio.timeout(10):
-            await audience.__aenter__()
-            opening = asyncio.create_task(audience.open(10))
-            await audience.leaving
-            await audience.left
+            opening = asyncio.create_task(everybody.open(10))
+            await until(lambda: leaving)
+            await leaving[0]
             opening.cancel()
-            assert {subscriber.state for subscriber in audience.subscribers} == {State.AWAY}
+            assert not any(subscriber.open for subscriber in everybody.each)
+            assert not any(subscriber._transport for subscriber in everybody.each)
 
+    monkeypatch.setattr("hub.load.subscribers.Subscriber", Hasty)
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(leave())
 
 
+async def test_a_topic_is_asked_for_below_the_prefix_of_the_hub() -> None:
+    asked = options("--url", "http://[::1]:8081/app/", "--topic", "stock/Ä&B")
+    request = Subscribers(Figures(asked), ("::1", 8081), "me").request
+    assert request.startswith(
+        "GET /app/notifications/subscribe?topic=stock/%C3%84%26B HTTP/1.1\r\nHost: [::1]:8081\r\n"
+    )
+
+
+def test_large_runs_come_from_several_addresses_of_this_machine() -> None:
+    assert source_address(19_999, "127.0.0.1") is None
+    assert source_address(20_000, "127.0.0.1") == ("127.0.0.2", 0)
+    assert source_address(20_000, "192.0.2.7") is None
+    assert source_address(20_000, "::1") is None
+
+
+async def test_more_connections_than_files_are_refused(
+    load: Load, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub.load.run.raise_file_limit", lambda: (50, 80))
+    assert await load("http://127.0.0.1:1") == 2
+    said = capsys.readouterr()
+    assert "file limit: 80, raised from 50" in said.out
+    assert "needs 84 open files, the limit (ulimit -Hn) is 80" in said.err
+
+
 @pytest.fixture
 async def drive(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[asyncio.subprocess.Process]]]:
-    """Start the load demo as a process; it is gone when the test is over."""
+    """Start the load tool as a process; it is gone when the test is over."""
     started: list[asyncio.subprocess.Process] = []
 
     async def start(*arguments: str) -> asyncio.subprocess.Process:
@@ -414,7 +445,7 @@ async def test_an_interrupt_while_waiting_for_stragglers_ends_the_waiting(
 async def test_an_interrupt_while_connecting_leaves_at_once(
     fake: FakeHub, url: str, load: Load, drive: Callable[..., Awaitable[asyncio.subprocess.Process]]
 ) -> None:
-    fake.full = True
+    fake.full = sys.maxsize
     driver = await drive("--url", url)
     await read_up_to(b"connecting", driver)
     driver.send_signal(signal.SIGINT)

@@ -1,0 +1,188 @@
+"""From the bytes of an HTTP answer to what its SSE blocks say, wherever the bytes are cut. Pure."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from functools import lru_cache
+from typing import NamedTuple
+
+from hub.load.options import CannotRun
+from hub.sse import Decoder, compact_json
+
+MAX_PART = 4 * 1024 * 1024
+"""More than this in one chunk or one block is nothing that a hub sends (its bound is 1 MiB of data)."""
+KNOWN, MAX_KNOWN = 256, 16 * 1024
+"""So many received parts, of so many bytes at most, are remembered with what they say."""
+
+
+class MalformedAnswer(ValueError):
+    """The peer sent something that is not an HTTP/1.x answer, or a part beyond every bound."""
+
+
+class Answer:
+    """Reads one HTTP answer; the next one needs a new one.
+
+    Attributes:
+        status: 0 until the head is complete.
+        ended: the body is complete, nothing follows.
+        closes: the connection ends with the body.
+    """
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.ended = self.closes = self.chunked = False
+        self._left = -1  # bytes to come if the head said so
+        self._wire = b""
+
+    def feed(self, received: bytes) -> bytes:
+        """Return the part of the body that *received* completes; `MalformedAnswer` if there is no way to go on."""
+        self._wire += received
+        if len(self._wire) > MAX_PART:
+            raise MalformedAnswer("a part of the answer is larger than 4 MiB")
+        if not self.status:
+            self._take_head()
+        if not self.status:
+            return b""
+        return self._take_chunks() if self.chunked else self._take_plain()
+
+    def _take_head(self) -> None:
+        head, found, rest = self._wire.partition(b"\r\n\r\n")
+        if not found:
+            return
+        status_line, *lines = head.lower().split(b"\r\n")
+        version, _, code = status_line.partition(b" ")
+        if version not in {b"http/1.1", b"http/1.0"} or not code[:3].isdigit():
+            raise MalformedAnswer("the answer is not HTTP/1.1")
+        fields = {name: value.strip() for name, _, value in (line.partition(b":") for line in lines)}
+        self.status, self._wire = int(code[:3]), rest
+        self.closes = version == b"http/1.0" or fields.get(b"connection") == b"close"
+        self.chunked = fields.get(b"transfer-encoding") == b"chunked"
+        length = fields.get(b"content-length", b"")
+        if length.isdigit() and not self.chunked:
+            self._left = int(length)
+        self.ended = self._left == 0 or self.status == 204
+
+    def _take_plain(self) -> bytes:
+        body, self._wire = self._wire, b""
+        if self._left >= 0:
+            body = body[: self._left]
+            self._left -= len(body)
+            self.ended = self._left == 0
+        return body
+
+    def _take_chunks(self) -> bytes:
+        """Take whole chunks off the wire (RFC 9112, section 7.1); extensions and trailers mean nothing here."""
+        wire, at, parts = self._wire, 0, []
+        while not self.ended and (line_end := wire.find(b"\r\n", at)) >= 0:
+            try:
+                size = int(wire[at:line_end].partition(b";")[0], 16)
+            except ValueError:
+                size = -1
+            if not 0 <= size <= MAX_PART:
+                raise MalformedAnswer("the size of a chunk is not a number up to 4 MiB")
+            start, end = line_end + 2, line_end + 2 + size
+            if len(wire) < end + 2:
+                break
+            parts.append(wire[start:end])
+            at, self.ended = end + 2, size == 0
+        self._wire = wire[at:]
+        return b"".join(parts)
+
+
+class Stream(Answer):
+    """Reads an answer that is a stream of SSE blocks.
+
+    Attributes:
+        text: what came of the body without completing a block (of a refusal: the problem document).
+        between: nothing is half read in a chunked stream, so that the next bytes mean the same on every stream
+            that is between two blocks.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = b""
+        self.between = False
+
+    def blocks(self, received: bytes) -> bytes:
+        """Return the blocks that *received* completes, as they are (lines and blocks end with LF); raises as `feed`."""
+        blocks, end, self.text = (self.text + self.feed(received)).rpartition(b"\n\n")
+        if len(self.text) > MAX_PART:
+            raise MalformedAnswer("a block of the stream is larger than 4 MiB")
+        self.between = self.chunked and not (self._wire or self.text or self.ended)
+        return blocks + end
+
+
+def refusal(request: str, status: int, body: bytes) -> CannotRun:
+    """Return what to say of an answer that can never become a run; *status* 0 is no HTTP at all.
+
+    The reason is in the *body* if that is a problem document (RFC 9457).
+    """
+    answer, why = f"with {status}" if status else "in something that is not HTTP/1.1", "is this a hub?"
+    with suppress(ValueError):
+        match json.loads(body):
+            case {"detail": str(detail)}:
+                why = detail[:300]
+    return CannotRun(f"{request} was answered {answer}: {why}")
+
+
+class Mark(NamedTuple):
+    """One event of a run. *stamp* is when it was due, in nanoseconds of the monotonic clock."""
+
+    number: int
+    stamp: int
+
+
+END = Mark(-1, 0)
+"""Published last: who has read it has read everything that was meant for it."""
+
+
+def draft(run: str, topic: str, mark: Mark, pad: str = "") -> str:
+    """Return the JSON of the draft that publishes *mark*; its type says whose it is, its key makes a retry safe."""
+    return compact_json({"topic": topic, "type": f"load.{run}", "key": f"{run}-{mark.number}", "data": [*mark, pad]})
+
+
+class Reading(NamedTuple):
+    """What some blocks say to a subscriber."""
+
+    marks: tuple[Mark, ...] = ()  # the events of this run
+    cursor: str = ""  # the id to resume from, empty if the blocks bring none
+    retry: float | None = None  # seconds until the return after a lost connection, if the blocks say so
+    notices: tuple[str, ...] = ()  # what the hub says about the stream: types of its own (`hub.open`, `hub.gap`, …)
+    gap: str = ""  # why the hub can't resume this stream, empty if it can
+    end: bool = False  # the run is over for whoever reads this
+    plain: bool = True  # there is nothing beside marks and a cursor
+
+
+class Reader:
+    """Reads the blocks of one run; `whole` keeps what `_whole` returns for bytes that come again."""
+
+    def __init__(self, run: str) -> None:
+        self._type = f"load.{run}"
+        self.whole = lru_cache(KNOWN)(self._whole)
+
+    def _whole(self, received: bytes) -> Reading | None:
+        """Return what *received* says between two blocks of a chunked stream; None if it ends within one."""
+        stream = Stream()
+        stream.status, stream.chunked = 200, True
+        blocks = stream.blocks(received)
+        return self.read(blocks) if stream.between else None
+
+    def read(self, blocks: bytes) -> Reading:
+        """Return what *blocks* say; they are whole and end with LF, as the hub writes them."""
+        decoder = Decoder()
+        marks, notices, gap = [], [], ""
+        for message in decoder.feed(blocks):
+            if message.type == self._type:
+                number, stamp, _ = message.json()
+                marks.append(Mark(number, stamp))
+            elif message.type.startswith("hub."):
+                notices.append(message.type)
+                with suppress(ValueError):
+                    match message.type, message.json():
+                        case "hub.open", {"recovered": False, "reason": str(gap)}:
+                            pass
+        retry, end = None if decoder.retry is None else decoder.retry / 1000, END in marks
+        events = tuple(mark for mark in marks if mark != END)
+        plain = not (notices or end) and retry is None
+        return Reading(events, decoder.last_event_id, retry, tuple(notices), gap, end, plain)

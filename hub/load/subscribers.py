@@ -1,0 +1,240 @@
+"""All subscribers of a run; each is a bare protocol that counts and times what it reads, and comes back when cut."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import cast
+
+from hub.load.figures import Figures, Track
+from hub.load.options import CannotRun
+from hub.load.stream import MAX_KNOWN, MalformedAnswer, Reader, Reading, Stream, refusal
+
+AT_ONCE = 64
+"""Attempts under way at once: below the backlog of any server, or the system would make them wait a second."""
+ATTEMPT = 15.0
+"""Seconds until an attempt to get a stream is given up and tried anew."""
+DEFAULT_RETRY = 3.0
+"""Seconds until the return where the hub never said `retry:`; what browsers do."""
+SOURCE_PORTS = 20_000
+"""Connections from one source address: ports are finite (28,000 on Linux), and others need some too."""
+
+
+class Subscribers:
+    """The subscribers of one run; what they see is counted in its figures. Use with `aclosing`.
+
+    Attributes:
+        returning: when the last of those whose connection ended will be back (monotonic seconds).
+        all_opened: everybody has had a stream; fails with the refusal of one who was turned away before.
+        unfinished: how many have neither read the end of the run nor been turned away.
+    """
+
+    def __init__(self, figures: Figures, hub: tuple[str, int], run: str) -> None:
+        options, self.figures = figures.options, figures
+        url = (options.url / "notifications/subscribe").with_query(topic=options.topic)
+        self.path, host = url.raw_path, url.raw_authority
+        self.request = f"GET {url.raw_path_qs} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n"
+        self.reader = Reader(run)
+        self.returning = 0.0
+        self.unfinished = options.connections
+        self.all_opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.each = [Subscriber(self) for _ in range(options.connections)]
+        self._hub = hub
+        self._last_failure = "their streams end at once, as over capacity and while draining"
+        self._attempts = asyncio.Semaphore(AT_ONCE)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self, seconds: float) -> None:
+        """Return once all have their stream; `CannotRun` if one was turned away, or it took more than *seconds*."""
+        self._tasks = [asyncio.create_task(self._keep_open(*each)) for each in enumerate(self.each)]
+        try:
+            async with asyncio.timeout(seconds):
+                await self.all_opened
+        except TimeoutError:
+            count = f"only {self.figures.opened:,} of {len(self.each):,} subscribers connected within {seconds:.0f} s"
+            raise CannotRun(f"{count}: {self._last_failure}") from None
+
+    def drop(self, share: float) -> int:
+        """Cut *share* of the open connections, chosen at random, all at once; return how many."""
+        connected = [subscriber for subscriber in self.each if subscriber.open]
+        chosen = random.sample(connected, round(len(connected) * share))
+        for subscriber in chosen:
+            subscriber.dropped = True
+            subscriber.abort()
+        return len(chosen)
+
+    def missing(self, total: int) -> int:
+        """Return how many of the events 0 to *total* - 1 did not come, over all subscribers."""
+        return sum(subscriber.track.missing(total) for subscriber in self.each)
+
+    async def aclose(self) -> None:
+        """Cut all connections and return when the last is closed."""
+        for task in self._tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
+        for subscriber in self.each:
+            subscriber.abort()
+        await asyncio.gather(*(subscriber.closed for subscriber in self.each if subscriber.closed))
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    async def _keep_open(self, number: int, subscriber: Subscriber) -> None:
+        """Connect *subscriber* whenever it has no connection, until it is turned away."""
+        while True:
+            async with self._attempts:
+                opened = await self._attempt(number, subscriber)
+            self.figures.failed_attempts += not opened  # not around the await: others count meanwhile
+            if subscriber.closed is not None:
+                await asyncio.shield(subscriber.closed)
+            if subscriber.refused:
+                return
+            await asyncio.sleep(subscriber.retry)
+
+    async def _attempt(self, number: int, subscriber: Subscriber) -> bool:
+        """Connect *subscriber*; return true once it has its stream, false if that failed."""
+        loop = asyncio.get_running_loop()
+        subscriber.attempt = loop.create_future()
+        source = source_address(number, self._hub[0])
+        try:
+            async with asyncio.timeout(ATTEMPT):
+                try:
+                    await loop.create_connection(lambda: subscriber, *self._hub, local_addr=source)
+                except BaseException:
+                    # Cancelled with the connection made but not handed out: uvloop closes it without telling anybody.
+                    subscriber.connection_lost(None)
+                    raise
+                return await subscriber.attempt
+        except (OSError, TimeoutError) as error:
+            self._last_failure = str(error) or f"no stream within {ATTEMPT:.0f} s"
+            subscriber.abort()
+            return False
+
+
+class Subscriber(asyncio.Protocol):
+    """Reads one stream over as many connections as it takes, like an `EventSource` does.
+
+    Attributes:
+        open, refused, dropped: it has its stream now; was turned away for good; was cut by the driver itself.
+        retry: seconds to wait before a return, as the hub asked.
+        attempt: true as soon as the present attempt has brought a stream, false if it has ended without one.
+        closed: done when the present connection is closed; None before the first.
+    """
+
+    def __init__(self, everybody: Subscribers) -> None:
+        self.open = self.refused = self.dropped = False
+        self.retry = DEFAULT_RETRY
+        self.track = Track()
+        self.attempt: asyncio.Future[bool] | None = None
+        self.closed: asyncio.Future[None] | None = None
+        self._everybody, self._figures = everybody, everybody.figures
+        self._cursor = ""
+        self._stream = Stream()
+        self._transport: asyncio.Transport | None = None
+        self._opened = self._finished = False
+        self._live_from = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask for the stream, from the last id seen on."""
+        # A cast, not a check: uvloop's transports are no subclass of asyncio's.
+        self._transport = transport = cast(asyncio.Transport, transport)
+        self.closed = asyncio.get_running_loop().create_future()
+        self._stream = Stream()
+        if self.dropped:
+            # What fell due while the driver itself kept this one away says nothing about the hub's speed.
+            self.dropped, self._live_from = False, time.monotonic_ns()
+        resume = f"Last-Event-ID: {self._cursor}\r\n" if self._cursor else ""
+        transport.write(f"{self._everybody.request}{resume}\r\n".encode())
+
+    def data_received(self, data: bytes) -> None:
+        """Count and time what *data* completes. Called once per delivery: the hot path of the driver."""
+        now, figures = time.monotonic_ns(), self._figures
+        reading = self._read(data)
+        if reading.marks:
+            figures.last_delivery = now
+            for number, stamp in reading.marks:
+                if figures.take(self.track, number):
+                    (figures.latencies if stamp >= self._live_from else figures.caught_up).record(now - stamp)
+        if reading.cursor:
+            self._cursor = reading.cursor
+        if not reading.plain:
+            self._heed(reading)
+
+    def _read(self, data: bytes) -> Reading:
+        stream, reader = self._stream, self._everybody.reader
+        try:
+            # Equal bytes say the same on every stream that is between two blocks, so they are read once.
+            if stream.between and len(data) <= MAX_KNOWN and (known := reader.whole(data)) is not None:
+                return known
+            blocks = stream.blocks(data)
+        except MalformedAnswer as error:
+            return self._refuse(0, str(error).encode())
+        if stream.status not in {0, 200}:
+            return self._refuse(stream.status, blocks + stream.text)
+        if stream.ended:
+            self.abort()
+        return reader.read(blocks)
+
+    def _refuse(self, status: int, detail: bytes) -> Reading:
+        """Stay away from now on; without a stream before there is nothing to measure."""
+        if not self.refused:
+            self.refused = True
+            self._figures.refusals[status] += 1
+            if not self._everybody.all_opened.done():
+                self._everybody.all_opened.set_exception(refusal(f"GET {self._everybody.path}", status, detail))
+            self._finish()
+            self.abort()
+        return Reading()
+
+    def _heed(self, reading: Reading) -> None:
+        figures = self._figures
+        if reading.retry is not None:
+            self.retry = reading.retry
+        if reading.gap:
+            figures.gaps[reading.gap] += 1
+        figures.notices.update(reading.notices)
+        if "hub.open" in reading.notices and not (self.open or self.refused):
+            figures.reconnects += self._opened
+            figures.opened += not self._opened
+            figures.connected += 1
+            self.open = self._opened = True
+            self._settle(opened=True)
+            if figures.opened == len(self._everybody.each) and not self._everybody.all_opened.done():
+                self._everybody.all_opened.set_result(None)
+        if reading.end:
+            self._finish()
+
+    def _finish(self) -> None:
+        self._everybody.unfinished -= not self._finished
+        self._finished = True
+
+    def abort(self) -> None:
+        """Cut the connection if there is one."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the connection ended. Without one this does nothing."""
+        if self._transport is None or self.closed is None:
+            return
+        self._figures.connected -= self.open
+        self._transport, self.open = None, False
+        if not self.refused:
+            self._everybody.returning = max(self._everybody.returning, time.monotonic() + self.retry)
+        self._settle(opened=False)
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def _settle(self, *, opened: bool) -> None:
+        if self.attempt is not None and not self.attempt.done():
+            self.attempt.set_result(opened)
+
+
+def source_address(number: int, address: str) -> tuple[str, int] | None:
+    """Return where connection *number* to *address* comes from; None leaves it to the system.
+
+    One source address has too few ports for the largest runs; 127.0.0.0/8 has plenty (Linux answers on all of it).
+    """
+    group = number // SOURCE_PORTS
+    return (f"127.0.0.{group + 1}", 0) if group and address.startswith("127.") else None
