@@ -102,6 +102,7 @@ class Run:
                         async with _alongside(watch_lag(figures.lags)):  # waiting for stragglers would dilute it
                             await self._publish()
                         await self._settle()
+                        gc.unfreeze()
                 self._conclude()
         return figures
 
@@ -128,7 +129,11 @@ class Run:
 
     async def _connect(self) -> None:
         connections, started = self._options.connections, time.monotonic()
-        await self._subscribers.open(OPENING + connections / 100)
+        gc.disable()  # what is made now lives as long as the run: the collector would walk it again and again
+        try:
+            await self._subscribers.open(OPENING + connections / 100)
+        finally:
+            gc.enable()
         self._figures.opening = time.monotonic() - started
         self._display.say(f"{connections:,} subscribers connected in {self._figures.opening:.2f} s")
 
