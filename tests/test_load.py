@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import configparser
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from hub.demo.load import add_arguments, run
+from hub.demo.load import NEEDED, add_arguments, run
 from hub.demo.load.assertion import Assertion, InvalidAssertion
 from hub.demo.load.display import LiveTable, PlainLines, cells, display_for
 from hub.demo.load.errors import BadTarget, HubRefused, NoSuchProcess, ReportNotWritable, TooFewFiles
@@ -419,12 +421,26 @@ def test_a_report_that_cannot_be_written_is_known_before_the_run(tmp_path: Path)
             check_report(str(wrong))
 
 
+def test_the_hub_is_where_the_environment_says_unless_the_command_line_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUB_URL", "http://127.0.0.1:9000/live")
+    assert Options.of(parse()).target == Target.parse("http://127.0.0.1:9000/live")
+    assert Options.of(parse("--url", "http://127.0.0.1:9001")).target.port == 9001
+    monkeypatch.delenv("HUB_URL")
+    assert Options.of(parse()).target.port == 8080
+
+
+def test_what_a_run_needs_is_what_its_extra_brings() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(Path(__file__).parents[1] / "setup.cfg", encoding="utf-8")
+    assert list(NEEDED.values()) == re.findall(r"^[\w-]+", setup["options.extras_require"]["load"], re.MULTILINE)
+
+
 def test_a_missing_package_is_named_with_its_cure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("hub.demo.load.NEEDED", ("rich", "no_such_package"))
+    monkeypatch.setitem(NEEDED, "no_such_package", "no-such-package")
     assert run(parse()) == 2
-    assert "pip install 'broadcast-hub[load]'" in capsys.readouterr().err
+    assert "pip install hdrhistogram psutil rich no-such-package\n" in capsys.readouterr().err
 
 
 def test_a_process_that_is_not_there_is_named() -> None:

@@ -22,7 +22,8 @@ from hub.demo.load.options import Options, add_arguments, check_report
 
 __all__ = ["add_arguments", "run"]
 
-NEEDED = ("rich", "hdrh", "psutil")
+NEEDED = {"hdrh": "hdrhistogram", "psutil": "psutil", "rich": "rich"}
+"""What the extra `load` brings: how it is imported, and how it is installed."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         could not take place.
     """
     if any(importlib.util.find_spec(name) is None for name in NEEDED):
-        return _refuse("the load demo needs more packages: pip install 'broadcast-hub[load]'")
+        return _refuse(f"the load demo needs more packages: pip install {' '.join(NEEDED.values())}")
     try:
         return _run(Options.of(args))
     except CannotRun as error:

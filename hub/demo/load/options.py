@@ -68,7 +68,12 @@ class Options:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give *parser* the options of a load run; a wrong value is a usage error (exit status 2)."""
     add = parser.add_argument
-    add("--url", type=_target, default="http://127.0.0.1:8080", help="the hub (default: %(default)s)")
+    add(
+        "--url",
+        type=_target,
+        default=os.environ.get("HUB_URL") or "http://127.0.0.1:8080",
+        help="the hub (HUB_URL; default: http://127.0.0.1:8080)",
+    )
     add(
         "-c",
         "--connections",
@@ -77,12 +82,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="subscribers, at most 30,000 (default: 1,000)",
     )
-    add("--rate", type=_number(0, MAX_RATE), default=10.0, metavar="M", help="events per second (default: 10)")
+    add("--rate", type=_number(0, MAX_RATE), default=10.0, metavar="PER_SECOND", help="events per second (default: 10)")
     add(
         "--seconds",
         type=_number(0, MAX_SECONDS),
         default=10.0,
-        metavar="T",
+        metavar="SECONDS",
         help="how long to publish, at most 3,600 (default: 10)",
     )
     add("--topic", type=_topic, help="the topic to publish to (default: a random load/…)")
@@ -92,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--grace",
         type=_number(0, 300),
         default=10.0,
-        metavar="S",
+        metavar="SECONDS",
         help="how long to wait for stragglers while nothing arrives (default: 10)",
     )
     add("--pid", type=_whole(1, 2**31 - 1), help="the hub's process (default: who listens on the port)")
