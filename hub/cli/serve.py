@@ -97,11 +97,15 @@ def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop]
 async def serve(settings: Settings) -> int:
     """Serve a hub with *settings* until a signal ends it."""
     app = web.Application()
-    hub = setup_hub(app, settings)
     if settings.demo:
-        from hub.demo import setup_demo  # noqa: PLC0415 - only where it is wanted
+        from hub.demo import LISTENERS, setup_demo  # noqa: PLC0415 - only where it is wanted
 
+        # Without a listener nobody would hear of the demo's orders and trades.
+        settings = settings.model_copy(update={"listeners": settings.listeners or (LISTENERS,)})
+        hub = setup_hub(app, settings)
         setup_demo(app)
+    else:
+        hub = setup_hub(app, settings)
     app.router.add_route("*", "/{path:.*}", _nothing_here)
     _raise_file_limit(hub)
     stop = _signals()

@@ -598,6 +598,23 @@ async def test_a_listener_that_can_not_be_used_stops_the_start_with_one_line(
 # ---- more of the demo ----
 
 
+async def test_the_demo_alone_has_its_own_listeners(serving: Serving) -> None:
+    hub = await serving("--demo")
+    stream = await hub.site.subscribe("notifications", "stock/*")
+    await hub.site.post("/orders", {"amount": 1})
+    assert "#1" in (await stream.next()).json()["message"]
+    await stream.next("stock.traded")
+    hub.check_tidy()
+
+
+async def test_listeners_that_are_named_take_the_place_of_those_of_the_demo(serving: Serving) -> None:
+    hub = await serving("--demo", "--listeners", "listeners.stocks")
+    stream = await hub.site.subscribe("notifications")
+    await hub.site.post("/orders", {"amount": 1})
+    await hub.site.publish({"data": "the only one"})
+    assert (await stream.next()).data == "the only one"
+
+
 async def test_an_order_is_a_plain_message_and_needs_an_amount(serving: Serving) -> None:
     hub = await serving("--demo", "--listeners", "listeners")
     stream = await hub.site.subscribe()
