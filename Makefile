@@ -21,7 +21,7 @@ $(VENV)/.run: setup.cfg pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: setup.cfg pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[speed,load,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[speed,load,openai,test]'
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.bench: setup.cfg pyproject.toml | $(BIN)/python

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import json
 import logging
 from array import array
 from collections.abc import Callable, Mapping, Sequence
@@ -395,12 +396,14 @@ class TokenStream:
 
 
 def _sayable(fact: Any, instead: Any) -> Any:
-    """Return *fact*, or *instead* where JSON in UTF-8 can't carry it: an end that nobody can be told is none."""
+    """Return *fact* as plain JSON values, or *instead* where JSON in UTF-8 can't carry it.
+
+    Without that the end could be told to nobody, nor kept.
+    """
     try:
-        compact_json(fact).encode()
+        return json.loads(compact_json(fact).encode())
     except (TypeError, ValueError, RecursionError):
         return instead
-    return fact
 
 
 def _whole(text: str) -> tuple[str, str]:

@@ -26,6 +26,7 @@ from hub.pages import Pages
 from hub.providers import Provider, make_provider
 from hub.proxies import Proxies
 from hub.settings import Settings
+from hub.sse import JsonDefault
 from hub.topics import topic_of
 
 logger = logging.getLogger("hub")
@@ -37,12 +38,16 @@ class Hub:
     Attributes:
         draining: shutdown has begun: HTTP publishes and subscribes are told to come back.
         proxies: what stands before it.
+        json_default: what turns objects that neither the standard library nor pydantic knows into JSON.
         max_connections: streams that may be open at once; 0: no limit.
         viewers: how many watch an answer as it is generated.
     """
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, settings: Settings, *, clock: Callable[[], float] = time.time, json_default: JsonDefault | None = None
+    ) -> None:
         self.settings = settings
+        self.json_default = json_default
         self.metrics = Metrics()
         self.log: Log = make_log(
             settings.log,
@@ -54,7 +59,7 @@ class Hub:
             unobserved=self._unobserved,
         )
         self.bus = EventBus(clock)
-        self.notifications = NotificationService(self.log, self.metrics)
+        self.notifications = NotificationService(self.log, self.metrics, json_default=json_default)
         self.fanout = Fanout(self.metrics)
         self.notifications.subject.subscribe(self.fanout.on_next, self.fanout.on_error, self.fanout.on_completed)
         self.wiring = Wiring(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from hub.errors import InvalidDraft, TooLarge
 from hub.names import hint
-from hub.sse import block, chunk, compact_json, unchunk
+from hub.sse import JsonDefault, block, chunk, compact_json, plain_text, unchunk
 from hub.topics import DEFAULT_TOPIC, MAX_TOPICS_PER_NOTIFICATION, check_topic
 
 MAX_DATA_BYTES = 1024 * 1024
@@ -82,11 +82,13 @@ class Draft(NamedTuple):
         private: bool = False,
         tags: Mapping[str, Any] | None = None,
         key: str | None = None,
+        json_default: JsonDefault | None = None,
     ) -> Draft:
         """Check the fields and return them as a draft.
 
         Args:
-            data: a string goes out as it is, anything else as compact JSON; at most 1 MiB encoded.
+            data: a string goes out as it is, anything else as compact JSON; at most 1 MiB encoded. What pydantic can
+                turn into JSON (`datetime`, `UUID`, dataclasses, models and more) is taken too.
             topic: one topic; with *topics*, their union in this order; with neither, `notifications`.
             topics: at most 16 altogether.
             type: the SSE event type; at most 256 bytes without control characters, not `error`, not `hub.…`.
@@ -94,17 +96,19 @@ class Draft(NamedTuple):
             private: kept with the notification; only authorization, once there is one, gives it an effect.
             tags: up to 32 short scalar values by name, kept with the notification and not sent.
             key: idempotency key, 1 to 256 characters.
+            json_default: returns something that can be sent instead of an object in *data* that pydantic does not know.
 
         Raises:
             InvalidTopic, InvalidDraft: names the field and its rule.
             TooLarge: *data* is over its bound.
         """
-        text = data if isinstance(data, str) else None
+        # Members of a StrEnum and the like are strings too; the logs take nothing but plain ones.
+        text = data if data.__class__ is str else plain_text(data) if isinstance(data, str) else None
         return made(
             cls,
             (
-                (check_topic(topic),) if topics is None and topic is not None else _topics(topic, topics),
-                _bounded(_json(data) if text is None else text),
+                (check_topic(topic),) if topics is None and topic.__class__ is str else _topics(topic, topics),
+                _bounded(_json(data, json_default) if text is None else text),
                 text is None,
                 None if type is None else _type(type),
                 None if retry is None else _retry(retry),
@@ -140,9 +144,9 @@ def _shown(name: str) -> str:
     return ascii(name)[1:-1][:80]
 
 
-def _json(data: object) -> str:
+def _json(data: object, default: JsonDefault | None) -> str:
     try:
-        return compact_json(data)
+        return compact_json(data, default)
     except RecursionError:
         raise InvalidDraft("data", "is nested too deeply") from None
     except (TypeError, ValueError) as error:
@@ -169,13 +173,13 @@ def _bounded(text: str) -> str:
 
 def _topics(topic: str | None, topics: Iterable[str] | None) -> tuple[str, ...]:
     if topics is None:
-        return (DEFAULT_TOPIC,) if topic is None else (check_topic(topic),)
+        return (DEFAULT_TOPIC,) if topic is None else (plain_text(check_topic(topic)),)
     if isinstance(topics, str | bytes | Mapping) or not isinstance(topics, Iterable):
         raise InvalidDraft("topics", "is not a list of topics")
     union = list(topics) if topic is None else [topic, *topics]
     if not union:
         raise InvalidDraft("topics", "is empty")
-    checked = dict.fromkeys(check_topic(each, "topics") for each in union)
+    checked = dict.fromkeys(plain_text(check_topic(each, "topics")) for each in union)
     if len(checked) > MAX_TOPICS_PER_NOTIFICATION:
         raise InvalidDraft("topics", f"has more than {MAX_TOPICS_PER_NOTIFICATION} topics")
     return tuple(checked)
@@ -197,13 +201,13 @@ def _type(type: object) -> str:
         why = f"is longer than {MAX_TYPE_BYTES} bytes" if len(type.encode()) > MAX_TYPE_BYTES else ""
     if why or not isinstance(type, str):
         raise InvalidDraft("type", why)
-    return type
+    return type if type.__class__ is str else plain_text(type)
 
 
 def _retry(retry: object) -> int:
     if not isinstance(retry, int) or isinstance(retry, bool) or not 0 <= retry <= MAX_RETRY:
         raise InvalidDraft("retry", f"is not a whole number of milliseconds from 0 to {MAX_RETRY:,}")
-    return retry
+    return int(retry)
 
 
 def _private(private: object) -> bool:
@@ -217,7 +221,7 @@ def _key(key: object) -> str:
         raise InvalidDraft("key", f"is not a string of 1 to {MAX_KEY_LENGTH} characters")
     if not _is_utf8(key):
         raise InvalidDraft("key", "is not valid UTF-8 text: it has a lone surrogate")
-    return key
+    return plain_text(key)
 
 
 def _tags(tags: object) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
+from uuid import UUID
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
@@ -19,6 +20,7 @@ from hub.errors import ShuttingDown, WrongThread
 from hub.log import Log, Receipt
 from hub.metrics import Metrics
 from hub.notification import Draft, Notification, Position
+from hub.sse import JsonDefault
 from hub.topics import TopicIndex, check_pattern, topic_of
 
 logger = logging.getLogger("hub.notifications")
@@ -117,9 +119,10 @@ class NotificationService:
             calling its `on_next` yourself would send what nobody can resume. For single topics `stream` is cheaper.
     """
 
-    def __init__(self, log: Log, metrics: Metrics | None = None) -> None:
+    def __init__(self, log: Log, metrics: Metrics | None = None, *, json_default: JsonDefault | None = None) -> None:
         self._log = log
         self._metrics = metrics or Metrics()
+        self._json_default = json_default
         self.subject = Trunk(self._metrics)
         self._taps = _Taps(self._metrics)
         self.subject.subscribe(self._taps.on_next, self._taps.on_error, self._taps.on_completed)
@@ -155,7 +158,9 @@ class NotificationService:
         has it; otherwise a failure is logged and counted.
 
         Args:
-            data: a string goes out as it is, anything else as compact JSON; at most 1 MiB encoded.
+            data: a string goes out as it is, anything else as compact JSON; at most 1 MiB encoded. What pydantic can
+                turn into JSON (`datetime`, `UUID`, dataclasses, models and more) is taken too; the rest is for the
+                `json_default` that the hub was set up with.
             topic: one topic; with *topics*, their union in this order; with neither, `notifications`.
             topics: at most 16 altogether.
             type: the SSE event type that `addEventListener` names; None for a plain `message`.
@@ -171,14 +176,24 @@ class NotificationService:
             ShuttingDown: the hub has ended.
             WrongThread: not on the loop's thread.
         """
-        draft = Draft.of(data, topic=topic, topics=topics, type=type, retry=retry, private=private, tags=tags, key=key)
+        draft = Draft.of(
+            data,
+            topic=topic,
+            topics=topics,
+            type=type,
+            retry=retry,
+            private=private,
+            tags=tags,
+            key=key,
+            json_default=self._json_default,
+        )
         return self.publish((draft,))[0]
 
-    def send_to_user(self, user_id: str | int, data: object, **options: Unpack[Options]) -> Receipt:
+    def send_to_user(self, user_id: str | int | UUID, data: object, **options: Unpack[Options]) -> Receipt:
         """Send *data* to the topic `user/{user_id}`; *options* as for `send_notification`."""
         return self.send_notification(data, topic=topic_of("user", user_id), **options)
 
-    def send_to_room(self, room_id: str | int, data: object, **options: Unpack[Options]) -> Receipt:
+    def send_to_room(self, room_id: str | int | UUID, data: object, **options: Unpack[Options]) -> Receipt:
         """Send *data* to the topic `room/{room_id}`; *options* as for `send_notification`."""
         return self.send_notification(data, topic=topic_of("room", room_id), **options)
 
@@ -193,7 +208,7 @@ class NotificationService:
             InvalidTopic, InvalidDraft, TooLarge: at once, in the calling thread.
             ShuttingDown: the hub has not begun or has ended.
         """
-        draft = Draft.of(data, topic=topic, **options)
+        draft = Draft.of(data, topic=topic, **options, json_default=self._json_default)
         if self._loop is None or self._closed:
             raise ShuttingDown
 

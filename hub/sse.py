@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from hub.errors import InvalidInput
 
 _BREAK = re.compile(r"[\r\n\0]")
@@ -22,13 +24,34 @@ LAST_CHUNK = b"0\r\n\r\n"
 """Ends a chunked HTTP/1.1 body (RFC 9112, section 7.1)."""
 
 
-def compact_json(value: object) -> str:
+JsonDefault = Callable[[Any], Any]
+"""Returns something that can be sent instead of an object of a type that is not known, or raises `TypeError`."""
+
+
+def compact_json(value: object, default: JsonDefault | None = None) -> str:
     """Return *value* as JSON on one line, UTF-8 kept as it is.
+
+    What the standard library has no JSON for (`datetime`, `Decimal`, `UUID`, enums, sets, dataclasses, pydantic models,
+    keys that are not strings) becomes what pydantic makes of it.
+
+    Args:
+        value: whatever is to be sent.
+        default: called with each object that pydantic does not know either.
 
     Raises:
         TypeError, ValueError, RecursionError: it is not JSON (NaN included), or nested too deeply.
     """
-    return _to_json(value)
+    try:
+        return _to_json(value)
+    except TypeError:
+        # All of it again rather than a part at a time: a key can't be converted alone. Nothing was used up so far, for
+        # the encoder stops at the first object that is not JSON.
+        return _to_json(to_jsonable_python(value, fallback=default))
+
+
+def plain_text(text: str) -> str:
+    """Return *text* without the subclass it may have: a member of an enum is its value, however it prints itself."""
+    return str.__str__(text)
 
 
 def _fast_encode() -> Callable[[object], str]:
@@ -111,8 +134,10 @@ class MessageEvent:
         """Return *item* if it is an event already, else an event with *item* as its data."""
         return item if isinstance(item, cls) else cls(item)
 
-    def encode(self) -> bytes:
+    def encode(self, json_default: JsonDefault | None = None) -> bytes:
         """Return the event as one SSE block. Without data (None) it only carries its other fields.
+
+        *json_default* is called with each object in the data that is neither JSON nor known to pydantic.
 
         Raises:
             InvalidInput: a field breaks its rule.
@@ -124,10 +149,16 @@ class MessageEvent:
         if retry is not None and (not isinstance(retry, int) or isinstance(retry, bool) or retry < 0):
             raise InvalidInput("retry", "is not a whole number of milliseconds from 0")
         try:
-            data = self.data if self.data is None or isinstance(self.data, str) else compact_json(self.data)
-            return block(data, type=self.type, id=self.id, retry=retry, comment=self.comment)
+            data = self.data if self.data is None else _text(self.data, json_default)
+            type = None if self.type is None else plain_text(self.type)
+            id = None if self.id is None else plain_text(self.id)
+            return block(data, type=type, id=id, retry=None if retry is None else int(retry), comment=self.comment)
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidInput("data", f"can't be sent: {str(error)[:200]}") from None
+
+
+def _text(data: object, json_default: JsonDefault | None) -> str:
+    return plain_text(data) if isinstance(data, str) else compact_json(data, json_default)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
+from uuid import UUID
 
 from hub.errors import InvalidInput, InvalidTopic
 from hub.names import fault
@@ -60,13 +61,23 @@ def check_wanted(topics: Iterable[str]) -> tuple[str, ...]:
     return checked
 
 
-def topic_of(kind: str, id: str | int, field: str = "") -> str:
+def topic_of(kind: str, id: str | int | UUID, field: str = "") -> str:
     """Return the topic of one user or room, `user/{id}` or `room/{id}`; *field* is what an error names.
 
+    A member of an enum that is a string or a number counts as that.
+
     Raises:
-        InvalidTopic: *id* is not one segment.
+        InvalidTopic: *id* is no string, whole number or UUID (None is none, nor is a truth value), or not one segment.
     """
-    name, field = str(id), field or f"{kind}_id"
+    field = field or f"{kind}_id"
+    if isinstance(id, str):
+        name = str.__str__(id)
+    elif isinstance(id, int) and not isinstance(id, bool):
+        name = int.__repr__(id)
+    elif isinstance(id, UUID):
+        name = str(id)
+    else:
+        raise InvalidTopic(id, f"is not the id of a {kind}: a string, a whole number or a UUID is", field)
     if "/" in name or "*" in name:
         raise InvalidTopic(name, f"is not an id: a {kind}'s id is one segment, without '/' or '*'", field)
     return check_topic(f"{kind}/{name}", field)

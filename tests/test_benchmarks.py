@@ -124,7 +124,7 @@ def test_a_section_survives_json():
 
 @pytest.mark.slow
 def test_a_small_run_counts_every_delivery_and_writes_it_down(tmp_path: Path):
-    pytest.importorskip("matplotlib", reason="the benchmark is not installed: pip install 'broadcast-hub[bench]'")
+    pytest.importorskip("matplotlib", reason="the benchmark is not installed: pip install '.[bench]'")
     command = [sys.executable, "-m", "tests.benchmarks", "--quick", "--only", "fanout.single,log.publish,publish,ai"]
     process = subprocess.Popen(
         [*command, "--systems", "hub,queues", "--to", str(tmp_path)],

@@ -48,7 +48,7 @@ BEFORE_SESSION = (
 )
 SESSION = rf"(?:{'|'.join(f'(?<={before})' for before in BEFORE_SESSION)})[\w-]{{22}}(?![\w-])"
 SHOWN = "http://127.0.0.1:8080"
-"""Where every hub in the documentation is; the tests put theirs on a free port."""
+"""Where `hub serve` is in the documentation; the tests put their hubs on a free port."""
 
 
 # What a page consists of
@@ -130,14 +130,14 @@ def neutral(text: str) -> str:
 class Walk:
     """Does what a page says in its order, in a directory of its own, and compares what the page shows.
 
-    python, html, ini: a block whose first line names a file is that file; a program without a name is started.
+    python, html, ini: a block whose first line names a file is that file.
     console: lines after `$` are commands, the others what they print; a server or `curl -N` goes on.
     sse: what the last `curl -N` prints next.
     Other languages are for people only.
     """
 
     def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.place, self.url = place, SHOWN
+        self.place, self.url, self.shown = place, SHOWN, SHOWN
         self._monkeypatch = monkeypatch
         self._ends: list[Callable[[], Any]] = []
         self._stream: asyncio.subprocess.Process | None = None
@@ -157,10 +157,6 @@ class Walk:
         name = re.match(r"(?:# |<!-- )(\w+\.(?:py|html|ini))\b", fence.text)
         if fence.language in {"python", "html", "ini"} and name:
             (self.place / name[1]).write_text(fence.text, encoding="utf-8")
-        elif fence.language == "python":
-            program = self.place / f"program_{fence.line}.py"
-            program.write_text(fence.text, encoding="utf-8")
-            await self._serve(program)
         elif fence.language == "console":
             for command, shown in commands(fence.text):
                 await self._run(command, shown)
@@ -172,7 +168,7 @@ class Walk:
         words = shlex.split(command)
         if shown.startswith("hub: listening"):
             assert await self._hub(words[2:] if words[0] == "hub" else None) in shown
-        elif words[0] == "python" and words[1].endswith(".py"):
+        elif words[0] in {"python", ".venv/bin/python"} and words[1].endswith(".py"):
             address = await self._serve(self.place / words[1])
             assert f"======== Running on {address} ========" in shown
         elif words[:2] == ["curl", "-N"]:
@@ -210,7 +206,7 @@ class Walk:
         while not said.startswith("hub: "):  # beside its log
             said = (await process.stdout.readline()).decode()
             assert said, "the hub ended"
-        self.url = said.split()[-1]
+        self.url, self.shown = said.split()[-1], SHOWN
         return said.replace(self.url, SHOWN)
 
     async def _serve(self, program: Path) -> str:
@@ -229,12 +225,13 @@ class Walk:
         self._ends.append(runner.cleanup)
         self._ends.append(lambda: app[HUB].drain(0))
         self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        return f"http://{asked['host']}:{asked['port']}"
+        self.shown = f"http://{asked['host']}:{asked['port']}"
+        return self.shown
 
     def _real(self, word: str) -> str:
         for shown, real in self._names.items():
             word = word.replace(shown, real)
-        return word.replace(SHOWN, self.url)
+        return word.replace(self.shown, self.url)
 
     async def _expect(self, shown: str) -> None:
         """Read as many lines as *shown* has from the stream, and compare them."""
@@ -244,7 +241,7 @@ class Walk:
         self._compare(b"".join(read).decode(), shown)
 
     def _compare(self, printed: str, shown: str) -> None:
-        assert neutral(printed.replace(self.url, SHOWN)) == neutral(shown)
+        assert neutral(printed.replace(self.url, self.shown)) == neutral(shown)
         for given in (EPOCH, SESSION):
             for said, real in zip(re.findall(given, shown), re.findall(given, printed), strict=True):
                 assert self._names.setdefault(said, real) == real, "one name on the page is two in truth"
@@ -309,6 +306,23 @@ async def test_who_does_what_the_page_says_sees_what_it_shows(walk: Walk, page: 
 def test_what_looks_as_if_it_were_run_is_run() -> None:
     run = {page for page in PAGES for fence in fences(page) if fence.language in {"console", "python", "sse"}}
     assert run == {ROOT / page for page in WALKED}
+
+
+@pytest.mark.parametrize("page", WALKED)
+def test_every_program_on_a_page_says_which_file_it_is(page: str) -> None:
+    programs = [fence for fence in fences(ROOT / page) if fence.language == "python"]
+    nameless = [fence.line for fence in programs if not re.match(r"# \w+\.py\b", fence.text)]
+    assert not nameless, "who reads this can't know where to put it, nor how to start it"
+
+
+def test_what_is_to_be_installed_is_there_without_an_index_that_has_the_hub() -> None:
+    hints = [
+        f"{path.relative_to(ROOT)}: {hint}"
+        for path in [*PAGES, *(ROOT / "hub").rglob("*.py")]
+        for hint in re.findall(r"pip install [^`\n]*broadcast-hub.*", path.read_text(encoding="utf-8"))
+        if "/broadcast-hub" not in hint  # the folder of the project
+    ]
+    assert not hints
 
 
 def test_fragments_of_python_can_be_compiled() -> None:

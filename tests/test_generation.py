@@ -429,7 +429,7 @@ async def test_a_part_gathers_for_longer_while_the_loop_has_more_to_do_than_it_c
         pass
 
 
-@pytest.mark.parametrize("unsayable", [float("nan"), object(), "\ud800", {"cost": Decimal("0.1")}])
+@pytest.mark.parametrize("unsayable", [float("nan"), object(), "\ud800", {"cost": object()}])
 async def test_an_end_that_nobody_can_be_told_is_told_without_that(unsayable: Any):
     done, failed = TokenStream(HEAD), TokenStream(HEAD)
     done.finish(unsayable, {"cost": unsayable})
@@ -440,6 +440,13 @@ async def test_an_end_that_nobody_can_be_told_is_told_without_that(unsayable: An
         compact_json(stream.ending.facts).encode()
     assert done.ending == Ending(Phase.DONE, {"finishReason": "stop", "usage": None})
     assert failed.ending == Ending(Phase.FAILED, {"reason": "failed", "message": "the answer failed"})
+
+
+async def test_an_end_has_plain_values_whatever_a_provider_counts_with():
+    stream = TokenStream(HEAD)
+    stream.finish("stop", {"cost": Decimal("0.10"), "tokens": (1, 2)})
+    await stream.ended()
+    assert stream.ending == Ending(Phase.DONE, {"finishReason": "stop", "usage": {"cost": "0.10", "tokens": [1, 2]}})
 
 
 async def test_a_viewer_that_fails_is_cut_and_nobody_else_feels_it(caplog: pytest.LogCaptureFixture):

@@ -1,3 +1,5 @@
+import datetime
+import enum
 import json
 from typing import Any
 
@@ -48,6 +50,33 @@ def test_changing_what_was_sent_changes_nothing():
     assert notification.data == {"a": [1]}
 
 
+class Mixed(str, enum.Enum):  # noqa: UP042 - prints itself as `Mixed.A`, and many applications have such
+    A = "a"
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+@pytest.mark.parametrize("where", ["topic", "topics"])
+def test_a_draft_has_the_plain_values_of_enums(where: str):
+    """The process of a log in a file takes nothing else, and would fail with all that waits for it."""
+    topics: Any = Mixed.A if where == "topic" else [Mixed.A]
+    draft = Draft.of(Mixed.A, **{where: topics}, type=Mixed.A, key=Mixed.A, retry=Number.ONE)
+    assert draft == Draft(("a",), "a", False, type="a", retry=1, key="a")
+    assert {type(each) for each in (draft.text, draft.type, draft.key, *draft.topics)} == {str}
+    assert type(draft.retry) is int
+    assert accept(draft).frame == b"retry: 1\nevent: a\nid: e-1\ndata: a\n\n"
+
+
+def test_data_is_whatever_pydantic_can_turn_into_json_and_what_the_hook_adds():
+    at = datetime.date(2026, 11, 21)
+    assert Draft.of({"at": at}).text == '{"at":"2026-11-21"}'
+    assert Draft.of({"at": at, "n": range(2)}, json_default=list).text == '{"at":"2026-11-21","n":[0,1]}'
+    with pytest.raises(InvalidDraft, match=r"data: is not JSON: .*range"):
+        Draft.of({"at": at, "n": range(2)})
+
+
 def test_an_envelope_is_json_whatever_the_data():
     for data in ("text\nlines", {"a": 1}, None):
         (block,) = blocks(accept(Draft.of(data, type="t", topic='qu"ote')).envelope('qu"ote').split(b"\r\n", 1)[1][:-2])
@@ -70,7 +99,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"topics": {"a": 1}}, "topics"),
     ({"topics": [1]}, "topics"),
     ({"topics": [f"t{n}" for n in range(17)]}, "topics"),
-    ({"data": {1, 2}}, "data"),
+    ({"data": object()}, "data"),
+    ({"data": {object(): 1}}, "data"),
+    ({"data": b"\xff"}, "data"),
     ({"data": float("nan")}, "data"),
     ({"data": "\ud800"}, "data"),
     ({"data": {"a": "\ud800"}}, "data"),

@@ -1,9 +1,14 @@
 import asyncio
+import enum
 import threading
+from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 from reactivex import operators
 
+from hub import Hub, Settings
 from hub.errors import InvalidDraft, InvalidTopic, ShuttingDown, WrongThread
 from hub.log import MemoryLog
 from hub.metrics import Metrics
@@ -41,6 +46,62 @@ async def test_an_id_is_one_segment(service: NotificationService, id: str):
         service.send_to_user(id, "x")
     with pytest.raises(InvalidTopic, match="room_id"):
         service.send_to_room(id, "x")
+
+
+class Named(str, enum.Enum):  # noqa: UP042 - prints itself as `Named.ADA`, and many applications have such
+    ADA = "ada"
+
+
+class Numbered(enum.IntEnum):
+    ADA = 42
+
+
+@pytest.mark.parametrize(
+    ("id", "segment"),
+    [("ada", "ada"), (42, "42"), (UUID(int=7), str(UUID(int=7))), (Named.ADA, "ada"), (Numbered.ADA, "42")],
+)
+async def test_an_id_is_a_string_a_number_or_a_uuid(service: NotificationService, id: str | int | UUID, segment: str):
+    assert service.send_to_user(id, "x").topics == (f"user/{segment}",)
+    assert service.send_to_room(id, "x").topics == (f"room/{segment}",)
+
+
+@pytest.mark.parametrize("id", [None, True, 1.5, b"ada", [1], object()])
+async def test_what_is_no_id_is_refused_and_named(service: NotificationService, id: Any):
+    with pytest.raises(InvalidTopic, match=r"^user_id: .* is not the id of a user") as caught:
+        service.send_to_user(id, "x")
+    assert (caught.value.field, caught.value.topic) == ("user_id", id)
+    with pytest.raises(InvalidTopic, match=r"^room_id: .* is not the id of a room"):
+        service.send_to_room(id, "x")
+    assert (await service.send_notification("x")).offset == 1
+
+
+class Kind(enum.StrEnum):
+    SHIPPED = "order.shipped"
+
+
+@pytest.mark.parametrize("home", ["memory://", "sqlite:///{}/hub.db"])
+async def test_members_of_enums_are_kept_as_their_values_by_every_log(tmp_path: Path, home: str):
+    hub = Hub(Settings(log=home.format(tmp_path), drain=0))
+    await hub.open()
+    heard: list[Notification] = []
+    hub.notifications.stream().subscribe(heard.append)
+    send = hub.notifications.send_notification
+    await send(Kind.SHIPPED, topic=Kind.SHIPPED, type=Kind.SHIPPED, key=Kind.SHIPPED, retry=Numbered.ADA)
+    await send("the log goes on")
+    await hub.aclose()
+    assert [each.frame for each in heard] == [
+        f"retry: 42\nevent: order.shipped\nid: {heard[0].id}\ndata: order.shipped\n\n".encode(),
+        f"id: {heard[1].id}\ndata: the log goes on\n\n".encode(),
+    ]
+
+
+async def test_the_hook_of_a_hub_is_asked_from_every_thread():
+    hub = Hub(Settings(drain=0), json_default=list)
+    await hub.open()
+    await hub.notifications.send_notification({"a": range(2)})
+    sent = await asyncio.to_thread(hub.notifications.send_notification_threadsafe, range(2), topic="b")
+    assert (await asyncio.wrap_future(sent)).offset == 2
+    await hub.aclose()
 
 
 async def test_what_is_refused_takes_no_place(service: NotificationService):

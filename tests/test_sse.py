@@ -1,7 +1,13 @@
+import dataclasses
+import datetime
+import enum
 import json
 import re
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,6 +44,104 @@ def test_json_is_what_the_standard_library_makes_of_it(value: Any):
     assert compact_json(value) == json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
+NOON = datetime.datetime(2026, 11, 21, 12, tzinfo=datetime.UTC)
+ID = UUID(int=7)
+
+
+class Size(enum.Enum):
+    SMALL = "S"
+
+
+class Word(enum.StrEnum):
+    KETTLE = "kettle"
+
+
+class Mixed(str, enum.Enum):  # noqa: UP042 - prints itself as `Mixed.KETTLE`, and many applications have such
+    KETTLE = "kettle"
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+@dataclasses.dataclass
+class Item:
+    size: Size
+    added: datetime.datetime
+
+
+class Order(pydantic.BaseModel):
+    id: UUID
+    price: Decimal
+    items: list[Item]
+    placed_by: str = pydantic.Field(default="ada", serialization_alias="placedBy")
+    secret: str = pydantic.Field(default="s", exclude=True)
+
+
+class Foreign:
+    """Of a type that nobody knows."""
+
+    def __init__(self, value: object = 1) -> None:
+        self.value = value
+
+
+def value_of(item: Any) -> object:
+    if isinstance(item, Foreign):
+        return item.value
+    raise TypeError(f"{type(item).__name__} is nothing that is sent")
+
+
+ITEM = '{"size":"S","added":"2026-11-21T12:00:00Z"}'
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (NOON, '"2026-11-21T12:00:00Z"'),
+        (NOON.date(), '"2026-11-21"'),
+        (datetime.timedelta(seconds=90), '"PT1M30S"'),
+        (Decimal("1.50"), '"1.50"'),
+        (ID, f'"{ID}"'),
+        ([Size.SMALL, Word.KETTLE, Mixed.KETTLE, Number.ONE], '["S","kettle","kettle",1]'),
+        (({7}, frozenset(), b"bytes"), '[[7],[],"bytes"]'),
+        (Item(Size.SMALL, NOON), ITEM),
+        (
+            Order(id=ID, price=Decimal("9.90"), items=[Item(Size.SMALL, NOON)]),
+            f'{{"id":"{ID}","price":"9.90","items":[{ITEM}],"placedBy":"ada"}}',
+        ),
+        (
+            {ID: 1, Size.SMALL: 2, NOON.date(): 3, Mixed.KETTLE: 4, 5: 6},
+            f'{{"{ID}":1,"S":2,"2026-11-21":3,"kettle":4,"5":6}}',
+        ),
+        ({"deep": [{"in": ({"it": NOON},)}], "ü": 1.5}, '{"deep":[{"in":[{"it":"2026-11-21T12:00:00Z"}]}],"ü":1.5}'),
+        ({"once": (n for n in "ab"), "at": NOON.date()}, '{"once":["a","b"],"at":"2026-11-21"}'),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_python_programs_are_made_of_becomes_what_pydantic_makes_of_it(value: object, text: str):
+    assert compact_json(value) == text
+
+
+def test_a_hook_turns_the_rest_into_json_however_deep_it_is():
+    value = {"a": [Foreign(Foreign({"at": NOON}))], "b": Item(Size.SMALL, NOON), "c": Foreign("x")}
+    assert compact_json(value, value_of) == f'{{"a":[{{"at":"2026-11-21T12:00:00Z"}}],"b":{ITEM},"c":"x"}}'
+    assert compact_json({Foreign("key"): 1}, value_of) == '{"key":1}'
+    with pytest.raises(TypeError, match="range is nothing that is sent"):
+        compact_json([range(3)], value_of)
+    with pytest.raises(ValueError, match="Circular reference"):
+        compact_json(Foreign(), lambda item: item)
+
+
+def test_plain_data_never_comes_near_the_hook():
+    def refuse(item: object) -> object:
+        raise AssertionError(item)
+
+    assert compact_json({"a": [1, None, 1.5, True, Number.ONE], None: "x", 7: ()}, refuse) == (
+        '{"a":[1,null,1.5,true,1],"null":"x","7":[]}'
+    )
+    assert compact_json([NOON, ID, Size.SMALL, {1}], refuse)
+
+
 def endless() -> list[object]:
     values: list[object] = []
     values.append(values)
@@ -49,8 +153,10 @@ def endless() -> list[object]:
     [
         (float("nan"), ValueError),
         ([float("-inf")], ValueError),
-        (object(), TypeError),
-        ({(1,): 2}, TypeError),
+        (object(), ValueError),
+        ([NOON, float("inf")], ValueError),
+        ({object(): 2}, ValueError),
+        (b"\xff", ValueError),
         (endless(), RecursionError),
     ],
 )
@@ -128,6 +234,14 @@ def test_an_event_takes_whole_milliseconds(retry: object):
 def test_data_that_cannot_be_sent_is_named(data: object):
     with pytest.raises(InvalidInput, match="data"):
         MessageEvent(data).encode()
+
+
+def test_an_event_carries_objects_and_the_values_of_enums():
+    assert (
+        MessageEvent({"at": NOON, "n": Foreign(7)}).encode(value_of) == b'data: {"at":"2026-11-21T12:00:00Z","n":7}\n\n'
+    )
+    event = MessageEvent(Mixed.KETTLE, type=Mixed.KETTLE, id=Mixed.KETTLE, retry=Number.ONE)
+    assert event.encode() == b"retry: 1\nevent: kettle\nid: kettle\ndata: kettle\n\n"
 
 
 def test_anything_is_taken_as_data_but_an_event():

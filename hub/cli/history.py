@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import aiohttp
 
-from hub.cli.target import add_target, unreachable
+from hub.cli.target import add_target, check, facts_of, unreachable
 from hub.errors import HubError, InvalidArchive
 from hub.log import Contents, Spool, make_log
 from hub.log.archive import MEDIA_TYPE, is_last_line
@@ -28,7 +28,7 @@ _SQLITE = "sqlite:///"
 
 
 class HistoryRefused(HubError):
-    """The hub, or the archive, does not allow what was asked."""
+    """The archive does not allow what was asked."""
 
 
 class ArchiveUnusable(HubError):
@@ -96,16 +96,6 @@ def _session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=600))
 
 
-async def _check(answer: aiohttp.ClientResponse, *expected: int) -> None:
-    if answer.status not in expected:
-        said = await answer.text()
-        try:
-            detail = json.loads(said)["detail"]
-        except (ValueError, TypeError, KeyError):
-            detail = f"the hub answered {answer.status}: {said[:300]}"
-        raise HistoryRefused(detail)
-
-
 # ---- list ----
 
 
@@ -118,8 +108,7 @@ async def _list(args: argparse.Namespace) -> int:
             query = [*topics, ("limit", str(min(left or PAGE, PAGE))), *([("after", after)] if after else [])]
             with unreachable(args.url):
                 async with session.get(f"{args.url}/notifications/history", params=query) as answer:
-                    await _check(answer, 200)
-                    page = await answer.json()
+                    page = await facts_of(args.url, answer, 200, has="notifications")
             if not page["recovered"]:
                 _note(f"something is missing here ({page['reason']}); the oldest that is kept is {page['oldest']}")
             for each in page["notifications"]:
@@ -161,7 +150,7 @@ async def _archive_of_hub(url: str) -> AsyncIterator[bytes]:
         with unreachable(url):
             try:
                 async with session.get(f"{url}/notifications/history", headers={"Accept": MEDIA_TYPE}) as answer:
-                    await _check(answer, 200)
+                    await check(url, answer, 200, media_type=MEDIA_TYPE)
                     async for part in answer.content.iter_any():
                         yield part
             except aiohttp.ClientPayloadError:
@@ -210,8 +199,7 @@ async def _import_into_hub(file: BinaryIO, url: str) -> tuple[int, str]:
         with unreachable(url):
             headers = {"Content-Type": MEDIA_TYPE}
             async with session.post(f"{url}/notifications/history", data=_parts(file), headers=headers) as answer:
-                await _check(answer, 201)
-                said = await answer.json()
+                said = await facts_of(url, answer, 201, has="newest")
     return said["notifications"], said["newest"]
 
 

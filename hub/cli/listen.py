@@ -5,19 +5,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import sys
 
 import aiohttp
 
-from hub.cli.target import Unreachable, add_target, unreachable
-from hub.errors import HubError
+from hub.cli.target import Unreachable, add_target, check, unreachable
 from hub.sse import Decoder, Message
 
 FIRST_RETRY = 3_000
 
-
-class Refused(HubError):
-    """The hub will not open this stream, now or later."""
+# Taken apart as text, so that the data stays as it came, to the last digit.
+_ENVELOPE = re.compile(r'\{"topic":("(?:[^"\\]|\\.)*"),"data":(.*)\}', re.DOTALL)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
     parser.add_argument("--last-event-id", metavar="ID", default="", help="resume after this id")
     parser.add_argument("-n", "--count", type=int, metavar="N", help="end after N notifications")
-    parser.add_argument("--json", action="store_true", help="a JSON object per line: id, type, data")
+    parser.add_argument("--json", action="store_true", help="a JSON object per line: id, topic, type, data")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,6 +39,7 @@ class _Listening:
         self._cursor: str = args.last_event_id
         self._retry = FIRST_RETRY
         self._left: int | None = args.count
+        self._name_topics = len(args.topic) > 1 or any("*" in topic for topic in args.topic)
 
     async def follow(self) -> int:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
@@ -62,10 +62,9 @@ class _Listening:
     async def _stream(self, session: aiohttp.ClientSession) -> None:
         """Read one stream to its end, or until there was enough."""
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": self._cursor} if self._cursor else {})
-        params = [("topic", topic) for topic in self._args.topic]
+        params = [*(("topic", topic) for topic in self._args.topic), ("envelope", "1")]
         async with session.get(f"{self._args.url}/notifications/subscribe", params=params, headers=headers) as answer:
-            if answer.status != 200:
-                raise Refused(f"the hub answered {answer.status}: {(await answer.text())[:300]}")
+            await check(self._args.url, answer, 200, media_type="text/event-stream")
             decoder = Decoder(self._cursor)
             try:
                 async for part in answer.content.iter_any():
@@ -81,15 +80,25 @@ class _Listening:
         if message.type.startswith("hub."):
             self._note(f"{message.type} {message.data}")
             return
+        topic, data = _opened(message.data)
         if self._args.json:
-            print(
-                json.dumps({"id": message.id, "type": message.type, "data": message.data}, ensure_ascii=False),
-                flush=True,
-            )
+            facts = {"id": message.id, "topic": topic, "type": message.type, "data": data}
+            print(json.dumps(facts, ensure_ascii=False), flush=True)
         else:
-            print(f"{message.type}: {message.data}" if message.type != "message" else message.data, flush=True)
+            place = f"{topic}  " if self._name_topics else ""
+            type = f"{message.type}: " if message.type != "message" else ""
+            print(f"{place}{type}{data}", flush=True)
         if self._left is not None:
             self._left -= 1
 
     def _note(self, text: str) -> None:
         print(f"# {text}", file=sys.stderr, flush=True)
+
+
+def _opened(envelope: str) -> tuple[str | None, str]:
+    """Return the topic on *envelope* and the text of the data in it."""
+    found = _ENVELOPE.fullmatch(envelope)
+    if not found:
+        return None, envelope
+    topic, data = found.groups()
+    return json.loads(topic), json.loads(data) if data.startswith('"') else data

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import platform
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from hub.cli import history, listen, load, publish, serve
 from hub.errors import HubError, InvalidInput, InvalidSettings
@@ -30,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hub", description="A reactive broadcast hub over Server-Sent Events.")
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="print the versions of the hub and of what it needs"
+    )
     commands = parser.add_subparsers(required=True, metavar="command")
     for command in (serve, publish, listen, history, load):
         name = command.__name__.rpartition(".")[2]
@@ -38,3 +44,19 @@ def _parser() -> argparse.ArgumentParser:
         command.add_arguments(sub)
         sub.set_defaults(run=command.run)
     return parser
+
+
+class _Version(argparse.Action):
+    """Looks the versions up where somebody asks: every other command starts without that."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        hub, aiohttp = (_version_of(name) for name in ("broadcast-hub", "aiohttp"))
+        print(f"hub {hub} (Python {platform.python_version()}, aiohttp {aiohttp})")
+        parser.exit()
+
+
+def _version_of(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

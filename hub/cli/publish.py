@@ -11,12 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from hub.cli.target import add_target, unreachable
-from hub.errors import HubError
-
-
-class PublishRefused(HubError):
-    """The hub answered with an error."""
+from hub.cli.target import add_target, facts_of, unreachable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,10 +42,8 @@ async def _publish(args: argparse.Namespace) -> int:
             body = {name: value for name, value in draft.items() if value is not None or name == "data"}
             with unreachable(args.url):
                 async with session.post(f"{args.url}/notifications/publish", json=body) as answer:
-                    said = await answer.json(content_type=None)
-            if answer.status not in {200, 201}:
-                raise PublishRefused(said.get("detail", answer.reason) if isinstance(said, dict) else answer.reason)
-            print(said["id"], flush=True)
+                    accepted = await facts_of(args.url, answer, 200, 201, has="id")
+            print(accepted["id"], flush=True)
     return 0
 
 

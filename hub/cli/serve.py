@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import enum
 import gc
 import logging
 import os
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from pydantic.fields import FieldInfo
 
 from hub.cli.lines import AccessLog, log_to_stderr
 from hub.errors import HubError, InvalidSettings
@@ -31,6 +33,7 @@ from hub.settings import PREFIX, Settings, unknown_variables
 from hub.web.app import drain_hub, setup_hub
 from hub.web.problems import from_status
 from hub.web.resource import Nothing
+from hub.web.sse import HandlerStreams
 
 logger = logging.getLogger("hub")
 
@@ -49,17 +52,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if field.annotation is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
         else:
-            parser.add_argument(flag, default=None, metavar=_metavar(field.annotation), help=text)
+            parser.add_argument(flag, default=None, metavar=_metavar(field), help=text)
 
 
 def _shown(default: object) -> str:
     return ("none" if default in (None, (), {}) else str(default)) if not isinstance(default, bool) else "off"
 
 
-def _metavar(annotation: Any) -> str:
-    if typing.get_origin(annotation) is typing.Literal:
-        return "|".join(typing.get_args(annotation))
-    return {int: "N", float: "SECONDS"}.get(annotation, "VALUE")
+def _metavar(field: FieldInfo) -> str:
+    kind: Any = field.annotation
+    if typing.get_origin(kind) is typing.Literal:
+        return "|".join(typing.get_args(kind))
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return "|".join(each.value for each in kind)
+    kinds = {each for each in (kind, *typing.get_args(kind)) if isinstance(each, type)}
+    said = (field.description or "").lower()
+    if kinds & {int, float}:
+        units = {"seconds": "SECONDS", "bytes": "BYTES"}
+        return units.get(said.partition(" ")[0], "PER_SECOND" if "per second" in said else "N")
+    return "FILE" if Path in kinds else "VALUE"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -82,7 +93,7 @@ def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop]
         import uvloop  # noqa: PLC0415 - an extra
     except ImportError:
         if settings.loop == "uvloop":
-            raise InvalidSettings(["loop: uvloop is not installed: pip install 'broadcast-hub[speed]'"]) from None
+            raise InvalidSettings(["loop: uvloop is not installed: pip install uvloop"]) from None
         return None
     return uvloop.new_event_loop
 
@@ -90,11 +101,15 @@ def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop]
 async def serve(settings: Settings) -> int:
     """Serve a hub with *settings* until a signal ends it."""
     app = web.Application()
-    hub = setup_hub(app, settings)
     if settings.demo:
-        from hub.demo import setup_demo  # noqa: PLC0415 - only where it is wanted
+        from hub.demo import LISTENERS, setup_demo  # noqa: PLC0415 - only where it is wanted
 
+        # Without a listener nobody would hear of the demo's orders and trades.
+        settings = settings.model_copy(update={"listeners": settings.listeners or (LISTENERS,)})
+        hub = setup_hub(app, settings)
         setup_demo(app)
+    else:
+        hub = setup_hub(app, settings)
     Nothing(hub).add_to(app, "/{path:.*}")
     _raise_file_limit(hub)
     stop = _signals()
@@ -119,10 +134,13 @@ async def serve(settings: Settings) -> int:
     scheme = "https" if settings.tls_cert else "http"
     shown = f"[{host}]" if ":" in host else host
     print(f"hub: listening on {scheme}://{shown}:{port}", flush=True)
-    await stop.wait()
-    logger.info("draining %d streams over %g s", len(hub.connections), settings.drain)
-    # The listener stays open for the whole window: behind a proxy a closed one is an error page.
-    await asyncio.gather(drain_hub(app), asyncio.sleep(settings.drain))
+    number = await stop
+    streams = len(hub.connections) + hub.viewers + len(app[HandlerStreams.KEY])
+    # The listener stays open for the whole window: behind a proxy a closed one is an error page. There, SIGTERM comes
+    # from what starts and ends processes; Ctrl-C is somebody at a terminal, who waits for nothing if nobody is there.
+    window = settings.drain if streams or number != signal.SIGINT else 0.0
+    logger.info("draining %d streams over %g s", streams, window)
+    await asyncio.gather(drain_hub(app), asyncio.sleep(window))
     server.close()
     await runner.cleanup()
     logger.info("stopped")
@@ -179,14 +197,14 @@ class _CannotListen(HubError):
     """The address is taken, or not this machine's."""
 
 
-def _signals() -> asyncio.Event:
-    """Return the event that the first SIGTERM or SIGINT sets; the second one ends the process at once."""
-    stop = asyncio.Event()
+def _signals() -> asyncio.Future[int]:
+    """Return the future of the first SIGTERM or SIGINT; the second one ends the process at once."""
+    stop: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def hear(number: int) -> None:
-        if stop.is_set():
+        if stop.done():
             os._exit(128 + number)
-        stop.set()
+        stop.set_result(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, hear, number)

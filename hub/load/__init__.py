@@ -19,7 +19,8 @@ from hub.load.options import CannotRun, Options, add_arguments
 
 __all__ = ["add_arguments", "run"]
 
-NEEDED = ("rich", "hdrh", "psutil")
+NEEDED = {"hdrh": "hdrhistogram", "psutil": "psutil", "rich": "rich"}
+"""What the extra `load` brings: how it is imported, and how it is installed."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         could not take place.
     """
     if any(importlib.util.find_spec(name) is None for name in NEEDED):
-        return _refuse("this needs more packages: pip install 'broadcast-hub[load]'")
+        return _refuse(f"this needs more packages: pip install {' '.join(NEEDED.values())}")
     try:
         from hub.load.run import show_load  # noqa: PLC0415 - needs those packages, which take a while to import
 

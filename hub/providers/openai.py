@@ -12,9 +12,7 @@ try:
     import httpx
     import openai
 except ImportError:
-    raise InvalidSettings(
-        ["ai_provider (HUB_AI_PROVIDER): the client is not installed: pip install 'broadcast-hub[openai]'"]
-    ) from None
+    raise InvalidSettings(["ai_provider (HUB_AI_PROVIDER): the client is not installed: pip install openai"]) from None
 
 _BROKE = "the connection to the provider broke"
 _REASONS: tuple[tuple[type[Exception], str, str], ...] = (

@@ -17,6 +17,7 @@ from hub.errors import AlreadySetUp
 from hub.hub import Hub
 from hub.notifications import NotificationService
 from hub.settings import Settings, unknown_variables
+from hub.sse import JsonDefault
 from hub.web import ai, handover
 from hub.web.ai import TokenViewers
 from hub.web.history import history, import_history
@@ -35,7 +36,13 @@ NOTIFICATIONS: web.AppKey[NotificationService] = web.AppKey("notifications", Not
 BUS: web.AppKey[EventBus] = web.AppKey("bus", EventBus)
 
 
-def setup_hub(app: web.Application, settings: Settings | None = None, *, prefix: str = "") -> Hub:
+def setup_hub(
+    app: web.Application,
+    settings: Settings | None = None,
+    *,
+    prefix: str = "",
+    json_default: JsonDefault | None = None,
+) -> Hub:
     """Give *app* a hub: its routes under *prefix*, its start and its drain.
 
     The service is `app[NOTIFICATIONS]`, the event bus `app[BUS]`, at once and for the application's whole life.
@@ -44,6 +51,9 @@ def setup_hub(app: web.Application, settings: Settings | None = None, *, prefix:
         app: any application, not started yet.
         settings: None: what the environment and the file named by `HUB_CONFIG` say.
         prefix: where the routes begin, such as `/live`; empty for `/`.
+        json_default: called with each object in the data of a notification, or of an event of an `@sse` handler, that
+            is neither JSON nor known to pydantic, as `json.dumps(default=…)` would: it returns something that can be
+            sent, or raises `TypeError`.
 
     Raises:
         AlreadySetUp: *app* has a hub.
@@ -51,7 +61,7 @@ def setup_hub(app: web.Application, settings: Settings | None = None, *, prefix:
     """
     if HUB in app:
         raise AlreadySetUp
-    hub = Hub(settings or _found())
+    hub = Hub(settings or _found(), json_default=json_default)
     app[HUB], app[NOTIFICATIONS], app[BUS] = hub, hub.notifications, hub.bus
     streams = app[HandlerStreams.KEY] = HandlerStreams(hub)
     app[TokenViewers.KEY] = TokenViewers(hub)

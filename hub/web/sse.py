@@ -25,7 +25,7 @@ from hub.errors import InvalidInput
 from hub.hub import Hub
 from hub.notification import Notification
 from hub.peer import OneWay, watch_peer
-from hub.sse import LAST_CHUNK, MessageEvent, block, chunk, compact_json
+from hub.sse import LAST_CHUNK, JsonDefault, MessageEvent, block, chunk, compact_json
 from hub.web.problems import problem
 from hub.web.resource import answered, cors
 from hub.web.stream import Away, EventStream, come_back, is_chunked
@@ -44,9 +44,9 @@ Answer = Callable[..., Coroutine[Any, Any, web.StreamResponse]]
 def sse(handler: Callable[..., Any] | None = None, *, drain: Drain = "end") -> Any:
     """Turn a handler that returns an `Observable` or an async iterable into one that answers with an SSE stream.
 
-    What the source gives is a `MessageEvent`, a `Notification`, or anything else, taken as data. The source is
-    subscribed to per request and disposed of (an iterator is closed) as soon as the client leaves. When it completes,
-    the stream ends.
+    What the source gives is a `MessageEvent`, a `Notification`, or anything else, taken as data; `json_default` of
+    `setup_hub` is called with what is not JSON. The source is subscribed to per request and disposed of (an iterator is
+    closed) as soon as the client leaves. When it completes, the stream ends.
     An error before the first byte becomes the ordinary HTTP error; after it, the client gets `event: failed` with a
     message that tells nothing, and the log tells all. The first byte goes out with the first event, or after a second.
 
@@ -110,7 +110,7 @@ class HandlerStreams:
 
     async def answer(self, request: web.Request, source: Source, drain: Drain) -> web.StreamResponse:
         """Stream *source* to the client of *request*; return when it has ended, or the client has left."""
-        events = _Events(source, self._hub.settings.buffer_bytes)
+        events = _Events(source, self._hub.settings.buffer_bytes, functools.partial(_encode, self._hub.json_default))
         try:
             first = await events.first(FIRST_EVENT_SECONDS, request)
             response = EventStream(request)
@@ -208,13 +208,13 @@ def _cut(stream: _Stream) -> None:
 class _Events(AsyncIterator[bytes]):
     """The events of a source as encoded blocks, one at a time."""
 
-    def __init__(self, source: Source, bound: int) -> None:
+    def __init__(self, source: Source, bound: int, encode: Callable[[Any], bytes]) -> None:
         if isinstance(source, Observable):
-            self._source: AsyncIterator[Any] = _Observed(source, bound)
+            self._source: AsyncIterator[Any] = _Observed(source, bound, encode)
             self._encode: Callable[[Any], bytes] = bytes  # encoded when they came, for their size counts
         elif isinstance(source, AsyncIterable):
             self._source = aiter(source)
-            self._encode = _encode
+            self._encode = encode
         else:
             raise TypeError(
                 f"a handler with @sse returned {type(source).__name__}, not an Observable or async iterable"
@@ -278,11 +278,11 @@ class _End(Exception):
     """The source has no more events."""
 
 
-def _encode(item: Any) -> bytes:
+def _encode(json_default: JsonDefault | None, item: Any) -> bytes:
     if isinstance(item, Notification):
         return item.frame
     try:
-        return MessageEvent.of(item).encode()
+        return MessageEvent.of(item).encode(json_default)
     except InvalidInput as error:
         raise ValueError(f"a handler gave an event that can't be sent: {error}") from error
 
@@ -290,10 +290,11 @@ def _encode(item: Any) -> bytes:
 class _Observed(AsyncIterator[bytes]):
     """An Observable as an async iterator of encoded events, those not read yet bounded in bytes."""
 
-    def __init__(self, source: Observable[Any], bound: int) -> None:
+    def __init__(self, source: Observable[Any], bound: int, encode: Callable[[Any], bytes]) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._bound = bound
+        self._encode = encode
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._end: BaseException | None = None
@@ -317,8 +318,8 @@ class _Observed(AsyncIterator[bytes]):
         if self._end is not None:
             return
         try:
-            event = _encode(item)
-        except ValueError as error:
+            event = self._encode(item)
+        except Exception as error:  # of the application's own, too: what turns its objects into JSON
             self._stop(error)
             return
         self._waiting.append(event)

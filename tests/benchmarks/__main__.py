@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = Options.parse(arguments)
     needed = [name for name in NEEDED if name != "pyperf" or options.wants("micro")]
     if any(importlib.util.find_spec(name) is None for name in needed):
-        say("the benchmark needs more packages: pip install 'broadcast-hub[speed,load,bench]', or make bench")
+        say("the benchmark needs more packages: make bench, or pip install '.[speed,load,bench]'")
         return 2
     from tests.benchmarks.report import write
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import configparser
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from hub.load import add_arguments, run
+from hub.load import NEEDED, add_arguments, run
 from hub.load.options import Assertion, CannotRun, Options
 
 METRICS = {
@@ -162,9 +164,15 @@ def test_a_report_that_cannot_be_written_is_known_before_the_run(tmp_path: Path)
 def test_a_missing_package_is_named_with_its_cure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("hub.load.NEEDED", ("rich", "no_such_package"))
+    monkeypatch.setitem(NEEDED, "no_such_package", "no-such-package")
     assert run(parse()) == 2
-    assert "pip install 'broadcast-hub[load]'" in capsys.readouterr().err
+    assert "pip install hdrhistogram psutil rich no-such-package\n" in capsys.readouterr().err
+
+
+def test_what_a_run_needs_is_what_its_extra_brings() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(Path(__file__).parents[2] / "setup.cfg", encoding="utf-8")
+    assert list(NEEDED.values()) == re.findall(r"^[\w-]+", setup["options.extras_require"]["load"], re.MULTILINE)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["load", "--help"]])

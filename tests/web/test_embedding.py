@@ -13,7 +13,7 @@ from aiohttp import web
 from pytest_aiohttp.plugin import AiohttpClient
 from reactivex import Observable, of
 
-from hub import BUS, HUB, NOTIFICATIONS, Settings, setup_hub, sse
+from hub import BUS, HUB, NOTIFICATIONS, Notification, Settings, setup_hub, sse
 from hub.errors import AlreadySetUp, ShuttingDown
 from tests.spec_decoder import SpecDecoder
 from tests.web.client import Client, until
@@ -170,6 +170,15 @@ async def test_two_applications_have_two_hubs_that_know_nothing_of_each_other(se
     other.send("other")
     assert [(await client.next()).data for client in clients] == ["one", "other"]
     assert one.hub.log.epoch != other.hub.log.epoch
+
+
+async def test_an_application_says_how_its_own_objects_become_json(serve: Serve) -> None:
+    app = web.Application()
+    hub = setup_hub(app, Settings.load({"drain": 0}, environ={}), json_default=list)
+    heard: list[Notification] = []
+    hub.notifications.stream("a").subscribe(heard.append)
+    await hub.notifications.send_notification(range(2), topic="a")
+    assert [each.text for each in heard] == ["[0,1]"]
 
 
 async def test_what_is_sent_before_the_start_can_be_resumed_after_it(serve: Serve) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import sys
 import threading
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -142,6 +144,52 @@ async def test_an_async_generator_is_streamed_and_its_end_ends_the_stream(stream
     client = await (await stream(handler)).open()
     assert await client.body() == b'data: text\n\ndata: {"n":1}\n\nevent: kind\ndata: a\ndata: b\n\n'
     assert client.complete
+
+
+def of_a_generator(items: list[object]) -> Callable[[web.Request], Any]:
+    async def handler(request: web.Request) -> AsyncIterator[object]:
+        for item in items:
+            yield item
+
+    return handler
+
+
+def of_an_observable(items: list[object]) -> Callable[[web.Request], Any]:
+    return lambda request: reactivex.of(*items)
+
+
+@pytest.mark.parametrize("handler_of", [of_a_generator, of_an_observable])
+async def test_objects_are_data_and_the_hook_turns_the_rest_into_json(
+    stream: Stream, complaints: Complaints, handler_of: Callable[[list[object]], Callable[[web.Request], Any]]
+) -> None:
+    noon = datetime.datetime(2026, 11, 21, 12, tzinfo=datetime.UTC)
+    items = [{"at": noon}, MessageEvent(uuid.UUID(int=7)), {"n": range(2)}, object(), "never sent"]
+    streaming = await stream(handler_of(items))
+    streaming.server.hub.json_default = list
+    client = await streaming.open()
+    assert await client.body() == (
+        b'data: {"at":"2026-11-21T12:00:00Z"}\n\n'
+        b'data: "00000000-0000-0000-0000-000000000007"\n\n'
+        b'data: {"n":[0,1]}\n\n'
+        b'event: failed\ndata: {"message":"the stream failed"}\n\n'
+    )
+    assert client.complete
+    (complaint,) = complaints.take()
+    assert "'object' object is not iterable" in complaint
+
+
+async def test_what_the_hook_raises_fails_the_stream_and_does_not_hang_it(
+    stream: Stream, complaints: Complaints
+) -> None:
+    def broken(item: object) -> object:
+        raise AttributeError("the hook is broken")
+
+    streaming = await stream(of_an_observable(["first", object()]))
+    streaming.server.hub.json_default = broken
+    client = await streaming.open()
+    assert await client.body() == b'data: first\n\nevent: failed\ndata: {"message":"the stream failed"}\n\n'
+    (complaint,) = complaints.take()
+    assert "the hook is broken" in complaint
 
 
 async def test_the_headers_are_those_of_every_event_stream(stream: Stream, source: Source) -> None:
@@ -360,7 +408,7 @@ async def test_an_error_of_an_observable_is_told_behind_everything_before_it(
         MessageEvent("x", type="a\r\n\r\ndata: forged"),
         MessageEvent(1j),
         float("nan"),
-        {1, 2},
+        {object(): 1},
         "\ud800",
     ],
     ids=repr,

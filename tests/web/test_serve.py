@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.server
+import importlib.metadata
 import json
+import os
+import re
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -151,6 +157,42 @@ async def test_a_second_signal_ends_it_at_once(serving: Serving, number: signal.
     assert await hub.end() == 128 + number
     hub.check_tidy()
     await stream.gone()
+
+
+async def test_ctrl_c_ends_a_hub_that_nobody_listens_to_at_once(serving: Serving) -> None:
+    hub = await serving("--drain", "3600")
+    stream = await hub.site.subscribe()
+    await stream.aclose()
+    while (await hub.site.ask("GET", "/notifications/stats")).json()["connections"]:
+        pass
+    hub.signal(signal.SIGINT)
+    assert await hub.end() == 0
+    hub.check_tidy()
+
+
+@pytest.mark.parametrize("path", ["/notifications/subscribe", "/sse/use-sse-decorator", "/ai/chat/stream"])
+async def test_ctrl_c_leaves_every_kind_of_stream_its_window(serving: Serving, path: str) -> None:
+    hub = await serving("--drain", "3600", "--demo", "--ai-simulated-tokens", "1000000")
+    client = await hub.site.client()
+    if path.startswith("/ai"):
+        body = json.dumps({"messages": [{"role": "user", "content": "?"}]}).encode()
+        await client.request("POST", path, headers={"Content-Type": "application/json"}, body=body)
+    else:
+        await client.request("GET", path)
+    assert await client.head() in {200, 201}
+    hub.signal(signal.SIGINT)
+    while (await hub.site.ask("GET", "/readyz")).status != 503:
+        pass
+    await check_sent_away(hub)
+
+
+async def test_sigterm_keeps_the_door_open_although_nobody_listens(serving: Serving) -> None:
+    """What sent it may stand behind a balancer that has not seen yet that this hub is about to end."""
+    hub = await serving("--drain", "3600")
+    hub.signal(signal.SIGTERM)
+    while (await hub.site.ask("GET", "/readyz")).status != 503:
+        pass
+    await check_sent_away(hub)
 
 
 async def test_readers_that_take_nothing_do_not_hold_the_end_up(serving: Serving) -> None:
@@ -299,6 +341,32 @@ def test_help_is_help(command: list[str], capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out.startswith("usage: hub")
 
 
+def test_the_version_names_what_a_bug_report_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    version = importlib.metadata.version("broadcast-hub")
+    said = rf"hub {re.escape(version)} \(Python 3\.[0-9.]+\S*, aiohttp {re.escape(aiohttp.__version__)}\)\n"
+    assert re.fullmatch(said, capsys.readouterr().out)
+
+
+def test_the_help_says_in_what_a_setting_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    said = capsys.readouterr().out
+    for option, unit in {
+        "drain": "SECONDS",
+        "retain-age": "SECONDS",
+        "buffer-bytes": "BYTES",
+        "retain-bytes": "BYTES",
+        "retain-count": "N",
+        "ai-simulated-rate": "PER_SECOND",
+        "slow": "disconnect|drop_oldest|conflate",
+        "tls-cert": "FILE",
+    }.items():
+        assert re.search(rf"--{option} (\S+)", said.partition("options:")[2])[1] == unit  # type: ignore[index]  # or it fails
+
+
 async def test_no_command_is_called_wrongly(run: Run) -> None:
     process = await run()
     assert await process.end() == 2
@@ -369,9 +437,9 @@ async def test_what_is_published_is_listened_to(serving: Serving, run: Run) -> N
     ids = (one.out + lines.out).split()
     assert await listening.end() == 0
     assert [json.loads(line) for line in listening.out.splitlines()] == [
-        {"id": ids[0], "type": "order", "data": '{"n":1}'},
-        {"id": ids[1], "type": "message", "data": "line"},
-        {"id": ids[2], "type": "message", "data": "ünïcode"},
+        {"id": ids[0], "topic": "orders", "type": "order", "data": '{"n":1}'},
+        {"id": ids[1], "topic": "room/a", "type": "message", "data": "line"},
+        {"id": ids[2], "topic": "room/a", "type": "message", "data": "ünïcode"},
     ]
 
 
@@ -383,14 +451,15 @@ async def test_a_refused_publish_is_told_in_one_line(serving: Serving, run: Run)
     assert "topic" in process.err
 
 
-@pytest.mark.parametrize("command", [["publish", "x"], ["listen"]])
+@pytest.mark.parametrize("command", [["publish", "x"], ["listen"], ["history", "list"]])
 async def test_where_no_hub_answers_that_is_told_in_one_line(run: Run, command: list[str]) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # bound, but not listening
-        process = await run(*command, "--url", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        nobody_port = nobody.getsockname()[1]
+        process = await run(*command, "--url", f"http://127.0.0.1:{nobody_port}")
         assert await process.end() == 1
-    assert process.err.count("\n") == 1
-    assert "Traceback" not in process.err
+    url = f"http://127.0.0.1:{nobody_port}"
+    assert process.err == f"hub: no hub answers at {url}: Connection refused\n"
 
 
 async def test_listen_comes_back_after_the_hub_was_killed_and_reports_the_gap(serving: Serving, run: Run) -> None:
@@ -542,6 +611,23 @@ async def test_a_listener_that_can_not_be_used_stops_the_start_with_one_line(
 
 
 # ---- more of the demo ----
+
+
+async def test_the_demo_alone_has_its_own_listeners(serving: Serving) -> None:
+    hub = await serving("--demo")
+    stream = await hub.site.subscribe("notifications", "stock/*")
+    await hub.site.post("/orders", {"amount": 1})
+    assert "#1" in (await stream.next()).json()["message"]
+    await stream.next("stock.traded")
+    hub.check_tidy()
+
+
+async def test_listeners_that_are_named_take_the_place_of_those_of_the_demo(serving: Serving) -> None:
+    hub = await serving("--demo", "--listeners", "listeners.stocks")
+    stream = await hub.site.subscribe("notifications")
+    await hub.site.post("/orders", {"amount": 1})
+    await hub.site.publish({"data": "the only one"})
+    assert (await stream.next()).data == "the only one"
 
 
 async def test_an_order_is_a_plain_message_and_needs_an_amount(serving: Serving) -> None:
@@ -743,7 +829,7 @@ async def test_what_the_hub_refuses_is_told_in_one_line(serving: Serving, run: R
     assert await process.end() in {1, 2}
     assert process.out == ""
     (line,) = process.err.splitlines()
-    assert line.startswith("hub: ")
+    assert re.match(r"hub: (topic|topics|type): ", line), "the hub's own words, not the JSON around them"
 
 
 async def test_listen_prints_plain_lines_and_leaves_out_what_was_not_asked_for(serving: Serving, run: Run) -> None:
@@ -759,3 +845,106 @@ async def test_listen_prints_plain_lines_and_leaves_out_what_was_not_asked_for(s
     await hub.site.publish(drafts)
     assert await process.end() == 0
     assert process.out == '{"n":1}\ntyped: two\n三\n'
+
+
+async def test_listen_names_the_topic_where_it_could_be_another(serving: Serving, run: Run) -> None:
+    hub = await serving()
+    listeners = [await run("listen", *topics, "-n", "3", "--url", hub.url) for topics in (["**"], ["a", "b/c"])]
+    await until(lambda: all("hub.open" in listener.err for listener in listeners))
+    drafts: list[dict[str, object]] = [
+        {"topic": "a", "data": {"n": 1.50, "topic": "x"}},
+        {"topics": ["z", "b/c"], "data": 'with "quotes" and }', "type": "typed"},
+        {"topic": "a", "data": ["三", None]},
+    ]
+    await hub.site.publish(drafts)
+    for listener, second in zip(listeners, ("z", "b/c"), strict=True):
+        assert await listener.end() == 0
+        assert listener.out.splitlines() == [
+            'a  {"n":1.5,"topic":"x"}',
+            f'{second}  typed: with "quotes" and }}',
+            'a  ["三",null]',
+        ]
+
+
+class _Other(http.server.BaseHTTPRequestHandler):
+    """A server that is no hub, and answers everything alike."""
+
+    says: tuple[int, str, bytes]
+
+    def answer(self) -> None:
+        status, media_type, body = self.says
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(status)
+        self.send_header("Content-Type", media_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):  # who has seen enough leaves
+            self.wfile.write(body)
+
+    do_GET = do_POST = answer  # noqa: N815 - what the standard library looks for
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def other() -> Iterator[Callable[[int, str, bytes], str]]:
+    """What starts a server that is no hub, and returns its address."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Other) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+
+        def says(status: int, media_type: str, body: bytes) -> str:
+            _Other.says = status, media_type, body
+            return f"http://127.0.0.1:{server.server_address[1]}"
+
+        yield says
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (200, "text/html", b"<h1>It works!</h1>"),
+        (404, "text/html", b"<h1>Not found</h1>" + b"x" * 1_000_000),
+        (501, "text/html", b"<p>Message: Unsupported method"),
+        (200, "application/json", b"not JSON"),
+        (201, "application/json", b"\xff"),
+        (201, "application/json", b"[1]"),
+        (201, "application/json", b"[" * 60_000),
+        (200, "application/json", b"{}"),
+        (401, "application/json", b'{"detail": "who are you?"}'),
+        (400, "application/problem+json", b"{"),
+        (400, "application/problem+json", b'{"detail": ' + b"[" * 60_000),
+        (400, "application/problem+json", b'{"detail": 1}'),
+        (204, "text/plain", b""),
+    ],
+    ids=lambda answer: f"{answer[0]} {answer[1]} {answer[2][:8]!r}",
+)
+@pytest.mark.parametrize(
+    "command",
+    [["publish", "x"], ["listen"], ["history", "list"], ["history", "export"], ["history", "import", os.devnull]],
+    ids=" ".join,
+)
+def test_where_something_else_answers_that_is_told_in_one_line(
+    command: list[str],
+    answer: tuple[int, str, bytes],
+    other: Callable[[int, str, bytes], str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    url = other(*answer)
+    assert main([*command, "--url", url]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    (line,) = said.err.splitlines()
+    assert line.startswith(f"hub: what answers at {url} is not a hub")
+    assert str(answer[0]) in line
+
+
+def test_a_server_without_tls_is_told_from_a_hub_that_is_away(
+    other: Callable[[int, str, bytes], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = other(200, "text/html", b"").replace("http:", "https:")
+    assert main(["publish", "x", "--url", url]) == 1
+    assert re.fullmatch(rf"hub: no hub answers at {url}: TLS failed: [a-z ]+\n", capsys.readouterr().err)

@@ -20,7 +20,7 @@ class _Application:
 
     def missing(self) -> str:
         lacking = [name for name in self.packages if importlib.util.find_spec(name.replace("-", "_")) is None]
-        return f"{', '.join(lacking)} not installed: pip install 'broadcast-hub[bench]'" if lacking else ""
+        return f"{', '.join(lacking)} not installed: pip install '.[bench]'" if lacking else ""
 
     def version(self) -> str:
         first, *others = self.packages
