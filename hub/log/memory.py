@@ -23,7 +23,7 @@ from hub.notification import Draft, Notification, Position, made, new_epoch
 from hub.topics import TopicTree, is_pattern
 
 PAGE_COUNT = 1_000
-PAGE_BYTES = 256 * 1024
+PAGE_BYTES = 64 * 1024
 PAGE_WALK = 10_000
 HOLE_STEPS = 1_000
 
