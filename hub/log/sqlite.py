@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from hub.errors import LogNotEmpty, LogUnavailable
 from hub.log.gone import REMEMBERED_TOPICS, Gone, Lost
-from hub.log.keys import KEY_COUNT, Keys
+from hub.log.keys import KEY_BYTES, KEY_COUNT, Keys
 from hub.log.log import Announce, Bounds, Frames, Page
 from hub.log.process import WorkerDied, WorkerProcess
 from hub.log.receipt import Receipt
@@ -81,6 +81,7 @@ class SQLiteLog:
             "topics": [(_expression(topic), count) for topic, count in (topics or {}).items()],
             "remembered": REMEMBERED_TOPICS,
             "keys": KEY_COUNT,
+            "key_bytes": KEY_BYTES,
             "patience": LOCK_SECONDS,
         }
         self._gone = Gone()
@@ -119,7 +120,7 @@ class SQLiteLog:
         self._given = max(self._given, state["newest"])
         self._gone.restore(Lost(state["trimmed"], state["gone"], state["forgotten"]))
         for key, offset, topics, expires in state["keys"]:
-            self._keys.put(key, Receipt(tuple(topics.split("\n")), Position(self.epoch, offset)), expires)
+            self._keys.put(key, tuple(topics.split("\n")), offset, expires=expires)
         return state
 
     def _take_bounds(self, newest: int, state: dict[str, Any]) -> None:
@@ -140,13 +141,15 @@ class SQLiteLog:
         return receipts
 
     def _accept(self, draft: Draft, now: float) -> Receipt:
-        first = self._keys.get(draft.key) if draft.key is not None else None
+        first = self._keys.get(draft.key, self.epoch) if draft.key is not None else None
         if first is not None:
             return first.repeat()
         self._given += 1
         notification = Notification.accept(draft, Position(self.epoch, self._given), now)
         receipt = Receipt(draft.topics)
-        expires = self._keys.put(draft.key, receipt) if draft.key is not None else 0.0
+        expires = 0.0
+        if draft.key is not None:
+            expires = self._keys.put(draft.key, draft.topics, self._given, receipt=receipt)
         size = notification.size
         self._waiting.append(_Unconfirmed(notification, receipt, draft.key, expires, size))
         self._waiting_bytes += size
@@ -178,6 +181,8 @@ class SQLiteLog:
         finally:
             self._waiting_bytes -= size
         for each in batch:
+            if each.key is not None:
+                self._keys.confirm(each.key, each.receipt)
             each.receipt.confirm(each.notification.position)
         if answer is not None and batch:
             self._take(batch[-1].notification.position.offset, answer)
@@ -190,7 +195,7 @@ class SQLiteLog:
         """
         unknown: list[_Unconfirmed] = []
         for each in batch:
-            first = self._keys.get(each.key) if each.key is not None else None
+            first = self._keys.get(each.key, self.epoch) if each.key is not None else None
             if first is None or first is each.receipt or not first.done:
                 unknown.append(each)
             else:
