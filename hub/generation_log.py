@@ -94,7 +94,7 @@ class GenerationLog:
         Raises:
             LogUnavailable: it can't be kept.
         """
-        await self._append(head.id, head.as_json(), "start", *([_key_topic(head.owner, key)] if key else []))
+        await self._append(head.id, head.as_json(), "start", *([key_topic(head.owner, key)] if key else []))
 
     def keep(self, stream: TokenStream, what: str | Ending) -> None:
         """Keep the next part of *stream*, or its end."""
@@ -122,7 +122,7 @@ class GenerationLog:
             LogUnavailable: that can't be read.
         """
         newest = self._log.bounds().newest.offset
-        page = await self._log.read(0, (_key_topic(owner, key),), upto=newest, latest=True)
+        page = await self._log.read(0, (key_topic(owner, key),), upto=newest, latest=True)
         return page.notifications[-1].topics[0] if page.notifications else None
 
     async def restore(self, id: str) -> TokenStream | None:
@@ -163,7 +163,8 @@ _LOST = Ending(
 )
 
 
-def _key_topic(owner: str | None, key: str) -> str:
+def key_topic(owner: str | None, key: str) -> str:
+    """Return the topic that leads to what *owner* began with *key*: of one length, however long these are."""
     named = repr((owner, key)).encode(errors="surrogatepass")
     return f"key/{hashlib.sha256(named).hexdigest()}"
 

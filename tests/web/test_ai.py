@@ -229,6 +229,7 @@ async def test_an_idempotency_key_stands_for_one_question(chat: Chat):
         ({"messages": [{"role": "user", "content": "a"}, {"content": "a"}]}, "messages[1].role"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"message": "a", "model": 1}, "model"),
+        ({"message": "a", "model": "m" * 257}, "model"),
         ({"message": "a", "model": "\ud800"}, "model"),
         ({"message": "\ud800"}, "body"),
         ({"message": "a", "stop": ["\ud800"]}, "body"),
