@@ -104,8 +104,10 @@ class Generations:
         self._closed = False
 
     async def open(self) -> None:
-        """Begin, on the running loop. The log is opened when the first one needs it."""
+        """Begin, on the running loop. The log is opened when the first one needs it, or if there is some in it."""
         self._sweep_later()
+        if self._log is not None:
+            self._log.look()
 
     async def aclose(self) -> None:
         """End: what still streams fails, producers are stopped and have ended when this returns."""

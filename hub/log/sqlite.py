@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 LOCK_SECONDS = 5.0
 WAITING_BYTES = 64 * 1024 * 1024
+TIDY_STEPS = 20  # in which 10,000 notifications go; what is left then goes when the log is open
+TIDY_SECONDS = 30.0  # for one of them
 
 
 class _Unconfirmed(NamedTuple):
@@ -106,6 +108,27 @@ class SQLiteLog:
         state = await self._start()
         self._take_bounds(state["newest"], state)
         self._opened = True
+
+    async def tidy(self) -> bool:
+        if not self._path.exists():
+            return False
+        writer, state = await WorkerProcess.start("writer", self._path, self._options)
+        try:
+            steps = TIDY_STEPS if state["kept"] else 0
+            for _ in range(steps):
+                async with asyncio.timeout(TIDY_SECONDS):
+                    state = await writer.ask("append", [], [], self._clock())
+                if "error" in state:
+                    raise LogUnavailable(state["error"])
+                if not state["more"]:
+                    break
+            return bool(state["kept"])
+        except WorkerDied:
+            raise LogUnavailable("the process that writes it died") from None
+        except TimeoutError:
+            raise LogUnavailable(f"nothing was heard of the process that writes it for {TIDY_SECONDS:g} s") from None
+        finally:
+            await writer.aclose()
 
     async def _start(self) -> dict[str, Any]:
         """Start both processes, begin where the file stands, and return what the writer said of it."""
