@@ -32,9 +32,11 @@ from hub.sse import LAST_CHUNK, block, chunk, compact_json
 logger = logging.getLogger("hub.connection")
 
 WRITE_BYTES = 64 * 1024
+SLICE_BYTES = 16 * 1024
 
 _WORDS = {None: "null", True: "true", False: "false"}
-_as_json = lru_cache(maxsize=1024)(compact_json)
+FEW_TOPICS = 4  # as most ask for; a list of 128 long ones would have the cache grow by megabytes
+_few_as_json = lru_cache(maxsize=1024)(compact_json)
 
 
 class State(enum.Enum):
@@ -124,6 +126,7 @@ class Connection(OneWay):
         "_owed",
         "_paused",
         "_reading",
+        "_rest",
         "_shape",
         "_state",
         "_straight",
@@ -153,6 +156,7 @@ class Connection(OneWay):
         self._owed: Start | None = None  # the stream's beginning, still to be written
         self._upto = 0  # the offset up to which the page that is being read goes
         self._reading: asyncio.Future[Frames] | None = None
+        self._rest: memoryview | None = None  # of a page, which the transport has had no room for yet
         self._held: list[Batch] | None = None
         self._held_bytes = 0
         self._outbox: Outbox | None = None
@@ -250,7 +254,7 @@ class Connection(OneWay):
         if self._state is State.HOLDING and self._held is not None:
             self._held.append(batch)
             self._held_bytes += len(batch.payload)
-            if self._held_bytes > self._wiring.buffer_bytes:
+            if self._held_bytes > self._wiring.buffer_bytes // 4:  # it will go to the transport in one write
                 self._stop_holding()
         elif self._state is State.LIVE:
             self._put_out(batch.notifications, batch.frames)
@@ -319,6 +323,7 @@ class Connection(OneWay):
 
     def _catch_up(self) -> None:
         """Read pages and write them until live; go on later where the log or the transport needs time."""
+        self._write_rest()
         if self._state in {State.REPLAYING, State.HOLDING} and self._can_write:
             bounded = self._latest or self._state is State.HOLDING
             if not bounded:
@@ -364,19 +369,36 @@ class Connection(OneWay):
             self._write(self._framed(self._gap_block(GapReason.TRIMMED, page.oldest)))
         if page.number:
             self._wiring.metrics.replayed += page.number
-            self._write(page.payload)
+            self._rest = memoryview(page.payload)
+            self._write_rest()
         if at_end:
             self._latest = False
+        if not self._can_write:
+            # The reader takes its time. Live it would be judged by what is still in the transport, so it stays where
+            # nothing can be lost, and asks again when that has room: what is held now will come from the log.
+            if self._state is State.HOLDING:
+                self._stop_holding()
+        elif at_end:
             self._reach_live()
+
+    def _write_rest(self) -> None:
+        """Write what is left of a page, in slices, until the transport has enough."""
+        rest = self._rest
+        while rest and self._can_write:
+            self._write(rest[:SLICE_BYTES])
+            rest = rest[SLICE_BYTES:]
+        self._rest = rest or None
 
     def _reach_live(self) -> None:
         """Everything up to `_upto` is written: go live if that is all there is, else hold what comes and read on."""
         if self._state is State.HOLDING:
             held, self._held = self._held or [], None
             self._go_live()
-            for batch in held:
-                self._wiring.metrics.delivered += len(batch)
-                self.on_next(batch)
+            if held:
+                # In one write, as a flush brings it: whether the reader is slow shows in what comes after that.
+                self._wiring.metrics.delivered += sum(map(len, held))
+                self._cursor = held[-1].last
+                self._write(b"".join([batch.payload for batch in held]))
         elif self._wiring.fanout.flush() == self._upto:
             # Flushed, nothing newer, no await in between: joining now misses nothing and repeats nothing.
             self._join()
@@ -411,7 +433,8 @@ class Connection(OneWay):
 
     def _open(self, offset: int, *, recovered: bool | None, gap: GapReason | None = None, oldest: int = 0) -> None:
         """Say where the stream begins, and what is missing before that."""
-        facts = f'"connection":"{self.id}","topics":{_as_json(tuple(self._topics))},"recovered":{_WORDS[recovered]}'
+        as_json = _few_as_json if len(self._topics) <= FEW_TOPICS else compact_json
+        facts = f'"connection":"{self.id}","topics":{as_json(tuple(self._topics))},"recovered":{_WORDS[recovered]}'
         if gap is not None:
             facts += f',"reason":"{gap}","oldest":"{self._id(oldest)}"'
         opening = f"retry: {retry_between(2, 4)}\nid: {self._id(offset)}\n".encode()
@@ -428,10 +451,10 @@ class Connection(OneWay):
     def _framed(self, body: bytes) -> bytes:
         return chunk(body) if self._shape.chunked else body
 
-    def _write(self, framed: bytes) -> None:
+    def _write(self, framed: bytes | memoryview) -> None:
         self._touched = time.monotonic()
         if self._unsent_head:
-            framed, self._unsent_head = self._unsent_head + framed, b""
+            framed, self._unsent_head = self._unsent_head + bytes(framed), b""
         self._transport.write(framed)
 
     # ---- heartbeat and peer timeout, from the shared sweep ----
@@ -457,6 +480,8 @@ class Connection(OneWay):
         """Write what waits, say *reason* and when to come back (*retry*, milliseconds), and end the stream."""
         if self._state is State.CLOSED:
             return
+        if self._rest:  # begun in the middle of a frame, maybe
+            self._write(self._rest)
         while self._outbox:
             self._transport.write(b"".join(map(self._written, self._outbox.take(WRITE_BYTES))))
         last = self._framed(block(compact_json({"reason": reason}), type="hub.close", retry=retry))
@@ -480,7 +505,7 @@ class Connection(OneWay):
         self._state = State.CLOSED
         self._straight = False
         self.closed_because = reason
-        self._outbox = self._held = None
+        self._outbox = self._held = self._rest = None
         self._leave_audience()
         if self._reading is not None:
             self._reading.remove_done_callback(self._page_came)  # others may wait for it, too

@@ -15,6 +15,7 @@ import asyncio
 import enum
 import json
 import logging
+import sys
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -29,6 +30,12 @@ logger = logging.getLogger("hub.generation")
 LOOK_AHEAD_CHARACTERS = 256 * 1024
 PART_CHARACTERS = 160 * 1024
 """A part has this many at most: however they have to be escaped, they fit into a record of the log."""
+MODEL_LENGTH = 256
+"""How many characters the name of a model may have, where a client says it."""
+FACT_BYTES = 4 * 1024
+"""What a provider says of an end, such as its usage: a fact with more bytes than this, as JSON, is left out."""
+FACT_DEPTH = 32
+"""How deep it may be nested."""
 SHARED = 16
 """How many answers to viewers are kept for the next one who asks the same."""
 LATENESS = 4.0
@@ -98,6 +105,9 @@ class Head:
         return cls(**fields)
 
 
+_OVERHEAD = 650  # what a generation costs beside what it was given: its objects, and its places in the registry
+
+
 Keep = Callable[["TokenStream", "str | Ending"], None]
 
 
@@ -117,12 +127,14 @@ class TokenStream:
         ending: how it ended; None while it streams.
         ended_at: when, in seconds since 1970, as the registry notes it; 0 before.
         given: how many parts were given to be kept so far.
+        key: what leads to it where it began with an idempotency key, as the registry notes it.
         touched: when something was appended last, in seconds of `time.monotonic`, as the registry notes it.
         stop_producer: called when it is over, however that came about; perhaps twice.
     """
 
     __slots__ = (
         "_closing",
+        "_cost",
         "_ends",
         "_half",
         "_joined",
@@ -145,6 +157,7 @@ class TokenStream:
         "ending",
         "given",
         "head",
+        "key",
         "stop_producer",
         "touched",
     )
@@ -161,6 +174,7 @@ class TokenStream:
         self.ending: Ending | None = None
         self.ended_at = 0.0
         self.given = 0
+        self.key: str | None = None
         self.touched = 0.0
         self.stop_producer: Callable[[], object] = lambda: None
         self._keep = keep
@@ -173,6 +187,7 @@ class TokenStream:
         self._half = ""  # of a character whose other half comes with the next piece
         self._timer: asyncio.TimerHandle | None = None
         self._size = 0
+        self._cost = 0
         self._unkept = 0  # characters on their way to where they are kept
         self._room: asyncio.Event | None = None  # made when somebody has to wait for it
         self._closing = False
@@ -192,6 +207,11 @@ class TokenStream:
     def size(self) -> int:
         """How many bytes were appended so far, kept or not."""
         return self._size
+
+    @property
+    def cost(self) -> int:
+        """What keeping it costs once it is over, in bytes, everything counted; 0 before."""
+        return self._cost + sum(map(sys.getsizeof, self._shared.values()))
 
     @property
     def phase(self) -> Phase:
@@ -311,6 +331,7 @@ class TokenStream:
                 except Exception:
                     logger.exception("somebody failed to hear that generation %s has ended", self.id[:6])
             self._on_end.clear()
+            self.stop_producer = _nothing  # with which go the producer, and what it still holds
 
     def _tell(self, viewer: Viewer) -> None:
         try:
@@ -323,9 +344,12 @@ class TokenStream:
     def _close_up(self) -> None:
         """Keep the text of what is over in one piece."""
         text = self.text()
-        self._ends = array("Q", accumulate(map(len, self._parts)))
+        self._ends = array("I", accumulate(map(len, self._parts)))
         self._joined, self._parts = text, []
         self._shared.clear()
+        head, facts = self.head, self.ending.facts if self.ending is not None else {}
+        given = (head.id, head.owner, head.model, head.asked, self.key, text, self._ends)
+        self._cost = _OVERHEAD + sum(map(sys.getsizeof, given)) + _memory(facts)[0]
 
     @classmethod
     def over(cls, head: Head, parts: Sequence[str], ending: Ending, ended_at: float) -> TokenStream:
@@ -395,15 +419,51 @@ class TokenStream:
         return len(self._viewers)
 
 
-def _sayable(fact: Any, instead: Any) -> Any:
-    """Return *fact* as plain JSON values, or *instead* where JSON in UTF-8 can't carry it.
+def _nothing() -> None:
+    """Stop nobody: there is nobody any more."""
 
-    Without that the end could be told to nobody, nor kept.
+
+def _sayable(fact: Any, instead: Any) -> Any:
+    """Return *fact* as JSON would bring it back, or *instead* where that can't be told, or is too much to be kept.
+
+    An end that nobody can be told is none. The copy is the hub's own: whatever it was made of may go.
     """
     try:
-        return json.loads(compact_json(fact).encode())
-    except (TypeError, ValueError, RecursionError):
+        return _copied(fact)
+    except (TypeError, ValueError, RecursionError) as error:
+        logger.warning("of the end of an answer a fact is left out: %s", str(error)[:200])
         return instead
+
+
+def _copied(fact: Any) -> Any:
+    text = compact_json(fact)
+    if len(text.encode()) > FACT_BYTES:
+        raise ValueError(f"it has more than {FACT_BYTES:,} bytes as JSON")
+    fact = json.loads(text)
+    if _memory(fact)[1] > FACT_DEPTH:
+        raise ValueError(f"it is nested more than {FACT_DEPTH} levels deep")
+    return fact
+
+
+def _memory(value: Any) -> tuple[int, int]:
+    """Return how many bytes *value*, as JSON brings it, takes in memory, and how deep it is nested."""
+    size = deepest = 0
+    seen: set[int] = set()  # a name that comes again is the same object
+    todo = [(value, 1)]
+    while todo:
+        each, depth = todo.pop()
+        if id(each) in seen or each is None or isinstance(each, bool):
+            continue
+        seen.add(id(each))
+        size += sys.getsizeof(each)
+        if isinstance(each, dict):
+            todo += [(part, depth + 1) for pair in each.items() for part in pair]
+        elif isinstance(each, list):
+            todo += [(part, depth + 1) for part in each]
+        else:
+            continue
+        deepest = max(deepest, depth)
+    return size, deepest
 
 
 def _whole(text: str) -> tuple[str, str]:

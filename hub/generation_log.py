@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import re
+import time
 from collections.abc import Callable
 
-from hub.errors import GenerationExpired, HubError
+from hub.errors import GenerationExpired, HubError, LogUnavailable
 from hub.generation import Ending, Head, Phase, TokenStream
-from hub.log import Log, Receipt, make_log
+from hub.log import Lasting, Log, Receipt, make_log
 from hub.notification import Draft
 from hub.settings import Settings
 
+logger = logging.getLogger("hub.generations")
+
+LOOK_SECONDS = 60.0
+"""How long until it is looked again what an earlier process left, where that could not be seen."""
 SPARE = 100
 """How much more the log may hold than what is kept of the text: a part of a few bytes is a record of hundreds."""
 
@@ -26,8 +32,8 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 def generation_log(settings: Settings, clock: Callable[[], float]) -> Log | None:
     """Return the log for the generations of a hub with *settings*: a file beside its own; None if that is in memory.
 
-    It keeps records for as long as an answer may take and is kept then. One that takes longer, as only one that the
-    application appends to itself can, is not found again after a restart.
+    It keeps records for as long as an answer may take and is kept then, from when each was written. One that takes
+    longer, as only one that the application appends to itself can, is not found again after a restart.
     """
     if settings.log == "memory://":
         return None
@@ -40,7 +46,7 @@ def generation_log(settings: Settings, clock: Callable[[], float]) -> Log | None
 
 
 class GenerationLog:
-    """Keeps generations in *log*, which it opens when the first one needs it.
+    """Keeps generations in *log*, which it opens when the first one needs it, or an earlier process left some.
 
     Args:
         log: holds nothing else.
@@ -50,8 +56,29 @@ class GenerationLog:
     def __init__(self, log: Log, lost: Callable[[TokenStream, Exception], None]) -> None:
         self._log = log
         self._lost = lost
+        self._looking: asyncio.Task[None] | None = None
+        self._look_at: float | None = None  # when it is to be looked again, in seconds of time.monotonic
         self._opening: asyncio.Task[None] | None = None
         self._opened = self._closed = False
+
+    def look(self) -> None:
+        """Let go, in the background, of what an earlier process left and is too old.
+
+        What is not old enough yet goes in its time, too: then the log is opened, without anybody asking for it.
+        """
+        if isinstance(self._log, Lasting) and not self._opened:
+            self._look_at = None
+            self._looking = asyncio.create_task(self._look(self._log))
+
+    async def _look(self, log: Lasting) -> None:
+        try:
+            if await log.tidy() and not self._closed:
+                await self._open_once()
+        except LogUnavailable as error:
+            logger.warning("what is left of earlier answers can't be looked at: %s", error)
+            self._look_at = time.monotonic() + LOOK_SECONDS
+        finally:
+            self._looking = None
 
     async def open(self) -> None:
         """Open the log, unless it is open, or closed for good.
@@ -59,8 +86,12 @@ class GenerationLog:
         Raises:
             LogUnavailable: the log can't be used.
         """
-        if self._opened or self._closed:
-            return
+        if self._looking is not None:  # it has the file
+            await asyncio.wait([self._looking])
+        if not (self._opened or self._closed):
+            await self._open_once()
+
+    async def _open_once(self) -> None:
         if self._opening is None:
             self._opening = asyncio.create_task(self._open())
         await asyncio.shield(self._opening)  # others may wait for it, too
@@ -75,6 +106,8 @@ class GenerationLog:
     async def aclose(self) -> None:
         """Wait until what was given is kept, then close for good."""
         self._closed = True
+        if self._looking is not None:
+            await asyncio.wait([self._looking])
         if self._opening is not None:
             await asyncio.wait([self._opening])
         if self._opened:
@@ -85,6 +118,8 @@ class GenerationLog:
         """Let go of what is too old."""
         if self._opened:
             self._log.trim()
+        elif self._look_at is not None and time.monotonic() >= self._look_at and self._opening is None:
+            self.look()
 
     # ---- in ----
 
@@ -94,7 +129,7 @@ class GenerationLog:
         Raises:
             LogUnavailable: it can't be kept.
         """
-        await self._append(head.id, head.as_json(), "start", *([_key_topic(head.owner, key)] if key else []))
+        await self._append(head.id, head.as_json(), "start", *([key_topic(head.owner, key)] if key else []))
 
     def keep(self, stream: TokenStream, what: str | Ending) -> None:
         """Keep the next part of *stream*, or its end."""
@@ -122,7 +157,7 @@ class GenerationLog:
             LogUnavailable: that can't be read.
         """
         newest = self._log.bounds().newest.offset
-        page = await self._log.read(0, (_key_topic(owner, key),), upto=newest, latest=True)
+        page = await self._log.read(0, (key_topic(owner, key),), upto=newest, latest=True)
         return page.notifications[-1].topics[0] if page.notifications else None
 
     async def restore(self, id: str) -> TokenStream | None:
@@ -163,7 +198,8 @@ _LOST = Ending(
 )
 
 
-def _key_topic(owner: str | None, key: str) -> str:
+def key_topic(owner: str | None, key: str) -> str:
+    """Return the topic that leads to what *owner* began with *key*: of one length, however long these are."""
     named = repr((owner, key)).encode(errors="surrogatepass")
     return f"key/{hashlib.sha256(named).hexdigest()}"
 

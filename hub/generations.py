@@ -8,6 +8,7 @@ gets what was kept, and is told that the producer is gone.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import secrets
 import time
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 
 from hub.errors import GenerationExpired, KeyReused, ShuttingDown, TooManyGenerations, UnknownGeneration
 from hub.generation import Ending, Head, Phase, TokenStream
-from hub.generation_log import GenerationLog
+from hub.generation_log import GenerationLog, key_topic
 from hub.log import Log
 from hub.metrics import Metrics
 from hub.production import Production
@@ -28,7 +29,7 @@ from hub.providers import Delta
 logger = logging.getLogger("hub.generations")
 
 ID_BYTES = 16
-REMEMBERED = 100_000  # ids of what is gone, to say so; keys, to recognize them
+REMEMBERED = 50_000  # ids of what is gone, to say so; each costs some 300 bytes, whoever its owner is
 SWEEP_SECONDS = 1.0
 CLEANUP_SECONDS = 5.0
 
@@ -43,7 +44,7 @@ class Limits:
         window: how long text gathers before it becomes a part; 0: each append is one.
         keep: how long an ended generation can be watched.
         size: bytes of one answer.
-        kept_size: bytes of all that are kept; beyond it those that ended first go.
+        kept_size: bytes of all that have ended, everything counted; beyond it those that ended first go.
         owned: generations of one owner that may stream at once.
         total: generations that may stream at once.
         first: of silence before the first piece of text.
@@ -92,8 +93,8 @@ class Generations:
         self._clock = clock
         self._streams: dict[str, TokenStream] = {}
         self._log = GenerationLog(log, self._lost) if log is not None else None
-        self._keys: OrderedDict[tuple[str | None, str], str] = OrderedDict()
-        self._expired: OrderedDict[str, str | None] = OrderedDict()
+        self._keys: dict[str, str] = {}  # of those that are kept
+        self._expired: OrderedDict[str, bytes | None] = OrderedDict()  # ids, and who their owners were
         self._streaming: Counter[str | None] = Counter()
         self._unwatched: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -103,8 +104,10 @@ class Generations:
         self._closed = False
 
     async def open(self) -> None:
-        """Begin, on the running loop. The log is opened when the first one needs it."""
+        """Begin, on the running loop. The log is opened when the first one needs it, or if there is some in it."""
         self._sweep_later()
+        if self._log is not None:
+            self._log.look()
 
     async def aclose(self) -> None:
         """End: what still streams fails, producers are stopped and have ended when this returns."""
@@ -191,15 +194,14 @@ class Generations:
             return known, False
         stream = await self._begin(owner, model, key, asked)
         if key is not None:
-            self._keys[owner, key] = stream.id
-            while len(self._keys) > REMEMBERED:
-                self._keys.popitem(last=False)
+            stream.key = key_topic(owner, key)
+            self._keys[stream.key] = stream.id
         self._produce(stream, source)
         return stream, True
 
     async def _begun_with(self, owner: str | None, key: str) -> TokenStream | None:
         """Return the generation that began with *key*, here or in an earlier process, if it is still kept."""
-        id = self._keys.get((owner, key))
+        id = self._keys.get(key_topic(owner, key))
         if id is None and self._log is not None:
             await self._log.open()
             id = await self._log.begun_with(owner, key)
@@ -301,7 +303,7 @@ class Generations:
             if stream.head.owner is not None and stream.head.owner != owner:
                 raise UnknownGeneration
             return stream
-        if id in self._expired and self._expired[id] in (None, owner):
+        if id in self._expired and self._expired[id] in (None, _mark(owner)):
             raise GenerationExpired
         raise UnknownGeneration
 
@@ -322,7 +324,7 @@ class Generations:
         for id, stream in list(self._streams.items()):
             if stream.ending is not None:
                 if now - stream.ended_at >= self.limits.keep and not stream.viewers:
-                    self._expire(id, stream.head.owner)
+                    self._expire(stream)
             elif id in self._leased and moment - stream.touched >= self.limits.lease:
                 stream.fail("producer_lost", "nothing was appended for too long")
             elif self.limits.unwatched is not None:
@@ -335,18 +337,21 @@ class Generations:
     def _make_room(self) -> None:
         """Forget those that ended first while all that ended are too large together."""
         ended = [stream for stream in self._streams.values() if stream.ending is not None]
-        size = sum(stream.size for stream in ended)
+        size = sum(stream.cost for stream in ended)
         if size > self.limits.kept_size:
             for stream in sorted(ended, key=attrgetter("ended_at"))[:-1]:  # the newest stays, whatever its size
-                self._expire(stream.id, stream.head.owner)
-                size -= stream.size
+                size -= stream.cost
+                self._expire(stream)
                 if size <= self.limits.kept_size:
                     break
 
-    def _expire(self, id: str, owner: str | None) -> None:
+    def _expire(self, stream: TokenStream) -> None:
+        id = stream.id
         self._streams.pop(id, None)
         self._unwatched.pop(id, None)
-        self._expired[id] = owner
+        if stream.key is not None and self._keys.get(stream.key) == id:
+            del self._keys[stream.key]
+        self._expired[id] = _mark(stream.head.owner)
         while len(self._expired) > REMEMBERED:
             self._expired.popitem(last=False)
 
@@ -374,7 +379,14 @@ class Generations:
         if stream is None or id in self._streams:  # somebody else was faster
             return self._streams.get(id)
         if self._clock() - stream.ended_at >= self.limits.keep:
-            self._expire(id, stream.head.owner)
+            self._expire(stream)
             return None
         self._streams[id] = stream
         return stream
+
+
+def _mark(owner: str | None) -> bytes | None:
+    """Return what is remembered of an owner: enough to recognize him, however long his name is."""
+    if owner is None:
+        return None
+    return hashlib.blake2b(owner.encode(errors="surrogatepass"), digest_size=16).digest()

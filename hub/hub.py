@@ -7,12 +7,11 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from functools import partial
 
 from hub.bus import EventBus
 from hub.connection import Wiring
 from hub.connections import Connections
-from hub.errors import InvalidTopic, LogUnavailable, TooLarge, TryLater
+from hub.errors import InvalidTopic, LogUnavailable, TryLater
 from hub.fanout import Fanout
 from hub.generation import TokenStream
 from hub.generation_log import generation_log
@@ -94,19 +93,16 @@ class Hub:
         return bool(self.max_connections) and len(self.connections) + self.viewers >= self.max_connections
 
     def _answered(self, stream: TokenStream) -> None:
-        """Let the rest of the hub know of an answer that has ended."""
+        """Let the rest of the hub know of an answer that has ended.
+
+        Its text is for listeners, on the bus: in the log it would outlive the answer, for all to read.
+        """
         facts = dict(stream.ending.facts) if stream.ending is not None else {}
         what = {"sessionId": stream.id, "phase": stream.phase, "owner": stream.head.owner, **facts}
-        send = partial(
-            self.notifications.send_notification, topics=_topics_of(stream), type="ai.finished", private=True
-        )
         with suppress(TryLater):
             self.bus.emit("ai.stream.finished", {**what, "text": stream.text()})
         with suppress(TryLater):
-            try:
-                send({**what, "text": stream.text()})
-            except TooLarge:
-                send({**what, "text": None})
+            self.notifications.send_notification(what, topics=_topics_of(stream), type="ai.finished", private=True)
 
     def _unobserved(self, error: Exception) -> None:
         self.metrics.unobserved_failures += 1

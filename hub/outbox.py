@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import sys
 from collections import deque
 from dataclasses import dataclass
 
@@ -18,6 +19,10 @@ class SlowPolicy(enum.StrEnum):
 
 
 _OVERHEAD = 160  # what a waiting frame costs beside its bytes
+_OVERHEAD_OF_A_SET = 120  # what it costs to find the newest of a set of topics, beside their names
+
+# What names a set of topics: mostly there is one, and a frozenset of it would cost four times as much.
+_Set = str | frozenset[str]
 
 
 @dataclass(slots=True)
@@ -25,8 +30,9 @@ class _Waiting:
     """A frame that waits, or, once `frame` is None, only the memory that something stood here."""
 
     offset: int
-    topics: tuple[str, ...]
+    cost: int  # bytes, everything counted
     frame: bytes | None
+    topics: _Set | None = None  # where only the newest waits
     dropped: int = 0  # how many were dropped at this place: before the frame, or instead of it
 
 
@@ -61,7 +67,7 @@ class Outbox:
         self._policy = policy
         self.after = after
         self._waiting: deque[_Waiting] = deque()
-        self._newest_of: dict[frozenset[str], _Waiting] = {}
+        self._newest_of: dict[_Set, _Waiting] = {}
         self._tombstones = 0
         self.size = 0
         self.dropped = 0
@@ -77,15 +83,17 @@ class Outbox:
         """
         if self._policy is SlowPolicy.DISCONNECT and self.size + len(frame) + _OVERHEAD > room:
             return False
-        waiting = _Waiting(notification.position.offset, notification.topics, frame)
+        waiting = _Waiting(notification.position.offset, len(frame) + _OVERHEAD, frame)
         if self._policy is SlowPolicy.CONFLATE:
-            topics = frozenset(notification.topics)
+            topics = _set(notification.topics)
             older = self._newest_of.get(topics)
             if older is not None:
                 self._drop(older)
             self._newest_of[topics] = waiting
+            waiting.topics = topics
+            waiting.cost += _cost(topics)
         self._waiting.append(waiting)
-        self.size += len(frame) + _OVERHEAD
+        self.size += waiting.cost
         if self.size > room:
             self._make_room(room)
         elif self._tombstones > 16 and self._tombstones * 2 > len(self._waiting):
@@ -96,13 +104,17 @@ class Outbox:
         """Leave a tombstone where *waiting* stood, if it is not one already."""
         if waiting.frame is None:
             return
-        self.size -= len(waiting.frame) + _OVERHEAD
+        self.size -= waiting.cost
         waiting.frame = None
         waiting.dropped += 1
         self.dropped += 1
         self._tombstones += 1
-        if self._policy is SlowPolicy.CONFLATE:
-            self._newest_of.pop(frozenset(waiting.topics), None)
+        self._forget_topics(waiting)
+
+    def _forget_topics(self, waiting: _Waiting) -> None:
+        if waiting.topics is not None:
+            self._newest_of.pop(waiting.topics, None)
+            waiting.topics = None
 
     def _make_room(self, room: int) -> None:
         """Drop from the old end until *room* is enough; the next frame remembers how many went."""
@@ -142,8 +154,16 @@ class Outbox:
                 dropped = 0
             taken.append(waiting.frame)
             taken_size += len(waiting.frame)
-            self.size -= len(waiting.frame) + _OVERHEAD
+            self.size -= waiting.cost
             self.after = waiting.offset
-            if self._policy is SlowPolicy.CONFLATE:
-                self._newest_of.pop(frozenset(waiting.topics), None)
+            self._forget_topics(waiting)
         return taken
+
+
+def _set(topics: tuple[str, ...]) -> _Set:
+    return topics[0] if len(topics) == 1 else frozenset(topics)
+
+
+def _cost(topics: _Set) -> int:
+    names = 0 if isinstance(topics, str) else sum(map(sys.getsizeof, topics))
+    return _OVERHEAD_OF_A_SET + sys.getsizeof(topics) + names

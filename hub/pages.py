@@ -7,6 +7,7 @@ is shared by the others: one read, the same bytes.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from hub.topics import TopicIndex
 
 SHARED_BYTES = 8 * 1024 * 1024
 SHARED_SECONDS = 5.0
+_OVERHEAD = 900  # what a page costs beside its bytes and the names of the topics that were asked for
 
 
 class Question(NamedTuple):
@@ -38,12 +40,12 @@ class Question(NamedTuple):
 
 
 class _Shared:
-    """An answer, when it was asked for, and its size once it has come."""
+    """An answer, when it was asked for, and what keeping it costs, in bytes: its payload counts once it has come."""
 
     __slots__ = ("answer", "at", "size")
 
-    def __init__(self, answer: asyncio.Future[Frames], at: float) -> None:
-        self.answer, self.at, self.size = answer, at, 0
+    def __init__(self, answer: asyncio.Future[Frames], at: float, size: int) -> None:
+        self.answer, self.at, self.size = answer, at, size
 
 
 class Pages:
@@ -74,7 +76,9 @@ class Pages:
         if question in self._shared:
             return self._shared[question].answer
         answer = self._read(question, upto)
-        self._shared[question] = _Shared(answer, self._now())
+        size = _OVERHEAD + sys.getsizeof(question.topics) + sum(map(sys.getsizeof, question.topics))
+        self._shared[question] = _Shared(answer, self._now(), size)
+        self._size += size
         answer.add_done_callback(partial(self._came, question))
         return answer
 
@@ -93,9 +97,11 @@ class Pages:
             return
         if answer.cancelled() or answer.exception() is not None:
             del self._shared[question]
+            self._size -= shared.size
             return
-        shared.size = len(answer.result().payload)
-        self._size += shared.size
+        size = len(answer.result().payload)
+        shared.size += size
+        self._size += size
         while self._size > SHARED_BYTES and self._drop_oldest():
             pass
 

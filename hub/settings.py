@@ -149,7 +149,7 @@ class Settings(BaseModel):
         default=256 * 1024 * 1024,
         ge=1024 * 1024,
         le=10**12,
-        description="Bytes of all answers that are kept; beyond it those that ended first go.",
+        description="Bytes of all answers that have ended and are kept; beyond it those that ended first go.",
     )
     ai_bytes: int = Field(default=1024 * 1024, ge=1024, le=1024**3, description="Bytes of one answer.")
     ai_per_user: int = Field(default=16, ge=1, le=10**6, description="Answers generated at once for one owner.")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hub.connection import CloseReason, Connection, State, Subscription, Wiring
+from hub.connection import SLICE_BYTES, CloseReason, Connection, State, Subscription, Wiring
 from hub.errors import LogUnavailable
 from hub.fanout import Fanout, Shape
 from hub.log import Log, MemoryLog
@@ -219,6 +219,99 @@ async def test_replay_is_paced_by_the_reader():
     client.transport.read(10**9)
     await quiet()
     assert client.offsets == list(range(1, 201))
+
+
+@pytest.mark.parametrize("size", [100, 10_000, 1_000_000])
+async def test_a_replay_puts_little_into_the_transport_however_large_its_pages_are(size: int):
+    desk = Desk()
+    count = 2_000_000 // size
+    for _ in range(count):
+        desk.send(data="x" * size)
+    client = desk.connect("e-0", capacity=0, high=16_384)
+    while client.connection.state is State.REPLAYING:
+        assert len(client.transport.unsent) <= 16_384 + SLICE_BYTES + 1_000
+        client.transport.read(5_000)
+        await quiet()
+    client.transport.read(10**9)
+    assert client.offsets == list(range(1, count + 1))
+
+
+@pytest.mark.parametrize("slow", SlowPolicy)
+async def test_a_reader_is_live_when_it_has_taken_its_history_and_judged_only_then(slow: SlowPolicy):
+    desk = Desk(buffer_bytes=65_536, slow=slow)
+    for _ in range(30):
+        desk.send(data="x" * 2_000)
+    client = desk.connect("e-0", capacity=0, high=16_384)
+    count, states = 30, set()
+    while client.transport.unsent and not client.transport.aborted:
+        states.add(client.connection.state)
+        client.transport.read(4_000)  # faster than what comes
+        desk.send(data="x" * 2_000)
+        count += 1
+        await quiet()
+    assert states == {State.REPLAYING, State.LIVE}
+    assert (client.connection.closed_because, desk.metrics.dropped) == (None, 0)
+    assert client.offsets == list(range(1, count + 1))
+
+
+@pytest.mark.parametrize("slow", SlowPolicy)
+async def test_what_was_held_is_no_reason_to_cut_its_reader(slow: SlowPolicy):
+    log = SlowLog(MemoryLog(epoch="e"))
+    desk = Desk(log, buffer_bytes=65_536, slow=slow)
+    desk.send()
+    client = desk.connect("e-0", capacity=0, high=1_000)
+    desk.send()
+    client.transport.read(10_000)
+    log.answer()  # all up to 1, but 2 has come: hold from here, read on
+    await quiet()
+    assert client.connection.state is State.HOLDING
+    count = 2
+    while client.connection.state is State.HOLDING and client.connection._held_bytes < 60_000:
+        desk.send()
+        count += 1
+        await quiet()
+    for _ in range(500):
+        if log.pending:
+            log.answer()
+        if not client.transport.aborted:
+            client.transport.read(3_000)
+        await quiet()
+    assert client.connection.state is State.LIVE
+    assert (client.connection.closed_because, desk.metrics.dropped) == (None, 0)
+    assert client.offsets == list(range(1, count + 1))
+
+
+async def test_a_hold_is_given_up_while_the_reader_takes_its_time():
+    log = SlowLog(MemoryLog(epoch="e"))
+    desk = Desk(log)
+    desk.send()
+    client = desk.connect("e-0", capacity=1_000, high=5_000)
+    desk.send(data="x" * 20_000)
+    log.answer()  # all up to 1, but 2 has come: hold from here, read on
+    await quiet()
+    assert client.connection.state is State.HOLDING
+    desk.send()
+    log.answer()
+    await quiet()
+    assert client.connection.state is State.REPLAYING
+    client.transport.read(10**6)
+    await quiet()
+    log.answer()
+    await quiet()
+    assert client.connection.state is State.LIVE
+    assert client.offsets == [1, 2, 3]
+
+
+async def test_a_stream_that_is_closed_in_the_middle_of_a_page_gets_the_rest_of_it_before_the_reason():
+    desk = Desk()
+    for _ in range(10):
+        desk.send(data="x" * 5_000)
+    client = desk.connect("e-0", capacity=7_000, high=5_000)
+    client.connection.close(CloseReason.SHUTDOWN, retry=1_234)
+    client.transport.read(10**6)
+    assert client.offsets == list(range(1, 11))
+    assert client.facts["hub.close"] == {"reason": "shutdown"}
+    assert client.transport.received.endswith(b"0\r\n\r\n")
 
 
 async def test_a_long_replay_gives_way_to_others_after_each_page():
@@ -475,7 +568,7 @@ class Follower:
         self._connect()
 
     def _connect(self) -> None:
-        self.client = self.desk.connect(self.cursor, self.topics, capacity=0)
+        self.client = self.desk.connect(self.cursor, self.topics, capacity=0, high=16_384)
 
     def take(self, count: int | None = None) -> None:
         """Take the first *count* bytes received on this connection; later ones are as if they had never come."""

@@ -151,7 +151,7 @@ def test_it_ends_once_whatever_is_tried_later(first: Phase, confirmed: str):
     keeper.confirm()
     stream.lose("late", "too late")
     assert (stream.phase, ends, [ending.phase for ending in watcher.endings]) == (first, [first], [first])
-    assert len(stops) == 2  # the ending, and the loss, which can't know
+    assert len(stops) == 1
 
 
 @pytest.mark.parametrize("kept", [True, False])

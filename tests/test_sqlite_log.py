@@ -1111,6 +1111,20 @@ async def test_the_file_remembers_no_more_keys_than_count(home: Home):
     assert home.ask("SELECT count(*) FROM key")[0][0] <= 110_000, "100,000 count, the rest is on its way out"
 
 
+async def test_the_file_remembers_no_more_keys_than_fit(home: Home, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("hub.log.sqlite.KEY_BYTES", 2_000_000)
+    log = await home.open(count=1_000)
+    topics = [f"{place}".ljust(200, "t") for place in range(4)]
+    for start in range(0, 12_000, 1_000):
+        home.clock.now += 1
+        drafts = [Draft.of("x", key=f"{n:05}".ljust(256, "k"), topics=topics) for n in range(start, start + 1_000)]
+        await log.append(drafts)[-1]
+    assert 1_000_000 < home.ask("SELECT total(length(key) + length(topics)) FROM key")[0][0] < 2_000_000
+    log = await home.restart(log, "closed", count=1_000)
+    newest, oldest = (Draft.of("x", key=f"{n:05}".ljust(256, "k")) for n in (11_999, 0))
+    assert [receipt.repeated for receipt in log.append([newest, oldest])] == [True, False]
+
+
 async def test_a_lower_bound_takes_effect_after_a_restart(home: Home):
     log = await home.open()
     await fill(log, 3_000, Draft.of)
@@ -1239,7 +1253,9 @@ def write(home: Home) -> Iterator[Callable[..., Writer]]:
     def write(**topics: int) -> Writer:
         bounds = [(expression(pattern)[1], count) for pattern, count in topics.items()]
         options = {"epoch": "e", "count": 10**6, "size": 10**9, "age": None, "topics": bounds}
-        made.append(Writer(str(home.path), {**options, "remembered": 10**4, "keys": 10**4, "patience": 1.0}))
+        made.append(
+            Writer(str(home.path), {**options, "remembered": 10**4, "keys": 10**4, "key_bytes": 10**6, "patience": 1.0})
+        )
         return made[-1]
 
     yield write

@@ -3,7 +3,7 @@
 from hub.log.archive import Contents
 from hub.log.gone import Lost
 from hub.log.home import make_log
-from hub.log.log import Bounds, Frames, Log, Page
+from hub.log.log import Bounds, Frames, Lasting, Log, Page
 from hub.log.memory import MemoryLog
 from hub.log.receipt import Receipt
 from hub.log.spool import Spool
@@ -13,6 +13,7 @@ __all__ = [
     "Bounds",
     "Contents",
     "Frames",
+    "Lasting",
     "Log",
     "Lost",
     "MemoryLog",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from hub.log.gone import Lost
 from hub.log.receipt import Receipt
@@ -144,4 +144,20 @@ class Log(Protocol):
 
     async def aclose(self) -> None:
         """Confirm or fail what waits, then let go of every resource. Appends are refused from here on."""
+        ...
+
+
+@runtime_checkable
+class Lasting(Protocol):
+    """What a log can do that outlives its process."""
+
+    async def tidy(self) -> bool:
+        """Let go of what an earlier process left and the retention no longer keeps; tell whether anything is left.
+
+        Only before `open`. It takes a bounded time, after which nothing stays open; where nothing was ever left,
+        nothing is made.
+
+        Raises:
+            LogUnavailable: what keeps it can't be used; says why.
+        """
         ...

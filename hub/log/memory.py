@@ -23,7 +23,7 @@ from hub.notification import Draft, Notification, Position, made, new_epoch
 from hub.topics import TopicTree, is_pattern
 
 PAGE_COUNT = 1_000
-PAGE_BYTES = 256 * 1024
+PAGE_BYTES = 64 * 1024
 PAGE_WALK = 10_000
 HOLE_STEPS = 1_000
 
@@ -83,7 +83,7 @@ class MemoryLog:
         receipts: list[Receipt] = []
         accepted: list[Notification] = []
         for draft in drafts:
-            first = self._keys.get(draft.key) if draft.key is not None else None
+            first = self._keys.get(draft.key, self.epoch) if draft.key is not None else None
             if first is not None:
                 receipts.append(first.repeat())
                 continue
@@ -95,7 +95,7 @@ class MemoryLog:
             receipt = Receipt(draft.topics, position)
             receipts.append(receipt)
             if draft.key is not None:
-                self._keys.put(draft.key, receipt)
+                self._keys.put(draft.key, draft.topics, position.offset)
         self.trim()
         if accepted:
             self._announce(accepted)

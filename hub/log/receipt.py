@@ -79,7 +79,9 @@ class Receipt:
         if self._failure is not None:
             again.fail(self._failure.error, self._failure.unobserved)
         elif self._position is None:
-            self._followers = [*(self._followers or ()), again]
+            if self._followers is None:
+                self._followers = []
+            self._followers.append(again)
         return again
 
     def confirm(self, position: Position) -> None:

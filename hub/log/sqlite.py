@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from hub.errors import LogNotEmpty, LogUnavailable
 from hub.log.gone import REMEMBERED_TOPICS, Gone, Lost
-from hub.log.keys import KEY_COUNT, Keys
+from hub.log.keys import KEY_BYTES, KEY_COUNT, Keys
 from hub.log.log import Announce, Bounds, Frames, Page
 from hub.log.process import WorkerDied, WorkerProcess
 from hub.log.receipt import Receipt
@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 LOCK_SECONDS = 5.0
 WAITING_BYTES = 64 * 1024 * 1024
+TIDY_STEPS = 20  # in which 10,000 notifications go; what is left then goes when the log is open
+TIDY_SECONDS = 30.0  # for one of them
 
 
 class _Unconfirmed(NamedTuple):
@@ -81,6 +83,7 @@ class SQLiteLog:
             "topics": [(_expression(topic), count) for topic, count in (topics or {}).items()],
             "remembered": REMEMBERED_TOPICS,
             "keys": KEY_COUNT,
+            "key_bytes": KEY_BYTES,
             "patience": LOCK_SECONDS,
         }
         self._gone = Gone()
@@ -106,6 +109,27 @@ class SQLiteLog:
         self._take_bounds(state["newest"], state)
         self._opened = True
 
+    async def tidy(self) -> bool:
+        if not self._path.exists():
+            return False
+        writer, state = await WorkerProcess.start("writer", self._path, self._options)
+        try:
+            steps = TIDY_STEPS if state["kept"] else 0
+            for _ in range(steps):
+                async with asyncio.timeout(TIDY_SECONDS):
+                    state = await writer.ask("append", [], [], self._clock())
+                if "error" in state:
+                    raise LogUnavailable(state["error"])
+                if not state["more"]:
+                    break
+            return bool(state["kept"])
+        except WorkerDied:
+            raise LogUnavailable("the process that writes it died") from None
+        except TimeoutError:
+            raise LogUnavailable(f"nothing was heard of the process that writes it for {TIDY_SECONDS:g} s") from None
+        finally:
+            await writer.aclose()
+
     async def _start(self) -> dict[str, Any]:
         """Start both processes, begin where the file stands, and return what the writer said of it."""
         self._writer, state = await WorkerProcess.start("writer", self._path, self._options)
@@ -119,7 +143,7 @@ class SQLiteLog:
         self._given = max(self._given, state["newest"])
         self._gone.restore(Lost(state["trimmed"], state["gone"], state["forgotten"]))
         for key, offset, topics, expires in state["keys"]:
-            self._keys.put(key, Receipt(tuple(topics.split("\n")), Position(self.epoch, offset)), expires)
+            self._keys.put(key, tuple(topics.split("\n")), offset, expires=expires)
         return state
 
     def _take_bounds(self, newest: int, state: dict[str, Any]) -> None:
@@ -140,13 +164,15 @@ class SQLiteLog:
         return receipts
 
     def _accept(self, draft: Draft, now: float) -> Receipt:
-        first = self._keys.get(draft.key) if draft.key is not None else None
+        first = self._keys.get(draft.key, self.epoch) if draft.key is not None else None
         if first is not None:
             return first.repeat()
         self._given += 1
         notification = Notification.accept(draft, Position(self.epoch, self._given), now)
         receipt = Receipt(draft.topics)
-        expires = self._keys.put(draft.key, receipt) if draft.key is not None else 0.0
+        expires = 0.0
+        if draft.key is not None:
+            expires = self._keys.put(draft.key, draft.topics, self._given, receipt=receipt)
         size = notification.size
         self._waiting.append(_Unconfirmed(notification, receipt, draft.key, expires, size))
         self._waiting_bytes += size
@@ -178,6 +204,8 @@ class SQLiteLog:
         finally:
             self._waiting_bytes -= size
         for each in batch:
+            if each.key is not None:
+                self._keys.confirm(each.key, each.receipt)
             each.receipt.confirm(each.notification.position)
         if answer is not None and batch:
             self._take(batch[-1].notification.position.offset, answer)
@@ -190,7 +218,7 @@ class SQLiteLog:
         """
         unknown: list[_Unconfirmed] = []
         for each in batch:
-            first = self._keys.get(each.key) if each.key is not None else None
+            first = self._keys.get(each.key, self.epoch) if each.key is not None else None
             if first is None or first is each.receipt or not first.done:
                 unknown.append(each)
             else:

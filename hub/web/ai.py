@@ -20,7 +20,7 @@ from hub.errors import (
     TooManyStreams,
     UnknownGeneration,
 )
-from hub.generation import Ending, Head, Phase, TokenStream
+from hub.generation import MODEL_LENGTH, Ending, Head, Phase, TokenStream
 from hub.hub import Hub
 from hub.providers import Prompt
 from hub.web.body import read_json
@@ -233,8 +233,8 @@ def _prompt(body: object) -> Prompt:
             raise InvalidInput(f"messages[{place}].role", "is not a string")
         if not isinstance(each.get("content"), str | list) and not each.get("tool_calls"):
             raise InvalidInput(f"messages[{place}].content", "is neither a string nor a list of parts")
-    if model is not None and not (isinstance(model, str) and _is_text(model)):
-        raise InvalidInput("model", "is not a string")
+    if model is not None and not (isinstance(model, str) and len(model) <= MODEL_LENGTH and _is_text(model)):
+        raise InvalidInput("model", f"is not a string of at most {MODEL_LENGTH} characters")
     prompt = Prompt(messages, model, {name: value for name, value in body.items() if name not in _PROMPT})
     try:
         _ = prompt.digest

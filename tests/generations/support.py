@@ -58,9 +58,9 @@ class Source:
             self.closed += 1
 
 
-def log_file(folder: Path, clock: Callable[[], float] | None = None) -> Log:
-    """A log in a file of *folder*."""
-    options: dict[str, Any] = {"count": 10**6, "size": None, "age": None, "topics": {}, "unobserved": print}
+def log_file(folder: Path, clock: Callable[[], float] | None = None, age: float | None = None) -> Log:
+    """A log in a file of *folder*, which keeps what is *age* seconds old at most."""
+    options: dict[str, Any] = {"count": 10**6, "size": None, "age": age, "topics": {}, "unobserved": print}
     return make_log(f"sqlite:///{folder / 'ai.db'}", clock=clock or Clock(), **options)
 
 

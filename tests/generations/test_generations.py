@@ -137,11 +137,11 @@ async def test_only_what_the_caller_appends_to_has_a_lease(make: Make):
 
 
 async def test_what_ended_first_goes_when_all_together_are_too_large(make: Make, clock: Clock):
-    generations = await make(kept_size=9)
+    generations = await make(kept_size=50_000)
     streams = []
     for _ in range(3):
         stream = await generations.begin()
-        stream.append("12345")
+        stream.append("x" * 30_000)
         streams.append(stream)
     for stream in (streams[1], streams[0]):
         clock.now += 1
@@ -150,7 +150,7 @@ async def test_what_ended_first_goes_when_all_together_are_too_large(make: Make,
     with pytest.raises(GenerationExpired):
         await generations.find(streams[1].id)
     assert [await generations.find(streams[place].id) for place in (0, 2)] == [streams[0], streams[2]]
-    streams[2].append("1234567")
+    streams[2].append("x" * 30_000)
     clock.now += 1
     streams[2].finish()
     for _ in range(2):
@@ -158,6 +158,17 @@ async def test_what_ended_first_goes_when_all_together_are_too_large(make: Make,
         with pytest.raises(GenerationExpired):
             await generations.find(streams[0].id)
         assert await generations.find(streams[2].id) is streams[2]  # the newest stays, however large
+
+
+async def test_a_key_goes_with_the_generation_that_it_leads_to(make: Make, clock: Clock):
+    generations = await make(keep=10)
+    for number in range(3):
+        stream, _ = await generations.start(Source(), key=str(number))
+        stream.cancel()
+    assert len(generations._keys) == 3
+    clock.now += 10
+    generations.sweep()
+    assert (len(generations), len(generations._keys)) == (0, 0)
 
 
 async def test_what_nobody_watches_is_stopped_if_that_is_wanted(make: Make):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import sqlite3
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from hub.errors import (
     UnknownGeneration,
 )
 from hub.generation import Phase, TokenStream
-from hub.log import MemoryLog
+from hub.log import MemoryLog, SQLiteLog
 from hub.providers import Delta
 from tests.generations.support import Clock, HeldLog, Make, Source, log_file, over
 from tests.web.client import until
@@ -101,14 +102,14 @@ async def test_what_was_restored_counts_among_what_is_kept(make: Make, tmp_path:
     before = await make(log=log_file(tmp_path, clock))
     ids = []
     for _ in range(3):
-        stream, _ = await before.start(Source("12345", None))
+        stream, _ = await before.start(Source("x" * 30_000, None))
         await over(stream)
         ids.append(stream.id)
         clock.now += 1
     await before.aclose()
-    after = await make(log=log_file(tmp_path, clock), kept_size=10)
+    after = await make(log=log_file(tmp_path, clock), kept_size=65_000)
     for id in ids:
-        assert (await after.find(id)).size == 5
+        assert 30_000 < (await after.find(id)).cost < 32_000
     after.sweep()
     with pytest.raises(GenerationExpired):
         await after.find(ids[0])
@@ -318,3 +319,94 @@ async def test_a_log_that_can_not_be_opened_is_said_to_whoever_begins(make: Make
     with pytest.raises(LogUnavailable):
         await generations.start(source)
     assert source.begun == 0
+
+
+# ---- what an earlier process left ----
+
+
+def records(folder: Path) -> int:
+    """Count what is in the file, by asking the file itself."""
+    with closing(sqlite3.connect(folder / "ai.db")) as file:
+        return int(file.execute("SELECT count(*) FROM notification").fetchone()[0])
+
+
+def files(folder: Path) -> list[str]:
+    """Return the names of what is in *folder*."""
+    return [each.name for each in folder.iterdir()]
+
+
+async def leave_some(make: Make, folder: Path, clock: Clock) -> None:
+    """Have an earlier hub keep some answers in a file."""
+    before = await make(log=log_file(folder, clock, age=900))
+    for _ in range(3):
+        await over((await before.start(Source("a", "b", None)))[0])
+    await before.aclose()
+    assert records(folder) == 12
+
+
+async def test_what_is_too_old_goes_at_the_start_without_anybody_asking(make: Make, tmp_path: Path, clock: Clock):
+    await leave_some(make, tmp_path, clock)
+    clock.now += 901
+    log = log_file(tmp_path, clock, age=900)
+    generations = await make(log=log)
+    await until(lambda: records(tmp_path) == 0)
+    await until(lambda: generations._log._looking is None)
+    generations.sweep()
+    assert isinstance(log, SQLiteLog)
+    assert (log._writer, log._reader) == (None, None), "no process goes on for nothing"
+    assert (await over((await generations.start(Source("a", None)))[0]))["phase"] == "done"
+
+
+async def test_what_is_not_too_old_yet_goes_in_its_time_without_anybody_asking(
+    make: Make, tmp_path: Path, clock: Clock
+):
+    await leave_some(make, tmp_path, clock)
+    generations = await make(log=log_file(tmp_path, clock, age=900))
+    await until(lambda: generations._log._opened)
+    assert records(tmp_path) == 12
+    clock.now += 901
+    generations.sweep()
+    await until(lambda: records(tmp_path) == 0)
+
+
+async def test_whoever_asks_while_it_is_looked_gets_an_answer(make: Make, tmp_path: Path, clock: Clock):
+    await leave_some(make, tmp_path, clock)
+    generations = await make(log=log_file(tmp_path, clock, age=900))
+    assert generations._log._looking is not None
+    answers = await asyncio.gather(*(generations.start(Source("a", None)) for _ in range(3)))
+    assert [(await over(stream))["phase"] for stream, _ in answers] == ["done"] * 3
+
+
+async def test_a_hub_that_ends_while_it_looks_leaves_the_file_to_the_next(make: Make, tmp_path: Path, clock: Clock):
+    await leave_some(make, tmp_path, clock)
+    clock.now += 901
+    for _ in range(3):
+        await (await make(log=log_file(tmp_path, clock, age=900))).aclose()
+    generations = await make(log=log_file(tmp_path, clock, age=900))
+    await until(lambda: records(tmp_path) == 0)
+    await generations.aclose()
+
+
+async def test_what_can_not_be_looked_at_is_looked_at_again_later(
+    make: Make, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    await leave_some(make, tmp_path, clock)
+    clock.now += 901
+    monkeypatch.setattr("hub.log.sqlite.LOCK_SECONDS", 0.0)
+    monkeypatch.setattr("hub.generation_log.LOOK_SECONDS", 0.0)
+    predecessor = log_file(tmp_path, clock)
+    await predecessor.open()
+    generations = await make(log=log_file(tmp_path, clock, age=900))
+    await until(lambda: "can't be looked at" in caplog.text)
+    assert records(tmp_path) == 12
+    await predecessor.aclose()
+    await until(lambda: generations._log._looking is None)
+    generations.sweep()
+    await until(lambda: records(tmp_path) == 0)
+
+
+async def test_no_file_is_made_before_an_answer_needs_one(make: Make, tmp_path: Path):
+    generations = await make(log=log_file(tmp_path))
+    await until(lambda: generations._log._looking is None)
+    generations.sweep()
+    assert files(tmp_path) == []

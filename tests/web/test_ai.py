@@ -237,6 +237,7 @@ async def test_an_idempotency_key_stands_for_one_question(chat: Chat):
         ({"messages": [{"role": "user", "content": "a"}, {"content": "a"}]}, "messages[1].role"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"message": "a", "model": 1}, "model"),
+        ({"message": "a", "model": "m" * 257}, "model"),
         ({"message": "a", "model": "\ud800"}, "model"),
         ({"message": "\ud800"}, "body"),
         ({"message": "a", "stop": ["\ud800"]}, "body"),
@@ -734,32 +735,31 @@ async def test_viewers_count_among_the_streams_that_may_be_open(serve: Serve):
     await chat.watch(id)
 
 
-async def test_the_finished_answer_is_a_notification_and_an_event(chat: Chat):
+async def test_the_finished_answer_is_a_notification_and_an_event_and_only_the_event_has_its_text(chat: Chat):
     heard: list[BusEvent] = []
     chat.server.hub.bus.on("ai.stream.finished", heard.append)
     subscriber = await chat.server.subscribe("ai/*")
     id = await chat.finished("a", "两")
     event = await subscriber.next("ai.finished")
-    what = {
-        "sessionId": id,
-        "phase": "done",
-        "owner": None,
-        "finishReason": "stop",
-        "usage": USAGE,
-        "text": "a两",
-    }
+    what = {"sessionId": id, "phase": "done", "owner": None, "finishReason": "stop", "usage": USAGE}
     assert event.json() == what
-    assert [each.payload for each in heard] == [what]
-    history = await chat.server.ask("GET", f"/notifications/history?topic=ai/{id}")
-    assert "a两" in history.body.decode()
+    assert [each.payload for each in heard] == [{**what, "text": "a两"}]
+    history = (await chat.server.ask("GET", f"/notifications/history?topic=ai/{id}")).json()
+    assert [each["data"] for each in history["notifications"]] == [what]
 
 
-async def test_an_answer_too_large_for_a_notification_is_told_without_its_text(serve: Serve):
-    chat = Chat(await serve(ai_bytes=1 << 24))
+@pytest.mark.parametrize("home", ["memory", "file"])
+async def test_nothing_of_the_text_of_an_answer_outlives_it(serve: Serve, tmp_path: Path, home: str):
+    log: dict[str, Any] = {"log": f"sqlite:///{tmp_path}/hub.db"} if home == "file" else {}
+    chat = Chat(await serve(ai_window=0, ai_keep=0, **log))
     subscriber = await chat.server.subscribe("ai/*")
-    id = await chat.finished("x" * (1 << 20), "y")
-    said = (await subscriber.next("ai.finished")).json()
-    assert (said["sessionId"], said["text"]) == (id, None)
+    id = await chat.finished("between", "you", "and", "me")
+    await subscriber.next("ai.finished")
+    chat.server.hub.generations.sweep()
+    assert (await chat.server.ask("GET", f"{PATH}/{id}", headers={"Accept": "application/json"})).status == 410
+    everything = await chat.server.ask("GET", "/notifications/history?topic=**")
+    assert id in everything.body.decode()
+    assert "between" not in everything.body.decode()
 
 
 async def test_an_old_client_gets_the_bare_bytes(chat: Chat):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from hub.connection import Connection
-from tests.spec_decoder import Event
-from tests.web.client import Client, until
-from tests.web.conftest import Serve
+from tests.spec_decoder import Event, SpecDecoder
+from tests.web.client import PATIENCE, Chunks, Client, until
+from tests.web.conftest import TLS, Serve
 from tests.web.server import Server
 
 pytestmark = pytest.mark.both_loops
@@ -79,6 +81,63 @@ async def test_one_who_never_reads_costs_neither_memory_nor_the_others_anything(
     else:
         assert connection.closed_because is None
         assert server.hub.metrics.dropped > count / 2
+
+
+@pytest.mark.parametrize("policy", ["disconnect", "drop_oldest", "conflate"])
+@pytest.mark.parametrize("home", ["memory", "file"])
+async def test_a_slow_reader_that_resumes_gets_everything_and_is_never_cut_for_its_history(
+    serve: Serve, tmp_path: Path, policy: str, home: str
+) -> None:
+    log: dict[str, Any] = {"log": f"sqlite:///{tmp_path}/hub.db"} if home == "file" else {}
+    server = await serve(slow=policy, buffer_bytes=64 * 1024, **log)
+    notifications = server.hub.notifications
+    history = [notifications.send_notification("x" * 2_000) for _ in range(100)]
+    ids = [str(await receipt) for receipt in history]
+    client = await server.client(receive_buffer=8_192)
+    client.stop_reading()  # from here on it takes what the test says
+    await client.request("GET", server.subscribe_path(), headers={"Last-Event-ID": ids[0]})
+    (connection,) = await connected(server)
+    most = 0
+    raw = bytearray()
+    while len(ids) < 300:  # history, the seam, and live
+        async with asyncio.timeout(PATIENCE):
+            while not (some := client.sip(4_096)) and connection.closed_because is None:  # noqa: ASYNC110 - a bare socket
+                await asyncio.sleep(0)
+        assert connection.closed_because is None
+        raw += some
+        most = max(most, connection._transport.get_write_buffer_size())
+        # The reader sets the pace: twice as fast as what comes, and far slower than what the hub could send.
+        ids.append(str(await notifications.send_notification("y" * 2_000)))
+    ids.append(str(await notifications.send_notification("end")))
+    async with asyncio.timeout(PATIENCE):
+        while b"data: end" not in raw:
+            raw += client.sip(65_536)
+            await asyncio.sleep(0)
+    head, _, body = bytes(raw).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    opened, *events = SpecDecoder().feed(Chunks().feed(body))
+    assert opened.json()["recovered"] is True
+    assert [event.id for event in events] == ids[1:]
+    assert most < 48 * 1024
+    assert server.hub.metrics.replayed < len(ids) - 50, "it went live on the way"
+    assert (server.hub.metrics.dropped, server.hub.metrics.slow_disconnects) == (0, 0)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_a_history_that_goes_out_in_slices_arrives_whole(serve: Serve, tls: TLS, *, secure: bool) -> None:
+    server = await serve(tls=tls if secure else None, buffer_bytes=64 * 1024)
+    ids = server.send("begin", *(f"{number} ".ljust(10_000, "x") for number in range(100)))
+    ids += server.send("两" * 300_000, "short", "\U0001f600" * 250_000, "end")
+    client = await server.subscribe(last_event_id=ids[0])
+    events = await client.upto("end")
+    assert [event.id for event in events] == ids[1:]
+    assert [len(event.data) for event in events[-4:]] == [300_000, 5, 250_000, 3]
+
+
+async def connected(server: Server) -> list[Connection]:
+    """Return the open connections, as soon as there are any."""
+    await until(lambda: server.hub.wiring.connections)
+    return list(server.hub.wiring.connections.values())
 
 
 def check_dropped(opened: Event, events: list[Event], published: list[str]) -> int:

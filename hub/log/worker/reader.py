@@ -13,7 +13,7 @@ from .file import connect, meta, oldest, stands
 from .pipe import COLUMNS
 
 PAGE_COUNT = 1_000
-PAGE_BYTES = 256 * 1024
+PAGE_BYTES = 64 * 1024
 PAGE_WALK = 10_000
 MERGED_TOPICS = 200
 REMEMBERED_LATEST = 8

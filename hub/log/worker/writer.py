@@ -19,6 +19,8 @@ FORGET_EVERY = 64
 FREE_PAGES = 256  # that may stay in the file for what comes next
 VACUUM_STEP = 256
 KNOWN_TOPICS = 100_000
+KEY_STEP = 0.05  # of what all keys may take: so much is added before it is looked whether they are too many
+_KEY_COST = "2 * length(CAST(key AS BLOB)) + length(CAST(topics AS BLOB)) + 40"  # the index has the key a second time
 
 
 class _Topic:
@@ -53,6 +55,8 @@ class Writer:
         note(self._lock, self._epoch, self._meta("newest"))
         self._topics: dict[str, _Topic] = {}
         self._commits = 0
+        self._most_new_keys = KEY_STEP * options["key_bytes"]
+        self._new_keys = self._most_new_keys  # bytes, about; at the start it is looked at once
         self._crowded = deque(name for (name,) in self._all_topics() if self._limit(name) is not None)
         self._thinned: list[str] = []  # those of them that are done with, if this transaction is committed
 
@@ -97,12 +101,13 @@ class Writer:
         """Keep *rows* and *keys*, and let go what at *now* the retention no longer keeps, in one transaction."""
         with self._transaction():
             self._database.executemany("INSERT OR REPLACE INTO key VALUES (?, ?, ?, ?)", keys)
+            self._new_keys += sum(200 + 2 * len(key) + len(topics) for key, _, topics, _ in keys)
             lost = self._keep(rows)
             if rows:
                 self._set(newest=rows[-1][0])
             swept, more = self._trim(TRIM_STEP + 2 * len(rows), now, lost)
             self._commits += 1
-            if self._commits % FORGET_EVERY == 0 or not rows:
+            if self._commits % FORGET_EVERY == 0 or self._new_keys >= self._most_new_keys or not rows:
                 self._forget(now)
                 more = self._vacuum() or more
         if rows:
@@ -241,17 +246,28 @@ class Writer:
         """Keep no more keys, and no more topics that lost something, than are remembered."""
         ask = self._database.execute
         ask("DELETE FROM key WHERE expires <= ?", (now,))
-        for table, order, most in (
-            ("key", "expires", self._options["keys"]),
-            ("gone", "offset", self._options["remembered"]),
-        ):
-            surplus = ask(f"SELECT count(*) FROM {table}").fetchone()[0] - most
-            if surplus <= 0:
-                continue
-            last = ask(f"SELECT {order} FROM {table} ORDER BY {order} LIMIT 1 OFFSET ?", (surplus - 1,)).fetchone()[0]
-            ask(f"DELETE FROM {table} WHERE {order} <= ?", (last,))
-            if table == "gone":
-                ask("UPDATE meta SET value = max(value, ?) WHERE name = 'forgotten'", (last,))
+        if self._new_keys >= self._most_new_keys:
+            self._new_keys = 0
+            self._forget_keys()
+        surplus = ask("SELECT count(*) FROM gone").fetchone()[0] - self._options["remembered"]
+        if surplus > 0:
+            last = ask("SELECT offset FROM gone ORDER BY offset LIMIT 1 OFFSET ?", (surplus - 1,)).fetchone()[0]
+            ask("DELETE FROM gone WHERE offset <= ?", (last,))
+            ask("UPDATE meta SET value = max(value, ?) WHERE name = 'forgotten'", (last,))
+
+    def _forget_keys(self) -> None:
+        """Keep no more keys than are remembered, in count and in bytes; the oldest go."""
+        ask = self._database.execute
+        count, size = ask(f"SELECT count(*), total({_KEY_COST}) FROM key").fetchone()
+        count, size = count - self._options["keys"], size - self._options["key_bytes"]
+        gone: list[tuple[str]] = []
+        oldest_first = ask(f"SELECT key, {_KEY_COST} FROM key ORDER BY expires")
+        while count > len(gone) or size > 0:
+            key, cost = oldest_first.fetchone()
+            gone.append((key,))
+            size -= cost
+        oldest_first.close()
+        self._database.executemany("DELETE FROM key WHERE key = ?", gone)
 
     def _vacuum(self) -> bool:
         """Give back some of what the file no longer needs; tell whether there is more."""

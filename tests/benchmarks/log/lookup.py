@@ -53,7 +53,7 @@ def measure(options: Options, section: Section, say: Callable[[str], None]) -> N
         Column("p99", "ms", 2),
     ]
     about = (
-        f"The first page (1,000 notifications or 256 KiB) after {times:,} random positions of a SQLite log, and from "
+        f"The first page (1,000 notifications or 64 KiB) after {times:,} random positions of a SQLite log, and from "
         "the connect of a client that resumes there to its first notification. A page holds what there is: in the "
         "short log the one topic has a single notification."
     )
