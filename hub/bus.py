@@ -37,6 +37,7 @@ Handler = Callable[[Event], object]
 
 class _State(enum.Enum):
     BUFFERING = enum.auto()  # the listeners are not bound yet: events wait
+    OPENING = enum.auto()  # what waited is being dispatched; what is emitted meanwhile comes behind it
     OPEN = enum.auto()
     CLOSED = enum.auto()
 
@@ -106,6 +107,7 @@ class EventBus:
         self._observers: dict[_Registration, ObserverBase[Event]] = {}
         self._running: set[asyncio.Future[Any]] = set()
         self._waiting: deque[Event] = deque()  # emitted before the bus was open, or by another thread
+        self._behind = 0  # how many were emitted while those that waited were dispatched
         self._order = itertools.count()
         # Guards the trie, the observers, the waiting events and the state; never held while a handler runs.
         # Reentrant: the garbage collector may dispose a subscription at any moment.
@@ -208,8 +210,9 @@ class EventBus:
         """Let *name* happen, and return the event at once.
 
         When this returns, the plain handlers have run and the coroutines are started. Two cases differ: before
-        `open()` the event waits for it, and from another thread than the loop's it is handed over to the loop.
-        Neither loses it or changes the order of one thread's events; at most 10,000 may wait.
+        `open()` has dispatched what waited, the event waits behind that, and from another thread than the loop's it
+        is handed over to the loop. Neither loses it or changes the order of one thread's events; at most 10,000 may
+        wait.
 
         Raises:
             InvalidEventName: *name* breaks the grammar, or is a pattern.
@@ -259,6 +262,8 @@ class EventBus:
     def open(self) -> None:
         """Bind the running loop and dispatch the events that waited, in their order; a second call does nothing.
 
+        What handlers emit meanwhile comes behind the events that waited, up to 10,000 of it.
+
         Raises:
             RuntimeError: no loop is running.
             WrongThread: the bus is open on another loop.
@@ -268,13 +273,31 @@ class EventBus:
         with self._lock:
             if self._state is _State.CLOSED:
                 raise ShuttingDown
-            if self._state is _State.OPEN:
+            if self._loop is not None:
                 self._check_loop("EventBus.open()", "one bus per loop")
                 return
-            self._loop, self._state = loop, _State.OPEN
-            waiting, self._waiting = self._waiting, deque()
-        for event in waiting:
-            self._dispatch(event)
+            self._loop, self._state = loop, _State.OPENING
+        try:
+            while event := self._next_that_waited():
+                self._dispatch(event)
+        finally:
+            self._opened()
+
+    def _next_that_waited(self) -> Event | None:
+        """Return the next event to dispatch while the bus opens; with the last one it is open."""
+        with self._lock:
+            if not self._waiting:
+                self._opened()
+                return None
+            return self._waiting.popleft()
+
+    def _opened(self) -> None:
+        """Dispatch at once from now on; what still waits, because a handler ended the process, is for the loop."""
+        with self._lock:
+            if self._state is _State.OPENING:
+                self._state = _State.OPEN
+                for _ in self._waiting:
+                    asyncio.get_running_loop().call_soon(self._dispatch_next)
 
     async def aclose(self, timeout: float | None = 5) -> None:
         """Let the handlers end, cancel those that have not after *timeout* seconds, and complete the observables.
@@ -332,9 +355,13 @@ class EventBus:
         with self._lock:
             if self._state is _State.CLOSED:
                 raise ShuttingDown
-            if len(self._waiting) >= MAX_WAITING:
+            opening = self._state is _State.OPENING
+            # Handlers that answer each event with another one would keep an opening bus at it for ever.
+            if len(self._waiting) >= MAX_WAITING or (opening and self._behind >= MAX_WAITING):
                 raise EventBufferFull(MAX_WAITING)
-            if self._loop is not None:
+            if opening:
+                self._behind += 1
+            elif self._loop is not None:
                 try:
                     self._loop.call_soon_threadsafe(self._dispatch_next)
                 except RuntimeError as closed:  # the loop ended without `aclose()`
