@@ -14,8 +14,8 @@ from hub.sse import block, chunk, compact_json, unchunk
 from hub.topics import DEFAULT_TOPIC, MAX_TOPICS_PER_NOTIFICATION, check_topic
 
 MAX_DATA_BYTES = 1024 * 1024
-# A page of the history puts three levels around it. The JSON readers with the narrowest bound take 64 (.NET's), Python's
-# own about 900, depending on how deep in its calls it is.
+# A page of the history puts three levels around it. The JSON reader with the narrowest bound takes 64 (.NET's);
+# Python's own takes about 900, depending on how deep in its calls it is.
 MAX_DATA_LEVELS = 60
 MAX_TYPE_BYTES = 256
 MAX_RETRY = 86_400_000

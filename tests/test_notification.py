@@ -125,7 +125,7 @@ def test_data_nested_too_deeply_is_refused(levels: int):
     deep: list[Any] = []
     for _ in range(levels - 1):
         deep = [deep]
-    with pytest.raises(InvalidDraft, match="^data: has lists or objects more than 60 deep in each other$"):
+    with pytest.raises(InvalidDraft, match=r"^data: has lists or objects more than 60 deep in each other$"):
         Draft.of(deep)
     while deep:  # unravel it here: the interpreter would do so recursively
         deep = deep.pop()
