@@ -9,6 +9,7 @@ HubError
 │   └── KeyReused                   422  an idempotency key that stands for another question
 ├── TooLarge                        413  more bytes than the bound
 ├── UnsupportedMediaType            415  a body that is something else by its own words
+├── UnsupportedEncoding             415  a compressed body
 ├── UnknownGeneration               404  an answer that never was, or is somebody else's
 ├── GenerationEnded                 409  adding to an answer that is complete
 ├── GenerationExpired               410  an answer that was kept for its time
@@ -121,6 +122,19 @@ class UnsupportedMediaType(HubError):
 
     def __str__(self) -> str:
         return f"Content-Type: {self.media_type[:80]!r} is not {self.wanted}"
+
+
+class UnsupportedEncoding(HubError):
+    """The caller sent a compressed body: a few bytes of it can stand for more than the bound."""
+
+    status = 415
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(encoding)
+        self.encoding = encoding
+
+    def __str__(self) -> str:
+        return f"Content-Encoding: {self.encoding[:80]!r} is not supported: send the body as it is"
 
 
 class TryLater(HubError):

@@ -99,6 +99,7 @@ async def serve(settings: Settings) -> int:
         access_log=logger if settings.access_log else None,
         access_log_class=AccessLog,
         shutdown_timeout=5,
+        auto_decompress=False,  # no route takes a compressed body
         tcp_keepalive=sys.platform != "linux",  # there the listening socket passes it on
     )
     try:

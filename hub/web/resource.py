@@ -9,6 +9,7 @@ from aiohttp import web
 
 from hub.errors import HubError
 from hub.hub import Hub
+from hub.web.body import check_encoding
 from hub.web.problems import from_error, from_http, problem
 
 logger = logging.getLogger("hub.web")
@@ -35,14 +36,15 @@ class Resource:
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Answer *request*."""
-        handler = self._handlers.get(request.method)
-        if handler is None:
-            answer = self._without_handler(request)
-        else:
-            answer = await answered(request, handler(self._hub, request))
+        answer = await answered(request, self._answer(request))
         if self._origins and not answer.prepared:
             answer.headers.update(cors(request, self._origins))
         return answer
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        check_encoding(request)  # also where nobody reads the body: aiohttp would inflate it all the same
+        handler = self._handlers.get(request.method)
+        return self._without_handler(request) if handler is None else await handler(self._hub, request)
 
     def _without_handler(self, request: web.Request) -> web.StreamResponse:
         if request.method != "OPTIONS":
