@@ -22,8 +22,10 @@ from reactivex import Observable
 from reactivex.abc import DisposableBase, ObserverBase, SchedulerBase
 from reactivex.disposable import Disposable
 
+from hub.cleanup import cleaned_up
 from hub.errors import BusNotOpen, EventBufferFull, HandlerCancelled, ShuttingDown, WrongThread
 from hub.event import Event, check_event_name, check_event_pattern, check_event_patterns, qualified_name
+from hub.metrics import Metrics
 from hub.topics import PatternTrie
 
 MAX_WAITING = 10_000
@@ -98,14 +100,20 @@ class EventBus:
     `dispose` may be called from any thread.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        """Create a bus that keeps events until it is opened; *clock* gives `Event.at`."""
+    def __init__(self, clock: Callable[[], float] = time.time, metrics: Metrics | None = None) -> None:
+        """Create a bus that keeps events until it is opened.
+
+        Args:
+            clock: gives `Event.at`.
+            metrics: handlers that don't end are counted here.
+        """
         self._clock = clock
+        self._metrics = metrics or Metrics()
         self._state = _State.BUFFERING
         self._loop: asyncio.AbstractEventLoop | None = None
         self._registrations: PatternTrie[_Registration] = PatternTrie()
         self._observers: dict[_Registration, ObserverBase[Event]] = {}
-        self._running: set[asyncio.Future[Any]] = set()
+        self._running: dict[asyncio.Future[Any], str] = {}  # with the names of the handlers
         self._waiting: deque[Event] = deque()  # emitted before the bus was open, or by another thread
         self._behind = 0  # how many were emitted while those that waited were dispatched
         self._order = itertools.count()
@@ -303,8 +311,9 @@ class EventBus:
         """Let the handlers end, cancel those that have not after *timeout* seconds, and complete the observables.
 
         Events are accepted until the last handler has ended or the time is up, so that a handler can finish
-        what it does. When this returns, no handler runs (but the one that called it). Cancelling it cancels the
-        handlers without waiting for them. A second call does nothing.
+        what it does. When this returns, no handler runs (but the one that called it, and those that still clean up
+        after 6 seconds: they are logged by name and left behind). Cancelling it cancels the handlers without waiting
+        for them. A second call does nothing.
         """
         try:
             with contextlib.suppress(TimeoutError):
@@ -312,8 +321,7 @@ class EventBus:
                     await self._idle()
         finally:
             self._close()
-        if running := self._others_running():
-            await asyncio.wait(running)
+        await cleaned_up(self._others_running(), self._metrics)
 
     async def _idle(self) -> None:
         """Return when nothing runs and nothing waits to be dispatched."""
@@ -325,9 +333,10 @@ class EventBus:
             else:
                 return
 
-    def _others_running(self) -> set[asyncio.Future[Any]]:
+    def _others_running(self) -> dict[asyncio.Future[Any], str]:
         """Return what runs, without the handler that asks: it cannot wait for itself."""
-        return {future for future in self._running if future is not asyncio.current_task()}
+        asking = asyncio.current_task()
+        return {future: f"handler {name}" for future, name in self._running.items() if future is not asking}
 
     def _close(self) -> None:
         with self._lock:
@@ -399,9 +408,12 @@ class EventBus:
         except (Exception, asyncio.CancelledError) as error:
             # A plain call cannot be cancelled: a CancelledError is the handler's own and must not end the emitter.
             return _Call(registration.name, event, error)
-        self._running.add(future)
-        future.add_done_callback(self._running.discard)
+        self._running[future] = registration.name
+        future.add_done_callback(self._ended)
         return _Call(registration.name, event, future)
+
+    def _ended(self, future: asyncio.Future[Any]) -> None:
+        self._running.pop(future, None)  # a handler may return the same future twice
 
     # ---- registering ----
 

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import functools
 import gc
 import logging
@@ -24,7 +25,8 @@ from hub.errors import (
     ShuttingDown,
     WrongThread,
 )
-from hub.event import Event, check_event_name, check_event_pattern, hearing_of, on_event
+from hub.event import Event, check_event_name, check_event_pattern, hearing_of, on_event, qualified_name
+from hub.metrics import Metrics
 
 NOON = 1_700_000_000.5
 
@@ -837,6 +839,54 @@ async def test_closing_awaits_the_cleanup_of_a_cancelled_handler(bus: EventBus) 
     await gate.entered.wait()
     await bus.aclose(timeout=0)
     assert cleaned == [True]
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing wait long for a cleanup."""
+    monkeypatch.setattr("hub.cleanup.CLEANUP_SECONDS", 0.05)
+    monkeypatch.setattr("hub.cleanup.LAST_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_closing_does_not_wait_for_ever_for_a_cleanup(bus: EventBus, caplog: pytest.LogCaptureFixture) -> None:
+    async def clean_up(event: Event) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.Event().wait()
+
+    bus.on("x", clean_up)
+    bus.emit("x")
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await bus.aclose(timeout=0)
+    assert f"handler {qualified_name(clean_up)} still cleans up after 0.05 s: it is cancelled" in caplog.text
+    assert not bus._running
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_closing_leaves_a_handler_behind_that_does_not_let_itself_be_cancelled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    metrics, free = Metrics(), asyncio.Event()
+    bus = EventBus(metrics=metrics)
+    bus.open()
+
+    async def deaf(event: Event) -> None:
+        while not free.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await free.wait()
+
+    bus.on("x", deaf)
+    bus.emit("x")
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await bus.aclose(timeout=0)
+    assert f"handler {qualified_name(deaf)} does not end: it is left behind" in caplog.text
+    assert len(bus._running) == metrics.left_behind == 1
+    free.set()
+    await asyncio.wait(bus._running)
 
 
 async def test_what_a_handler_emits_while_the_bus_closes_is_still_heard(bus: EventBus) -> None:
