@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import gc
 import logging
 import os
@@ -15,13 +16,16 @@ import signal
 import socket
 import ssl
 import sys
+import threading
 import typing
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from aiohttp import web
 
+from hub.cleanup import CLEANUP_SECONDS
 from hub.cli.lines import AccessLog, log_to_stderr
 from hub.errors import HubError, InvalidSettings
 from hub.hub import Hub
@@ -34,6 +38,9 @@ logger = logging.getLogger("hub")
 
 BACKLOG = 8_192
 SPARE_FILES = 128
+ENDING_SECONDS = 60.0  # beyond the windows of the settings; every step of the end is bounded, and in sum they take less
+_STOPS = (signal.SIGTERM, signal.SIGINT)
+_STDERR = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,14 +68,43 @@ def _metavar(annotation: Any) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT; return 0 once all is drained and closed."""
+    """Serve until SIGTERM or SIGINT; return 0 once all is drained and closed.
+
+    The process then ends, whatever was left behind in it. If something blocks even the event loop, it ends with status
+    1 and says where each thread stood.
+    """
     flags = {name: value for name in Settings.model_fields if (value := getattr(args, name)) is not None}
     settings = Settings.load(flags, file=args.config)
     log_to_stderr(settings.log_level)
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)  # listeners are found by name, beside where the hub is started
-    with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
-        return runner.run(serve(settings))
+    heard_before = {number: signal.getsignal(number) for number in _STOPS}
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
+            status = runner.run(serve(settings))
+            _end_anyway(status)
+            return status
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        for number, handler in heard_before.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+def _end_anyway(status: int) -> None:
+    """End the process with *status* in 5 seconds, unless it has ended by then.
+
+    Python waits for every task and every thread, however long they take to end, or do not.
+    """
+
+    def end() -> None:
+        logger.error("what was left behind did not end: the process ends without it")
+        os._exit(status)
+
+    faulthandler.cancel_dump_traceback_later()
+    timer = threading.Timer(CLEANUP_SECONDS, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -93,7 +129,7 @@ async def serve(settings: Settings) -> int:
         setup_demo(app)
     app.router.add_route("*", "/{path:.*}", _nothing_here)
     _raise_file_limit(hub)
-    stop = _signals()
+    stop = _signals(settings.drain + max(settings.drain, settings.finish) + ENDING_SECONDS)
     runner = web.AppRunner(
         app,
         access_log=logger if settings.access_log else None,
@@ -146,17 +182,26 @@ class _CannotListen(HubError):
     """The address is taken, or not this machine's."""
 
 
-def _signals() -> asyncio.Event:
-    """Return the event that the first SIGTERM or SIGINT sets; the second one ends the process at once."""
-    stop = asyncio.Event()
+def _signals(most: float) -> asyncio.Event:
+    """Return the event that the first SIGTERM or SIGINT sets; the second one ends the process at once.
 
-    def hear(number: int) -> None:
-        if stop.is_set():
+    From the first on the process has *most* seconds. Both holds even if something blocks the event loop.
+    """
+    stop, loop, heard = asyncio.Event(), asyncio.get_running_loop(), list[int]()
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        if heard:
             os._exit(128 + number)
-        stop.set()
+        heard.append(number)
+        faulthandler.dump_traceback_later(most, exit=True, file=_STDERR)
+        if callable(handler := of_the_loop[number]):
+            handler(number, frame)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, hear, number)
+    of_the_loop: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
+    for number in _STOPS:
+        loop.add_signal_handler(number, stop.set)  # it wakes the loop up, whichever thread gets the signal
+        of_the_loop[number] = signal.getsignal(number)
+        signal.signal(number, hear)
     return stop
 
 
