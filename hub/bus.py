@@ -22,8 +22,10 @@ from reactivex import Observable
 from reactivex.abc import DisposableBase, ObserverBase, SchedulerBase
 from reactivex.disposable import Disposable
 
+from hub.cleanup import cleaned_up
 from hub.errors import BusNotOpen, EventBufferFull, HandlerCancelled, ShuttingDown, WrongThread
 from hub.event import Event, check_event_name, check_event_pattern, check_event_patterns, qualified_name
+from hub.metrics import Metrics
 from hub.topics import PatternTrie
 
 MAX_WAITING = 10_000
@@ -37,6 +39,7 @@ Handler = Callable[[Event], object]
 
 class _State(enum.Enum):
     BUFFERING = enum.auto()  # the listeners are not bound yet: events wait
+    OPENING = enum.auto()  # what waited is being dispatched; what is emitted meanwhile comes behind it
     OPEN = enum.auto()
     CLOSED = enum.auto()
 
@@ -97,15 +100,22 @@ class EventBus:
     `dispose` may be called from any thread.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        """Create a bus that keeps events until it is opened; *clock* gives `Event.at`."""
+    def __init__(self, clock: Callable[[], float] = time.time, metrics: Metrics | None = None) -> None:
+        """Create a bus that keeps events until it is opened.
+
+        Args:
+            clock: gives `Event.at`.
+            metrics: handlers that don't end are counted here.
+        """
         self._clock = clock
+        self._metrics = metrics or Metrics()
         self._state = _State.BUFFERING
         self._loop: asyncio.AbstractEventLoop | None = None
         self._registrations: PatternTrie[_Registration] = PatternTrie()
         self._observers: dict[_Registration, ObserverBase[Event]] = {}
-        self._running: set[asyncio.Future[Any]] = set()
+        self._running: dict[asyncio.Future[Any], str] = {}  # with the names of the handlers
         self._waiting: deque[Event] = deque()  # emitted before the bus was open, or by another thread
+        self._behind = 0  # how many were emitted while those that waited were dispatched
         self._order = itertools.count()
         # Guards the trie, the observers, the waiting events and the state; never held while a handler runs.
         # Reentrant: the garbage collector may dispose a subscription at any moment.
@@ -208,8 +218,9 @@ class EventBus:
         """Let *name* happen, and return the event at once.
 
         When this returns, the plain handlers have run and the coroutines are started. Two cases differ: before
-        `open()` the event waits for it, and from another thread than the loop's it is handed over to the loop.
-        Neither loses it or changes the order of one thread's events; at most 10,000 may wait.
+        `open()` has dispatched what waited, the event waits behind that, and from another thread than the loop's it
+        is handed over to the loop. Neither loses it or changes the order of one thread's events; at most 10,000 may
+        wait.
 
         Raises:
             InvalidEventName: *name* breaks the grammar, or is a pattern.
@@ -259,6 +270,8 @@ class EventBus:
     def open(self) -> None:
         """Bind the running loop and dispatch the events that waited, in their order; a second call does nothing.
 
+        What handlers emit meanwhile comes behind the events that waited, up to 10,000 of it.
+
         Raises:
             RuntimeError: no loop is running.
             WrongThread: the bus is open on another loop.
@@ -268,20 +281,39 @@ class EventBus:
         with self._lock:
             if self._state is _State.CLOSED:
                 raise ShuttingDown
-            if self._state is _State.OPEN:
+            if self._loop is not None:
                 self._check_loop("EventBus.open()", "one bus per loop")
                 return
-            self._loop, self._state = loop, _State.OPEN
-            waiting, self._waiting = self._waiting, deque()
-        for event in waiting:
-            self._dispatch(event)
+            self._loop, self._state = loop, _State.OPENING
+        try:
+            while event := self._next_that_waited():
+                self._dispatch(event)
+        finally:
+            self._opened()
+
+    def _next_that_waited(self) -> Event | None:
+        """Return the next event to dispatch while the bus opens; with the last one it is open."""
+        with self._lock:
+            if not self._waiting:
+                self._opened()
+                return None
+            return self._waiting.popleft()
+
+    def _opened(self) -> None:
+        """Dispatch at once from now on; what still waits, because a handler ended the process, is for the loop."""
+        with self._lock:
+            if self._state is _State.OPENING:
+                self._state = _State.OPEN
+                for _ in self._waiting:
+                    asyncio.get_running_loop().call_soon(self._dispatch_next)
 
     async def aclose(self, timeout: float | None = 5) -> None:
         """Let the handlers end, cancel those that have not after *timeout* seconds, and complete the observables.
 
         Events are accepted until the last handler has ended or the time is up, so that a handler can finish
-        what it does. When this returns, no handler runs (but the one that called it). Cancelling it cancels the
-        handlers without waiting for them. A second call does nothing.
+        what it does. When this returns, no handler runs (but the one that called it, and those that still clean up
+        after 6 seconds: they are logged by name and left behind). Cancelling it cancels the handlers without waiting
+        for them. A second call does nothing.
         """
         try:
             with contextlib.suppress(TimeoutError):
@@ -289,8 +321,7 @@ class EventBus:
                     await self._idle()
         finally:
             self._close()
-        if running := self._others_running():
-            await asyncio.wait(running)
+        await cleaned_up(self._others_running(), self._metrics)
 
     async def _idle(self) -> None:
         """Return when nothing runs and nothing waits to be dispatched."""
@@ -302,9 +333,10 @@ class EventBus:
             else:
                 return
 
-    def _others_running(self) -> set[asyncio.Future[Any]]:
+    def _others_running(self) -> dict[asyncio.Future[Any], str]:
         """Return what runs, without the handler that asks: it cannot wait for itself."""
-        return {future for future in self._running if future is not asyncio.current_task()}
+        asking = asyncio.current_task()
+        return {future: f"handler {name}" for future, name in self._running.items() if future is not asking}
 
     def _close(self) -> None:
         with self._lock:
@@ -332,9 +364,13 @@ class EventBus:
         with self._lock:
             if self._state is _State.CLOSED:
                 raise ShuttingDown
-            if len(self._waiting) >= MAX_WAITING:
+            opening = self._state is _State.OPENING
+            # Handlers that answer each event with another one would keep an opening bus at it for ever.
+            if len(self._waiting) >= MAX_WAITING or (opening and self._behind >= MAX_WAITING):
                 raise EventBufferFull(MAX_WAITING)
-            if self._loop is not None:
+            if opening:
+                self._behind += 1
+            elif self._loop is not None:
                 try:
                     self._loop.call_soon_threadsafe(self._dispatch_next)
                 except RuntimeError as closed:  # the loop ended without `aclose()`
@@ -372,9 +408,12 @@ class EventBus:
         except (Exception, asyncio.CancelledError) as error:
             # A plain call cannot be cancelled: a CancelledError is the handler's own and must not end the emitter.
             return _Call(registration.name, event, error)
-        self._running.add(future)
-        future.add_done_callback(self._running.discard)
+        self._running[future] = registration.name
+        future.add_done_callback(self._ended)
         return _Call(registration.name, event, future)
+
+    def _ended(self, future: asyncio.Future[Any]) -> None:
+        self._running.pop(future, None)  # a handler may return the same future twice
 
     # ---- registering ----
 

@@ -13,7 +13,8 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections import deque
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple, cast
@@ -91,14 +92,19 @@ class Wiring:
     connections: dict[str, Connection] = field(default_factory=dict)
 
 
-def _random_tokens() -> Iterator[str]:
-    """Yield 64 random bits in hex, again and again; the kernel is asked for many at a time."""
-    while True:
+# 64 random bits in hex each; the kernel is asked for many at a time. Hubs on several threads share them: every step on
+# a deque is one that no other thread can divide.
+_tokens: deque[str] = deque()
+
+
+def _token() -> str:
+    """Return a token that nobody else gets."""
+    try:
+        return _tokens.pop()
+    except IndexError:
         many = secrets.token_hex(8 * 128)
-        yield from (many[place : place + 16] for place in range(0, len(many), 16))
-
-
-_tokens = _random_tokens()
+        _tokens.extend([many[place : place + 16] for place in range(16, len(many), 16)])
+        return many[:16]
 
 
 def retry_between(least: float, most: float) -> int:
@@ -143,7 +149,7 @@ class Connection(OneWay):
 
     def __init__(self, subscription: Subscription, wiring: Wiring) -> None:
         super().__init__()
-        self.id = "c_" + next(_tokens)
+        self.id = "c_" + _token()
         self.closed_because: CloseReason | None = None
         self._topics: Collection[str] = subscription.topics
         self._last_event_id = subscription.last_event_id

@@ -10,6 +10,7 @@ HubError
 ├── TooLarge                        413  more bytes than the bound
 ├── UnsupportedMediaType            415  a body that is something else by its own words
 ├── CrossSite                       403  a page of another site that changes something
+├── UnsupportedEncoding             415  a compressed body
 ├── UnknownGeneration               404  an answer that never was, or is somebody else's
 ├── GenerationEnded                 409  adding to an answer that is complete
 ├── GenerationExpired               410  an answer that was kept for its time
@@ -131,6 +132,19 @@ class CrossSite(HubError):
 
     def __str__(self) -> str:
         return "a page of another site may not do this; its origin is not among the cors_origins"
+
+
+class UnsupportedEncoding(HubError):
+    """The caller sent a compressed body: a few bytes of it can stand for more than the bound."""
+
+    status = 415
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(encoding)
+        self.encoding = encoding
+
+    def __str__(self) -> str:
+        return f"Content-Encoding: {self.encoding[:80]!r} is not supported: send the body as it is"
 
 
 class TryLater(HubError):

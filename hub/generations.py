@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, TypeVar
 
+from hub.cleanup import cleaned_up
 from hub.errors import GenerationExpired, KeyReused, ShuttingDown, TooManyGenerations, UnknownGeneration
 from hub.generation import Ending, Head, Phase, TokenStream
 from hub.generation_log import GenerationLog, key_topic
@@ -31,7 +32,6 @@ logger = logging.getLogger("hub.generations")
 ID_BYTES = 16
 REMEMBERED = 50_000  # ids of what is gone, to say so; each costs some 300 bytes, whoever its owner is
 SWEEP_SECONDS = 1.0
-CLEANUP_SECONDS = 5.0
 
 T = TypeVar("T")
 
@@ -110,26 +110,16 @@ class Generations:
             self._log.look()
 
     async def aclose(self) -> None:
-        """End: what still streams fails, producers are stopped and have ended when this returns."""
+        """End: what still streams fails; producers are stopped, and have a bounded time to clean up."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._beginning:
-            await asyncio.wait(self._beginning.values())
+        await cleaned_up(dict.fromkeys(self._beginning.values(), "the beginning of a generation"), self._metrics)
         for stream in list(self._streams.values()):
             stream.fail("producer_lost", "the hub was shut down before the answer was complete")
-        await self._stop_producers()
+        await cleaned_up({task: task.get_name() for task in self._tasks}, self._metrics)
         if self._log is not None:
             await self._log.aclose()
-
-    async def _stop_producers(self) -> None:
-        """Wait for the cleanup of all producers; who takes too long for that is left behind."""
-        if self._tasks:
-            _, left = await asyncio.wait(self._tasks, timeout=CLEANUP_SECONDS)
-            for task in left:
-                task.cancel()
-            if left:
-                logger.error("%d providers did not clean up within %g s", len(left), CLEANUP_SECONDS)
 
     def __len__(self) -> int:
         """Return how many are kept, streaming or ended."""
@@ -279,7 +269,7 @@ class Generations:
     def _produce(self, stream: TokenStream, source: Callable[[], AsyncIterator[str | Delta]]) -> None:
         limits = self.limits
         production = Production(stream, first=limits.first, gap=limits.gap, whole=limits.whole)
-        task = asyncio.create_task(production.run(source))
+        task = asyncio.create_task(production.run(source), name=f"the provider of generation {stream.id[:6]}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         loop = asyncio.get_running_loop()

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
 from hub.bus import EventBus
+from hub.cleanup import cleaned_up
 from hub.connection import Wiring
 from hub.connections import Connections
 from hub.errors import InvalidTopic, LogUnavailable, TryLater
+from hub.event import qualified_name
 from hub.fanout import Fanout
 from hub.generation import TokenStream
 from hub.generation_log import generation_log
@@ -57,7 +59,7 @@ class Hub:
             clock=clock,
             unobserved=self._unobserved,
         )
-        self.bus = EventBus(clock)
+        self.bus = EventBus(clock, self.metrics)
         self.notifications = NotificationService(self.log, self.metrics, json_default=json_default)
         self.fanout = Fanout(self.metrics)
         self.notifications.subject.subscribe(self.fanout.on_next, self.fanout.on_error, self.fanout.on_completed)
@@ -168,16 +170,17 @@ class Hub:
             logger.info("the log has taken over another one, newest %s", newest)
 
     async def aclose(self) -> None:
-        """End: running handlers finish, streams complete, the log keeps what it took."""
+        """End: running handlers finish, streams complete, the log keeps what it took.
+
+        Whatever is foreign, the cleanup of providers and of event handlers, has a bounded time for that.
+        """
         self.draining = True
         if self._adopting is not None:
             self._adopting.cancel()
-            await asyncio.wait([self._adopting])
+            await cleaned_up({self._adopting: "the taking over of a history"}, self.metrics)
         await self.generations.aclose()
-        try:
-            await self.provider.aclose()
-        except Exception:
-            logger.exception("the provider failed to close")
+        closing = asyncio.create_task(self._close_provider())
+        await cleaned_up({closing: qualified_name(self.provider.aclose)}, self.metrics)
         await self.bus.aclose(self.settings.drain)
         self._bound.close()
         self.notifications.close()
@@ -185,6 +188,12 @@ class Hub:
             await self.connections.drain(0)
         self.connections.stop()
         await self.log.aclose()
+
+    async def _close_provider(self) -> None:
+        try:
+            await self.provider.aclose()
+        except Exception:
+            logger.exception("the provider failed to close")
 
 
 def _topics_of(stream: TokenStream) -> list[str]:

@@ -23,6 +23,7 @@ class Metrics:
         refused: subscribes told to come back later.
         unobserved_failures: failed publishes that nobody awaited.
         observer_failures: exceptions raised by in-process observers.
+        left_behind: what shutdown no longer waited for, because its cleanup did not end.
         generations_begun: answers of an AI that began.
         generations_done, generations_failed, generations_cancelled: those that ended, by how.
         started: when this began, in seconds of a monotonic clock.
@@ -40,6 +41,7 @@ class Metrics:
     refused: int = 0
     unobserved_failures: int = 0
     observer_failures: int = 0
+    left_behind: int = 0
     generations_begun: int = 0
     generations_done: int = 0
     generations_failed: int = 0

@@ -15,6 +15,9 @@ from hub.sse import JsonDefault, block, chunk, compact_json, plain_text, unchunk
 from hub.topics import DEFAULT_TOPIC, MAX_TOPICS_PER_NOTIFICATION, check_topic
 
 MAX_DATA_BYTES = 1024 * 1024
+# A page of the history puts three levels around it. The JSON reader with the narrowest bound takes 64 (.NET's);
+# Python's own takes about 900, depending on how deep in its calls it is.
+MAX_DATA_LEVELS = 60
 MAX_TYPE_BYTES = 256
 MAX_RETRY = 86_400_000
 MAX_KEY_LENGTH = 256
@@ -23,6 +26,9 @@ MAX_TAG_LENGTH = 256
 
 # `Draft(…)` and `Notification(…)` would go through a function in Python: every publish makes one of each.
 made = tuple.__new__
+
+_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _POSITION = re.compile(r"([A-Za-z0-9]{1,32})-(0|[1-9][0-9]{0,17})", re.ASCII)
@@ -87,8 +93,9 @@ class Draft(NamedTuple):
         """Check the fields and return them as a draft.
 
         Args:
-            data: a string goes out as it is, anything else as compact JSON; at most 1 MiB encoded. What pydantic can
-                turn into JSON (`datetime`, `UUID`, dataclasses, models and more) is taken too.
+            data: a string goes out as it is, anything else as compact JSON; at most 1 MiB encoded, and 60 levels of
+                lists and objects. What pydantic can turn into JSON (`datetime`, `UUID`, dataclasses, models and more)
+                is taken too.
             topic: one topic; with *topics*, their union in this order; with neither, `notifications`.
             topics: at most 16 altogether.
             type: the SSE event type; at most 256 bytes without control characters, not `error`, not `hub.…`.
@@ -146,11 +153,31 @@ def _shown(name: str) -> str:
 
 def _json(data: object, default: JsonDefault | None) -> str:
     try:
-        return compact_json(data, default)
+        text = compact_json(data, default)
     except RecursionError:
-        raise InvalidDraft("data", "is nested too deeply") from None
+        raise _too_deep() from None
     except (TypeError, ValueError) as error:
         raise InvalidDraft("data", f"is not JSON: {str(error)[:200]}") from None
+    # Most texts are too short for that many brackets, or have but one pair; and what is too large will be told so.
+    if 2 * MAX_DATA_LEVELS < len(text) <= MAX_DATA_BYTES and (text.find("{", 1) > 0 or text.find("[", 1) > 0):
+        _check_levels(text)
+    return text
+
+
+def _check_levels(text: str) -> None:
+    """Check how deep lists and objects stand in each other in *text*, which is compact JSON."""
+    if text.count("[") + text.count("{") <= MAX_DATA_LEVELS:
+        return
+    outside_strings = "".join(text.replace("\\\\", "").replace('\\"', "").split('"')[::2])
+    brackets = outside_strings.encode().translate(_ONE_KIND, _BUT_BRACKETS)
+    for _ in range(MAX_DATA_LEVELS):
+        brackets = brackets.replace(b"[]", b"")  # the innermost level is gone
+    if brackets:
+        raise _too_deep()
+
+
+def _too_deep() -> InvalidDraft:
+    return InvalidDraft("data", f"has lists or objects more than {MAX_DATA_LEVELS} deep in each other")
 
 
 def _is_utf8(text: str) -> bool:

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import functools
 import gc
 import logging
@@ -24,7 +25,8 @@ from hub.errors import (
     ShuttingDown,
     WrongThread,
 )
-from hub.event import Event, check_event_name, check_event_pattern, hearing_of, on_event
+from hub.event import Event, check_event_name, check_event_pattern, hearing_of, on_event, qualified_name
+from hub.metrics import Metrics
 
 NOON = 1_700_000_000.5
 
@@ -616,19 +618,62 @@ async def test_events_emitted_before_the_bus_is_open_are_heard_in_order_when_it_
     assert recorder.names == ["a", "b", "c"]
 
 
-async def test_events_that_waited_are_heard_as_if_the_bus_had_been_open_all_the_time() -> None:
-    async def run(*, open_first: bool) -> list[str]:
-        bus, recorder = EventBus(), Recorder()
-        bus.on("a", lambda _: bus.emit("from a"), priority=1)
-        bus.on("*", recorder)
-        if open_first:
-            bus.open()
-        bus.emit("a")
-        bus.emit("b")
-        bus.open()
-        return recorder.names
+async def test_what_handlers_emit_while_the_bus_opens_comes_behind_what_waited() -> None:
+    bus, recorder = EventBus(), Recorder()
+    bus.on("a", lambda _: bus.emit("from.a"), priority=1)
+    bus.on("from.a", lambda _: bus.emit("from.from.a"))
+    bus.on("**", recorder)
+    bus.emit("a")
+    bus.emit("b")
+    bus.open()
+    assert recorder.names == ["a", "b", "from.a", "from.from.a"]
+    bus.emit("a")  # at once again
+    assert recorder.names[4:] == ["from.from.a", "from.a", "a"]
 
-    assert await run(open_first=False) == await run(open_first=True) == ["from a", "a", "b"]
+
+async def test_what_another_thread_emits_while_the_bus_opens_comes_behind_what_waited_too() -> None:
+    bus, recorder = EventBus(), Recorder()
+
+    def elsewhere(_: Event) -> None:
+        thread = threading.Thread(target=bus.emit, args=("elsewhere",))
+        thread.start()
+        thread.join()
+
+    bus.on("a", elsewhere)
+    bus.on("*", recorder)
+    bus.emit("a")
+    bus.emit("b")
+    bus.open()
+    assert recorder.names == ["a", "b", "elsewhere"]
+
+
+async def test_handlers_that_answer_each_event_with_another_one_do_not_keep_the_bus_from_opening(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bus, recorder = EventBus(), Recorder()
+    bus.on("a", recorder)
+    bus.on("a", lambda _: bus.emit("a"))
+    bus.emit("a")
+    bus.emit("a")
+    bus.open()
+    assert len(recorder.names) == MAX_WAITING + 2
+    assert "10,000 events already wait" in caplog.text
+
+
+async def test_what_waits_when_a_handler_ends_the_process_is_not_lost() -> None:
+    bus, recorder = EventBus(), Recorder()
+
+    def end(_: Event) -> None:
+        raise SystemExit
+
+    bus.on("a", end)
+    bus.on("b", recorder)
+    for name in ("a", "b", "b"):
+        bus.emit(name)
+    with pytest.raises(SystemExit):
+        bus.open()
+    await bus.aclose()
+    assert recorder.names == ["b", "b"]
 
 
 async def test_as_many_events_as_may_wait_are_kept_and_one_more_is_refused() -> None:
@@ -794,6 +839,54 @@ async def test_closing_awaits_the_cleanup_of_a_cancelled_handler(bus: EventBus) 
     await gate.entered.wait()
     await bus.aclose(timeout=0)
     assert cleaned == [True]
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing wait long for a cleanup."""
+    monkeypatch.setattr("hub.cleanup.CLEANUP_SECONDS", 0.05)
+    monkeypatch.setattr("hub.cleanup.LAST_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_closing_does_not_wait_for_ever_for_a_cleanup(bus: EventBus, caplog: pytest.LogCaptureFixture) -> None:
+    async def clean_up(event: Event) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.Event().wait()
+
+    bus.on("x", clean_up)
+    bus.emit("x")
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await bus.aclose(timeout=0)
+    assert f"handler {qualified_name(clean_up)} still cleans up after 0.05 s: it is cancelled" in caplog.text
+    assert not bus._running
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_closing_leaves_a_handler_behind_that_does_not_let_itself_be_cancelled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    metrics, free = Metrics(), asyncio.Event()
+    bus = EventBus(metrics=metrics)
+    bus.open()
+
+    async def deaf(event: Event) -> None:
+        while not free.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await free.wait()
+
+    bus.on("x", deaf)
+    bus.emit("x")
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await bus.aclose(timeout=0)
+    assert f"handler {qualified_name(deaf)} does not end: it is left behind" in caplog.text
+    assert len(bus._running) == metrics.left_behind == 1
+    free.set()
+    await asyncio.wait(bus._running)
 
 
 async def test_what_a_handler_emits_while_the_bus_closes_is_still_heard(bus: EventBus) -> None:

@@ -1,6 +1,8 @@
 import asyncio
 import json
+import secrets
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -56,6 +58,26 @@ class Desk:
         client = Client(connection, FakeTransport(connection, **transport), shape)
         connection.connection_made(client.transport)
         return client
+
+
+async def test_hubs_on_several_threads_give_each_connection_an_id_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    desk, ids, token_hex = Desk(), list[str](), secrets.token_hex
+
+    def connect() -> None:
+        ids.append(Connection(Subscription(T), desk.wiring).id)
+
+    def meet_another_thread(size: int) -> str:
+        monkeypatch.undo()
+        with ThreadPoolExecutor(1) as another:
+            another.submit(connect).result(10)
+        return token_hex(size)
+
+    monkeypatch.setattr(secrets, "token_hex", meet_another_thread)
+    while secrets.token_hex is meet_another_thread:
+        connect()
+    for _ in range(300):
+        connect()
+    assert len(set(ids)) == len(ids)
 
 
 class Client(NamedTuple):

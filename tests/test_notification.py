@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.errors import InvalidDraft, InvalidInput, TooLarge
-from hub.notification import MAX_DATA_BYTES, Draft, Notification, Position
+from hub.notification import MAX_DATA_BYTES, MAX_DATA_LEVELS, Draft, Notification, Position
 from tests.wire import blocks
 
 scalars = st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"]))
@@ -143,14 +143,38 @@ def test_what_is_wrong_is_named(fields: dict[str, Any], field: str):
     assert str(caught.value).startswith(f"{field}: ")
 
 
-def test_data_nested_too_deeply_is_refused():
+def nested(levels: int) -> Any:
+    """Return lists and objects in turn, this many in each other, with strings that look like more of them."""
+    data: Any = "]}\\"
+    for level in range(levels):
+        data = [data] if level % 2 else {'[{"[\\': data, "b": '["'}
+    return data
+
+
+@pytest.mark.parametrize("levels", [MAX_DATA_LEVELS + 1, 500, 981, 100_000])
+def test_data_nested_too_deeply_is_refused(levels: int):
     deep: list[Any] = []
-    for _ in range(100_000):
+    for _ in range(levels - 1):
         deep = [deep]
-    with pytest.raises(InvalidDraft, match="nested too deeply"):
+    with pytest.raises(InvalidDraft, match=r"^data: has lists or objects more than 60 deep in each other$"):
         Draft.of(deep)
     while deep:  # unravel it here: the interpreter would do so recursively
         deep = deep.pop()
+
+
+@given(levels=st.integers(MAX_DATA_LEVELS - 3, MAX_DATA_LEVELS + 3))
+def test_levels_are_counted_outside_of_strings_only(levels: int):
+    if levels <= MAX_DATA_LEVELS:
+        assert json.loads(Draft.of(nested(levels)).text) == nested(levels)
+        assert Draft.of([nested(levels - 1)] * 500 + [[]])
+    else:
+        with pytest.raises(InvalidDraft, match="60 deep"):
+            Draft.of([[]] * 500 + [nested(levels - 1)])
+
+
+@given(data=values)
+def test_what_is_shallow_is_never_taken_for_deep(data: Any):
+    assert json.loads(Draft.of([data] * 100).text) == [data] * 100
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import enum
+import faulthandler
 import gc
 import logging
 import os
@@ -16,14 +17,17 @@ import signal
 import socket
 import ssl
 import sys
+import threading
 import typing
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from aiohttp import web
 from pydantic.fields import FieldInfo
 
+from hub.cleanup import CLEANUP_SECONDS
 from hub.cli.lines import AccessLog, log_to_stderr
 from hub.errors import HubError, InvalidSettings
 from hub.file_limit import UNLIMITED, raise_file_limit
@@ -39,6 +43,9 @@ logger = logging.getLogger("hub")
 
 BACKLOG = 8_192
 SPARE_FILES = 128
+ENDING_SECONDS = 60.0  # beyond the windows of the settings; every step of the end is bounded, and in sum they take less
+_STOPS = (signal.SIGTERM, signal.SIGINT)
+_STDERR = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +81,11 @@ def _metavar(field: FieldInfo) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT; return 0 once all is drained and closed."""
+    """Serve until SIGTERM or SIGINT; return 0 once all is drained and closed.
+
+    The process then ends, whatever was left behind in it. If something blocks even the event loop, it ends with status
+    1 and says where each thread stood.
+    """
     flags = {name: value for name in Settings.model_fields if (value := getattr(args, name)) is not None}
     settings = Settings.load(flags, file=args.config)
     log_to_stderr(settings.log_level)
@@ -82,8 +93,33 @@ def run(args: argparse.Namespace) -> int:
         logger.warning("%s", sentence)
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)  # listeners are found by name, beside where the hub is started
-    with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
-        return runner.run(serve(settings))
+    heard_before = {number: signal.getsignal(number) for number in _STOPS}
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
+            status = runner.run(serve(settings))
+            _end_anyway(status)
+            return status
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        for number, handler in heard_before.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+def _end_anyway(status: int) -> None:
+    """End the process with *status* in 5 seconds, unless it has ended by then.
+
+    Python waits for every task and every thread, however long they take to end, or do not.
+    """
+
+    def end() -> None:
+        logger.error("what was left behind did not end: the process ends without it")
+        os._exit(status)
+
+    faulthandler.cancel_dump_traceback_later()
+    timer = threading.Timer(CLEANUP_SECONDS, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -112,12 +148,13 @@ async def serve(settings: Settings) -> int:
         hub = setup_hub(app, settings)
     Nothing(hub).add_to(app, "/{path:.*}")
     _raise_file_limit(hub)
-    stop = _signals()
+    stop = _signals(settings.drain + max(settings.drain, settings.finish) + ENDING_SECONDS)
     runner = web.AppRunner(
         app,
         access_log=logger if settings.access_log else None,
         access_log_class=AccessLog.behind(hub.proxies),
         shutdown_timeout=5,
+        auto_decompress=False,  # no route takes a compressed body
         tcp_keepalive=sys.platform != "linux",  # there the listening socket passes it on
     )
     try:
@@ -197,17 +234,31 @@ class _CannotListen(HubError):
     """The address is taken, or not this machine's."""
 
 
-def _signals() -> asyncio.Future[int]:
-    """Return the future of the first SIGTERM or SIGINT; the second one ends the process at once."""
-    stop: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+def _signals(most: float) -> asyncio.Future[int]:
+    """Return the future of the first SIGTERM or SIGINT; the second one ends the process at once.
 
-    def hear(number: int) -> None:
-        if stop.done():
+    From the first on the process has *most* seconds. Both holds even if something blocks the event loop.
+    """
+    loop, heard = asyncio.get_running_loop(), list[int]()
+    stop: asyncio.Future[int] = loop.create_future()
+
+    def wake(number: int) -> None:
+        if not stop.done():
+            stop.set_result(number)
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        if heard:
             os._exit(128 + number)
-        stop.set_result(number)
+        heard.append(number)
+        faulthandler.dump_traceback_later(most, exit=True, file=_STDERR)
+        if callable(handler := of_the_loop[number]):
+            handler(number, frame)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, hear, number)
+    of_the_loop: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
+    for number in _STOPS:
+        loop.add_signal_handler(number, wake, number)  # it wakes the loop up, whichever thread gets the signal
+        of_the_loop[number] = signal.getsignal(number)
+        signal.signal(number, hear)
     return stop
 
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from aiohttp import web
 
-from hub.errors import InvalidInput, TooLarge, UnsupportedMediaType
+from hub.errors import InvalidInput, TooLarge, UnsupportedEncoding, UnsupportedMediaType
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -22,6 +22,21 @@ def _refuse(constant: str) -> NoReturn:
 
 
 _decode = json.JSONDecoder(parse_constant=_refuse).decode
+
+
+def check_encoding(request: web.Request) -> None:
+    """Refuse a compressed body before any of it is read: 1 MiB of it can be a gigabyte, and seconds of CPU.
+
+    Raises:
+        UnsupportedEncoding: it is compressed. The connection takes no more of it, and closes after the answer.
+    """
+    encoding = request.headers.get("Content-Encoding")
+    if encoding is None or encoding.strip().lower() == "identity" or not request.body_exists:
+        return
+    # aiohttp inflates what comes in, also what nobody reads, for ten seconds after the answer. Once it is to close, it
+    # drops that; it still takes the bytes, so that the answer is not lost to a reset.
+    request.protocol.close()
+    raise UnsupportedEncoding(encoding)
 
 
 async def read_json(request: web.Request) -> Any:
@@ -61,7 +76,7 @@ async def _read(request: web.Request) -> bytes:
     length = request.content_length
     if length is not None and length > MAX_BODY_BYTES:
         raise TooLarge("body", MAX_BODY_BYTES)
-    if length is not None and "Content-Encoding" not in request.headers:
+    if length is not None:
         try:
             return await request.content.readexactly(length)
         except asyncio.IncompleteReadError:

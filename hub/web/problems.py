@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from hub.errors import HubError, InvalidInput, TooLarge, TryLater
+from hub.errors import HubError, InvalidInput, TooLarge, TryLater, UnsupportedEncoding
 from hub.sse import compact_json
 
 _BROKEN = "the request breaks the rules of HTTP/1.1, or its line or one of its headers is too long"
@@ -40,6 +40,9 @@ def from_error(error: HubError) -> web.Response:
     answer = problem(error.status, str(error), name=name, **facts)
     if isinstance(error, TryLater):
         answer.headers["Retry-After"] = str(error.retry_after)
+    elif isinstance(error, UnsupportedEncoding):
+        answer.headers["Accept-Encoding"] = "identity"  # RFC 9110, 15.5.16
+        answer.force_close()
     return answer
 
 

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from hub.errors import CrossSite, HubError
 from hub.hub import Hub
+from hub.web.body import check_encoding
 from hub.web.problems import from_error, from_http, from_status, problem
 
 logger = logging.getLogger("hub.web")
@@ -37,11 +38,7 @@ class Resource:
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Answer *request*."""
-        handler = self._handlers.get(request.method)
-        if handler is None:
-            answer = self._without_handler(request)
-        else:
-            answer = await answered(request, handler(self._hub, request))
+        answer = await answered(request, self._answer(request))
         if not answer.prepared:
             answer.headers.setdefault("Cache-Control", "no-store")
             if self._origins:
@@ -49,6 +46,11 @@ class Resource:
                 if "Access-Control-Request-Headers" in request.headers:
                     answer.headers["Vary"] = "Origin, Access-Control-Request-Headers"
         return answer
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        check_encoding(request)  # also where nobody reads the body: aiohttp would inflate it all the same
+        handler = self._handlers.get(request.method)
+        return self._without_handler(request) if handler is None else await handler(self._hub, request)
 
     def add_to(self, app: web.Application, path: str) -> None:
         """Answer on *path* of *app*."""

@@ -1,7 +1,7 @@
 """`@sse`: streams that a handler makes itself, from an Observable or an async iterable.
 
 The socket is handed over here too, so that the client's leave is noticed at once; the handler stays, as the owner of
-the one task that reads the source and writes what it gives.
+the one task that reads the source, writes what it gives, and lets it clean up.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, ClassVar, Literal, cast
 
 from aiohttp import web
 from reactivex import Observable
 from reactivex.scheduler.eventloop import AsyncIOThreadSafeScheduler
 
+from hub.cleanup import cleaned_up
 from hub.connection import CloseReason, retry_between
 from hub.errors import InvalidInput
+from hub.event import qualified_name
 from hub.hub import Hub
 from hub.notification import Notification
 from hub.peer import OneWay, watch_peer
@@ -34,7 +37,7 @@ logger = logging.getLogger("hub.sse")
 
 FIRST_EVENT_SECONDS = 1.0
 LOOK_SECONDS = 0.1
-DRAIN_TICK = 0.05
+AT_ONCE = 64  # events that are taken from a source that never waits, before everybody else has a turn
 
 Source = Observable[Any] | AsyncIterable[Any]
 Drain = Literal["end", "finish"]
@@ -49,6 +52,9 @@ def sse(handler: Callable[..., Any] | None = None, *, drain: Drain = "end") -> A
     closed) as soon as the client leaves. When it completes, the stream ends.
     An error before the first byte becomes the ordinary HTTP error; after it, the client gets `event: failed` with a
     message that tells nothing, and the log tells all. The first byte goes out with the first event, or after a second.
+
+    One task takes every step of an async iterable, its cleanup too, with the context variables of the request: what it
+    holds across a `yield`, such as `asyncio.timeout` or a `TaskGroup`, works as in any coroutine.
 
     An async iterable is read no faster than the client takes it. An Observable can't be slowed down: a client that
     lets more than `HUB_BUFFER_BYTES` wait is cut.
@@ -73,7 +79,9 @@ def sse(handler: Callable[..., Any] | None = None, *, drain: Drain = "end") -> A
             source = handler(*args)
             if not isinstance(source, Observable) and inspect.isawaitable(source):
                 source = await source
-            return source if isinstance(source, web.StreamResponse) else await streams.answer(request, source, drain)
+            if isinstance(source, web.StreamResponse):
+                return source
+            return await streams.answer(request, source, drain, qualified_name(handler))
 
         try:
             response = await answered(request, handle(), own=False)
@@ -94,7 +102,10 @@ class HandlerStreams:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._open: dict[_Stream, Drain] = {}
+        self._open: dict[_Stream, _Reading] = {}
+        self._readings: dict[
+            asyncio.Task[None], _Reading
+        ] = {}  # of the open streams, of those to come, and at their end
         self.draining = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -108,36 +119,41 @@ class HandlerStreams:
         """Return the headers that let a page of an allowed origin read the answer to *request*."""
         return cors(request, self._hub.settings.cors_origins)
 
-    async def answer(self, request: web.Request, source: Source, drain: Drain) -> web.StreamResponse:
-        """Stream *source* to the client of *request*; return when it has ended, or the client has left."""
-        events = _Events(source, self._hub.settings.buffer_bytes, functools.partial(_encode, self._hub.json_default))
+    async def answer(self, request: web.Request, source: Source, drain: Drain, name: str) -> web.StreamResponse:
+        """Stream *source*, which the handler *name* made, to the client of *request*.
+
+        Return when it has ended, or the client has left, and *source* has cleaned up.
+        """
+        encode = functools.partial(_encode, self._hub.json_default)
+        reading = _Reading(_Events(source, self._hub.settings.buffer_bytes, encode), drain, name)
+        self._readings[reading.task] = reading
+        reading.task.add_done_callback(self._readings.pop)
         try:
-            first = await events.first(FIRST_EVENT_SECONDS, request)
+            await reading.begun(FIRST_EVENT_SECONDS, request)
             response = EventStream(request)
             response.headers.update(self.cors(request))
             stream = _Stream(chunked=is_chunked(request), peer_timeout=self._hub.settings.peer_timeout)
             if await response.hand_over(request, stream):
-                await self._run(stream, first, events, drain)
+                await self._run(stream, reading)
         finally:
-            await events.aclose()
+            reading.stop()
+            await asyncio.wait([reading.task])
         return response
 
-    async def _run(self, stream: _Stream, first: bytes | None, events: _Events, drain: Drain) -> None:
-        self._open[stream] = drain
+    async def _run(self, stream: _Stream, reading: _Reading) -> None:
+        self._open[stream] = reading
         if self._timer is None:
             self._sweep()
-        events.when_too_slow(functools.partial(_cut, stream))
-        pump = asyncio.ensure_future(_pump(stream, first, events))
-        stream.on_end = pump.cancel
+        stream.on_end = reading.stop
         if stream.ended:
-            pump.cancel()
+            reading.stop()
+        elif self.draining and reading.drain == "end":  # since a moment ago
+            stream.end(_goodbye())
+        reading.write_to(stream)
         try:
-            await asyncio.wait([pump])
+            await asyncio.wait([reading.task])
         finally:
             del self._open[stream]
-            if not pump.done():
-                pump.cancel()
-                await asyncio.wait([pump])
             stream.abort()
 
     def _sweep(self) -> None:
@@ -152,22 +168,24 @@ class HandlerStreams:
     async def drain(self) -> None:
         """End the streams that end with the process, and wait for those that may finish."""
         self.draining = True
-        for stream, drain in list(self._open.items()):
-            if drain == "end":
+        for stream, reading in list(self._open.items()):
+            if reading.drain == "end":
                 stream.end(_goodbye())
-        deadline = time.monotonic() + self._hub.settings.finish
-        while self._open and time.monotonic() < deadline:  # noqa: ASYNC110 - streams end by themselves, one by one
-            await asyncio.sleep(DRAIN_TICK if "finish" in self._open.values() else 0)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._hub.settings.finish):
+                while finishing := [reading.task for stream, reading in self._open.items() if not stream.ended]:
+                    await asyncio.wait(finishing)
         for stream in list(self._open):
             stream.end(_goodbye())
 
     async def aclose(self) -> None:
-        """Cut what is left."""
+        """Cut what is left, and wait a bounded time for the cleanup of every source."""
         self.draining = True
         for stream in list(self._open):
             stream.abort()
-        while self._open:  # noqa: ASYNC110 - each ends within a turn of the loop
-            await asyncio.sleep(0)
+        for reading in self._readings.values():
+            reading.stop()
+        await cleaned_up({task: reading.name for task, reading in self._readings.items()}, self._hub.metrics)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -179,33 +197,137 @@ def _goodbye() -> bytes:
     return block(compact_json({"reason": CloseReason.SHUTDOWN}), type="hub.close", retry=retry_between(1, 6))
 
 
-async def _pump(stream: _Stream, first: bytes | None, events: _Events) -> None:
-    """Write what *events* gives until it ends, the client leaves, or the stream is ended from outside."""
-    last = b""
-    try:
-        if first is not None:
-            await stream.send(first)
-        async for event in events:
-            await stream.send(event)
-    except asyncio.CancelledError:
-        if not stream.ended:
-            raise
-    except TimeoutError:
-        logger.info("a handler's stream was cut: its client took nothing for too long")
-        stream.abort()
-    except Exception:
-        logger.exception("a handler's stream failed")
-        last = block(compact_json({"message": "the stream failed"}), type="failed")
-    if not stream.ended:
-        stream.end(last)
-
-
 def _cut(stream: _Stream) -> None:
     logger.info("a handler's stream was cut: its client was slower than its Observable")
     stream.abort()
 
 
-class _Events(AsyncIterator[bytes]):
+class _Cancelled(Exception):
+    """A source was cancelled, but not by the hub: it let the cancellation of something it waited for end it."""
+
+
+class _Reading:
+    """The one task that reads a source: it takes every step of it, its cleanup too, and writes what it gives.
+
+    Attributes:
+        drain: what shutdown does to it.
+        name: the handler that made the source.
+        task: ends when the source has cleaned up.
+    """
+
+    def __init__(self, events: _Events, drain: Drain, name: str) -> None:
+        self.drain, self.name = drain, name
+        self._events = events
+        loop = asyncio.get_running_loop()
+        self._begun: asyncio.Future[None] = loop.create_future()
+        self._stream: asyncio.Future[_Stream] = loop.create_future()
+        self._failure: Exception | None = None  # before any byte was out
+        self._stopped = self._cleans_up = False
+        self.task = asyncio.create_task(self._run())
+
+    # ---- the handler's side ----
+
+    async def begun(self, seconds: float, request: web.BaseRequest) -> None:
+        """Return when the headers may go out: there is an event or an end, or *seconds* are over; or nobody is left.
+
+        Raises:
+            Exception: what the source raised before that.
+        """
+        deadline = time.monotonic() + seconds
+        while not self._begun.done() and request.transport is not None and time.monotonic() < deadline:
+            # aiohttp keeps the socket until the headers are out, and tells nobody that the client has left.
+            await asyncio.wait([self._begun], timeout=LOOK_SECONDS)
+        self._begin()
+        if self._failure is not None:
+            raise self._failure
+
+    def write_to(self, stream: _Stream) -> None:
+        """Write into *stream*, whose headers are out."""
+        self._events.when_too_slow(functools.partial(_cut, stream))
+        self._stream.set_result(stream)
+
+    def stop(self) -> None:
+        """Stop reading, and let the source clean up.
+
+        Nothing happens a second time, nor once it cleans up: whoever is cancelled while it closes a connection may
+        leave it open.
+        """
+        if not self._stopped:
+            self._stopped = True
+            # Behind its first step, before which there is nothing to clean up in.
+            asyncio.get_running_loop().call_soon(self._cancel)
+
+    def _cancel(self) -> None:
+        if not self._cleans_up:
+            self.task.cancel()
+
+    # ---- the task ----
+
+    async def _run(self) -> None:
+        try:
+            await self._read()
+        finally:
+            self._cleans_up = True
+            await self._events.aclose()
+
+    async def _read(self) -> None:
+        """Write what the source gives until it ends, the client leaves, or the stream is ended from outside."""
+        last = b""
+        try:
+            await self._write_all()
+        except asyncio.CancelledError as cancelled:
+            task = asyncio.current_task()
+            if self._stopped or task is None or task.cancelling():
+                raise
+            failure = _Cancelled(f"{self.name} was cancelled by something it waited for")
+            failure.__cause__ = cancelled
+            last = self._fail(failure)
+        except Exception as error:
+            last = self._fail(error)
+        self._begin()
+        if not self._stopped and self._failure is None:
+            (await self._stream).end(last)
+
+    async def _write_all(self) -> None:
+        step: Callable[[], Awaitable[bytes]] = self._events.next
+        number = 0
+        while True:
+            try:
+                event = await step()
+            except StopAsyncIteration:
+                return
+            step = self._events.next
+            if self._stopped:
+                raise asyncio.CancelledError  # which the source kept to itself
+            number += 1
+            try:
+                self._begin()
+                stream = await self._stream
+                if not await stream.send(event):
+                    logger.info("a handler's stream was cut: its client took nothing for too long")
+                    stream.abort()
+                    return
+                if number % AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            except asyncio.CancelledError as cancelled:
+                # The client has left; or it is a timeout or a task group that the source holds across its yield. Either
+                # way the source is to see it where it stands, as if it had waited there itself.
+                step = functools.partial(self._events.throw, cancelled)
+
+    def _begin(self) -> None:
+        if not self._begun.done():
+            self._begun.set_result(None)
+
+    def _fail(self, error: Exception) -> bytes:
+        """Keep *error* for the ordinary answer, if there can still be one; else return what the client gets to hear."""
+        if not self._begun.done() and not self._stopped:
+            self._failure = error
+            return b""
+        logger.error("a stream of the handler %s failed", self.name, exc_info=error)
+        return block(compact_json({"message": "the stream failed"}), type="failed")
+
+
+class _Events:
     """The events of a source as encoded blocks, one at a time."""
 
     def __init__(self, source: Source, bound: int, encode: Callable[[Any], bytes]) -> None:
@@ -219,63 +341,38 @@ class _Events(AsyncIterator[bytes]):
             raise TypeError(
                 f"a handler with @sse returned {type(source).__name__}, not an Observable or async iterable"
             )
-        self._first: asyncio.Future[bytes] | None = None
 
     def when_too_slow(self, cut: Callable[[], None]) -> None:
         """Call *cut* as soon as more waits than may, which only an Observable can bring about."""
         if isinstance(self._source, _Observed):
             self._source.when_too_slow(cut)
 
-    async def first(self, seconds: float, request: web.BaseRequest) -> bytes | None:
-        """Return the first event, or None if there is none yet after *seconds*, none at all, or nobody to send it to.
+    async def next(self) -> bytes:
+        """Return the next event.
 
         Raises:
-            Exception: what the source raised before any event.
+            StopAsyncIteration: there is none.
+            Exception: whatever the source raises.
         """
-        first = self._first = asyncio.ensure_future(self._next())
-        deadline = time.monotonic() + seconds
-        while not first.done() and request.transport is not None and time.monotonic() < deadline:
-            # aiohttp keeps the socket until the headers are out, and tells nobody that the client has left.
-            await asyncio.wait([first], timeout=LOOK_SECONDS)
-        if not first.done():
-            return None
-        self._first = None
-        try:
-            return first.result()
-        except _End:
-            return None
+        return self._encode(await anext(self._source))
 
-    async def __anext__(self) -> bytes:
-        try:
-            if self._first is not None:
-                first, self._first = self._first, None
-                return await first
-            return await self._next()
-        except _End:
-            raise StopAsyncIteration from None
-
-    async def _next(self) -> bytes:
-        # A future can't carry StopAsyncIteration.
-        try:
-            return self._encode(await anext(self._source))
-        except StopAsyncIteration:
-            raise _End from None
+    async def throw(self, error: BaseException) -> bytes:
+        """Raise *error* where a generator stands, and return its next event; raise it here if it is no generator."""
+        if not isinstance(self._source, AsyncGenerator):
+            raise error
+        return self._encode(await self._source.athrow(error))
 
     async def aclose(self) -> None:
         """Close the iterator, or dispose of the subscription."""
-        if self._first is not None:
-            self._first.cancel()
-            await asyncio.wait([self._first])
         aclose = cast(Callable[[], Awaitable[None]] | None, getattr(self._source, "aclose", None))
         if aclose is not None:
             try:
                 await aclose()
-            except Exception:
-                logger.exception("a handler's stream failed while it was closed")
-
-
-class _End(Exception):
-    """The source has no more events."""
+            except (Exception, BaseExceptionGroup) as error:
+                # A task group that a generator holds across its yield wraps the GeneratorExit, too.
+                rest = error.split(GeneratorExit)[1] if isinstance(error, BaseExceptionGroup) else error
+                if rest is not None:
+                    logger.error("a handler's stream failed while it was closed", exc_info=rest)
 
 
 def _encode(json_default: JsonDefault | None, item: Any) -> bytes:
@@ -389,11 +486,10 @@ class _Stream(OneWay):
     def connection_lost(self, exc: Exception | None) -> None:
         self._over()
 
-    async def send(self, event: bytes) -> None:
-        """Write *event* and wait until the client has room for more.
+    async def send(self, event: bytes) -> bool:
+        """Write *event* and wait until the client has room for more; return False if it takes nothing for too long.
 
-        Raises:
-            TimeoutError: it takes nothing for longer than the peer timeout.
+        That is the peer timeout. It is no exception, which could be taken for one of the source.
         """
         self.write(event)
         while self.full:
@@ -403,7 +499,8 @@ class _Stream(OneWay):
                     await self._room.wait()
             except TimeoutError:
                 if self._transport.get_write_buffer_size() >= unsent:
-                    raise
+                    return False
+        return True
 
     def write(self, event: bytes) -> None:
         if not self.ended:

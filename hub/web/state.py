@@ -25,6 +25,7 @@ _COUNTERS = {
     "refused": "Subscribes told to come back later.",
     "unobserved_failures": "Failed publishes that nobody awaited.",
     "observer_failures": "Exceptions of in-process observers.",
+    "left_behind": "Cleanups that shutdown no longer waited for.",
     "generations_begun": "Answers of an AI that began.",
     "generations_done": "Answers that are complete.",
     "generations_failed": "Answers that failed.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 
 import pytest
 
@@ -16,7 +17,7 @@ from hub.errors import (
 )
 from hub.generation import Phase
 from hub.providers import Delta
-from tests.generations.support import Clock, Make, Source, over
+from tests.generations.support import Clock, HeldLog, Make, Source, over
 from tests.web.client import until
 
 # ---- an end ----
@@ -64,12 +65,51 @@ async def test_shutdown_leaves_a_provider_behind_that_never_cleans_up(
             finally:
                 await asyncio.Event().wait()
 
-    monkeypatch.setattr("hub.generations.CLEANUP_SECONDS", 0.05)
+    monkeypatch.setattr("hub.cleanup.CLEANUP_SECONDS", 0.05)
     generations = await make()
     stream, _ = await generations.start(Stuck())
     await until(stream.text)
     await generations.aclose()
-    assert "1 providers did not clean up" in caplog.text
+    assert f"the provider of generation {stream.id[:6]} still cleans up after 0.05 s" in caplog.text
+    assert not generations._tasks
+
+
+async def test_shutdown_leaves_a_provider_behind_that_does_not_let_itself_be_cancelled(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    free = asyncio.Event()
+
+    class Deaf(Source):
+        async def _stream(self) -> AsyncGenerator[Delta, None]:
+            yield Delta("a")
+            while not free.is_set():
+                with suppress(asyncio.CancelledError):
+                    await free.wait()
+
+    monkeypatch.setattr("hub.cleanup.CLEANUP_SECONDS", 0.05)
+    monkeypatch.setattr("hub.cleanup.LAST_SECONDS", 0.05)
+    generations = await make()
+    stream, _ = await generations.start(Deaf())
+    await until(stream.text)
+    await generations.aclose()
+    assert f"the provider of generation {stream.id[:6]} does not end: it is left behind" in caplog.text
+    assert len(generations._tasks) == generations._metrics.left_behind == 1
+    free.set()
+    await until(lambda: not generations._tasks)
+
+
+async def test_shutdown_does_not_wait_for_ever_for_a_beginning_that_the_log_does_not_confirm(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("hub.cleanup.CLEANUP_SECONDS", 0.05)
+    generations = await make(log=HeldLog(holds=True))
+    beginning = asyncio.create_task(generations.start(Source("a")))
+    await until(lambda: generations._beginning)
+    await generations.aclose()
+    assert "the beginning of a generation still cleans up" in caplog.text
+    with pytest.raises(asyncio.CancelledError):
+        await beginning
+    assert generations.streaming == 0
 
 
 # ---- idempotency ----

@@ -13,7 +13,7 @@ import signal
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -219,6 +219,151 @@ async def test_a_stream_of_its_own_demo_ends_well_too(serving: Serving) -> None:
     assert client.complete
     assert await hub.end() == 0
     hub.check_tidy()
+
+
+# What a process is to end with: each part hangs if it is named in HANGS, and in the way that HOW says.
+HANGING = """
+import asyncio
+import os
+import time
+
+import hub.cleanup
+import hub.cli.serve
+from hub import on_event, sse
+from hub.demo import routes
+
+hub.cleanup.CLEANUP_SECONDS = hub.cli.serve.CLEANUP_SECONDS = hub.cleanup.LAST_SECONDS = 0.2
+hub.cli.serve.ENDING_SECONDS = float(os.environ["ENDING"])
+
+
+async def hang(part):
+    while part in os.environ["HANGS"]:
+        try:
+            if os.environ["HOW"] == "blocks":
+                print("blocks", flush=True)
+                time.sleep(3600)
+            if os.environ["HOW"] == "in a thread":
+                await asyncio.to_thread(time.sleep, 3600)
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if os.environ["HOW"] != "deaf":
+                raise
+
+
+@sse
+async def stream(request):
+    try:
+        yield "begun"
+        await asyncio.Event().wait()
+    finally:
+        await hang("stream")
+
+
+routes.ten_messages = stream
+
+
+class Listener:
+    def __init__(self, notifications):
+        self.notifications = notifications
+
+    @on_event("order.created")
+    async def hear(self, event):
+        self.notifications.send_notification("begun", topic="begun")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await hang("listener")
+
+
+class Provider:
+    async def stream(self, prompt):
+        try:
+            yield "begun"
+            await asyncio.Event().wait()
+        finally:
+            await hang("answer")
+
+    async def aclose(self):
+        await hang("provider")
+"""
+
+
+Hanging = Callable[..., Awaitable[ServeProcess]]
+
+
+@pytest.fixture
+def hanging(processes: list[Process], tmp_path: Path) -> Hanging:
+    async def hanging(*hangs: str, how: str, loop: str, ending: float = 600) -> ServeProcess:
+        """Return a process that was busy with a stream, an event and an answer when it got a SIGTERM."""
+        (tmp_path / "hanging.py").write_text(HANGING)
+        hub = await ServeProcess.start(
+            *("serve", "--port", "0", "--demo", "--drain", "0", "--finish", "0", "--loop", loop),
+            *("--listeners", "hanging", "--ai-provider", "hanging:Provider"),
+            environ={"HANGS": ",".join(hangs), "HOW": how, "ENDING": str(ending)},
+            cwd=tmp_path,
+        )
+        processes.append(hub)
+        await hub.listening()
+        heard = await hub.site.subscribe("begun")
+        await hub.site.post("/orders", {"amount": 1})
+        await heard.next()
+        for path in ("/sse/use-get-decorator", "/ai/chat/stream?message=hi"):
+            client = await hub.site.client()
+            await client.request("GET", path)
+            assert await client.head() == 200
+            while b"begun" not in client.received:
+                assert await client.more()
+        hub.signal(signal.SIGTERM)
+        return hub
+
+    return hanging
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_what_can_be_cancelled_does_not_hold_the_end_up(hanging: Hanging, loop: str) -> None:
+    hub = await hanging("stream", "listener", "answer", "provider", how="hangs", loop=loop)
+    assert await hub.end() == 0
+    for name in ("hanging.stream", "handler hanging.Listener.hear", "hanging.Provider.aclose"):
+        assert f"{name} still cleans up after 0.2 s: it is cancelled" in hub.err
+    assert "the provider of generation" in hub.err
+    assert "left behind" not in hub.err
+    assert hub.err.splitlines()[-1].endswith("hub: stopped")
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_what_does_not_let_itself_be_cancelled_is_left_behind(hanging: Hanging, loop: str) -> None:
+    hub = await hanging("stream", "listener", "answer", "provider", how="deaf", loop=loop)
+    assert await hub.end() == 0
+    for name in ("hanging.stream", "handler hanging.Listener.hear", "hanging.Provider.aclose"):
+        assert f"{name} does not end: it is left behind" in hub.err
+    assert hub.err.count("does not end: it is left behind") == 4
+    assert "hub: stopped" in hub.err
+    assert hub.err.splitlines()[-1].endswith("hub: what was left behind did not end: the process ends without it")
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_a_thread_that_never_ends_does_not_hold_the_end_up(hanging: Hanging, loop: str) -> None:
+    hub = await hanging("listener", how="in a thread", loop=loop)
+    assert await hub.end() == 0
+    assert hub.err.splitlines()[-1].endswith("hub: what was left behind did not end: the process ends without it")
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_who_blocks_the_event_loop_is_shown_and_the_process_ends(hanging: Hanging, loop: str) -> None:
+    hub = await hanging("listener", how="blocks", loop=loop, ending=1)
+    assert await hub.end() == 1
+    assert "hub: stopped" not in hub.err
+    assert "in hang\n" in hub.err
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_a_second_signal_ends_it_at_once_even_while_the_event_loop_is_blocked(
+    hanging: Hanging, loop: str
+) -> None:
+    hub = await hanging("listener", how="blocks", loop=loop)
+    await until(lambda: "blocks" in hub.out)
+    hub.signal(signal.SIGTERM)
+    assert await hub.end() == 128 + signal.SIGTERM
 
 
 # ---- the beginning ----
