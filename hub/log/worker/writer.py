@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-from .file import Refused, lock, meta, note, oldest, opened, stands
+from .file import meta, oldest, opened, stands
 from .pipe import COLUMNS, Key, Row
+from .place import Place, Refused
 
 TRIM_STEP = 500
 FORGET_EVERY = 64
@@ -42,15 +41,14 @@ class Writer:
     def __init__(self, path: str, options: dict[str, Any]) -> None:
         self._options = options
         self._limits = [(re.compile(expression, re.DOTALL), count) for expression, count in options["topics"]]
-        self._lock = lock(path, options["patience"])
+        self._place = Place(path, options["patience"])
         try:
-            self._database = opened(path, options["epoch"], self._lock)
+            self._database = opened(self._place, options["epoch"], options.get("replaces"))
         except Refused:
-            if not os.pread(self._lock, 1, 0):  # no log was ever here: leave nothing beside somebody else's file
-                Path(path + ".lock").unlink()
+            self._place.leave_nothing()
             raise
+        self._place.sync_ahead()  # what was found counts as confirmed
         self._epoch = self._meta("epoch")
-        note(self._lock, self._epoch, self._meta("newest"))
         self._topics: dict[str, _Topic] = {}
         self._commits = 0
         self._crowded = deque(name for (name,) in self._all_topics() if self._limit(name) is not None)
@@ -65,6 +63,7 @@ class Writer:
         self._forget(0.0)
         return {
             "epoch": self._meta("epoch"),
+            "inode": self._place.known,
             "newest": self._meta("newest"),
             "trimmed": self._meta("trimmed"),
             "gone": dict(ask("SELECT topic, offset FROM gone ORDER BY offset")),
@@ -105,9 +104,19 @@ class Writer:
             if self._commits % FORGET_EVERY == 0 or not rows:
                 self._forget(now)
                 more = self._vacuum() or more
+        self._place.check()  # after the commit: what went into a file that nobody will find again is not confirmed
         if rows:
-            note(self._lock, self._epoch, rows[-1][0])
+            self._place.note(self._epoch, rows[-1][0])
         return {"swept": swept, "lost": list(lost.items()), "more": more, **self._bounds()}
+
+    def look(self) -> dict[str, Any]:
+        """Look whether the file is still there.
+
+        Raises:
+            Misplaced: it is not, or another one is in its place.
+        """
+        self._place.check()
+        return {}
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
@@ -296,8 +305,9 @@ class Writer:
         return {}
 
     def close(self) -> None:
-        """Fold the write-ahead log into the file."""
+        """Fold the write-ahead log into the file, and let others have it."""
         with contextlib.suppress(sqlite3.Error):
             self._undo()
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._database.close()
+        self._place.close()
