@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable
 
-from hub.errors import GenerationExpired, HubError
+from hub.errors import GenerationExpired, HubError, LogUnavailable
 from hub.generation import Ending, Head, Phase, TokenStream
 from hub.log import Log, Receipt, make_log
 from hub.notification import Draft
@@ -69,6 +69,8 @@ class GenerationLog:
         try:
             await self._log.open()
             self._opened = True
+        except asyncio.CancelledError:
+            raise LogUnavailable("the hub has ended") from None  # for those who wait for it
         finally:
             self._opening = None
 
@@ -76,6 +78,7 @@ class GenerationLog:
         """Wait until what was given is kept, then close for good."""
         self._closed = True
         if self._opening is not None:
+            self._opening.cancel()  # it may take long, and nothing was given yet
             await asyncio.wait([self._opening])
         if self._opened:
             self._opened = False
