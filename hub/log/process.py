@@ -23,8 +23,8 @@ START_SECONDS = 60.0
 SECONDS_PER_GIB = 30.0  # at the start the whole file is read, to see whether it is sound
 RESTART_SECONDS = 20.0  # to replace a process: the file was looked through before
 END_SECONDS = 5.0
-KILL_SECONDS = 1.0
-LAST_SECONDS = 5.0  # for what is still to be read of a process that has ended
+KILL_SECONDS = 2.0  # for the end of a process that was killed; one that waits for a disk does not end before that
+LAST_SECONDS = 1.0  # of it, for what is still to be read when it has ended
 
 # Counted in ticks of the loop, about a second each, not by the clock: a hub that stood still itself blames nobody.
 PROBE_TICKS = 2  # a process that nobody asks anything is asked whether it is there

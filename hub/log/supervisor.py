@@ -31,9 +31,18 @@ class Supervisor:
         path: the file, for the log.
         start: starts a process and returns it with what it said; told whether it replaces another one.
         replaced: hears what a replacement said, before anybody can ask it.
+        sleep: waits for some seconds.
     """
 
-    def __init__(self, does: str, path: Path, start: Start, replaced: Callable[[Answer], None]) -> None:
+    def __init__(
+        self,
+        does: str,
+        path: Path,
+        start: Start,
+        replaced: Callable[[Answer], None],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._sleep = sleep
         self._does, self._path = does, path
         self._start = start
         self._replaced = replaced
@@ -131,7 +140,7 @@ class Supervisor:
             while self._process is old:
                 assert self._attempt is not None
                 self._waits = True
-                await asyncio.sleep(self._pause)
+                await self._sleep(self._pause)
                 self._waits = False
                 self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE)
                 try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from .parent import check
@@ -22,11 +23,13 @@ class Pulse:
     Args:
         sink: where both go.
         parent: the process without which this one ends.
+        sleep: waits for some seconds.
     """
 
-    def __init__(self, sink: BinaryIO, parent: int) -> None:
+    def __init__(self, sink: BinaryIO, parent: int, sleep: Callable[[float], None] = time.sleep) -> None:
         self._sink = sink
         self._parent = parent
+        self._sleep = sleep
         self._speaking = threading.Lock()
         self._working = True  # on the start
 
@@ -36,7 +39,7 @@ class Pulse:
 
     def _run(self) -> None:
         while True:
-            time.sleep(PULSE_SECONDS)
+            self._sleep(PULSE_SECONDS)
             check(self._parent)
             with self._speaking:
                 if self._working:
