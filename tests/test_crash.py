@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
 import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +74,72 @@ async def replay_and_kill_the_reader(rack: Torture, subscriber: Subscriber, *, k
                     rack.kill_worker("reader")
                     killed = True
     return killed and not subscriber.heard[-1].data.startswith("11999")
+
+
+# ---- a process that hangs ----
+
+
+async def test_a_hub_whose_writer_hangs_says_so_and_goes_on_with_another_one(tmp_path: Path):
+    async with torture.at(tmp_path, 500) as rack:
+        await rack.start()
+        first = (await rack.site.publish({"data": 1})).json()["id"]
+        live = await rack.site.subscribe()
+        rack.hang_worker("writer")
+        hung = asyncio.create_task(rack.site.publish({"data": 2, "key": "k"}))
+        # Both within the limit: whoever asks is told, nobody is left waiting.
+        async with asyncio.timeout(30):
+            while (await rack.site.ask("GET", "/readyz")).status != 503:
+                pass
+            answer = await hung
+        assert (answer.status, "Retry-After" in answer.headers) == (503, True)
+        async with asyncio.timeout(30):
+            while (again := await rack.site.publish({"data": 2, "key": "k"})).status == 503:
+                pass
+        assert (await rack.site.ask("GET", "/readyz")).status == 200
+        assert (await live.next()).data == "2"
+        stream = await rack.site.subscribe(last_event_id=first)
+        assert (await stream.next()).id == again.json()["id"]
+        await rack.stop(tidy=False)
+        with contextlib.closing(sqlite3.connect(tmp_path / "500.db")) as database:
+            assert database.execute("SELECT count(*) FROM notification").fetchone() == (2,)
+
+
+async def test_a_client_that_resumes_while_the_reader_hangs_is_told_to_come_back(tmp_path: Path):
+    async with torture.at(tmp_path, 501) as rack:
+        await rack.start()
+        first = (await rack.site.publish([{"data": 1}, {"data": 2}])).json()[0]["id"]
+        live = await rack.site.subscribe()
+        rack.hang_worker("reader")
+        stream = await rack.site.subscribe(last_event_id=first)
+        assert (await rack.site.publish({"data": 3})).status == 201, "nothing that is written waits for it"
+        assert (await live.next()).data == "3"
+        async with asyncio.timeout(30):
+            close = await stream.next("hub.close")
+        assert close.json() == {"reason": "log_unavailable"}
+        await until_ready(rack)
+        again = await rack.site.subscribe(last_event_id=first)
+        assert [(await again.next()).data for _ in range(2)] == ["2", "3"]
+
+
+@pytest.mark.parametrize("pending", [False, True], ids=["idle", "with a publish on its way"])
+async def test_a_hub_whose_processes_hang_ends_within_bounds(tmp_path: Path, pending: bool):
+    async with torture.at(tmp_path, 502) as rack:
+        await rack.start()
+        await rack.site.publish({"data": 1})
+        rack.hang_worker("writer")
+        rack.hang_worker("reader")
+        hung = asyncio.create_task(rack.site.publish({"data": 2})) if pending else None
+        await asyncio.sleep(0)
+        await rack.stop(tidy=False)
+        if hung is not None:
+            hung.cancel()
+            await asyncio.wait([hung])
+
+
+async def until_ready(rack: Torture) -> None:
+    async with asyncio.timeout(30):
+        while (await rack.site.ask("GET", "/readyz")).status != 200:
+            pass
 
 
 # ---- a full disk ----

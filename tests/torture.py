@@ -84,12 +84,19 @@ class Torture:
 
     def kill_worker(self, role: str | None = None) -> None:
         """End one of the processes that keep its log, if it is there; the hub has to start it anew by itself."""
+        self._signal_worker(signal.SIGKILL, role)
+
+    def _signal_worker(self, number: signal.Signals, role: str | None) -> None:
         assert self._hub is not None
         role = role or self._chance.choice(["writer", "reader"])
         for each in children(self._hub._process.pid):
             with contextlib.suppress(OSError):
                 if role in Path(f"/proc/{each}/cmdline").read_bytes().decode().split("\0"):
-                    os.kill(each, signal.SIGKILL)
+                    os.kill(each, number)
+
+    def hang_worker(self, role: str | None = None) -> None:
+        """Stop one of them: it runs no more, and its pipes and its lock are still held."""
+        self._signal_worker(signal.SIGSTOP, role)
 
     async def stop(self, *, tidy: bool = True) -> None:
         """End the hub the way a deployment does; it has to end well, and if *tidy* without a complaint."""

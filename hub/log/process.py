@@ -97,8 +97,8 @@ class WorkerProcess(asyncio.SubprocessProtocol):
             await process.aclose()
             raise LogUnavailable(f"{path}: the process that keeps it did not start ({error})") from None
         except BaseException:
-            process.kill()  # it holds the file's lock
-            transport.close()
+            process.kill()
+            await process.aclose()  # also when this is cancelled: it holds the file's lock
             raise
         if "refused" in state:
             await process.aclose()
