@@ -36,6 +36,13 @@ async def test_a_hub_that_is_stopped_under_load_ends_well_and_loses_nothing(tmp_
     assert result.lives == torture.LIVES
 
 
+@pytest.mark.parametrize("seed", [1, 3])
+async def test_a_hub_whose_processes_hang_and_whose_children_outlive_it_loses_nothing(tmp_path: Path, seed: int):
+    with torture.mounted(tmp_path) as image:
+        result = await torture.run_worse(tmp_path, seed, image)
+    assert result.lives == torture.LIVES
+
+
 # ---- the process that reads ----
 
 

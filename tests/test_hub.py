@@ -23,7 +23,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A file, and a listener that can't be made."""
     (tmp_path / "house").mkdir()
     (tmp_path / "house" / "broken.py").write_text(
-        "from hub import on_event\n\n\nclass Broken:\n    def __init__(self, notifications):\n        raise LookupError\n\n"
+        "from hub import on_event\n\n\nclass Broken:\n    def __init__(self, notifications):\n"
+        "        raise LookupError\n\n"
         "    @on_event('a')\n    async def hear(self, event): ...\n"
     )
     monkeypatch.syspath_prepend(tmp_path / "house")
