@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hub.errors import LogUnavailable
 
-_PYTHON = re.compile(r"(python|pypy)[0-9.]*t?d?(\.exe)?")
+_PYTHON = re.compile(r"(python|pypy)[0-9.]*t?d?(\.exe)?", re.IGNORECASE)
 
 
 def interpreter() -> str:

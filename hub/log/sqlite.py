@@ -408,13 +408,15 @@ class SQLiteLog:
 
     async def aclose(self) -> None:
         self._closed = True
-        if self._committing is not None and self._waiting_bytes:
-            await asyncio.wait([self._committing], timeout=CLOSE_SECONDS)
-        await self._end()
-        if self._committing is not None:  # nothing it could wait for is left
-            await asyncio.wait([self._committing])
-        if self._timer is not None:
-            self._timer.cancel()
+        try:
+            if self._committing is not None and self._waiting_bytes:
+                await asyncio.wait([self._committing], timeout=CLOSE_SECONDS)
+            await self._end()
+            if self._committing is not None:  # nothing it could wait for is left
+                await asyncio.wait([self._committing])
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
 
     async def _end(self) -> None:
         """End both processes, within a few seconds, whatever they do."""
