@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.image import Image
+
 
 class Disk:
     """A file system of a few megabytes, for root only.
@@ -52,3 +54,15 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         pytest.skip(f"mounting a small file system takes root: sudo make test ARGS='-k disk' ({error})")
     yield disk
     disk.unmount()
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Iterator[Image]:
+    try:
+        image = Image(tmp_path)
+    except (OSError, subprocess.CalledProcessError) as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"mounting a file system in a file takes root and loop devices ({error})")
+    yield image
+    image.close()

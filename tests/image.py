@@ -66,8 +66,17 @@ class Image:
             else:
                 return
 
+    def freeze(self) -> None:
+        """Let whoever writes to it wait; not even SIGKILL ends that."""
+        _run("fsfreeze", "--freeze", str(self.path))
+
+    def thaw(self) -> None:
+        """Let it go on; one that is not frozen does."""
+        subprocess.run(["fsfreeze", "--unfreeze", str(self.path)], check=False, capture_output=True)
+
     def close(self) -> None:
         """Unmount it."""
+        self.thaw()
         _run("umount", "--lazy", str(self.path))
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -187,18 +186,6 @@ def test_the_birth_of_a_file_outlives_every_change_and_no_copy_has_it(tmp_path: 
 
 
 # ---- a real remount ----
-
-
-@pytest.fixture
-def image(tmp_path: Path) -> Iterator[Image]:
-    try:
-        image = Image(tmp_path)
-    except (OSError, subprocess.CalledProcessError) as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"mounting a file system in a file takes root and loop devices ({error})")
-    yield image
-    image.close()
 
 
 async def test_a_volume_that_comes_back_as_another_device_holds_the_same_log(home: Home, image: Image):

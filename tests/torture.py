@@ -105,6 +105,12 @@ class Torture:
                 if role in Path(f"/proc/{each}/cmdline").read_bytes().decode().split("\0"):
                     os.kill(each, number)
 
+    @property
+    def url(self) -> str:
+        """Its address."""
+        assert self._hub is not None
+        return self._hub.url
+
     def hang_worker(self, role: str | None = None) -> None:
         """Stop one of them: it runs no more, and its pipes and its lock are still held."""
         self._signal_worker(signal.SIGSTOP, role)
@@ -118,6 +124,21 @@ class Torture:
         if tidy:
             self._hub.check_tidy()
         await self._hub.aclose()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the hub a signal."""
+        assert self._hub is not None
+        self._hub.signal(number)
+
+    @property
+    def over(self) -> bool:
+        """Whether the hub has ended, whoever still holds what it wrote to."""
+        assert self._hub is not None
+        try:
+            stat = Path(f"/proc/{self._hub._process.pid}/stat").read_text("ascii", "replace")
+        except FileNotFoundError:
+            return True
+        return stat.rpartition(")")[2].split()[0] == "Z"
 
     @property
     def said(self) -> str:
