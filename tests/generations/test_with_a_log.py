@@ -17,6 +17,7 @@ from hub.errors import (
     UnknownGeneration,
 )
 from hub.generation import Phase, TokenStream
+from hub.generation_log import GenerationLog
 from hub.log import MemoryLog
 from hub.providers import Delta
 from tests.generations.support import Clock, HeldLog, Make, Source, log_file, over
@@ -316,3 +317,21 @@ async def test_a_log_that_can_not_be_opened_is_said_to_whoever_begins(make: Make
     with pytest.raises(LogUnavailable):
         await generations.start(source)
     assert source.begun == 0
+
+
+class NeverOpen(MemoryLog):
+    """A log whose opening takes for ever."""
+
+    async def open(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_log_that_is_still_being_opened_does_not_hold_the_end_up():
+    log = GenerationLog(NeverOpen(count=1, size=1, age=None, topics={}, clock=lambda: 0.0), lambda stream, error: None)
+    waiting = asyncio.create_task(log.open())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await log.aclose()
+    with pytest.raises(LogUnavailable):
+        await waiting
