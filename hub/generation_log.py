@@ -100,16 +100,18 @@ class GenerationLog:
         try:
             await self._log.open()
             self._opened = True
+        except asyncio.CancelledError:
+            raise LogUnavailable("the hub has ended") from None  # for those who wait for it
         finally:
             self._opening = None
 
     async def aclose(self) -> None:
         """Wait until what was given is kept, then close for good."""
         self._closed = True
-        if self._looking is not None:
-            await asyncio.wait([self._looking])
-        if self._opening is not None:
-            await asyncio.wait([self._opening])
+        for task in (self._looking, self._opening):
+            if task is not None:
+                task.cancel()  # it may take long, and nothing was given yet
+                await asyncio.wait([task])
         if self._opened:
             self._opened = False
             await self._log.aclose()

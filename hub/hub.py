@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 
 from hub.bus import EventBus
 from hub.cleanup import cleaned_up
@@ -113,19 +113,24 @@ class Hub:
     async def open(self) -> None:
         """Begin, on the running loop: open the log, bind the listeners, let the events that waited for them through.
 
+        A start that fails ends what had begun, and leaves nothing behind.
+
         Raises:
             LogUnavailable: the log can't be opened.
             InvalidListener: a listener can't be found or bound.
         """
-        await self.log.open()
-        bounds = self.log.bounds()
-        logger.info("the log is %s: %s kept, newest %s", self.settings.log, f"{bounds.kept:,}", bounds.newest)
-        self.fanout.begin(bounds.newest)
-        self.notifications.open()
-        self._bound.enter_context(self._listeners)
-        self.bus.open()
-        await self.generations.open()
-        self.connections.start()
+        async with AsyncExitStack() as begun:
+            await self.log.open()
+            begun.push_async_callback(self.aclose)
+            bounds = self.log.bounds()
+            logger.info("the log is %s: %s kept, newest %s", self.settings.log, f"{bounds.kept:,}", bounds.newest)
+            self.fanout.begin(bounds.newest)
+            self.notifications.open()
+            self._bound.enter_context(self._listeners)
+            self.bus.open()
+            await self.generations.open()
+            self.connections.start()
+            begun.pop_all()
 
     async def drain(self, seconds: float | None = None) -> None:
         """End every open stream within *seconds* (None: as set); each client is told when to come back."""

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.image import Image
+
 FEWEST, MOST = 2, 12  # workers
 
 
@@ -93,3 +95,15 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         pytest.skip(f"mounting a small file system takes root: sudo make test ARGS='-k disk' ({error})")
     yield disk
     disk.unmount()
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Iterator[Image]:
+    try:
+        image = Image(tmp_path)
+    except (OSError, subprocess.CalledProcessError) as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"mounting a file system in a file takes root and loop devices ({error})")
+    yield image
+    image.close()

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
 import shutil
+import signal
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests import torture
 from tests.conftest import Disk
+from tests.image import Image
 from tests.spec_decoder import Event
 from tests.torture import Subscriber, Torture, holds, offset
-from tests.web.client import StreamEnded
+from tests.web.client import Client, StreamEnded
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +38,13 @@ async def test_a_killed_hub_loses_nothing_and_repeats_nothing(tmp_path: Path, se
 async def test_a_hub_that_is_stopped_under_load_ends_well_and_loses_nothing(tmp_path: Path, seed: int):
     async with torture.at(tmp_path, seed) as rack:
         result = await rack.run("stopped")
+    assert result.lives == torture.LIVES
+
+
+@pytest.mark.parametrize("seed", [1])
+async def test_a_hub_whose_processes_hang_and_whose_children_outlive_it_loses_nothing(tmp_path: Path, seed: int):
+    with torture.mounted(tmp_path) as image:
+        result = await torture.run_worse(tmp_path, seed, image)
     assert result.lives == torture.LIVES
 
 
@@ -74,6 +86,114 @@ async def replay_and_kill_the_reader(rack: Torture, subscriber: Subscriber, *, k
                     rack.kill_worker("reader")
                     killed = True
     return killed and not subscriber.heard[-1].data.startswith("11999")
+
+
+# ---- a process that hangs ----
+
+
+async def test_a_hub_whose_writer_hangs_says_so_and_goes_on_with_another_one(tmp_path: Path):
+    async with torture.at(tmp_path, 500) as rack:
+        await rack.start()
+        first = (await rack.site.publish({"data": 1})).json()["id"]
+        live = await rack.site.subscribe()
+        rack.hang_worker("writer")
+        hung = asyncio.create_task(publish_patiently(rack, {"data": 2, "key": "k"}))
+        # Both within the limit: whoever asks is told, nobody is left waiting.
+        async with asyncio.timeout(30):
+            while (await rack.site.ask("GET", "/readyz")).status != 503:
+                pass
+            assert await hung == (503, True)
+        async with asyncio.timeout(30):
+            while (again := await rack.site.publish({"data": 2, "key": "k"})).status == 503:
+                pass
+        assert (await rack.site.ask("GET", "/readyz")).status == 200
+        assert (await live.next()).data == "2"
+        stream = await rack.site.subscribe(last_event_id=first)
+        assert (await stream.next()).id == again.json()["id"]
+        await rack.stop(tidy=False)
+        with contextlib.closing(sqlite3.connect(tmp_path / "500.db")) as database:
+            assert database.execute("SELECT count(*) FROM notification").fetchone() == (2,)
+
+
+async def test_a_client_that_resumes_while_the_reader_hangs_is_told_to_come_back(tmp_path: Path):
+    async with torture.at(tmp_path, 501) as rack:
+        await rack.start()
+        first = (await rack.site.publish([{"data": 1}, {"data": 2}])).json()[0]["id"]
+        live = await rack.site.subscribe()
+        rack.hang_worker("reader")
+        stream = await rack.site.subscribe(last_event_id=first)
+        assert (await rack.site.publish({"data": 3})).status == 201, "nothing that is written waits for it"
+        assert (await live.next()).data == "3"
+        assert (await next_patiently(stream, "hub.close")).json() == {"reason": "log_unavailable"}
+        await until_ready(rack)
+        again = await rack.site.subscribe(last_event_id=first)
+        assert [(await again.next()).data for _ in range(2)] == ["2", "3"]
+
+
+@pytest.mark.parametrize("pending", [False, True], ids=["idle", "with a publish on its way"])
+async def test_a_hub_whose_processes_hang_ends_within_bounds(tmp_path: Path, pending: bool):
+    async with torture.at(tmp_path, 502) as rack:
+        await rack.start()
+        await rack.site.publish({"data": 1})
+        rack.hang_worker("writer")
+        rack.hang_worker("reader")
+        hung = asyncio.create_task(publish_patiently(rack, {"data": 2})) if pending else None
+        await asyncio.sleep(0)
+        await rack.stop(tidy=False)
+        if hung is not None:
+            hung.cancel()
+            await asyncio.wait([hung])
+
+
+async def test_a_disk_that_does_not_answer_is_noticed_and_does_not_keep_the_hub_from_ending(
+    tmp_path: Path, image: Image
+):
+    async with torture.at(tmp_path, 503, image) as rack:
+        await rack.start()
+        first = (await rack.site.publish({"data": 1})).json()["id"]
+        image.freeze()
+        hung = asyncio.create_task(publish_patiently(rack, {"data": 2, "key": "k"}))
+        async with asyncio.timeout(30):
+            while (await rack.site.ask("GET", "/readyz")).status != 503:
+                pass
+        assert (await rack.site.publish({"data": 3})).status == 503, "nobody waits behind it"
+        assert not hung.done(), "it may be a slow disk"
+        rack.signal(signal.SIGTERM)
+        async with asyncio.timeout(30):
+            while not rack.over:  # noqa: ASYNC110 - what is looked at has no events to wait for
+                await asyncio.sleep(0.01)
+        image.thaw()
+        with contextlib.suppress(aiohttp.ClientError):
+            assert await hung == (503, True)
+        await rack.aclose()
+        await rack.start()
+        again = (await rack.site.publish({"data": 2, "key": "k"})).json()["id"]
+        stream = await rack.site.subscribe(last_event_id=first)
+        assert (await stream.next()).id == again, "kept once, and never confirmed twice"
+        await rack.stop()
+
+
+async def publish_patiently(rack: Torture, draft: object) -> tuple[int, bool]:
+    """Publish *draft*, whatever that takes; return the status, and whether there is a word on when to come back."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{rack.url}/notifications/publish", json=draft) as answer,
+    ):
+        return answer.status, "Retry-After" in answer.headers
+
+
+async def next_patiently(client: Client, type: str) -> Event:
+    """Return the next event, as late as it comes."""
+    async with asyncio.timeout(30):
+        while True:
+            with contextlib.suppress(TimeoutError):
+                return await client.next(type)
+
+
+async def until_ready(rack: Torture) -> None:
+    async with asyncio.timeout(30):
+        while (await rack.site.ask("GET", "/readyz")).status != 200:
+            pass
 
 
 # ---- a full disk ----

@@ -30,6 +30,7 @@ from hub.log.process import WorkerProcess
 from hub.log.receipt import Receipt
 from hub.log.worker.file import APPLICATION_ID, MIGRATIONS, opened
 from hub.log.worker.pipe import COLUMNS, Row
+from hub.log.worker.place import Place
 from hub.log.worker.reader import Asked, Reader
 from hub.log.worker.writer import Writer
 from hub.notification import Draft, Notification, Position
@@ -134,7 +135,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def workers(log: SQLiteLog) -> list[WorkerProcess]:
     """The writer and the reader of *log*."""
-    return [each for each in (log._writer, log._reader) if each is not None]
+    return [each.process for each in (log._writer, log._reader) if each.process is not None]
 
 
 def pid(process: WorkerProcess) -> int:
@@ -165,10 +166,13 @@ async def goes_on(log: SQLiteLog) -> int:
     async with asyncio.timeout(10):
         while True:
             try:
-                return (await log.append(drafts("on"))[0]).offset
+                position = await log.append(drafts("on"))[0]
+                break
             except LogUnavailable:
                 log.trim()
                 await asyncio.sleep(0.01)
+    await mended(log)
+    return position.offset
 
 
 async def mended(log: SQLiteLog) -> None:
@@ -823,7 +827,7 @@ async def test_a_commit_that_was_never_confirmed_is_no_loss(home: Home):
     await append(log, *"abc")
     await log.aclose()
     lock = home.path.with_name("hub.db.lock")
-    assert lock.read_text().split() == [log.epoch, f"{3:020}"]
+    assert lock.read_text().split()[:2] == [log.epoch, f"{3:020}"]
     lock.write_text(f"{log.epoch:32} {1:020}\n")  # as if it had been killed right after a commit
     again = await home.restart(log, "closed")
     assert (again.epoch, again.bounds().newest.offset) == (log.epoch, 3)
@@ -1000,10 +1004,10 @@ def test_a_frame_is_migrated_to_what_it_would_be_now(text: str, type: str | None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "hub.db"
         (kept,) = old_file(path, [Draft.of(text, type=type, retry=retry)])
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT)
-        with contextlib.closing(opened(str(path), "new", lock)) as database:
+        place = Place(str(path), 1.0)
+        with contextlib.closing(opened(place, "new")) as database:
             (row,) = database.execute(f"SELECT {COLUMNS} FROM notification")
-        os.close(lock)
+        place.close()
         assert row[-1] == kept.chunk
         assert (row[-2] if "\r" in text else data_of(unchunk(row[-1]))) == text
 
@@ -1261,7 +1265,6 @@ def write(home: Home) -> Iterator[Callable[..., Writer]]:
     yield write
     for each in made:
         each.close()
-        os.close(each._lock)
 
 
 def rows(first: int, *topics: str) -> list[Row]:

@@ -2,8 +2,10 @@
 
 Each round: `hub serve` on a SQLite file, eight publishers that number what they publish, and a few subscribers that
 come back by the rules of `EventSource`. The hub is killed with SIGKILL in the middle of it, again and again, and
-started on the same port. Then what got a 2xx is in the history exactly once, in the order in which each publisher was
-told so, and each subscriber has heard exactly the history.
+started on the same port. Processes of its log are killed, or stopped, which it has to notice; children that it has
+forked outlive it and hold its pipes open; and for root its file system comes back as another device. Then what got a
+2xx is in the history exactly once, in the order in which each publisher was told so, and each subscriber has heard
+exactly the history.
 
     python -m tests.torture [ROUNDS] [SEED]
 """
@@ -17,15 +19,17 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from tests.image import Image
 from tests.spec_decoder import Event, SpecDecoder
 from tests.web.client import Chunks, Client, StreamEnded
 from tests.web.process import ServeProcess
@@ -34,7 +38,7 @@ from tests.web.server import Site
 PUBLISHERS = 8
 SUBSCRIPTIONS = (("**",), ("from/0", "from/1"), ("from/*",), ("from/3",))
 LIVES = 6  # of the hub in one round; all but the last end by SIGKILL
-DEADLINE = 60.0  # seconds for one round on a loaded machine; nothing waits that long when it works
+DEADLINE = 60.0  # seconds for one step of a round on a loaded machine; nothing waits that long when it works
 
 Item = tuple[int, int]
 """A publisher and the number it gave to what it published."""
@@ -52,8 +56,10 @@ class Torture:
 
     result: Result
 
-    def __init__(self, path: Path, seed: int) -> None:
+    def __init__(self, path: Path, seed: int, image: Image | None = None) -> None:
         self._path = path
+        self._image = image
+        self._forked = path.with_name(f"{seed}.forked")
         self._chance = random.Random(seed)
         self._port = free_port()
         self._hub: ServeProcess | None = None
@@ -61,12 +67,17 @@ class Torture:
         self.refused = 0
         self.lives = 0
         self._stopping = False
+        self._lost: tuple[type[BaseException], ...] = (StreamEnded, ConnectionError)
 
     async def start(self) -> None:
         """Start a hub where the last one was."""
+        await self._start()
+
+    async def _start(self, *more: str) -> None:
         self._hub = await ServeProcess.start(
             *("serve", "--port", str(self._port), "--log", f"sqlite:///{self._path}", "--drain", "0"),
-            *("--heartbeat", "0.2", "--log-level", "warning"),
+            *("--heartbeat", "0.2", "--log-level", "warning", *more),
+            environ={"FORKED": str(self._forked)},
         )
         await self._hub.listening()
         self.lives += 1
@@ -84,12 +95,25 @@ class Torture:
 
     def kill_worker(self, role: str | None = None) -> None:
         """End one of the processes that keep its log, if it is there; the hub has to start it anew by itself."""
+        self._signal_worker(signal.SIGKILL, role)
+
+    def _signal_worker(self, number: signal.Signals, role: str | None) -> None:
         assert self._hub is not None
         role = role or self._chance.choice(["writer", "reader"])
         for each in children(self._hub._process.pid):
             with contextlib.suppress(OSError):
                 if role in Path(f"/proc/{each}/cmdline").read_bytes().decode().split("\0"):
-                    os.kill(each, signal.SIGKILL)
+                    os.kill(each, number)
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        assert self._hub is not None
+        return self._hub.url
+
+    def hang_worker(self, role: str | None = None) -> None:
+        """Stop one of them: it runs no more, and its pipes and its lock are still held."""
+        self._signal_worker(signal.SIGSTOP, role)
 
     async def stop(self, *, tidy: bool = True) -> None:
         """End the hub the way a deployment does; it has to end well, and if *tidy* without a complaint."""
@@ -101,6 +125,21 @@ class Torture:
             self._hub.check_tidy()
         await self._hub.aclose()
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send the hub a signal."""
+        assert self._hub is not None
+        self._hub.signal(number)
+
+    @property
+    def over(self) -> bool:
+        """Whether the hub has ended, whoever still holds what it wrote to."""
+        assert self._hub is not None
+        try:
+            stat = Path(f"/proc/{self._hub._process.pid}/stat").read_text("ascii", "replace")
+        except FileNotFoundError:
+            return True
+        return stat.rpartition(")")[2].split()[0] == "Z"
+
     @property
     def said(self) -> str:
         """What the hub has written to its standard error."""
@@ -110,6 +149,10 @@ class Torture:
         """Leave nothing behind."""
         if self._hub is not None:
             await self._hub.aclose()
+        if self._forked.exists():
+            for each in self._forked.read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(each), signal.SIGKILL)
 
     # ---- the clients ----
 
@@ -132,7 +175,7 @@ class Torture:
         number = reached = 0  # between them lies what may have been kept without a confirmation
         while not self._stopping or number < reached:
             async with self.connection() as client:
-                with contextlib.suppress(StreamEnded, ConnectionError):
+                with contextlib.suppress(*self._lost):
                     while not self._stopping or number < reached:
                         reached = max(reached, number + self._chance.choice([1, 1, 1, 5]))
                         await self._publish(client, publisher, range(number, reached))
@@ -164,7 +207,7 @@ class Torture:
         path = "/notifications/subscribe?" + "&".join(f"topic={topic}" for topic in subscriber.topics)
         while True:
             async with self.connection() as client:
-                with contextlib.suppress(StreamEnded, ConnectionError):
+                with contextlib.suppress(*self._lost):
                     cursor = {"Last-Event-ID": subscriber.cursor} if subscriber.cursor else {}
                     await client.request("GET", path, headers=cursor)
                     assert await client.head() == 200
@@ -183,6 +226,24 @@ class Torture:
                 await self.confirm(self._chance.randint(0, 400), busy)
                 await (self.kill() if end == "killed" else self.stop())
                 await self.start()
+            await self.confirm(50, busy)
+        return self.result
+
+    async def run_worse(self) -> Result:
+        """Let processes hang as well, let children of the hub outlive it, and let its file system change its device."""
+        self._lost += (TimeoutError,)  # the hub's patience with a process is that of a client here
+        async with self.traffic() as busy:
+            for _ in range(LIVES - 1):
+                worst = self._chance.choice([self.kill_worker, self.hang_worker, None])
+                if worst is not None:
+                    await self.confirm(self._chance.randint(0, 200), busy)
+                    worst()
+                # At once, or when the hub has noticed.
+                await self.confirm(self._chance.choice([0, 50, 400]), busy)
+                await (self.kill() if self._chance.random() < 0.7 else self.stop(tidy=False))
+                if self._image is not None:
+                    await asyncio.to_thread(self._image.remount)
+                await self._start(*(("--listeners", "tests.forking") if self._chance.random() < 0.5 else ()))
             await self.confirm(50, busy)
         return self.result
 
@@ -370,14 +431,14 @@ def free_port() -> int:
 
 
 @contextlib.asynccontextmanager
-async def at(folder: Path, seed: int) -> AsyncIterator[Torture]:
-    """Yield the torture of a file in *folder*; what goes wrong carries what the hub had to say to it.
+async def at(folder: Path, seed: int, image: Image | None = None) -> AsyncIterator[Torture]:
+    """Yield the torture of a file in *folder*, or on *image*; what goes wrong carries what the hub had to say to it.
 
     Raises:
         AssertionError: the hub broke its word.
         TimeoutError: it did not answer.
     """
-    torture = Torture(folder / f"{seed}.db", seed)
+    torture = Torture((image.path if image else folder) / f"{seed}.db", seed, image)
     try:
         yield torture
     except (AssertionError, TimeoutError) as error:
@@ -393,13 +454,36 @@ async def run(folder: Path, seed: int) -> Result:
         return await torture.run()
 
 
+async def run_worse(folder: Path, seed: int, image: Image | None) -> Result:
+    """Run one of the worse rounds on a file in *folder*, or on *image*."""
+    async with at(folder, seed, image) as torture:
+        return await torture.run_worse()
+
+
+@contextlib.contextmanager
+def mounted(folder: Path) -> Iterator[Image | None]:
+    """Yield a file system in *folder* that can be remounted; None where there can be none."""
+    try:
+        image = Image(folder)
+    except (OSError, subprocess.CalledProcessError):
+        yield None
+        return
+    try:
+        yield image
+    finally:
+        image.close()
+
+
 def main(rounds: int = 50, seed: int | None = None) -> int:
-    """Run *rounds* and say what each was like; the first that fails ends it."""
+    """Run *rounds*, every second one of the worse kind, and say what each was like; the first that fails ends it."""
     first = seed if seed is not None else random.SystemRandom().randrange(10**6)
     for number in range(first, first + rounds):
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, mounted(Path(folder)) as image:
+            if image is None and number == first:
+                say("file systems can't be mounted here (that takes root and loop devices): no device will change")
             try:
-                result = asyncio.run(run(Path(folder), number))
+                round = run_worse(Path(folder), number, image) if number % 2 else run(Path(folder), number)
+                result = asyncio.run(round)
             except BaseException:
                 say(f"seed {number} failed: python -m tests.torture 1 {number}")
                 raise

@@ -1,7 +1,8 @@
 """The log in a SQLite file: durable on one machine.
 
-A writer process commits and a reader process finds pages (`hub/log/worker/`). This side gives the positions, gathers
-what arrives while a commit is on its way into the next one, and confirms after the commit, in order.
+A writer process commits and a reader process finds pages (`hub/log/worker/`); each is replaced when it dies or hangs
+(`hub/log/supervisor.py`). This side gives the positions, gathers what arrives while a commit is on its way into the
+next one, and confirms after the commit, in order.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,8 +21,9 @@ from hub.errors import LogNotEmpty, LogUnavailable
 from hub.log.gone import REMEMBERED_TOPICS, Gone, Lost
 from hub.log.keys import KEY_BYTES, KEY_COUNT, Keys
 from hub.log.log import Announce, Bounds, Frames, Page
-from hub.log.process import WorkerDied, WorkerProcess
+from hub.log.process import ANSWER_TICKS, RESTART_SECONDS, WorkerDied, WorkerProcess
 from hub.log.receipt import Receipt
+from hub.log.supervisor import Supervisor
 from hub.log.worker.pipe import Key, Row
 from hub.notification import Draft, Notification, Position, new_epoch
 from hub.sse import compact_json, data_of, unchunk
@@ -30,7 +33,11 @@ logger = logging.getLogger("hub.log")
 
 T = TypeVar("T")
 
+TICK_SECONDS = 1.0
 LOCK_SECONDS = 5.0
+CLOSE_SECONDS = 10.0  # for what waits to be written when the log is closed
+READER_SECONDS = 1.0  # by which the end of the reader may hold up that of the writer, which tidies up behind both
+ADOPTION_TICKS = 20 * ANSWER_TICKS  # one transaction takes all of a history
 WAITING_BYTES = 64 * 1024 * 1024
 TIDY_STEPS = 20  # in which 10,000 notifications go; what is left then goes when the log is open
 TIDY_SECONDS = 30.0  # for one of them
@@ -72,10 +79,11 @@ class SQLiteLog:
     ) -> None:
         self.epoch = new_epoch()  # of a log that is made now; `open` finds the one of a log that is there
         self._path = path
+        self._real = path  # as of `open`
         self._clock = clock
         self._unobserved = unobserved
         self._announce: Announce = lambda notifications: None
-        self._options = {
+        self._options: dict[str, Any] = {
             "epoch": self.epoch,
             "count": count,
             "size": size,
@@ -93,26 +101,34 @@ class SQLiteLog:
         self._waiting: list[_Unconfirmed] = []  # for the next commit
         self._waiting_bytes = 0  # with what is being committed
         self._committing: asyncio.Task[None] | None = None
-        self._writer: WorkerProcess | None = None
-        self._reader: WorkerProcess | None = None
+        self._writer = Supervisor("writes", path, self._start_writer, self._replaced)
+        self._reader = Supervisor("reads", path, self._start_reader, lambda answer: self.trim())
+        self._timer: asyncio.TimerHandle | None = None
         self._opened = self._closed = False
 
     def announce_to(self, announce: Announce) -> None:
         self._announce = announce
 
     async def open(self) -> None:
+        self._real = self._place()
+        await self._begin()
+        self._tick()
+        self._opened = True
+
+    def _place(self) -> Path:
+        """Return the name under which the lock lies beside the file, whatever links lead to it; make its folder."""
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            real = Path(os.path.realpath(self._path))
+            real.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LogUnavailable(f"{self._path}: {error.strerror or error}") from None
-        state = await self._start()
-        self._take_bounds(state["newest"], state)
-        self._opened = True
+        return real
 
     async def tidy(self) -> bool:
         if not self._path.exists():
             return False
-        writer, state = await WorkerProcess.start("writer", self._path, self._options)
+        self._real = self._place()
+        writer, state = await self._start("writer", {}, again=False)
         try:
             steps = TIDY_STEPS if state["kept"] else 0
             for _ in range(steps):
@@ -130,21 +146,66 @@ class SQLiteLog:
         finally:
             await writer.aclose()
 
-    async def _start(self) -> dict[str, Any]:
-        """Start both processes, begin where the file stands, and return what the writer said of it."""
-        self._writer, state = await WorkerProcess.start("writer", self._path, self._options)
+    async def _begin(self) -> None:
+        """Start both processes, and begin where the file stands."""
+        state = await self._writer.begin()
         try:
-            self._reader, _ = await WorkerProcess.start("reader", self._path, self._options)
+            self._find(state)
+            await self._reader.begin()
         except BaseException:
             await self._writer.aclose()
             raise
+        self._take_bounds(state["newest"], state)
+
+    async def _begin_again(self) -> None:
+        """Do what could not be done at the end of `adopt`.
+
+        Raises:
+            LogUnavailable: not now either; or the log is another one by now, and nobody was told.
+        """
+        epoch = self.epoch
+        await self._begin()
+        if self.epoch != epoch:
+            self._closed = True
+            await self._end()
+            raise LogUnavailable(f"{self._path} is another log than it was: the hub has to be started anew")
+
+    async def _start_writer(self, again: bool) -> tuple[WorkerProcess, dict[str, Any]]:
+        return await self._start("writer", {"replaces": self.epoch} if again else {}, again)
+
+    async def _start_reader(self, again: bool) -> tuple[WorkerProcess, dict[str, Any]]:
+        return await self._start("reader", {"inode": self._found["inode"]}, again)
+
+    async def _start(self, role: str, more: Mapping[str, Any], again: bool) -> tuple[WorkerProcess, dict[str, Any]]:
+        seconds = RESTART_SECONDS if again else None
+        return await WorkerProcess.start(role, self._real, {**self._options, **more}, name=self._path, seconds=seconds)
+
+    def _find(self, state: dict[str, Any]) -> None:
+        """Learn what the writer found in the file."""
         self.epoch = state["epoch"]
         self._found = state
         self._given = max(self._given, state["newest"])
         self._gone.restore(Lost(state["trimmed"], state["gone"], state["forgotten"]))
         for key, offset, topics, expires in state["keys"]:
             self._keys.put(key, tuple(topics.split("\n")), offset, expires=expires)
-        return state
+
+    def _replaced(self, state: dict[str, Any]) -> None:
+        """Learn what the next writer found: the one before it may have committed more than it could say."""
+        self._find(state)
+        waiting, self._waiting = self._waiting, []
+        self._waiting = self._unknown(waiting)
+        self._waiting_bytes -= sum(each.size for each in waiting) - sum(each.size for each in self._waiting)
+        self.trim()  # whose first step is to announce what was found
+
+    def _tick(self) -> None:
+        """Look after the processes, again and again."""
+        self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+        self._writer.tick()
+        self._reader.tick()
+        if self._writer.late and self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self._waiting_bytes -= sum(each.size for each in waiting)
+            self._fail(waiting, self._writer.why)  # nothing of it has gone anywhere
 
     def _take_bounds(self, newest: int, state: dict[str, Any]) -> None:
         oldest = Position(self.epoch, state["oldest"])
@@ -155,6 +216,8 @@ class SQLiteLog:
     def append(self, drafts: Sequence[Draft]) -> list[Receipt]:
         if self._closed or not self._opened:
             raise LogUnavailable("it is closed" if self._closed else "its file is not open")
+        if self._writer.late:
+            raise self._writer.why
         if self._waiting_bytes > WAITING_BYTES:
             raise LogUnavailable("too much waits to be written")
         now = self._clock()
@@ -190,8 +253,8 @@ class SQLiteLog:
     async def _commit(self, batch: list[_Unconfirmed]) -> None:
         size = sum(each.size for each in batch)
         try:
-            if not self._running:
-                await self._restart()
+            if self._writer.dead:
+                await self._writer.get()
                 batch = self._unknown(batch)
             answer = await self._ask_writer([_row(each.notification, each.size) for each in batch], [*_keys(batch)])
         except LogUnavailable as error:
@@ -230,15 +293,14 @@ class SQLiteLog:
         """Let the writer keep *rows*, whatever has become of it; None if it died after that, and they are announced.
 
         Raises:
-            LogUnavailable: they were not kept.
+            LogUnavailable: they were not kept; or that is not known, as no other writer could be started.
         """
-        if not self._running:
-            await self._restart()
+        writer = await self._writer.get()
         await self._announce_found()
         try:
-            answer = await self._writer_now.ask("append", rows, keys, self._clock())
+            answer = await writer.ask("append", rows, keys, self._clock())
         except WorkerDied:
-            await self._restart()
+            await self._writer.get()
             await self._announce_found()
             if not rows or self._bounds.newest.offset >= rows[-1][0]:  # one transaction keeps all or nothing
                 return None
@@ -255,33 +317,10 @@ class SQLiteLog:
             self._gone.lose((topic,), offset)
         self._take_bounds(newest, answer)
 
-    @property
-    def _running(self) -> bool:
-        return not any(process is None or process.dead for process in (self._writer, self._reader))
-
-    @property
-    def _writer_now(self) -> WorkerProcess:
-        assert self._writer is not None
-        return self._writer
-
-    async def _restart(self) -> None:
-        """Start the processes anew after one died.
-
-        Raises:
-            LogUnavailable: the file can't be used, or is another log by now; the next call tries again.
-        """
-        logger.error("a process of the log %s died and is started anew", self._path)
-        epoch = self.epoch
-        await self._stop()
-        state = await self._start()
-        if state["epoch"] != epoch:
-            self._closed = True
-            await self._stop()
-            raise LogUnavailable(f"{self._path} is another log than it was: the hub has to be started anew")
-
     async def _announce_found(self) -> None:
         """Announce what was committed by a writer that died before it could say so; the bounds follow, not lead."""
         while self._bounds.newest.offset < self._found["newest"]:
+            await self._reader.get()
             page = await self.read(self._bounds.newest.offset, ("**",), upto=self._found["newest"])
             self._take_bounds(page.reached, self._found)
             self._announce(page.notifications)
@@ -296,8 +335,10 @@ class SQLiteLog:
     # ---- out ----
 
     def bounds(self) -> Bounds:
-        if not self._running:
-            raise LogUnavailable("its file is not open")
+        if not self._writer.up:
+            raise self._writer.why
+        if not self._reader.up:
+            raise self._reader.why
         return self._bounds
 
     def trimmed(self, topics: Collection[str], after: int = 0) -> int:
@@ -330,9 +371,9 @@ class SQLiteLog:
     ) -> asyncio.Future[T]:
         """Return the future of what *made* makes of the reader's answer."""
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        reader = self._reader
-        if reader is None or reader.dead:
-            result.set_exception(LogUnavailable("its file is not open"))
+        reader = self._reader.process
+        if reader is None or not self._reader.up:
+            result.set_exception(self._reader.why)
             return result
 
         def answered(answer: asyncio.Future[dict[str, Any]]) -> None:
@@ -354,14 +395,16 @@ class SQLiteLog:
     # ---- retention, and taking over another log ----
 
     def trim(self) -> None:
-        """Let the writer trim, beside what it writes anyway; and start anew what has died."""
+        """Let the writer trim, beside what it writes anyway."""
         if self._committing is None and self._opened and not self._closed:
             self._committing = asyncio.get_running_loop().create_task(self._trim())
 
     async def _trim(self) -> None:
         try:
+            if self._writer.process is None:
+                await self._begin_again()
             more = True
-            while more and not self._waiting:
+            while more and not (self._waiting or self._closed):
                 answer = await self._ask_writer([], [])
                 if answer is not None:
                     self._take(self._bounds.newest.offset, answer)
@@ -381,43 +424,59 @@ class SQLiteLog:
         try:
             if self._committing is not None:  # a trim that was about to ask the same writer
                 await asyncio.wait([self._committing])
-            await self._must("adopt", epoch)
-            async for part in history:
-                await self._must("take", [_row(each, each.size) for each in part])
-            await self._must("adopted", newest, lost.swept, dict(lost.topics), lost.forgotten)
-        except BaseException:
-            with contextlib.suppress(WorkerDied):
-                await self._writer_now.ask("abandon")
-            raise
+            writer = await self._writer.get()  # this one: another one would know nothing of what it has begun
+            try:
+                await _must(writer, "adopt", epoch)
+                async for part in history:
+                    await _must(writer, "take", [_row(each, each.size) for each in part])
+                await _must(writer, "adopted", newest, lost.swept, dict(lost.topics), lost.forgotten)
+            except BaseException:
+                with contextlib.suppress(LogUnavailable):
+                    await _must(writer, "abandon")
+                raise
         finally:
             try:
-                await self._stop()
-                state = await self._start()
-                self._take_bounds(state["newest"], state)
+                await self._end()
+                await self._begin()
             finally:
                 self._opened = True  # should they not have started, the next trim tries again
-
-    async def _must(self, *request: Any) -> None:
-        try:
-            answer = await self._writer_now.ask(*request)
-        except WorkerDied:
-            raise LogUnavailable("the process that writes it died") from None
-        if "error" in answer:
-            raise LogUnavailable(answer["error"])
 
     # ---- the end ----
 
     async def aclose(self) -> None:
         self._closed = True
-        if self._committing is not None:
-            await asyncio.wait([self._committing])
-        await self._stop()
+        try:
+            if self._committing is not None and self._waiting_bytes:
+                await asyncio.wait([self._committing], timeout=CLOSE_SECONDS)
+            await self._end()
+            if self._committing is not None:  # nothing it could wait for is left
+                await asyncio.wait([self._committing])
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
 
-    async def _stop(self) -> None:
-        for process in (self._writer, self._reader):
-            if process is not None:
-                await process.aclose()
-        self._writer = self._reader = None
+    async def _end(self) -> None:
+        """End both processes, within a few seconds, whatever they do."""
+        reading = asyncio.create_task(self._reader.aclose())
+        await asyncio.wait([reading], timeout=READER_SECONDS)
+        try:
+            await self._writer.aclose()
+        finally:
+            await reading
+
+
+async def _must(writer: WorkerProcess, *request: Any) -> None:
+    """Let *writer* do a part of an adoption.
+
+    Raises:
+        LogUnavailable: it did not.
+    """
+    try:
+        answer = await writer.ask(*request, ticks=ADOPTION_TICKS)
+    except WorkerDied:
+        raise LogUnavailable("the process that writes it died") from None
+    if "error" in answer:
+        raise LogUnavailable(answer["error"])
 
 
 def _expression(topic: str) -> str:

@@ -76,8 +76,10 @@ def setup_hub(
         await handover.check()
         await hub.open()
         yield
-        await streams.aclose()
-        await hub.aclose()
+        try:
+            await streams.aclose()
+        finally:
+            await hub.aclose()
 
     app.cleanup_ctx.append(live)
     # Not in the cleanup: aiohttp would first wait, twice, for what only this ends.

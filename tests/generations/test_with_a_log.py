@@ -18,6 +18,7 @@ from hub.errors import (
     UnknownGeneration,
 )
 from hub.generation import Phase, TokenStream
+from hub.generation_log import GenerationLog
 from hub.log import MemoryLog, SQLiteLog
 from hub.providers import Delta
 from tests.generations.support import Clock, HeldLog, Make, Source, log_file, over
@@ -321,6 +322,24 @@ async def test_a_log_that_can_not_be_opened_is_said_to_whoever_begins(make: Make
     assert source.begun == 0
 
 
+class NeverOpen(MemoryLog):
+    """A log whose opening takes for ever."""
+
+    async def open(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_log_that_is_still_being_opened_does_not_hold_the_end_up():
+    log = GenerationLog(NeverOpen(count=1, size=1, age=None, topics={}, clock=lambda: 0.0), lambda stream, error: None)
+    waiting = asyncio.create_task(log.open())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await log.aclose()
+    with pytest.raises(LogUnavailable):
+        await waiting
+
+
 # ---- what an earlier process left ----
 
 
@@ -353,7 +372,7 @@ async def test_what_is_too_old_goes_at_the_start_without_anybody_asking(make: Ma
     await until(lambda: generations._log._looking is None)
     generations.sweep()
     assert isinstance(log, SQLiteLog)
-    assert (log._writer, log._reader) == (None, None), "no process goes on for nothing"
+    assert (log._writer.process, log._reader.process) == (None, None), "no process goes on for nothing"
     assert (await over((await generations.start(Source("a", None)))[0]))["phase"] == "done"
 
 

@@ -1,16 +1,16 @@
-"""The file: its schema, and how it is opened, checked, brought up to date and kept from others."""
+"""The file: its schema, and how it is opened, checked and brought up to date."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 import sqlite3
 import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+from .place import Inode, Mark, Misplaced, Place, Refused, new_token
 
 APPLICATION_ID = 0x68756231  # "hub1"
 BUSY_SECONDS = 5.0
@@ -65,18 +65,25 @@ MIGRATIONS = (
 )
 
 
-class Refused(Exception):
-    """The file can't be this log's home; the text says why."""
-
-
 def connect(path: str) -> sqlite3.Connection:
-    """Open the file, in autocommit."""
-    database = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS, cached_statements=256)
-    database.execute("PRAGMA journal_mode = WAL")
+    """Open the file, which must be there, in autocommit."""
+    address = f"file:{quote(path)}?mode=rw"
+    database = sqlite3.connect(address, uri=True, isolation_level=None, timeout=BUSY_SECONDS, cached_statements=256)
     database.execute("PRAGMA synchronous = FULL")
     database.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
     database.execute("PRAGMA cache_size = -8192")
     return database
+
+
+def _write_ahead(database: sqlite3.Connection) -> None:
+    """Have commits go to a write-ahead log, beside which others can read.
+
+    Raises:
+        Refused: where the file lies, there can be none.
+    """
+    (mode,) = database.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise Refused(f"its file system can't hold a write-ahead log (SQLite's journal mode stays {mode!r})")
 
 
 def meta(database: sqlite3.Connection, name: str) -> Any:
@@ -96,37 +103,18 @@ def stands(database: sqlite3.Connection, offset: int, topics: Iterable[str]) -> 
     return any(list(database.execute(query, (topic, offset))) for topic in topics)
 
 
-def lock(path: str, patience: float) -> int:
-    """Make sure that nobody else writes *path*; a predecessor that is just ending gets *patience* seconds."""
-    try:
-        descriptor = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise Refused(error.strerror or str(error)) from None
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
-        except OSError:
-            if time.monotonic() >= deadline:
-                raise Refused(f"another process has had it open for {patience:g} s") from None
-            time.sleep(0.05)
+def opened(place: Place, epoch: str, replaces: str | None = None) -> sqlite3.Connection:
+    """Open the log at *place*; make it, under *epoch*, if there is none or the one there is damaged.
 
+    *replaces* is the epoch of the log that a process before this one had open here, for the same hub: the file was
+    looked through then, must be there, and must be the same one still.
 
-def note(lock: int, epoch: str, newest: int) -> None:
-    """Write into the lock file how far the log goes, after a commit; the next start looks whether it still does."""
-    with contextlib.suppress(OSError):  # without room for it there is an older note, and less is noticed
-        os.pwrite(lock, f"{epoch:32} {newest:020}\n".encode(), 0)
-
-
-def _noted(lock: int) -> tuple[str, int]:
-    epoch, _, newest = os.pread(lock, 64, 0).decode("ascii", "replace").partition(" ")
-    return epoch, int(newest) if newest.strip().isdecimal() else 0
-
-
-def opened(path: str, epoch: str, lock: int) -> sqlite3.Connection:
-    """Open the log at *path*; make it, under *epoch*, if there is none or the one there is damaged."""
-    cut = _is_cut(path)
+    Raises:
+        Refused: what is there is not to be touched.
+    """
+    path, again = place.path, replaces is not None
+    place.enter(create=not again)
+    cut = not again and _is_cut(path)
     try:
         database = connect(path)
         application = database.execute("PRAGMA application_id").fetchone()[0]
@@ -136,25 +124,36 @@ def opened(path: str, epoch: str, lock: int) -> sqlite3.Connection:
             raise Refused("it is a SQLite file, but not the log of a hub")
         if version > len(MIGRATIONS):
             raise Refused(f"it was written by a newer hub (version {version}, this one knows {len(MIGRATIONS)})")
-        damaged = bool(tables) and (cut or database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok")
+        if again and not tables:
+            raise Refused(_ANOTHER)
+        sound = again or not tables or database.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
+        damaged = bool(tables) and (cut or not sound)
     except sqlite3.OperationalError as error:
         raise Refused(str(error)) from None
     except sqlite3.DatabaseError as error:
         if "not a database" in str(error):
             raise Refused("it is not a SQLite file") from None
+        if again:
+            raise Refused(str(error)) from None
         damaged = True
     if damaged:
-        return _opened_after_damage(path, epoch, lock)
+        return _opened_after_damage(place, epoch)
     try:
+        _write_ahead(database)
         if not tables:
             database.execute("PRAGMA auto_vacuum = INCREMENTAL")
             database.execute("VACUUM")
         _migrate(database, version, epoch)
-        _notice_a_copy(database, path, epoch)
-        _notice_a_loss(database, path, epoch, lock)
+        place.check()
+        _settle(database, place, epoch, replaces)
+    except Misplaced as error:
+        raise Refused(str(error)) from None
     except sqlite3.OperationalError as error:
         raise Refused(str(error)) from None
     return database
+
+
+_ANOTHER = "it is another log than it was: the hub has to be started anew, or the file put back"
 
 
 def _is_cut(path: str) -> bool:
@@ -168,14 +167,15 @@ def _is_cut(path: str) -> bool:
     return file.stat().st_size % (65_536 if page == 1 else page or 1) != 0
 
 
-def _opened_after_damage(path: str, epoch: str, lock: int) -> sqlite3.Connection:
+def _opened_after_damage(place: Place, epoch: str) -> sqlite3.Connection:
     """Put a damaged log aside, where somebody can look at it, and begin a new one."""
+    path = place.path
     aside = f"{path}.damaged-{int(time.time())}"
     for end in ("", "-wal", "-shm"):
         if Path(path + end).exists():
             Path(path + end).rename(aside + end)
     print(f"hub: the log {path} is damaged: put aside as {aside}, a new one begins", file=sys.stderr)
-    return opened(path, epoch, lock)
+    return opened(place, epoch)
 
 
 def _migrate(database: sqlite3.Connection, version: int, epoch: str) -> None:
@@ -191,36 +191,38 @@ def _migrate(database: sqlite3.Connection, version: int, epoch: str) -> None:
     database.execute("UPDATE meta SET value = ? WHERE name = 'epoch' AND value = ''", (epoch,))
 
 
-def _notice_a_copy(database: sqlite3.Connection, path: str, epoch: str) -> None:
-    """Begin a new epoch in a file that was copied here: its original may have given out the same offsets since."""
-    status = Path(path).stat()
-    home = f"{status.st_dev}:{status.st_ino}"
-    known = database.execute("SELECT value FROM meta WHERE name = 'home'").fetchone()[0]
-    if known == home:
-        return
-    database.execute("BEGIN IMMEDIATE")
-    if known:
-        _begin_an_epoch(database, epoch)
-    database.execute("UPDATE meta SET value = ? WHERE name = 'home'", (home,))
-    database.execute("COMMIT")
+def _settle(database: sqlite3.Connection, place: Place, epoch: str, replaces: str | None) -> None:
+    """Begin a new epoch in a file that may give offsets a second time, and write down where it lies.
 
-
-def _notice_a_loss(database: sqlite3.Connection, path: str, epoch: str, lock: int) -> None:
-    """Begin a new epoch in a file that no longer has what it confirmed: it would give the same offsets again.
-
-    An older copy was put in its place, or its write-ahead log was cut or removed.
+    It would give them again if it no longer has what it confirmed: an older copy was put in its place, or its
+    write-ahead log was cut or removed. And where it was copied to, its original may have given them since.
     """
-    noted, newest = _noted(lock)
-    kept = meta(database, "newest")
-    if noted != meta(database, "epoch") or newest <= kept:
-        return
-    print(
-        f"hub: the log {path} went up to {newest}, and goes up to {kept} now: it goes on under a new epoch",
-        file=sys.stderr,
-    )
+    facts = dict(database.execute("SELECT name, value FROM meta"))
+    device, _, number = facts["home"].partition(":")
+    known = Mark(facts.get("token", ""), Inode(int(device or 0), int(number or 0), facts.get("born", 0)))
+    noted, newest = place.noted
+    why = ""
+    if facts["home"]:
+        if noted == facts["epoch"] and newest > facts["newest"]:
+            why = f"went up to {newest}, and goes up to {facts['newest']} now"
+        elif not place.is_where_it_was(facts["epoch"], known):
+            why = "is a copy, or was restored"
+    if replaces is not None and (why or facts["epoch"] != replaces):
+        raise Refused(_ANOTHER)
+    token = known.token
     database.execute("BEGIN IMMEDIATE")
-    _begin_an_epoch(database, epoch)
+    if why:
+        print(f"hub: the log {place.path} {why}: it goes on under a new epoch", file=sys.stderr)
+        _begin_an_epoch(database, epoch)
+        token = ""
+    here = Inode.at(place.path)
+    token = token or new_token()
+    said = {"home": f"{here.device}:{here.number}", "born": here.born, "token": token}
+    if any(facts.get(name) != value for name, value in said.items()):
+        database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", said.items())
     database.execute("COMMIT")
+    place.note(meta(database, "epoch"), meta(database, "newest"))
+    place.mark(token)
 
 
 def _begin_an_epoch(database: sqlite3.Connection, epoch: str) -> None:

@@ -8,6 +8,8 @@ from typing import Any, BinaryIO
 
 SIZE = struct.Struct("<I")
 PIPE_BYTES = 1024 * 1024
+BEAT = SIZE.pack(0)
+"""No message: a sign that one is being worked on."""
 
 Row = tuple[int, float, str, bool, str | None, int | None, bool, str | None, int, str | None, bytes]
 """What `COLUMNS` names: topics are joined by line ends, the text stands there only if the frame can't give it back."""
@@ -22,7 +24,7 @@ def pack(message: Any) -> bytes:
 
 
 def receive(source: BinaryIO) -> Any:
-    """Return the next message; None where the parent has gone, be it in the middle of one."""
+    """Return the next message; None where it is to end, or the parent has gone, be it in the middle of a message."""
     header = source.read(SIZE.size)
     if len(header) < SIZE.size:
         return None

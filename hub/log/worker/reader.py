@@ -7,10 +7,12 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from .file import connect, meta, oldest, stands
 from .pipe import COLUMNS
+from .place import Refused
 
 PAGE_COUNT = 1_000
 PAGE_BYTES = 64 * 1024
@@ -41,6 +43,9 @@ class Reader:
     def __init__(self, path: str, options: dict[str, Any]) -> None:
         self._database = connect(path)
         self._database.execute("PRAGMA query_only = ON")
+        status = Path(path).stat()
+        if options.get("inode", (status.st_dev, status.st_ino)) != (status.st_dev, status.st_ino):
+            raise Refused("another file was put in its place")
         facts = dict(self._database.execute("SELECT name, value FROM meta"))
         (lost,) = self._database.execute("SELECT max(offset) FROM gone").fetchone()
         # Whether some topic has, or had before this start, a bound of its own, and lost what is kept for another one.
@@ -50,6 +55,10 @@ class Reader:
 
     def state(self) -> dict[str, Any]:
         """Return nothing: the writer knows it all."""
+        return {}
+
+    def look(self) -> dict[str, Any]:
+        """Return nothing, but show that this process runs."""
         return {}
 
     def read(self, *asked: Any) -> dict[str, Any]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-from .file import Refused, lock, meta, note, oldest, opened, stands
+from .file import meta, oldest, opened, stands
 from .pipe import COLUMNS, Key, Row
+from .place import Place, Refused
 
 TRIM_STEP = 500
 FORGET_EVERY = 64
@@ -44,15 +43,14 @@ class Writer:
     def __init__(self, path: str, options: dict[str, Any]) -> None:
         self._options = options
         self._limits = [(re.compile(expression, re.DOTALL), count) for expression, count in options["topics"]]
-        self._lock = lock(path, options["patience"])
+        self._place = Place(path, options["patience"])
         try:
-            self._database = opened(path, options["epoch"], self._lock)
+            self._database = opened(self._place, options["epoch"], options.get("replaces"))
         except Refused:
-            if not os.pread(self._lock, 1, 0):  # no log was ever here: leave nothing beside somebody else's file
-                Path(path + ".lock").unlink()
+            self._place.leave_nothing()
             raise
+        self._place.sync_ahead()  # what was found counts as confirmed
         self._epoch = self._meta("epoch")
-        note(self._lock, self._epoch, self._meta("newest"))
         self._topics: dict[str, _Topic] = {}
         self._commits = 0
         self._most_new_keys = KEY_STEP * options["key_bytes"]
@@ -69,6 +67,7 @@ class Writer:
         self._forget(0.0)
         return {
             "epoch": self._meta("epoch"),
+            "inode": self._place.known,
             "newest": self._meta("newest"),
             "trimmed": self._meta("trimmed"),
             "gone": dict(ask("SELECT topic, offset FROM gone ORDER BY offset")),
@@ -110,9 +109,19 @@ class Writer:
             if self._commits % FORGET_EVERY == 0 or self._new_keys >= self._most_new_keys or not rows:
                 self._forget(now)
                 more = self._vacuum() or more
+        self._place.check()  # after the commit: what went into a file that nobody will find again is not confirmed
         if rows:
-            note(self._lock, self._epoch, rows[-1][0])
+            self._place.note(self._epoch, rows[-1][0])
         return {"swept": swept, "lost": list(lost.items()), "more": more, **self._bounds()}
+
+    def look(self) -> dict[str, Any]:
+        """Look whether the file is still there.
+
+        Raises:
+            Misplaced: it is not, or another one is in its place.
+        """
+        self._place.check()
+        return {}
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
@@ -312,8 +321,9 @@ class Writer:
         return {}
 
     def close(self) -> None:
-        """Fold the write-ahead log into the file."""
+        """Fold the write-ahead log into the file, and let others have it."""
         with contextlib.suppress(sqlite3.Error):
             self._undo()
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._database.close()
+        self._place.close()
