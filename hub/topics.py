@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from hub.errors import InvalidInput, InvalidTopic
 from hub.names import fault
+from hub.patterns import PatternTrie
 
 MAX_SEGMENTS = 16
 MAX_TOPICS_PER_NOTIFICATION = 16
@@ -91,77 +92,6 @@ def expression(pattern: str) -> tuple[str, str]:
 def is_pattern(topic: str) -> bool:
     """Tell whether *topic*, already checked, can match more than itself."""
     return "*" in topic
-
-
-class _Node(Generic[T]):
-    __slots__ = ("children", "items", "repeats")
-
-    def __init__(self, *, repeats: bool = False) -> None:
-        self.children: dict[str, _Node[T]] = {}
-        self.items: dict[T, None] = {}
-        self.repeats = repeats  # a `**` node stays where it is while segments pass
-
-
-class PatternTrie(Generic[T]):
-    """Items under patterns of segments; a match costs what lies on its way, not what is stored.
-
-    Segments are whatever the caller splits by: `/` for topics, `.` for event names.
-    """
-
-    def __init__(self) -> None:
-        self._root: _Node[T] = _Node()
-
-    def __bool__(self) -> bool:
-        return bool(self._root.children)
-
-    def add(self, segments: Sequence[str], item: T) -> None:
-        """Store *item* under the pattern *segments*; twice is once."""
-        node = self._root
-        for segment in segments:
-            node = node.children.setdefault(segment, _Node(repeats=segment == "**"))
-        node.items[item] = None
-
-    def remove(self, segments: Sequence[str], item: T) -> None:
-        """Forget *item* under *segments* and every branch this leaves empty; what is not there is no error."""
-        path = [self._root]
-        for segment in segments:
-            child = path[-1].children.get(segment)
-            if child is None:
-                return
-            path.append(child)
-        path[-1].items.pop(item, None)
-        for parent, segment in zip(reversed(path[:-1]), reversed(segments), strict=True):
-            if path.pop().children or parent.children[segment].items:
-                break
-            del parent.children[segment]
-
-    def match(self, segments: Sequence[str]) -> Iterator[T]:
-        """Yield each item whose pattern matches *segments*, once per pattern that does."""
-        nodes = self._with_empty_repeats({self._root: None})
-        for segment in segments:
-            reached: dict[_Node[T], None] = {}
-            for node in nodes:
-                if node.repeats:
-                    reached[node] = None
-                for child in (node.children.get(segment), node.children.get("*")):
-                    if child is not None:
-                        reached[child] = None
-            nodes = self._with_empty_repeats(reached)
-            if not nodes:
-                return
-        for node in nodes:
-            yield from node.items
-
-    @staticmethod
-    def _with_empty_repeats(nodes: dict[_Node[T], None]) -> dict[_Node[T], None]:
-        """Add the `**` nodes behind *nodes*, which match without taking a segment."""
-        todo = list(nodes)
-        while todo:
-            repeat = todo.pop().children.get("**")
-            if repeat is not None and repeat not in nodes:
-                nodes[repeat] = None
-                todo.append(repeat)
-        return nodes
 
 
 class TopicIndex(Generic[T]):

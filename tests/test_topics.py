@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.errors import InvalidTopic
-from hub.topics import PatternTrie, TopicIndex, TopicTree, check_pattern, check_topic, expression
+from hub.patterns import PatternTrie
+from hub.topics import TopicIndex, TopicTree, check_pattern, check_topic, expression
 
 names = st.lists(st.sampled_from("abc"), min_size=1, max_size=5).map("/".join)
 patterns = st.lists(st.sampled_from(["a", "b", "c", "*", "**"]), min_size=1, max_size=5).map("/".join)
