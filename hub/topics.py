@@ -7,7 +7,7 @@ A topic is `/`-separated segments (`stock/AAPL`). A pattern is a topic in which 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
 from hub.errors import InvalidInput, InvalidTopic
@@ -142,51 +142,3 @@ class TopicIndex(Generic[T]):
     def __len__(self) -> int:
         """Return the number of exact topics that somebody wants."""
         return len(self._exact)
-
-
-class TopicTree:
-    """Topics that exist, and which of them a pattern names: the counterpart of `TopicIndex`."""
-
-    def __init__(self) -> None:
-        self._children: dict[str, TopicTree] = {}
-        self._topic: str | None = None
-
-    def add(self, topic: str) -> None:
-        """Let *topic* exist."""
-        node = self
-        for segment in topic.split("/"):
-            node = node._children.setdefault(segment, TopicTree())
-        node._topic = topic
-
-    def remove(self, topic: str) -> None:
-        """Let *topic*, which exists, exist no more."""
-        path = [self]
-        segments = topic.split("/")
-        for segment in segments:
-            path.append(path[-1]._children[segment])
-        path[-1]._topic = None
-        for segment in reversed(segments):
-            if path.pop()._children or path[-1]._children[segment]._topic is not None:
-                break
-            del path[-1]._children[segment]
-
-    def match(self, pattern: str) -> Iterator[str]:
-        """Yield each existing topic that *pattern* names, once."""
-        segments = pattern.split("/")
-        seen: set[tuple[int, int]] = set()
-        todo: list[tuple[TopicTree, int]] = [(self, 0)]
-        while todo:
-            node, place = todo.pop()
-            if (id(node), place) in seen:
-                continue
-            seen.add((id(node), place))
-            if place == len(segments):
-                if node._topic is not None:
-                    yield node._topic
-            elif segments[place] == "**":
-                todo.append((node, place + 1))
-                todo.extend((child, place) for child in node._children.values())
-            elif segments[place] == "*":
-                todo.extend((child, place + 1) for child in node._children.values())
-            elif segments[place] in node._children:
-                todo.append((node._children[segments[place]], place + 1))

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.errors import InvalidTopic
-from hub.patterns import PatternTrie
-from hub.topics import TopicIndex, TopicTree, check_pattern, check_topic, expression
+from hub.topics import TopicIndex, check_pattern, check_topic, expression
 
 names = st.lists(st.sampled_from("abc"), min_size=1, max_size=5).map("/".join)
 patterns = st.lists(st.sampled_from(["a", "b", "c", "*", "**"]), min_size=1, max_size=5).map("/".join)
@@ -94,22 +93,3 @@ def test_what_was_removed_leaves_no_trace(data: st.DataObject):
         assert index.match([topic]).keys() == {n for n, each in stored.items() if any(matches(p, topic) for p in each)}
     assert not index._exact
     assert not index._patterns
-
-
-def test_many_repeats_in_a_pattern_cost_no_explosion():
-    trie: PatternTrie[int] = PatternTrie()
-    trie.add(["**", "a"] * 8, 1)
-    assert list(trie.match(["a"] * 16)) == [1]
-    assert list(trie.match(["a"] * 15 + ["b"])) == []
-
-
-@given(existing=st.sets(names, max_size=12), pattern=patterns)
-def test_a_tree_names_the_topics_a_pattern_means(existing: set[str], pattern: str):
-    tree = TopicTree()
-    for topic in existing:
-        tree.add(topic)
-    assert sorted(tree.match(pattern)) == sorted(topic for topic in existing if matches(pattern, topic))
-    for topic in existing:
-        tree.remove(topic)
-    assert list(tree.match("**")) == []
-    assert not tree._children
