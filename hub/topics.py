@@ -6,7 +6,6 @@ A topic is `/`-separated segments (`stock/AAPL`). A pattern is a topic in which 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
@@ -71,22 +70,6 @@ def topic_of(kind: str, id: str | int, field: str = "") -> str:
     if "/" in name or "*" in name:
         raise InvalidTopic(name, f"is not an id: a {kind}'s id is one segment, without '/' or '*'", field)
     return check_topic(f"{kind}/{name}", field)
-
-
-def expression(pattern: str) -> tuple[str, str]:
-    """Return *pattern* for a store that knows nothing of patterns: a literal prefix, and a regular expression.
-
-    What matches begins with the prefix (which is empty or ends with `/`) and, with a `/` before it, matches the whole
-    expression.
-    """
-    segments = pattern.split("/")
-    literal = next(place for place, segment in enumerate(segments) if segment in {"*", "**"})
-    # What stands before a `**` may be the whole topic, without a `/` behind it.
-    prefix = segments[: max(literal - 1, 0) if segments[literal] == "**" else literal]
-    parts = {"*": "/[^/]+", "**": "(?:/[^/]+)*"}
-    # Repeats in a row mean the same as one, and would only make the expression slow.
-    kept = [s for place, s in enumerate(segments) if s != "**" or segments[place - 1 : place] != ["**"]]
-    return "".join(s + "/" for s in prefix), "".join(parts.get(s, re.escape("/" + s)) for s in kept)
 
 
 def is_pattern(topic: str) -> bool:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.errors import InvalidTopic
-from hub.topics import TopicIndex, check_pattern, check_topic, expression
+from hub.topics import TopicIndex, check_pattern, check_topic
 
 names = st.lists(st.sampled_from("abc"), min_size=1, max_size=5).map("/".join)
 patterns = st.lists(st.sampled_from(["a", "b", "c", "*", "**"]), min_size=1, max_size=5).map("/".join)
@@ -59,13 +59,6 @@ def test_patterns_mean_what_the_grammar_says(pattern: str, topic: str):
     index.add([pattern], 1)
     assert bool(index.match([topic])) == matches(pattern, topic)
     assert index.wants(topic) == matches(pattern, topic)
-
-
-@given(pattern=patterns.filter(lambda pattern: "*" in pattern), topic=names)
-def test_an_expression_means_what_its_pattern_does(pattern: str, topic: str):
-    prefix, expressed = expression(pattern)
-    assert bool(re.fullmatch(expressed, "/" + topic)) == matches(pattern, topic)
-    assert topic.startswith(prefix) or not matches(pattern, topic)
 
 
 @given(stored=st.lists(patterns | names, max_size=8), topics=st.lists(names, min_size=1, max_size=3))

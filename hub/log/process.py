@@ -18,9 +18,12 @@ START_SECONDS = 60.0
 SECONDS_PER_GIB = 30.0  # at the start the whole file is read, to see whether it is sound
 END_SECONDS = 10.0
 
-# The folder alone, not the package around it: nothing of the hub is imported there, nor what it needs.
+# The folder alone, not the package around it: nothing of the hub is imported there, nor what it needs. Only single
+# modules that import nothing else of it are, so that what `hub` itself imports at its start stays away.
 _SCRIPT = f"""
-import sys
+import sys, types
+hub = sys.modules["hub"] = types.ModuleType("hub")
+hub.__path__ = [{str(Path(__file__).parents[1])!r}]
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from worker.main import main
 sys.exit(main())

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import re
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -24,7 +23,6 @@ from hub.log.receipt import Receipt
 from hub.log.worker.pipe import Key, Row
 from hub.notification import Draft, Notification, Position, new_epoch
 from hub.sse import compact_json, data_of, unchunk
-from hub.topics import expression, is_pattern
 
 logger = logging.getLogger("hub.log")
 
@@ -78,7 +76,7 @@ class SQLiteLog:
             "count": count,
             "size": size,
             "age": age,
-            "topics": [(_expression(topic), count) for topic, count in (topics or {}).items()],
+            "topics": list((topics or {}).items()),
             "remembered": REMEMBERED_TOPICS,
             "keys": KEY_COUNT,
             "patience": LOCK_SECONDS,
@@ -283,19 +281,13 @@ class SQLiteLog:
             notifications = [from_row(row, self.epoch) for row in found["rows"]]
             return Page(notifications, found["reached"], found["hole"], found["oldest"])
 
-        return self._ask_reader("read", self._asked(after, topics, upto, latest), page)
+        return self._ask_reader("read", (after, upto, sorted(topics), latest), page)
 
     def frames(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Frames]:
         def frames(found: dict[str, Any]) -> Frames:
             return Frames(**found)
 
-        return self._ask_reader("frames", self._asked(after, topics, upto, latest), frames)
-
-    @staticmethod
-    def _asked(after: int, topics: Collection[str], upto: int, latest: bool) -> tuple[object, ...]:
-        exact = sorted(topic for topic in topics if not is_pattern(topic))
-        patterns = [expression(topic) for topic in sorted(topics) if is_pattern(topic)]
-        return (after, upto, exact, patterns, latest)
+        return self._ask_reader("frames", (after, upto, sorted(topics), latest), frames)
 
     def _ask_reader(
         self, call: str, asked: tuple[object, ...], made: Callable[[dict[str, Any]], T]
@@ -390,11 +382,6 @@ class SQLiteLog:
             if process is not None:
                 await process.aclose()
         self._writer = self._reader = None
-
-
-def _expression(topic: str) -> str:
-    """Return what a topic, with a `/` before it, matches if *topic*, which may be a pattern, names it."""
-    return expression(topic)[1] if is_pattern(topic) else re.escape("/" + topic)
 
 
 def _row(n: Notification, size: int) -> Row:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from hub.patterns import PatternTrie
 
 from .file import Refused, lock, meta, note, oldest, opened, stands
 from .pipe import COLUMNS, Key, Row
@@ -41,7 +42,9 @@ class Writer:
 
     def __init__(self, path: str, options: dict[str, Any]) -> None:
         self._options = options
-        self._limits = [(re.compile(expression, re.DOTALL), count) for expression, count in options["topics"]]
+        self._limits: PatternTrie[int] = PatternTrie()
+        for pattern, count in options["topics"]:
+            self._limits.add(pattern.split("/"), count)
         self._lock = lock(path, options["patience"])
         try:
             self._database = opened(path, options["epoch"], self._lock)
@@ -163,7 +166,7 @@ class Writer:
         return topic
 
     def _limit(self, name: str) -> int | None:
-        return min((count for expression, count in self._limits if expression.fullmatch("/" + name)), default=None)
+        return min(self._limits.match(name.split("/")), default=None) if self._limits else None
 
     # ---- retention ----
 
