@@ -29,7 +29,7 @@ from hub.log import Lost, SQLiteLog, sqlite
 from hub.log.process import WorkerProcess
 from hub.log.receipt import Receipt
 from hub.log.worker.file import APPLICATION_ID, MIGRATIONS, opened
-from hub.log.worker.pipe import COLUMNS, Row
+from hub.log.worker.pipe import COLUMNS, Row, topic_size
 from hub.log.worker.reader import LOOK_UP_STEPS, LOOKED_UP, PAGE_WALK, Reader
 from hub.log.worker.search import FIND_STEPS, REMEMBERED_FACTS, Search
 from hub.log.worker.writer import Writer
@@ -964,7 +964,9 @@ def old_file(path: Path, drafts: Sequence[Draft], epoch: str = "old0epoch0") -> 
 
 async def check_migrated(home: Home, log: SQLiteLog, kept: list[Notification]) -> None:
     """Check that *log* has all that the hub of version 1 had *kept*."""
-    assert log.bounds() == (kept[0].position, kept[-1].position, len(kept), sum(each.size for each in kept))
+    topics = {topic for each in kept for topic in each.topics}
+    size = sum(each.size for each in kept) + sum(map(topic_size, topics))
+    assert log.bounds() == (kept[0].position, kept[-1].position, len(kept), size)
     found = await read_all(log, 0, ["**"])
     assert found == kept
     assert [each.chunk for each in found] == [each.chunk for each in kept], "byte for byte"

@@ -65,14 +65,15 @@ class Topic(Offsets):
     """The offsets of one topic.
 
     Attributes:
+        alone: the topic, as the topics of a notification that has no other one: all those share this tuple.
         limit: how many it keeps.
     """
 
-    __slots__ = ("limit",)
+    __slots__ = ("alone", "limit")
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, alone: tuple[str], limit: float) -> None:
         super().__init__()
-        self.limit = limit
+        self.alone, self.limit = alone, limit
 
 
 class Names:

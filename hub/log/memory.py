@@ -22,6 +22,7 @@ from hub.log.keys import Keys
 from hub.log.limits import Limits
 from hub.log.log import Announce, Bounds, Frames, Page
 from hub.log.receipt import Receipt
+from hub.log.worker.pipe import topic_size
 from hub.log.worker.search import Search, Searches, cost
 from hub.notification import Draft, Notification, Position, made, new_epoch
 
@@ -98,7 +99,7 @@ class MemoryLog:
                 continue
             self._newest += 1
             position = made(Position, (self.epoch, self._newest))
-            notification = Notification.accept(draft, position, now)
+            notification = Notification.accept(draft, position, now, self._shared(draft.topics))
             self._keep(notification)
             accepted.append(notification)
             receipt = Receipt(draft.topics, position)
@@ -110,6 +111,14 @@ class MemoryLog:
             self._announce(accepted)
         return receipts
 
+    def _shared(self, topics: tuple[str, ...]) -> tuple[str, ...]:
+        """Return *topics*, made of the strings that the index has already: each client brings some of its own."""
+        by_topic = self._by_topic
+        if len(topics) == 1:
+            known = by_topic.get(topics[0])
+            return topics if known is None else known.alone
+        return tuple([by_topic[topic].alone[0] if topic in by_topic else topic for topic in topics])
+
     def _keep(self, notification: Notification) -> None:
         offset = notification.position.offset
         self._kept[offset] = notification
@@ -118,14 +127,16 @@ class MemoryLog:
         for topic in notification.topics:
             offsets = self._by_topic.get(topic)
             if offsets is None:
-                offsets = self._begin(topic)
+                offsets = self._begin(topic, notification.topics)
             offsets.push(offset)
             if len(offsets) > offsets.limit:
                 self._lose(topic, offsets)
 
-    def _begin(self, topic: str) -> Topic:
-        offsets = self._by_topic[topic] = Topic(self._limits.of(topic))
+    def _begin(self, topic: str, topics: tuple[str, ...]) -> Topic:
+        alone: tuple[str] = topics if len(topics) == 1 else (topic,)
+        offsets = self._by_topic[topic] = Topic(alone, self._limits.of(topic))
         self._names.add(topic)
+        self._size += topic_size(topic)
         return offsets
 
     # ---- retention ----
@@ -187,6 +198,7 @@ class MemoryLog:
         if not len(offsets):
             del self._by_topic[topic]
             self._names.remove(topic)
+            self._size -= topic_size(topic)
 
     def bounds(self) -> Bounds:
         return Bounds(
@@ -213,7 +225,7 @@ class MemoryLog:
         heir._gone.restore(lost)
         async for part in history:
             for notification in part:
-                heir._keep(notification)
+                heir._keep(notification._replace(topics=heir._shared(notification.topics)))
             heir.trim()
         if self._newest:
             raise LogNotEmpty
