@@ -19,6 +19,7 @@ MAX_RETRY = 86_400_000
 MAX_KEY_LENGTH = 256
 MAX_TAGS = 32
 MAX_TAG_LENGTH = 256
+MAX_OFFSET = 10**18 - 1
 
 # `Draft(…)` and `Notification(…)` would go through a function in Python: every publish makes one of each.
 made = tuple.__new__

@@ -33,7 +33,7 @@ from hub.log.worker.pipe import COLUMNS, Row, topic_size
 from hub.log.worker.reader import LOOK_UP_STEPS, LOOKED_UP, PAGE_WALK, Reader
 from hub.log.worker.search import FIND_STEPS, REMEMBERED_FACTS, Search
 from hub.log.worker.writer import Writer
-from hub.notification import Draft, Notification, Position
+from hub.notification import MAX_OFFSET, Draft, Notification, Position
 from hub.patterns import Patterns
 from hub.sse import block, chunk, data_of, unchunk
 from tests.conftest import Disk
@@ -633,6 +633,25 @@ async def test_a_start_that_was_refused_forgets_nothing_of_how_far_the_log_went(
     sqlite_file(home.path, f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     await home.refused()
     assert lock.read_text() == before
+
+
+async def test_a_file_whose_positions_no_id_can_name_is_refused(home: Home):
+    log = await home.open()
+    await append(log, "a")
+    await log.aclose()
+    set_newest(home.path, MAX_OFFSET)
+    log = await home.open()
+    with pytest.raises(LogUnavailable, match="no position left"):
+        log.append(drafts("a"))
+    await log.aclose()
+    set_newest(home.path, MAX_OFFSET + 1)
+    with pytest.raises(LogUnavailable, match="newest position is beyond"):
+        await home.open()
+
+
+def set_newest(path: Path, offset: int) -> None:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("UPDATE meta SET value = ? WHERE name = 'newest'", (offset,))
 
 
 async def test_another_sqlite_file_is_refused_and_left_alone(home: Home):
@@ -1240,7 +1259,9 @@ def write(home: Home) -> Iterator[Callable[..., Writer]]:
 
     def write(**topics: int) -> Writer:
         options = {"epoch": "e", "count": 10**6, "size": 10**9, "age": None, "topics": list(topics.items())}
-        made.append(Writer(str(home.path), {**options, "remembered": 10**4, "keys": 10**4, "patience": 1.0}))
+        made.append(
+            Writer(str(home.path), {**options, "last": 10**9, "remembered": 10**4, "keys": 10**4, "patience": 1.0})
+        )
         return made[-1]
 
     yield write
@@ -1321,7 +1342,7 @@ TOPICS, SENT = 3_000, 9_000
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with many topics, each used a few times."""
     path = tmp_path_factory.mktemp("wide") / "hub.db"
-    options = {"epoch": "e", "count": 10**6, "size": 10**9, "age": None, "topics": []}
+    options = {"epoch": "e", "count": 10**6, "size": 10**9, "age": None, "topics": [], "last": 10**9}
     writer = Writer(str(path), {**options, "remembered": 10**4, "keys": 10**4, "patience": 1.0})
     writer.append(rows(1, *(f"order/{n * 7 % TOPICS}/status" for n in range(SENT))), [], 0.0)
     writer.close()
@@ -1408,7 +1429,7 @@ def test_the_ways_to_find_in_a_file_hold_what_a_plain_list_would(
             patched.setattr(f"hub.log.worker.{name}", value)
         path = f"{folder}/hub.db"
         options = {"epoch": "e", "count": 20, "size": 10**9, "age": None, "topics": list(bounds.items())}
-        writer = Writer(path, {**options, "remembered": 10**4, "keys": 10**4, "patience": 1.0})
+        writer = Writer(path, {**options, "last": 10**9, "remembered": 10**4, "keys": 10**4, "patience": 1.0})
         reader = Reader(path, {"topics": list(bounds.items())})
         model = ListLog(20, topics=bounds)
         for several, wanted, after in plan:

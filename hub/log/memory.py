@@ -24,7 +24,7 @@ from hub.log.log import Announce, Bounds, Frames, Page
 from hub.log.receipt import Receipt
 from hub.log.worker.pipe import topic_size
 from hub.log.worker.search import Search, Searches, cost
-from hub.notification import Draft, Notification, Position, made, new_epoch
+from hub.notification import MAX_OFFSET, Draft, Notification, Position, made, new_epoch
 
 PAGE_COUNT = 1_000
 PAGE_BYTES = 256 * 1024
@@ -89,6 +89,8 @@ class MemoryLog:
     def append(self, drafts: Sequence[Draft]) -> list[Receipt]:
         if self._closed:
             raise LogUnavailable("it is closed")
+        if self._newest + len(drafts) > MAX_OFFSET:
+            raise LogUnavailable("it has no position left to give")
         now = self._clock()
         receipts: list[Receipt] = []
         accepted: list[Notification] = []

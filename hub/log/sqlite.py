@@ -21,7 +21,7 @@ from hub.log.log import Announce, Bounds, Frames, Page
 from hub.log.process import WorkerDied, WorkerProcess
 from hub.log.receipt import Receipt
 from hub.log.worker.pipe import Key, Row
-from hub.notification import Draft, Notification, Position, new_epoch
+from hub.notification import MAX_OFFSET, Draft, Notification, Position, new_epoch
 from hub.sse import compact_json, data_of, unchunk
 
 logger = logging.getLogger("hub.log")
@@ -78,6 +78,7 @@ class SQLiteLog:
             "age": age,
             "topics": list((topics or {}).items()),
             "remembered": REMEMBERED_TOPICS,
+            "last": MAX_OFFSET,
             "keys": KEY_COUNT,
             "patience": LOCK_SECONDS,
         }
@@ -131,6 +132,8 @@ class SQLiteLog:
             raise LogUnavailable("it is closed" if self._closed else "its file is not open")
         if self._waiting_bytes > WAITING_BYTES:
             raise LogUnavailable("too much waits to be written")
+        if self._given + len(drafts) > MAX_OFFSET:
+            raise LogUnavailable("it has no position left to give")
         now = self._clock()
         receipts = [self._accept(draft, now) for draft in drafts]
         if self._waiting and self._committing is None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hub.errors import LogNotEmpty, LogUnavailable
 from hub.log import Log, Lost, MemoryLog, Page, SQLiteLog
 from hub.log.worker.pipe import topic_size
-from hub.notification import Draft, Notification
+from hub.notification import MAX_OFFSET, Draft, Notification, Position
 from tests.contracts.model import ListLog
 
 Make = Callable[..., Awaitable[Log]]
@@ -513,6 +513,21 @@ async def test_a_history_that_begins_late_is_found_at_once(make: Make):
     assert log.bounds().oldest == ("e0", 10**12 + 1)
     assert offsets(await read_all(log, 10**12, ["b"])) == [10**12 + 2]
     assert log.trimmed(["**"]) == 10**12
+
+
+async def test_every_position_that_is_given_can_be_read_back_and_beyond_the_last_one_nothing_is_taken(make: Make):
+    log = await make()
+    await log.adopt("e0", MAX_OFFSET - 2, Lost(0, {}, 0), told())
+    (given,) = log.append(drafts("a"))
+    assert Position.parse(str(await given)) == ("e0", MAX_OFFSET - 1)
+    with pytest.raises(LogUnavailable, match="no position left"):
+        log.append(drafts("a", "a"))
+    (last,) = log.append(drafts("a"))
+    assert Position.parse(str(await last)) == ("e0", MAX_OFFSET)
+    with pytest.raises(LogUnavailable, match="no position left"):
+        log.append(drafts("a"))
+    assert offsets(await read_all(log, 0, ["a"])) == [MAX_OFFSET - 1, MAX_OFFSET]
+    assert Position.parse(str(Position("e0", MAX_OFFSET + 1))) is None
 
 
 async def test_only_a_log_that_never_held_anything_takes_over_another(make: Make, clock: Clock):

@@ -52,6 +52,8 @@ class Writer:
             if not os.pread(self._lock, 1, 0):  # no log was ever here: leave nothing beside somebody else's file
                 Path(path + ".lock").unlink()
             raise
+        if self._meta("newest") > options["last"]:
+            raise Refused(f"its newest position is beyond {options['last']}, and no id can say so")
         self._epoch = self._meta("epoch")
         note(self._lock, self._epoch, self._meta("newest"))
         self._topics: dict[str, _Topic] = {}
