@@ -26,7 +26,7 @@ from hub.cleanup import cleaned_up
 from hub.errors import BusNotOpen, EventBufferFull, HandlerCancelled, ShuttingDown, WrongThread
 from hub.event import Event, check_event_name, check_event_pattern, check_event_patterns, qualified_name
 from hub.metrics import Metrics
-from hub.topics import PatternTrie
+from hub.patterns import PatternTrie
 
 MAX_WAITING = 10_000
 

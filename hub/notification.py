@@ -23,6 +23,7 @@ MAX_RETRY = 86_400_000
 MAX_KEY_LENGTH = 256
 MAX_TAGS = 32
 MAX_TAG_LENGTH = 256
+MAX_OFFSET = 10**18 - 1
 
 # `Draft(…)` and `Notification(…)` would go through a function in Python: every publish makes one of each.
 made = tuple.__new__
@@ -32,9 +33,13 @@ _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _POSITION = re.compile(r"([A-Za-z0-9]{1,32})-(0|[1-9][0-9]{0,17})", re.ASCII)
-# What a notification costs beside its text, its frame and its topics: the objects and their place in the log's index.
-_OVERHEAD = 520
-_OVERHEAD_PER_TOPIC = 48
+# What a notification costs beside its texts and its frame: the objects of CPython, and their place in the log. The
+# names of its topics, and the index of those, are counted where they are kept: once, however many use them.
+_OVERHEAD = 400
+_OVERHEAD_PER_TOPIC = 18
+_OVERHEAD_OF_TAGS = 160
+_OVERHEAD_PER_TAG = 120
+_OVERHEAD_OF_TYPE = 56
 
 
 class Position(NamedTuple):
@@ -286,11 +291,14 @@ class Notification(NamedTuple):
     tags: Mapping[str, Any] | None = None
 
     @classmethod
-    def accept(cls, draft: Draft, position: Position, at: float) -> Notification:
-        """Give *draft* its *position*; *at* is the time of acceptance in seconds since 1970."""
-        topics, text, is_json, type, retry, private, tags, _ = draft
+    def accept(cls, draft: Draft, position: Position, at: float, topics: tuple[str, ...] | None = None) -> Notification:
+        """Give *draft* its *position*; *at* is the time of acceptance in seconds since 1970.
+
+        *topics* are those of the draft, if the log has the same strings already.
+        """
+        own, text, is_json, type, retry, private, tags, _ = draft
         frame = block(text, type=type, id=f"{position[0]}-{position[1]}", retry=retry)
-        return made(cls, (position, topics, text, is_json, chunk(frame), at, type, retry, private, tags))
+        return made(cls, (position, topics or own, text, is_json, chunk(frame), at, type, retry, private, tags))
 
     @property
     def id(self) -> str:
@@ -315,12 +323,25 @@ class Notification(NamedTuple):
 
     @property
     def size(self) -> int:
-        """What keeping this costs, in bytes, its share of the log's index included."""
-        return (
-            _OVERHEAD
-            + _OVERHEAD_PER_TOPIC * len(self.topics)
-            + len(self.chunk)
-            # CPython keeps a string in 1, 2 or 4 bytes a character; the frame tells which is likely.
-            + (len(self.text) if self.text.isascii() else 4 * len(self.text))
-            + (64 * len(self.tags) + sum(len(str(v)) for v in self.tags.values()) if self.tags else 0)
-        )
+        """What keeping this costs, in bytes; without the topics themselves, which it shares with others."""
+        _, topics, text, _, chunk, _, type, _, _, tags = self
+        size = _OVERHEAD + _OVERHEAD_PER_TOPIC * len(topics) + len(chunk) + _text_size(text)
+        if type is not None:
+            size += _OVERHEAD_OF_TYPE + _text_size(type)
+        return size + _tags_size(tags) if tags else size
+
+
+def _text_size(text: str) -> int:
+    """Return what the characters of *text* cost: CPython keeps all of them in 1, 2 or 4 bytes, as the widest needs."""
+    if text.isascii():
+        return len(text)
+    try:
+        return len(text.encode("latin-1"))
+    except UnicodeEncodeError:
+        twice = 2 * len(text)
+        return twice if len(text.encode("utf-16-le")) == twice else 2 * twice
+
+
+def _tags_size(tags: Mapping[str, Any]) -> int:
+    texts = [*tags, *(value for value in tags.values() if isinstance(value, str))]
+    return _OVERHEAD_OF_TAGS + _OVERHEAD_PER_TAG * len(tags) + sum(map(_text_size, texts))

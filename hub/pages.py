@@ -17,7 +17,7 @@ from typing import NamedTuple
 from hub.errors import LogUnavailable
 from hub.fanout import Shape
 from hub.log import Frames, Log, Page
-from hub.topics import TopicIndex
+from hub.patterns import compiled
 
 SHARED_BYTES = 8 * 1024 * 1024
 SHARED_SECONDS = 5.0
@@ -141,7 +141,6 @@ def _frame(question: Question, framed: asyncio.Future[Frames], reading: asyncio.
         return
     page = reading.result()
     found = page.notifications
-    wanted: TopicIndex[None] = TopicIndex()
-    wanted.add(question.topics, None)
-    payload = b"".join([question.shape.frame(each, wanted.match(each.topics)[None]) for each in found])
+    wanted = compiled(question.topics).match
+    payload = b"".join([question.shape.frame(each, next(filter(wanted, each.topics))) for each in found])
     framed.set_result(Frames(payload, len(found), found[0].position.offset if found else 0, *page[1:]))

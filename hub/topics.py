@@ -6,13 +6,13 @@ A topic is `/`-separated segments (`stock/AAPL`). A pattern is a topic in which 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 from uuid import UUID
 
 from hub.errors import InvalidInput, InvalidTopic
 from hub.names import fault
+from hub.patterns import PatternTrie
 
 MAX_SEGMENTS = 16
 MAX_TOPICS_PER_NOTIFICATION = 16
@@ -83,96 +83,9 @@ def topic_of(kind: str, id: str | int | UUID, field: str = "") -> str:
     return check_topic(f"{kind}/{name}", field)
 
 
-def expression(pattern: str) -> tuple[str, str]:
-    """Return *pattern* for a store that knows nothing of patterns: a literal prefix, and a regular expression.
-
-    What matches begins with the prefix (which is empty or ends with `/`) and, with a `/` before it, matches the whole
-    expression.
-    """
-    segments = pattern.split("/")
-    literal = next(place for place, segment in enumerate(segments) if segment in {"*", "**"})
-    # What stands before a `**` may be the whole topic, without a `/` behind it.
-    prefix = segments[: max(literal - 1, 0) if segments[literal] == "**" else literal]
-    parts = {"*": "/[^/]+", "**": "(?:/[^/]+)*"}
-    # Repeats in a row mean the same as one, and would only make the expression slow.
-    kept = [s for place, s in enumerate(segments) if s != "**" or segments[place - 1 : place] != ["**"]]
-    return "".join(s + "/" for s in prefix), "".join(parts.get(s, re.escape("/" + s)) for s in kept)
-
-
 def is_pattern(topic: str) -> bool:
     """Tell whether *topic*, already checked, can match more than itself."""
     return "*" in topic
-
-
-class _Node(Generic[T]):
-    __slots__ = ("children", "items", "repeats")
-
-    def __init__(self, *, repeats: bool = False) -> None:
-        self.children: dict[str, _Node[T]] = {}
-        self.items: dict[T, None] = {}
-        self.repeats = repeats  # a `**` node stays where it is while segments pass
-
-
-class PatternTrie(Generic[T]):
-    """Items under patterns of segments; a match costs what lies on its way, not what is stored.
-
-    Segments are whatever the caller splits by: `/` for topics, `.` for event names.
-    """
-
-    def __init__(self) -> None:
-        self._root: _Node[T] = _Node()
-
-    def __bool__(self) -> bool:
-        return bool(self._root.children)
-
-    def add(self, segments: Sequence[str], item: T) -> None:
-        """Store *item* under the pattern *segments*; twice is once."""
-        node = self._root
-        for segment in segments:
-            node = node.children.setdefault(segment, _Node(repeats=segment == "**"))
-        node.items[item] = None
-
-    def remove(self, segments: Sequence[str], item: T) -> None:
-        """Forget *item* under *segments* and every branch this leaves empty; what is not there is no error."""
-        path = [self._root]
-        for segment in segments:
-            child = path[-1].children.get(segment)
-            if child is None:
-                return
-            path.append(child)
-        path[-1].items.pop(item, None)
-        for parent, segment in zip(reversed(path[:-1]), reversed(segments), strict=True):
-            if path.pop().children or parent.children[segment].items:
-                break
-            del parent.children[segment]
-
-    def match(self, segments: Sequence[str]) -> Iterator[T]:
-        """Yield each item whose pattern matches *segments*, once per pattern that does."""
-        nodes = self._with_empty_repeats({self._root: None})
-        for segment in segments:
-            reached: dict[_Node[T], None] = {}
-            for node in nodes:
-                if node.repeats:
-                    reached[node] = None
-                for child in (node.children.get(segment), node.children.get("*")):
-                    if child is not None:
-                        reached[child] = None
-            nodes = self._with_empty_repeats(reached)
-            if not nodes:
-                return
-        for node in nodes:
-            yield from node.items
-
-    @staticmethod
-    def _with_empty_repeats(nodes: dict[_Node[T], None]) -> dict[_Node[T], None]:
-        """Add the `**` nodes behind *nodes*, which match without taking a segment."""
-        todo = list(nodes)
-        while todo:
-            repeat = todo.pop().children.get("**")
-            if repeat is not None and repeat not in nodes:
-                nodes[repeat] = None
-                todo.append(repeat)
-        return nodes
 
 
 class TopicIndex(Generic[T]):
@@ -223,51 +136,3 @@ class TopicIndex(Generic[T]):
     def __len__(self) -> int:
         """Return the number of exact topics that somebody wants."""
         return len(self._exact)
-
-
-class TopicTree:
-    """Topics that exist, and which of them a pattern names: the counterpart of `TopicIndex`."""
-
-    def __init__(self) -> None:
-        self._children: dict[str, TopicTree] = {}
-        self._topic: str | None = None
-
-    def add(self, topic: str) -> None:
-        """Let *topic* exist."""
-        node = self
-        for segment in topic.split("/"):
-            node = node._children.setdefault(segment, TopicTree())
-        node._topic = topic
-
-    def remove(self, topic: str) -> None:
-        """Let *topic*, which exists, exist no more."""
-        path = [self]
-        segments = topic.split("/")
-        for segment in segments:
-            path.append(path[-1]._children[segment])
-        path[-1]._topic = None
-        for segment in reversed(segments):
-            if path.pop()._children or path[-1]._children[segment]._topic is not None:
-                break
-            del path[-1]._children[segment]
-
-    def match(self, pattern: str) -> Iterator[str]:
-        """Yield each existing topic that *pattern* names, once."""
-        segments = pattern.split("/")
-        seen: set[tuple[int, int]] = set()
-        todo: list[tuple[TopicTree, int]] = [(self, 0)]
-        while todo:
-            node, place = todo.pop()
-            if (id(node), place) in seen:
-                continue
-            seen.add((id(node), place))
-            if place == len(segments):
-                if node._topic is not None:
-                    yield node._topic
-            elif segments[place] == "**":
-                todo.append((node, place + 1))
-                todo.extend((child, place) for child in node._children.values())
-            elif segments[place] == "*":
-                todo.extend((child, place + 1) for child in node._children.values())
-            elif segments[place] in node._children:
-                todo.append((node._children[segments[place]], place + 1))

@@ -28,7 +28,7 @@ import hub
 import hub.errors
 from hub import HUB, Hub, HubError, Notification, Settings, setup_hub
 from hub.cli import main
-from hub.topics import PatternTrie
+from hub.patterns import PatternTrie
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

@@ -7,6 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.log.gone import REMEMBERED_TOPICS, Gone, Lost
+from hub.log.worker.search import cost
+from hub.patterns import Patterns
+from tests.test_patterns import most_expensive
 from tests.test_topics import matches, names, patterns
 
 
@@ -107,11 +110,11 @@ def test_the_topics_noted_longest_ago_are_forgotten_first():
     assert gone.newest(["t/2"]) == 3
 
 
-def test_forgotten_topics_leave_no_branch_behind():
+def test_forgotten_topics_leave_nothing_behind():
     gone = Gone()
     for number in range(REMEMBERED_TOPICS + 500):
         gone.lose([f"session/{number}/state"], number + 1)
-    assert len(gone._ahead._branches["session"]._branches) == REMEMBERED_TOPICS
+    assert len(gone.all().topics) == len(gone._ahead) == len(gone._names) == REMEMBERED_TOPICS
     assert gone.newest(["session/*/state"], REMEMBERED_TOPICS + 499) == REMEMBERED_TOPICS + 500
 
 
@@ -123,3 +126,39 @@ def test_many_repeats_in_a_pattern_cost_no_explosion(pattern: str):
         gone.lose([f"{number % 7}/{number % 11}/{number}/d/e/f/g"], number + 2)
     assert gone.newest([pattern]) == 0
     assert gone.newest(["**/" * 15 + "g"]) == 201
+
+
+def test_what_was_judged_for_some_patterns_is_not_judged_again(monkeypatch: pytest.MonkeyPatch):
+    gone = Gone()
+    for number in range(5_000):
+        gone.lose([f"state/{number}"], number + 1)
+    judged: list[str] = []
+    match = Patterns.match
+
+    def counted(patterns: Patterns, name: str) -> bool:
+        judged.append(name)
+        return match(patterns, name)
+
+    monkeypatch.setattr(Patterns, "match", counted)
+    wanted = frozenset(["*/never", "*/4000", "chat/**"])
+    assert gone.newest(wanted, 10) == 4_001
+    assert len(judged) < 5_010
+    judged.clear()
+    assert [gone.newest(wanted, after) for after in (10, 4_000, 4_001, 9_000)] == [4_001, 4_001, 0, 0]
+    gone.lose(["state/7"], 6_000)
+    gone.lose(["chat/1", "never"], 6_001)
+    assert [gone.newest(wanted, after) for after in (10, 6_000, 6_001)] == [6_001, 6_001, 0]
+    assert len(judged) <= 3, "what was noted since"
+
+
+@pytest.mark.parametrize("asked", most_expensive())
+def test_where_judging_takes_too_long_something_may_be_gone(asked: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("hub.log.gone.JUDGED_STEPS", 100 * cost("/".join("c" * 16)))
+    gone = Gone()
+    wanted = [*most_expensive()[asked], "b/*"]
+    for number in range(100):
+        gone.lose(["/".join(["c"] * 15 + [str(number)])], number + 1)
+    assert gone.newest(wanted) == 0
+    gone.lose(["/".join(["c"] * 16)], 101)
+    assert gone.newest(wanted, 1) == 0, "what was noted since is judged alone"
+    assert gone.newest([*wanted, "d/*"]) == 101

@@ -16,7 +16,7 @@ import struct
 import sys
 import tempfile
 import termios
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,13 +29,14 @@ from hub.log import Lost, SQLiteLog, sqlite
 from hub.log.process import WorkerProcess
 from hub.log.receipt import Receipt
 from hub.log.worker.file import APPLICATION_ID, MIGRATIONS, opened
-from hub.log.worker.pipe import COLUMNS, Row
+from hub.log.worker.pipe import COLUMNS, Row, topic_size
 from hub.log.worker.place import Place
-from hub.log.worker.reader import Asked, Reader
+from hub.log.worker.reader import LOOK_UP_STEPS, LOOKED_UP, PAGE_WALK, Reader
+from hub.log.worker.search import FIND_STEPS, REMEMBERED_FACTS, Search
 from hub.log.worker.writer import Writer
-from hub.notification import Draft, Notification, Position
+from hub.notification import MAX_OFFSET, Draft, Notification, Position
+from hub.patterns import Patterns
 from hub.sse import block, chunk, data_of, unchunk
-from hub.topics import expression
 from tests.conftest import Disk
 from tests.contracts.model import ListLog
 from tests.contracts.test_log import (
@@ -52,6 +53,7 @@ from tests.contracts.test_log import (
     read_all,
     wishes,
 )
+from tests.test_patterns import most_expensive
 from tests.torture import children
 from tests.web.client import until
 from tests.web.process import ROOT, ServeProcess
@@ -639,6 +641,25 @@ async def test_a_start_that_was_refused_forgets_nothing_of_how_far_the_log_went(
     assert lock.read_text() == before
 
 
+async def test_a_file_whose_positions_no_id_can_name_is_refused(home: Home):
+    log = await home.open()
+    await append(log, "a")
+    await log.aclose()
+    set_newest(home.path, MAX_OFFSET)
+    log = await home.open()
+    with pytest.raises(LogUnavailable, match="no position left"):
+        log.append(drafts("a"))
+    await log.aclose()
+    set_newest(home.path, MAX_OFFSET + 1)
+    with pytest.raises(LogUnavailable, match="newest position is beyond"):
+        await home.open()
+
+
+def set_newest(path: Path, offset: int) -> None:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("UPDATE meta SET value = ? WHERE name = 'newest'", (offset,))
+
+
 async def test_another_sqlite_file_is_refused_and_left_alone(home: Home):
     sqlite_file(home.path, "CREATE TABLE customer (name TEXT)", "INSERT INTO customer VALUES ('x')")
     before = home.ask("SELECT * FROM customer")
@@ -968,7 +989,9 @@ def old_file(path: Path, drafts: Sequence[Draft], epoch: str = "old0epoch0") -> 
 
 async def check_migrated(home: Home, log: SQLiteLog, kept: list[Notification]) -> None:
     """Check that *log* has all that the hub of version 1 had *kept*."""
-    assert log.bounds() == (kept[0].position, kept[-1].position, len(kept), sum(each.size for each in kept))
+    topics = {topic for each in kept for topic in each.topics}
+    size = sum(each.size for each in kept) + sum(map(topic_size, topics))
+    assert log.bounds() == (kept[0].position, kept[-1].position, len(kept), size)
     found = await read_all(log, 0, ["**"])
     assert found == kept
     assert [each.chunk for each in found] == [each.chunk for each in kept], "byte for byte"
@@ -1255,11 +1278,9 @@ def write(home: Home) -> Iterator[Callable[..., Writer]]:
     made: list[Writer] = []
 
     def write(**topics: int) -> Writer:
-        bounds = [(expression(pattern)[1], count) for pattern, count in topics.items()]
-        options = {"epoch": "e", "count": 10**6, "size": 10**9, "age": None, "topics": bounds}
-        made.append(
-            Writer(str(home.path), {**options, "remembered": 10**4, "keys": 10**4, "key_bytes": 10**6, "patience": 1.0})
-        )
+        options = {"epoch": "e", "count": 10**6, "size": 10**9, "age": None, "topics": list(topics.items())}
+        bounds = {"last": 10**9, "remembered": 10**4, "keys": 10**4, "key_bytes": 10**6}
+        made.append(Writer(str(home.path), {**options, **bounds, "patience": 1.0}))
         return made[-1]
 
     yield write
@@ -1310,10 +1331,10 @@ def test_the_id_of_a_topic_that_is_given_to_another_one_meanwhile_finds_nothing_
     writer = write(**{"**": 1})
     writer.append(rows(1, "mine"), [], 0.0)
     reader = Reader(str(home.path), {"topics": []})
-    looked_up = reader._topics
+    looked_up = reader._ids
 
-    def looks_up_and_is_overtaken(asked: Asked, most: float) -> list[int] | None:
-        found = looked_up(asked, most)
+    def looks_up_and_is_overtaken(names: Iterable[str]) -> list[int]:
+        found = looked_up(names)
         ask = writer._database.execute
         ask("DELETE FROM place")
         ask("DELETE FROM notification")
@@ -1323,11 +1344,132 @@ def test_the_id_of_a_topic_that_is_given_to_another_one_meanwhile_finds_nothing_
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(reader, "_topics", looks_up_and_is_overtaken)
-        found = reader.read(0, 2, ["mine"], [], False)["rows"]
+        patched.setattr(reader, "_ids", looks_up_and_is_overtaken)
+        found = reader.read(0, 2, ["mine"], False)["rows"]
     assert [(row[0], row[2]) for row in found] == [(1, "mine")], "one state of the file"
-    assert reader.read(0, 2, ["mine"], [], False)["rows"] == []
+    assert reader.read(0, 2, ["mine"], False)["rows"] == []
     reader.close()
+
+
+# ---- what a page of the reader looks at ----
+
+TOPICS, SENT = 3_000, 9_000
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with many topics, each used a few times."""
+    path = tmp_path_factory.mktemp("wide") / "hub.db"
+    options = {"epoch": "e", "count": 10**6, "size": 10**9, "age": None, "topics": [], "last": 10**9}
+    writer = Writer(str(path), {**options, "remembered": 10**4, "keys": 10**4, "key_bytes": 10**6, "patience": 1.0})
+    writer.append(rows(1, *(f"order/{n * 7 % TOPICS}/status" for n in range(SENT))), [], 0.0)
+    writer.close()
+    return path
+
+
+PATTERNS = {each: [each] for each in ("**", "order/*/status", "order/**", "**/status", "*/*/*", "**/never", "*/7/**")}
+
+
+@pytest.mark.parametrize("latest", [False, True], ids=["all", "latest"])
+@pytest.mark.parametrize("asked", [*PATTERNS, *most_expensive()])
+def test_a_page_takes_a_bounded_number_of_steps_and_nothing_is_judged_twice(
+    wide: Path, asked: str, latest: bool, monkeypatch: pytest.MonkeyPatch
+):
+    reader = Reader(str(wide), {"topics": []})
+    judged = looked_up = 0
+    match, newest = Patterns.match, reader._newest
+
+    def counted_match(patterns: Patterns, name: str) -> bool:
+        nonlocal judged
+        judged += 1
+        return match(patterns, name)
+
+    def counted_newest(name: str, upto: int, search: Search) -> int:
+        nonlocal looked_up
+        looked_up += 1
+        return newest(name, upto, search)
+
+    monkeypatch.setattr(Patterns, "match", counted_match)
+    monkeypatch.setattr(reader, "_newest", counted_newest)
+    wanted = (PATTERNS | most_expensive())[asked]
+    after = pages = found = all_judged = all_looked_up = 0
+    while after < SENT:
+        judged = looked_up = 0
+        page = reader.frames(after, SENT, wanted, latest)
+        assert judged * 4 <= FIND_STEPS + PAGE_WALK + 4 * len(wanted)
+        assert looked_up <= LOOKED_UP + PAGE_WALK / LOOK_UP_STEPS
+        all_judged += judged
+        all_looked_up += looked_up
+        after, pages, found = page["reached"], pages + 1, found + page["number"]
+    matching = sum(match(Patterns(wanted), f"order/{n}/status") for n in range(TOPICS))
+    assert found == matching * (1 if latest else SENT // TOPICS)
+    assert all_judged <= 2 * TOPICS + len(wanted)
+    assert all_looked_up <= (TOPICS if latest else 0)
+    assert pages <= 40
+    assert reader._searches._left == REMEMBERED_FACTS, "what came to its end is forgotten"
+    reader.close()
+
+
+def test_a_page_of_an_expensive_question_is_short_so_that_another_one_has_its_turn(wide: Path):
+    reader = Reader(str(wide), {"topics": []})
+    for patterns in most_expensive().values():
+        page = reader.frames(0, SENT, patterns, False)
+        assert page["reached"] < SENT
+        assert reader.frames(0, SENT, ["order/7/status"], False)["number"] == SENT // TOPICS
+    reader.close()
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    sizes=st.fixed_dictionaries(
+        {
+            "reader.FEW": st.sampled_from([0, 2]),
+            "reader.PAGE_COUNT": st.integers(1, 3),
+            "reader.PAGE_WALK": st.integers(1, 8),
+            "reader.MERGED_TOPICS": st.sampled_from([1, 3, 200]),
+            "reader.DENSE": st.sampled_from([0, 2]),
+            "reader.LOOKED_UP": st.integers(1, 3),
+            "reader.ROWS_BY_OFFSET": st.integers(1, 3),
+            "search.FIND_STEPS": st.sampled_from([0, 6, 1_000]),
+            "search.REMEMBERED_FACTS": st.sampled_from([0, 3, 1_000]),
+        }
+    ),
+    bounds=limits,
+    plan=st.lists(st.tuples(batches, wishes, st.integers(0, 40)), max_size=8),
+)
+def test_the_ways_to_find_in_a_file_hold_what_a_plain_list_would(
+    sizes: dict[str, int], bounds: dict[str, int], plan: list[tuple[list[Any], list[str], int]]
+):
+    """Each way is taken by a few notifications already, begins where another ended, and is cut anywhere."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
+        for name, value in sizes.items():
+            patched.setattr(f"hub.log.worker.{name}", value)
+        path = f"{folder}/hub.db"
+        options = {"epoch": "e", "count": 20, "size": 10**9, "age": None, "topics": list(bounds.items())}
+        writer = Writer(
+            path, {**options, "last": 10**9, "remembered": 10**4, "keys": 10**4, "key_bytes": 10**6, "patience": 1.0}
+        )
+        reader = Reader(path, {"topics": list(bounds.items())})
+        model = ListLog(20, topics=bounds)
+        for several, wanted, after in plan:
+            first = model.newest + 1
+            model.append([(topics, None) for topics, _ in several], 0.0)
+            writer.append(rows(first, *("\n".join(topics) for topics, _ in several)), [], 0.0)
+            end = model.newest
+            assert [*pages_of(reader, after, end, wanted, latest=False)] == model.read(after, wanted, end)
+            assert [*pages_of(reader, after, end, wanted, latest=True)] == model.latest(after, wanted, end)
+            assert reader.read(after, end, wanted, False)["hole"] == (model.trimmed(wanted, after) > 0)
+        reader.close()
+        writer.close()
+
+
+def pages_of(reader: Reader, after: int, upto: int, topics: list[str], *, latest: bool) -> Iterator[int]:
+    """Yield the offsets of all that is read, page after page."""
+    while after < upto:
+        page = reader.read(after, upto, topics, latest)
+        yield from (row[0] for row in page["rows"])
+        assert page["reached"] > after, "each page gets nearer to the end"
+        after = page["reached"]
 
 
 # ---- a full disk ----

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.errors import InvalidTopic
-from hub.topics import PatternTrie, TopicIndex, TopicTree, check_pattern, check_topic, expression
+from hub.topics import TopicIndex, check_pattern, check_topic
 
 names = st.lists(st.sampled_from("abc"), min_size=1, max_size=5).map("/".join)
 patterns = st.lists(st.sampled_from(["a", "b", "c", "*", "**"]), min_size=1, max_size=5).map("/".join)
@@ -61,13 +61,6 @@ def test_patterns_mean_what_the_grammar_says(pattern: str, topic: str):
     assert index.wants(topic) == matches(pattern, topic)
 
 
-@given(pattern=patterns.filter(lambda pattern: "*" in pattern), topic=names)
-def test_an_expression_means_what_its_pattern_does(pattern: str, topic: str):
-    prefix, expressed = expression(pattern)
-    assert bool(re.fullmatch(expressed, "/" + topic)) == matches(pattern, topic)
-    assert topic.startswith(prefix) or not matches(pattern, topic)
-
-
 @given(stored=st.lists(patterns | names, max_size=8), topics=st.lists(names, min_size=1, max_size=3))
 def test_an_index_finds_each_once_with_the_first_topic_it_wants(stored: list[str], topics: list[str]):
     index: TopicIndex[int] = TopicIndex()
@@ -93,22 +86,3 @@ def test_what_was_removed_leaves_no_trace(data: st.DataObject):
         assert index.match([topic]).keys() == {n for n, each in stored.items() if any(matches(p, topic) for p in each)}
     assert not index._exact
     assert not index._patterns
-
-
-def test_many_repeats_in_a_pattern_cost_no_explosion():
-    trie: PatternTrie[int] = PatternTrie()
-    trie.add(["**", "a"] * 8, 1)
-    assert list(trie.match(["a"] * 16)) == [1]
-    assert list(trie.match(["a"] * 15 + ["b"])) == []
-
-
-@given(existing=st.sets(names, max_size=12), pattern=patterns)
-def test_a_tree_names_the_topics_a_pattern_means(existing: set[str], pattern: str):
-    tree = TopicTree()
-    for topic in existing:
-        tree.add(topic)
-    assert sorted(tree.match(pattern)) == sorted(topic for topic in existing if matches(pattern, topic))
-    for topic in existing:
-        tree.remove(topic)
-    assert list(tree.match("**")) == []
-    assert not tree._children

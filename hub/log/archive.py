@@ -18,13 +18,12 @@ from typing import Any, NamedTuple
 from hub.errors import InvalidArchive, InvalidInput, TooLarge
 from hub.log.gone import Lost
 from hub.log.log import Log
-from hub.notification import Draft, Notification, Position
+from hub.notification import MAX_OFFSET, Draft, Notification, Position
 from hub.sse import compact_json
 from hub.topics import check_topic
 
 MEDIA_TYPE = "application/x-ndjson"
 VERSION = 1
-MAX_OFFSET = 10**18 - 1
 MAX_AT = 253_402_300_800.0  # the year 10000
 # Each byte of the data may take six as JSON, and the last line names up to 20,000 topics.
 MAX_LINE_BYTES = 16 * 1024 * 1024

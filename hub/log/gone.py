@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import NamedTuple
 
+from hub.log.index import Names
+from hub.log.worker.search import cost
+from hub.patterns import Patterns, compiled
 from hub.topics import is_pattern
 
 REMEMBERED_TOPICS = 20_000
+REMEMBERED_BYTES = 6 * 1024 * 1024
+REMEMBERED_ANSWERS = 16
+JUDGED_STEPS = 100_000
+JUDGED_AGAIN = 1_000
+# What it costs to remember a topic, beside its characters: the name, the offset, a place here and one in order.
+_OVERHEAD = 200
 
 
 class Lost(NamedTuple):
@@ -24,18 +34,37 @@ class Lost(NamedTuple):
     forgotten: int
 
 
+class _Answer(NamedTuple):
+    """What was found for some patterns.
+
+    Attributes:
+        beyond: nothing at or before this offset was looked at.
+        newest: the newest offset that was lost and matched; `beyond` if there was none.
+        noted: how much had been noted by then.
+    """
+
+    beyond: int
+    newest: int
+    noted: int
+
+
 class Gone:
     """Which offset was the newest to go, altogether and per topic as far as that is remembered.
 
     Patterns are judged by what the log as a whole let go of. Beside that topics may have bounds of their own, and
-    lose something while the log is far from full: that is known exactly for patterns, too.
+    lose something while the log is far from full: that is known exactly for patterns, too, unless it takes too long to
+    judge all topics. At most 20,000 topics are remembered, and no more than fit into 6 MiB.
     """
 
     def __init__(self) -> None:
         self._by_topic: dict[str, int] = {}
+        self._size = 0
         self._swept = 0
         self._forgotten = 0
-        self._ahead = _Branch()  # the topics that lost something newer than `_swept`
+        self._ahead: dict[str, None] = {}  # the topics that lost something newer than `_swept` was then
+        self._names = Names()  # the same, in order
+        self._noted = 0  # how often a topic was
+        self._answers: dict[frozenset[str], _Answer] = {}
 
     def sweep(self, topics: Iterable[str], offset: int) -> None:
         """Remember that what stood at *offset*, the oldest that was kept, is gone."""
@@ -44,27 +73,36 @@ class Gone:
 
     def lose(self, topics: Iterable[str], offset: int) -> None:
         """Remember that *topics* lost what stood at *offset*, for the sake of bounds of their own."""
-        if offset <= self._swept:
-            self._remember(topics, offset)
-            return
-        for topic in topics:
-            self._remember((topic,), offset)
-            self._ahead.put(topic.split("/"), offset)
+        if offset > self._swept:
+            for topic in topics:
+                if topic not in self._ahead:
+                    self._ahead[topic] = None
+                    self._names.add(topic)
+        self._remember(topics, offset)
 
     def _remember(self, topics: Iterable[str], offset: int) -> None:
         for topic in topics:
-            before = self._by_topic.pop(topic, 0)  # so that the one noted last is the last one of the dict
+            before = self._by_topic.pop(topic, None)  # so that the one noted last is the last one of the dict
+            if before is None:
+                before = 0
+                self._size += _cost(topic)
             self._by_topic[topic] = max(before, offset)
-        while len(self._by_topic) > REMEMBERED_TOPICS:
-            topic = next(iter(self._by_topic))
-            self._forgotten = max(self._forgotten, self._by_topic.pop(topic))
-            self._ahead.remove(topic.split("/"))
+            self._noted += 1
+        while len(self._by_topic) > REMEMBERED_TOPICS or self._size > REMEMBERED_BYTES:
+            self._forget(next(iter(self._by_topic)))
+
+    def _forget(self, topic: str) -> None:
+        self._forgotten = max(self._forgotten, self._by_topic.pop(topic))
+        self._size -= _cost(topic)
+        if topic in self._ahead:
+            del self._ahead[topic]
+            self._names.remove(topic)
 
     def restore(self, lost: Lost) -> None:
         """Begin with what an earlier process, or another home, knew."""
         self._swept, self._forgotten = lost.swept, lost.forgotten
-        self._by_topic = {}
-        self._ahead = _Branch()
+        self._by_topic, self._size = {}, 0
+        self._ahead, self._names, self._answers = {}, Names(), {}
         for topic, offset in lost.topics.items():
             self.lose((topic,), offset)
 
@@ -75,66 +113,49 @@ class Gone:
     def newest(self, topics: Collection[str], after: int = 0) -> int:
         """Return the newest offset beyond *after* that is gone and may have matched *topics*; 0 if none."""
         newest = after
+        patterns = False
         for topic in topics:
             if is_pattern(topic):
-                newest = max(newest, self._swept, self._forgotten)
-                newest = self._ahead.newest(topic.split("/"), newest)
+                patterns = True
             else:
                 newest = max(newest, self._by_topic.get(topic, self._forgotten))
+        if patterns:
+            newest = max(newest, self._swept, self._forgotten)
+            newest = self._newest_ahead(frozenset(topics), newest) if self._ahead else newest
         return newest if newest > after else 0
 
+    def _newest_ahead(self, topics: frozenset[str], beyond: int) -> int:
+        """Return the newest offset that a topic lost to a bound of its own, or *beyond* if none is newer."""
+        wanted, known = compiled(topics), self._answers.pop(topics, None)
+        if known is None or known.beyond > beyond or self._noted - known.noted > JUDGED_AGAIN:
+            known = _Answer(beyond, self._judged(self._found(wanted), wanted, beyond), self._noted)
+        elif known.noted < self._noted:  # only what was noted since can be newer
+            lately = islice(reversed(self._by_topic), self._noted - known.noted)
+            known = _Answer(known.beyond, self._judged(lately, wanted, known.newest), self._noted)
+        self._answers[topics] = known
+        while len(self._answers) > REMEMBERED_ANSWERS:
+            del self._answers[next(iter(self._answers))]
+        return max(beyond, known.newest)
 
-class _Branch:
-    """Topics by segment, where each branch knows the newest offset on it: a search leaves out what is too old."""
+    def _found(self, wanted: Patterns) -> Iterator[str]:
+        """Yield the topics that may match."""
+        for low, high in wanted.ranges:
+            yield from self._names.between(low, high)
+        yield from (name for name in wanted.single if name in self._ahead)
 
-    __slots__ = ("_branches", "_offset", "_top")
-
-    def __init__(self) -> None:
-        self._branches: dict[str, _Branch] = {}
-        self._offset = 0  # of the topic that ends here
-        self._top = 0  # the newest on this branch; may outlive what was removed, which counts as forgotten then
-
-    def put(self, segments: list[str], offset: int) -> None:
-        branch = self
-        branch._top = max(branch._top, offset)
-        for segment in segments:
-            branch = branch._branches.setdefault(segment, _Branch())
-            branch._top = max(branch._top, offset)
-        branch._offset = max(branch._offset, offset)
-
-    def remove(self, segments: list[str]) -> None:
-        path = [self]
-        for segment in segments:
-            branch = path[-1]._branches.get(segment)
-            if branch is None:
-                return
-            path.append(branch)
-        path[-1]._offset = 0
-        for segment in reversed(segments):
-            child = path.pop()
-            if child._branches or child._offset:
-                break
-            del path[-1]._branches[segment]
-
-    def newest(self, pattern: list[str], beyond: int) -> int:
-        """Return the newest offset of a topic that *pattern* names, or *beyond* if none is newer."""
-        seen: set[tuple[int, int]] = set()  # several `**` lead to the same place in ever so many ways
-        todo = [(self, 0)]
-        while todo:
-            branch, place = todo.pop()
-            if branch._top <= beyond or (id(branch), place) in seen:
-                continue
-            seen.add((id(branch), place))
-            segment = pattern[place] if place < len(pattern) else None
-            if segment is None:
-                beyond = max(beyond, branch._offset)
-            elif segment == "**" and place == len(pattern) - 1:
-                beyond = branch._top
-            elif segment == "**":
-                todo.append((branch, place + 1))
-                todo.extend((child, place) for child in branch._branches.values())
-            elif segment == "*":
-                todo.extend((child, place + 1) for child in branch._branches.values())
-            elif segment in branch._branches:
-                todo.append((branch._branches[segment], place + 1))
+    def _judged(self, names: Iterable[str], wanted: Patterns, beyond: int) -> int:
+        """Return the newest offset that one of *names* lost and that matches, or *beyond* if none is newer."""
+        steps = JUDGED_STEPS
+        for name in names:
+            offset = self._by_topic[name]
+            if offset > beyond:
+                steps -= cost(name)
+                if steps < 0:  # it may be any of the others
+                    return max(self._by_topic.values())
+                if wanted.match(name):
+                    beyond = offset
         return beyond
+
+
+def _cost(topic: str) -> int:
+    return _OVERHEAD + (len(topic) if topic.isascii() else 4 * len(topic))

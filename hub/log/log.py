@@ -100,9 +100,10 @@ class Log(Protocol):
     def read(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Page]:
         """Return what matches *topics* (patterns too) with `after < offset <= upto`: a page, found by index.
 
-        A page is bounded in count, in bytes and in what had to be looked at for it; it gets nearer to *upto* each time,
-        but may hold nothing. With *latest* it holds only what is the newest of one of the topics, as of *upto*. The
-        future may already be done; cancelling it is allowed. It raises `LogUnavailable` if the log can't be read.
+        A page is bounded in count, in bytes and in what had to be looked at for it, whatever the patterns are; it gets
+        nearer to *upto* each time, but may hold nothing. With *latest* it holds only what is the newest of one of the
+        topics, as of *upto*. The future may already be done; cancelling it is allowed. It raises `LogUnavailable` if
+        the log can't be read.
         """
         ...
 
@@ -118,7 +119,8 @@ class Log(Protocol):
         """Return the newest offset beyond *after* that is gone and may have matched *topics*; 0 if none.
 
         Exact for the topics that are remembered. Else, and for patterns, it is the newest offset that the log as a
-        whole let go of; what went for the sake of a topic's own bound is known exactly for patterns, too.
+        whole let go of; what went for the sake of a topic's own bound is known exactly for patterns, too, unless it
+        takes too long to judge all those topics.
         """
         ...
 

@@ -2,6 +2,9 @@
 
 Notifications by offset, and per topic the offsets it was used at, so that replay walks only what matches. What the
 retention lets go of leaves both: from their old end, or from the old end of a topic that has a bound of its own.
+
+A page looks at so much and no more. Where a pattern names few topics, their offsets are merged; where it names many, or
+it takes long to find them, the notifications themselves are walked over and each topic is judged.
 """
 
 from __future__ import annotations
@@ -10,22 +13,29 @@ import asyncio
 import heapq
 import time
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from itertools import takewhile
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 
 from hub.errors import LogNotEmpty, LogUnavailable
 from hub.log.gone import Gone, Lost
+from hub.log.index import Names, Offsets, Topic
 from hub.log.keys import Keys
 from hub.log.limits import Limits
 from hub.log.log import Announce, Bounds, Frames, Page
 from hub.log.receipt import Receipt
-from hub.notification import Draft, Notification, Position, made, new_epoch
-from hub.topics import TopicTree, is_pattern
+from hub.log.worker.pipe import topic_size
+from hub.log.worker.search import Search, Searches, cost
+from hub.notification import MAX_OFFSET, Draft, Notification, Position, made, new_epoch
 
 PAGE_COUNT = 1_000
 PAGE_BYTES = 64 * 1024
-PAGE_WALK = 10_000
+PAGE_WALK = 5_000  # notifications; or steps to judge topics that were not seen before, if those are more
+LOOK_UP_STEPS = 2
+FEW = 1_000  # notifications that are walked over sooner than looking for the topics of a pattern
 HOLE_STEPS = 1_000
+MERGE_STEPS = 4  # that it takes to get one offset out of several lists in order
+
+_Part = tuple[list[Notification], int]
+"""Notifications in order, and the offset up to which they are all that matches."""
 
 
 class MemoryLog:
@@ -61,12 +71,12 @@ class MemoryLog:
 
     def _empty(self) -> None:
         self._kept: dict[int, Notification] = {}
-        self._oldest = 1  # no kept notification stands before it
+        self._order = Offsets()  # of all that is kept, with holes where something went before its time
         self._size = 0
-        self._by_topic: dict[str, _Offsets] = {}
-        self._topics = TopicTree()
+        self._by_topic: dict[str, Topic] = {}
+        self._names = Names()
         self._gone = Gone()
-        self._newest_each: tuple[object, list[int]] = (None, [])  # the answer to the last question for the latest
+        self._searches = Searches()
 
     async def open(self) -> None:
         pass
@@ -79,6 +89,8 @@ class MemoryLog:
     def append(self, drafts: Sequence[Draft]) -> list[Receipt]:
         if self._closed:
             raise LogUnavailable("it is closed")
+        if self._newest + len(drafts) > MAX_OFFSET:
+            raise LogUnavailable("it has no position left to give")
         now = self._clock()
         receipts: list[Receipt] = []
         accepted: list[Notification] = []
@@ -89,7 +101,7 @@ class MemoryLog:
                 continue
             self._newest += 1
             position = made(Position, (self.epoch, self._newest))
-            notification = Notification.accept(draft, position, now)
+            notification = Notification.accept(draft, position, now, self._shared(draft.topics))
             self._keep(notification)
             accepted.append(notification)
             receipt = Receipt(draft.topics, position)
@@ -101,18 +113,33 @@ class MemoryLog:
             self._announce(accepted)
         return receipts
 
+    def _shared(self, topics: tuple[str, ...]) -> tuple[str, ...]:
+        """Return *topics*, made of the strings that the index has already: each client brings some of its own."""
+        by_topic = self._by_topic
+        if len(topics) == 1:
+            known = by_topic.get(topics[0])
+            return topics if known is None else known.alone
+        return tuple([by_topic[topic].alone[0] if topic in by_topic else topic for topic in topics])
+
     def _keep(self, notification: Notification) -> None:
         offset = notification.position.offset
         self._kept[offset] = notification
+        self._order.push(offset)
         self._size += notification.size
         for topic in notification.topics:
             offsets = self._by_topic.get(topic)
             if offsets is None:
-                offsets = self._by_topic[topic] = _Offsets()
-                self._topics.add(topic)
+                offsets = self._begin(topic, notification.topics)
             offsets.push(offset)
-            if self._limits and len(offsets) > self._limits.of(topic):
+            if len(offsets) > offsets.limit:
                 self._lose(topic, offsets)
+
+    def _begin(self, topic: str, topics: tuple[str, ...]) -> Topic:
+        alone: tuple[str] = topics if len(topics) == 1 else (topic,)
+        offsets = self._by_topic[topic] = Topic(alone, self._limits.of(topic))
+        self._names.add(topic)
+        self._size += topic_size(topic)
+        return offsets
 
     # ---- retention ----
 
@@ -126,21 +153,27 @@ class MemoryLog:
                 self._let_go(self._first())
 
     def _first(self) -> Notification:
-        first = self._kept.get(self._oldest)
+        """Return the oldest that is kept; there must be one."""
+        first = self._kept.get(self._order.oldest)
+        if first is None:
+            self._close_holes()
+            first = self._kept[self._order.oldest]
+        return first
+
+    def _close_holes(self) -> None:
+        """Leave out of the order what has gone: at its old end, or everywhere if that goes on for long."""
+        order, kept = self._order, self._kept
         for _ in range(HOLE_STEPS):
-            if first is not None:
-                return first
-            self._oldest += 1
-            first = self._kept.get(self._oldest)
-        # A wide hole: they stand in order, and to look past what has gone costs no more than what was kept.
-        self._oldest = next(iter(self._kept))
-        return self._kept[self._oldest]
+            order.pop()
+            if order.oldest in kept:
+                return
+        self._order = Offsets(kept)
 
     def _let_go(self, notification: Notification) -> None:
         """Let go of the oldest there is, in all of its topics."""
         offset = notification.position.offset
         del self._kept[offset]
-        self._oldest = offset + 1
+        self._order.pop()
         self._size -= notification.size
         for topic in notification.topics:
             offsets = self._by_topic.get(topic)
@@ -148,7 +181,7 @@ class MemoryLog:
                 self._pop(topic, offsets)
         self._gone.sweep(notification.topics, offset)
 
-    def _lose(self, topic: str, offsets: _Offsets) -> None:
+    def _lose(self, topic: str, offsets: Topic) -> None:
         """Let *topic* lose its oldest; the notification goes when that was its last place."""
         offset = offsets.oldest
         notification = self._kept[offset]
@@ -159,12 +192,15 @@ class MemoryLog:
         if not any(place is not None and place.oldest <= offset for place in places):
             del self._kept[offset]
             self._size -= notification.size
+            if len(self._order) > 2 * len(self._kept) + HOLE_STEPS:
+                self._order = Offsets(self._kept)
 
-    def _pop(self, topic: str, offsets: _Offsets) -> None:
+    def _pop(self, topic: str, offsets: Topic) -> None:
         offsets.pop()
         if not len(offsets):
             del self._by_topic[topic]
-            self._topics.remove(topic)
+            self._names.remove(topic)
+            self._size -= topic_size(topic)
 
     def bounds(self) -> Bounds:
         return Bounds(
@@ -191,14 +227,14 @@ class MemoryLog:
         heir._gone.restore(lost)
         async for part in history:
             for notification in part:
-                heir._keep(notification)
+                heir._keep(notification._replace(topics=heir._shared(notification.topics)))
             heir.trim()
         if self._newest:
             raise LogNotEmpty
         self._empty()
         self.epoch, self._newest = epoch, newest
-        self._kept, self._oldest, self._size = heir._kept, heir._oldest, heir._size
-        self._by_topic, self._topics, self._gone = heir._by_topic, heir._topics, heir._gone
+        self._kept, self._order, self._size = heir._kept, heir._order, heir._size
+        self._by_topic, self._names, self._gone = heir._by_topic, heir._names, heir._gone
 
     # ---- out ----
 
@@ -216,100 +252,100 @@ class MemoryLog:
         return frames
 
     def _page(self, after: int, topics: Collection[str], upto: int, latest: bool) -> Page:
+        search = self._searches.of(topics)
+        chosen, reached = self._latest(after, search, upto) if latest else self._matching(after, search, upto)
+        if reached >= upto:
+            self._searches.end(topics)
+        return Page(chosen, reached, self.trimmed(topics, after) > 0, self.bounds().oldest.offset)
+
+    def _matching(self, after: int, search: Search, upto: int) -> _Part:
+        """Return what matches, or the first part of it, by whichever way looks at less."""
+        left = self._order.count(after, upto)
+        if search.known <= after and left > FEW and not search.patterns.everything:
+            search.find(self._names.between, self._newest)
+        if search.known <= after or search.names is None:
+            return self._walk(after, search, upto)
+        # What was found may be incomplete beyond that; then the next page looks again.
+        upto = min(upto, search.known)
+        lists = [self._by_topic[name] for name in search.names if name in self._by_topic]
+        if len(lists) == 1:
+            return self._take(lists[0].after(after), upto)
+        found = sum(each.count(after, upto) for each in lists)
+        # Each page begins with all lists, however little it takes of them.
+        if MERGE_STEPS * (found + len(lists) * (found // PAGE_COUNT + 1)) > left:
+            return self._walk(after, search, upto)
+        return self._take(heapq.merge(*(each.after(after) for each in lists)), upto)
+
+    def _latest(self, after: int, search: Search, upto: int) -> _Part:
+        """Return what is the newest of one of its topics, as of *upto*, in order; or the first part of it."""
+        if search.known < upto and self._order.count(after, upto) > FEW:
+            search.find(self._names.between, self._newest)
+        if search.known < upto or search.names is None:
+            return self._walk(after, search, upto, latest=True)
+        # One that went meanwhile gave way to a newer one of its topic, which follows.
+        offsets = sorted({self._by_topic[name].newest(upto) for name in search.names if name in self._by_topic})
+        return self._take(offsets[bisect_right(offsets, after) :], upto)
+
+    def _take(self, offsets: Iterable[int], upto: int) -> _Part:
+        """Return what stands at the first of *offsets*, as much as makes a page."""
         chosen: list[Notification] = []
-        size = 0
-        offsets, reached = self._latest(after, topics, upto) if latest else self._matching(after, topics, upto)
-        last = 0
+        size = last = 0
         for offset in offsets:
             if offset == last:  # a notification with several topics stands in several lists
                 continue
-            last = offset
-            notification = self._kept[offset]
-            if chosen and (len(chosen) == PAGE_COUNT or size + len(notification.chunk) > PAGE_BYTES):
-                reached = chosen[-1].position.offset
+            if offset > upto:
                 break
-            chosen.append(notification)
+            notification = self._kept[offset]
             size += len(notification.chunk)
-        return Page(chosen, reached, self.trimmed(topics, after) > 0, self.bounds().oldest.offset)
+            if chosen and (len(chosen) == PAGE_COUNT or size > PAGE_BYTES):
+                return chosen, last
+            last = offset
+            chosen.append(notification)
+        return chosen, upto
 
-    def _named(self, topics: Collection[str]) -> set[str]:
-        """Return *topics*, with the existing ones that match instead of each pattern."""
-        return {name for topic in topics for name in (self._topics.match(topic) if is_pattern(topic) else (topic,))}
-
-    def _matching(self, after: int, topics: Collection[str], upto: int) -> tuple[Iterator[int], int]:
-        """Return the offsets that match, in order, and how far they go, by whichever way walks less."""
-        after = max(after, self._oldest - 1)
-        if "**" in topics:
-            return self._walk(after, upto, lambda offset: offset in self._kept)
-        named = self._named(topics)
-        lists = [self._by_topic[topic] for topic in named if topic in self._by_topic]
-        if len(lists) * 8 > min(upto - after, len(self._kept)):
-            # So many topics that merging their lists would cost more than walking all that is left, part by part.
-            return self._walk(after, upto, lambda offset: self._stands(offset, named))
-        offsets = lists[0].after(after) if len(lists) == 1 else heapq.merge(*(each.after(after) for each in lists))
-        return takewhile(lambda offset: offset <= upto, offsets), upto
-
-    def _walk(self, after: int, upto: int, wanted: Callable[[int], bool]) -> tuple[Iterator[int], int]:
-        """Return the offsets that are *wanted*, of a part of what is left."""
-        if upto - after > len(self._kept):  # mostly holes, which topics with bounds of their own leave
-            return (offset for offset in self._kept if after < offset <= upto and wanted(offset)), upto
-        upto = min(upto, after + PAGE_WALK)
-        return filter(wanted, range(after + 1, upto + 1)), upto
-
-    def _stands(self, offset: int, named: set[str]) -> bool:
-        """Tell whether something stands at *offset* that still has its place in one of the topics *named*."""
-        notification = self._kept.get(offset)
-        if notification is None or named.isdisjoint(notification.topics):
-            return False
-        if len(notification.topics) == 1:
-            return True
-        places = (self._by_topic.get(each) for each in notification.topics if each in named)
-        return any(place is not None and place.oldest <= offset for place in places)
-
-    def _latest(self, after: int, topics: Collection[str], upto: int) -> tuple[Iterator[int], int]:
-        """Return the newest offset of each topic, as of *upto*, in order."""
-        question = (frozenset(topics), upto)
-        if self._newest_each[0] != question:
-            newest = {self._by_topic[name].newest(upto) for name in self._named(topics) if name in self._by_topic}
-            self._newest_each = (question, sorted(newest))
-        offsets = self._newest_each[1]
-        # One that went meanwhile gave way to a newer one of its topic, which follows.
-        return (each for each in offsets[bisect_right(offsets, after) :] if each in self._kept), upto
+    def _walk(self, after: int, search: Search, upto: int, *, latest: bool = False) -> _Part:
+        """Return what matches of all that is kept, as much as makes a page, or as can be looked at for one."""
+        chosen: list[Notification] = []
+        kept, verdicts = self._kept.get, search.verdicts.get
+        everything = search.patterns.everything and not latest
+        places = self._by_topic if latest or self._limits else None
+        size, steps = 0, PAGE_WALK
+        offsets = self._order.part(after, upto, PAGE_WALK)
+        for offset in offsets:
+            notification = kept(offset)
+            if notification is None:
+                continue
+            if not everything:
+                for topic in notification[1]:
+                    verdict = verdicts(topic)
+                    if verdict is None:
+                        verdict = search.judge(topic)
+                        steps -= cost(topic)
+                    if not verdict:
+                        continue
+                    if places is None:
+                        break
+                    steps -= LOOK_UP_STEPS
+                    if _stands(offset, places.get(topic), upto, latest):
+                        break
+                else:
+                    if steps <= 0:
+                        return chosen, offset
+                    continue
+            size += len(notification[4])
+            if chosen and (len(chosen) == PAGE_COUNT or size > PAGE_BYTES):
+                return chosen, offset - 1
+            chosen.append(notification)
+            if steps <= 0:
+                return chosen, offset
+        return chosen, offsets[-1] if len(offsets) == PAGE_WALK else upto
 
     async def aclose(self) -> None:
         self._closed = True
 
 
-class _Offsets:
-    """The offsets of one topic: grows at its new end and shrinks at its old one; any place in O(1)."""
-
-    __slots__ = ("_head", "_items")
-
-    def __init__(self) -> None:
-        self._items: list[int] = []
-        self._head = 0
-
-    def __len__(self) -> int:
-        return len(self._items) - self._head
-
-    @property
-    def oldest(self) -> int:
-        return self._items[self._head]
-
-    def push(self, offset: int) -> None:
-        self._items.append(offset)
-
-    def pop(self) -> None:
-        self._head += 1
-        if self._head * 2 >= len(self._items):  # what has gone costs no more than what is there
-            del self._items[: self._head]
-            self._head = 0
-
-    def newest(self, upto: int) -> int:
-        """Return the newest that is at most *upto*; 0 if there is none."""
-        place = bisect_right(self._items, upto, lo=self._head)
-        return self._items[place - 1] if place > self._head else 0
-
-    def after(self, offset: int) -> Iterator[int]:
-        """Return those greater than *offset*, in order."""
-        return map(self._items.__getitem__, range(bisect_right(self._items, offset, lo=self._head), len(self._items)))
+def _stands(offset: int, place: Topic | None, upto: int, latest: bool) -> bool:
+    """Tell whether a topic, which is at *place*, still has what stands at *offset*; as its newest, for the *latest*."""
+    if place is None:
+        return False
+    return place.newest(upto) == offset if latest else place.oldest <= offset

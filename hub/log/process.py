@@ -31,9 +31,12 @@ PROBE_TICKS = 2  # a process that nobody asks anything is asked whether it is th
 SILENT_TICKS = 10  # without a sign of life: it is stopped, and won't go on
 ANSWER_TICKS = 30  # with signs of life, for one answer: nothing that is asked takes as long, but a disk may
 
-# The folder alone, not the package around it: nothing of the hub is imported there, nor what it needs.
+# The folder alone, not the package around it: nothing of the hub is imported there, nor what it needs. Only single
+# modules that import nothing else of it are, so that what `hub` itself imports at its start stays away.
 _SCRIPT = f"""
-import sys
+import sys, types
+hub = sys.modules["hub"] = types.ModuleType("hub")
+hub.__path__ = [{str(Path(__file__).parents[1])!r}]
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from worker.main import main
 sys.exit(main())

@@ -12,7 +12,6 @@ import contextlib
 import json
 import logging
 import os
-import re
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -25,9 +24,8 @@ from hub.log.process import ANSWER_TICKS, RESTART_SECONDS, WorkerDied, WorkerPro
 from hub.log.receipt import Receipt
 from hub.log.supervisor import Supervisor
 from hub.log.worker.pipe import Key, Row
-from hub.notification import Draft, Notification, Position, new_epoch
+from hub.notification import MAX_OFFSET, Draft, Notification, Position, new_epoch
 from hub.sse import compact_json, data_of, unchunk
-from hub.topics import expression, is_pattern
 
 logger = logging.getLogger("hub.log")
 
@@ -88,8 +86,9 @@ class SQLiteLog:
             "count": count,
             "size": size,
             "age": age,
-            "topics": [(_expression(topic), count) for topic, count in (topics or {}).items()],
+            "topics": list((topics or {}).items()),
             "remembered": REMEMBERED_TOPICS,
+            "last": MAX_OFFSET,
             "keys": KEY_COUNT,
             "key_bytes": KEY_BYTES,
             "patience": LOCK_SECONDS,
@@ -220,6 +219,8 @@ class SQLiteLog:
             raise self._writer.why
         if self._waiting_bytes > WAITING_BYTES:
             raise LogUnavailable("too much waits to be written")
+        if self._given + len(drafts) > MAX_OFFSET:
+            raise LogUnavailable("it has no position left to give")
         now = self._clock()
         receipts = [self._accept(draft, now) for draft in drafts]
         if self._waiting and self._committing is None:
@@ -352,19 +353,13 @@ class SQLiteLog:
             notifications = [from_row(row, self.epoch) for row in found["rows"]]
             return Page(notifications, found["reached"], found["hole"], found["oldest"])
 
-        return self._ask_reader("read", self._asked(after, topics, upto, latest), page)
+        return self._ask_reader("read", (after, upto, sorted(topics), latest), page)
 
     def frames(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Frames]:
         def frames(found: dict[str, Any]) -> Frames:
             return Frames(**found)
 
-        return self._ask_reader("frames", self._asked(after, topics, upto, latest), frames)
-
-    @staticmethod
-    def _asked(after: int, topics: Collection[str], upto: int, latest: bool) -> tuple[object, ...]:
-        exact = sorted(topic for topic in topics if not is_pattern(topic))
-        patterns = [expression(topic) for topic in sorted(topics) if is_pattern(topic)]
-        return (after, upto, exact, patterns, latest)
+        return self._ask_reader("frames", (after, upto, sorted(topics), latest), frames)
 
     def _ask_reader(
         self, call: str, asked: tuple[object, ...], made: Callable[[dict[str, Any]], T]
@@ -477,11 +472,6 @@ async def _must(writer: WorkerProcess, *request: Any) -> None:
         raise LogUnavailable("the process that writes it died") from None
     if "error" in answer:
         raise LogUnavailable(answer["error"])
-
-
-def _expression(topic: str) -> str:
-    """Return what a topic, with a `/` before it, matches if *topic*, which may be a pattern, names it."""
-    return expression(topic)[1] if is_pattern(topic) else re.escape("/" + topic)
 
 
 def _row(n: Notification, size: int) -> Row:

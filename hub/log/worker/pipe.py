@@ -10,11 +10,18 @@ SIZE = struct.Struct("<I")
 PIPE_BYTES = 1024 * 1024
 BEAT = SIZE.pack(0)
 """No message: a sign that one is being worked on."""
+# CPython's objects for a topic in the memory log, beside the characters of its name.
+_TOPIC_OVERHEAD = 300
 
 Row = tuple[int, float, str, bool, str | None, int | None, bool, str | None, int, str | None, bytes]
 """What `COLUMNS` names: topics are joined by line ends, the text stands there only if the frame can't give it back."""
 COLUMNS = "offset, at, topics, is_json, type, retry, private, tags, size, text, chunk"
 Key = tuple[str, int, str, float]
+
+
+def topic_size(name: str) -> int:
+    """Return what it costs that a topic exists, in bytes, while something is kept of it: its name and its index."""
+    return _TOPIC_OVERHEAD + (len(name) if name.isascii() else 4 * len(name))
 
 
 def pack(message: Any) -> bytes:

@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 import heapq
-import math
-import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .file import connect, meta, oldest, stands
 from .pipe import COLUMNS
 from .place import Refused
+from .search import Search, Searches, cost
 
 PAGE_COUNT = 1_000
 PAGE_BYTES = 64 * 1024
-PAGE_WALK = 10_000
+PAGE_WALK = 5_000  # steps; a row takes one, and more where its topics have to be judged or looked up
+FEW = 1_000  # rows that are walked over sooner than looking for the topics of a pattern
 MERGED_TOPICS = 200
-REMEMBERED_LATEST = 8
+DENSE = 4  # where at least each fourth row matches, walking is better than merging
+LOOK_UP_STEPS = 16
+LOOKED_UP = 500
+JUDGED_STEPS = 100_000
+ROWS_BY_OFFSET = 250
 
 
 class Asked(NamedTuple):
-    """What the parent wants to read: `after < offset <= upto`, of topics by name and by pattern.
+    """What the parent wants to read: `after < offset <= upto`, of *topics*, which may be patterns.
 
-    Attributes:
-        exact: names.
-        patterns: a prefix that stands before every match, and a regular expression for topics with a `/` before them.
-        latest: only the newest of each topic, as of `upto`.
+    With *latest* only the newest of each topic, as of `upto`.
     """
 
     after: int
     upto: int
-    exact: list[str]
-    patterns: list[tuple[str, str]]
+    topics: list[str]
     latest: bool
 
 
@@ -51,7 +52,7 @@ class Reader:
         # Whether some topic has, or had before this start, a bound of its own, and lost what is kept for another one.
         self._limited = bool(options["topics"]) or max(lost or 0, facts["forgotten"]) > facts["trimmed"]
         self._epoch, self._copied = facts["epoch"].encode(), facts["copied"]
-        self._newest_each: dict[object, list[int]] = {}  # the answers to the last few questions for the latest
+        self._searches = Searches()
 
     def state(self) -> dict[str, Any]:
         """Return nothing: the writer knows it all."""
@@ -86,112 +87,161 @@ class Reader:
         return b"%x\r\n%b\r\n" % (len(frame), frame)
 
     def _page(self, columns: str, asked: Asked) -> tuple[list[Any], dict[str, Any]]:
+        search = self._searches.of(asked.topics, asked.upto if asked.latest else 0)
         # One state of the file for all that is looked up: the id of a topic that is gone is given to another one, and
         # what the writer lets go of meanwhile must either be in the page or be known to be missing.
         self._database.execute("BEGIN")
         try:
-            rows, reached = self._found(columns, asked)
-            return rows, {"reached": reached, "hole": self._hole(asked), "oldest": oldest(self._database)}
+            rows, reached = (self._latest if asked.latest else self._matching)(columns, asked, search)
+            if reached >= asked.upto:
+                self._searches.end(asked.topics, asked.upto if asked.latest else 0)
+            return rows, {"reached": reached, "hole": self._hole(asked, search), "oldest": oldest(self._database)}
         finally:
             if self._database.in_transaction:
                 self._database.execute("COMMIT")
 
-    def _hole(self, asked: Asked) -> bool:
+    def _hole(self, asked: Asked, search: Search) -> bool:
         """Tell whether something that matched, beyond `after`, is gone; as `Gone` knows it in the parent."""
         ask = self._database.execute
+        patterns = search.patterns
         swept, forgotten = (meta(self._database, name) for name in ("trimmed", "forgotten"))
-        if asked.patterns and max(swept, forgotten) > asked.after:
+        if patterns.ranges and max(swept, forgotten) > asked.after:
             return True
-        for name in asked.exact:
+        for name in patterns.single:
             row = ask("SELECT offset FROM gone WHERE topic = ?", (name,)).fetchone()
             if (row[0] if row else forgotten) > asked.after:
                 return True
-        matches = [re.compile(expression, re.DOTALL).fullmatch for _, expression in asked.patterns]
-        lost = ask("SELECT topic FROM gone WHERE offset > ?", (asked.after,)) if matches else ()
-        return any(match("/" + name) for (name,) in lost for match in matches)
+        steps = JUDGED_STEPS
+        for low, high in patterns.ranges:
+            if high is None:
+                lost = ask("SELECT topic FROM gone WHERE offset > ? ORDER BY offset DESC", (asked.after,))
+            else:  # by name, which its index is kept from
+                within = "topic >= ? AND topic < ? AND +offset > ?"
+                lost = ask(f"SELECT topic FROM gone WHERE {within}", (low, high, asked.after))
+            with closing(lost):
+                for (name,) in lost:
+                    verdict = search.verdicts.get(name)
+                    if verdict is None:
+                        verdict = search.judge(name)
+                        steps -= cost(name)
+                    if verdict or steps < 0:  # or it may be any of the others
+                        return True
+        return False
 
-    def _found(self, columns: str, asked: Asked) -> tuple[list[Any], int]:
-        if asked.latest:
-            return _filled(self._latest(columns, asked), asked.upto)
-        topics = self._topics(asked, MERGED_TOPICS)
-        if topics is None:
-            return self._walk(columns, asked)
+    def _find(self, asked: Asked, search: Search) -> None:
+        if not search.patterns.everything or asked.latest:
+            search.find(self._between, meta(self._database, "newest"))
+
+    def _between(self, low: str, high: str | None) -> Iterator[str]:
+        beyond = b"" if high is None else high  # a blob stands after every text
+        query = "SELECT name FROM topic WHERE name >= ? AND name < ? ORDER BY name"
+        with closing(self._database.execute(query, (low, beyond))) as rows:
+            for (name,) in rows:
+                yield name
+
+    def _matching(self, columns: str, asked: Asked, search: Search) -> tuple[list[Any], int]:
+        """Return the rows that match, or the first part of them, by whichever way looks at less."""
+        if search.known <= asked.after and asked.upto - asked.after > FEW:
+            self._find(asked, search)
+        names = search.names
+        if search.dense or search.known <= asked.after or names is None or len(names) > MERGED_TOPICS:
+            return self._walk(columns, asked, search)
+        # What was found may be incomplete beyond that; then the next page looks again.
+        upto = min(asked.upto, search.known)
         own = ", ".join(f"notification.{column}" for column in columns.split(", "))
         query = (
             f"SELECT {own} FROM place CROSS JOIN notification ON notification.offset = place.offset "
             "WHERE place.topic = ? AND place.offset > ? AND place.offset <= ? ORDER BY place.offset"
         )
-        cursors = [self._database.execute(query, (topic, asked.after, asked.upto)) for topic in topics]
+        cursors = [self._database.execute(query, (topic, asked.after, upto)) for topic in self._ids(names)]
         try:
-            return _filled(cursors[0] if len(cursors) == 1 else heapq.merge(*cursors, key=_offset), asked.upto)
+            chosen, reached = _filled(cursors[0] if len(cursors) == 1 else heapq.merge(*cursors, key=_offset), upto)
         finally:
             for cursor in cursors:
                 cursor.close()  # an open one would hold the write-ahead log
+        search.dense = len(cursors) > 1 and reached - asked.after < DENSE * len(chosen)
+        return chosen, reached
 
-    def _topics(self, asked: Asked, most: float) -> list[int] | None:
-        """Return the ids of the topics that exist; None if they are so many that walking the rows is cheaper."""
-        ask = self._database.execute
-        found: set[int] = set()
-        for name in asked.exact:
-            found.update(id for (id,) in ask("SELECT id FROM topic WHERE name = ?", (name,)))
-        for prefix, expression in asked.patterns:
-            matches = re.compile(expression, re.DOTALL).fullmatch
-            # A prefix ends with '/', and '0' is the character after it: all that begins so, by index. A blob stands
-            # after every text.
-            beyond = prefix[:-1] + "0" if prefix else b""
-            rows = ask("SELECT id, name FROM topic WHERE name >= ? AND name < ?", (prefix, beyond))
-            for looked_at, (id, name) in enumerate(rows):
-                if matches("/" + name):
-                    found.add(id)
-                if len(found) > most or looked_at > most * PAGE_WALK / MERGED_TOPICS:
-                    rows.close()
-                    return None
-        return sorted(found)
+    def _ids(self, names: Iterable[str]) -> list[int]:
+        """Return the ids of those of *names* that exist: in this state of the file, and maybe in no other."""
+        found = (self._database.execute("SELECT id FROM topic WHERE name = ?", (name,)).fetchone() for name in names)
+        return sorted(row[0] for row in found if row)
 
-    def _latest(self, columns: str, asked: Asked) -> Iterator[Any]:
-        """Yield the newest row of each topic, as of `upto`, in order."""
-        ask = self._database.execute
-        question = (asked.upto, tuple(asked.exact), tuple(asked.patterns))
-        offsets = self._newest_each.get(question)
-        if offsets is None:
-            query = "SELECT max(offset) FROM place WHERE topic = ? AND offset <= ?"
-            topics = self._topics(asked, math.inf) or ()
-            offsets = sorted({ask(query, (topic, asked.upto)).fetchone()[0] or 0 for topic in topics})
-            while len(self._newest_each) >= REMEMBERED_LATEST:
-                del self._newest_each[next(iter(self._newest_each))]
-            self._newest_each[question] = offsets
-        wanted = iter([offset for offset in offsets if offset > asked.after])
-        while part := list(islice(wanted, 250)):
+    def _latest(self, columns: str, asked: Asked, search: Search) -> tuple[list[Any], int]:
+        """Return the newest row of each topic, as of `upto`, in order; or the first part of them."""
+        if search.known < asked.upto and asked.upto - asked.after > FEW:
+            self._find(asked, search)
+        if search.known < asked.upto or search.names is None:
+            return self._walk(columns, asked, search)
+        unknown = [name for name in search.names if name not in search.newest]
+        newest = {self._newest(name, asked.upto, search) for name in unknown[:LOOKED_UP]}
+        if len(unknown) > LOOKED_UP:
+            return self._walk(columns, asked, search)
+        # One that went meanwhile gave way to a newer one of its topic, which follows.
+        offsets = sorted(newest.union(search.newest[name] for name in search.names if name in search.newest))
+        return _filled(self._rows(columns, offsets[bisect_right(offsets, asked.after) :]), asked.upto)
+
+    def _newest(self, name: str, upto: int, search: Search) -> int:
+        """Return the newest offset of a topic, as of *upto*; 0 if there is none."""
+        query = "SELECT max(offset) FROM place WHERE topic = (SELECT id FROM topic WHERE name = ?) AND offset <= ?"
+        newest: int = self._database.execute(query, (name, upto)).fetchone()[0] or 0
+        search.note(name, newest)
+        return newest
+
+    def _rows(self, columns: str, offsets: Sequence[int]) -> Iterator[Any]:
+        for place in range(0, len(offsets), ROWS_BY_OFFSET):
+            part = offsets[place : place + ROWS_BY_OFFSET]
             marks = ",".join("?" * len(part))
-            yield from ask(f"SELECT {columns} FROM notification WHERE offset IN ({marks}) ORDER BY offset", part)
+            query = f"SELECT {columns} FROM notification WHERE offset IN ({marks}) ORDER BY offset"
+            with closing(self._database.execute(query, part)) as rows:
+                yield from rows
 
-    def _walk(self, columns: str, asked: Asked) -> tuple[list[Any], int]:
-        query = f"SELECT {columns} FROM notification WHERE offset > ? AND offset <= ? ORDER BY offset LIMIT ?"
+    def _walk(self, columns: str, asked: Asked, search: Search) -> tuple[list[Any], int]:
+        """Return what matches of all rows, as much as makes a page, or as can be looked at for one."""
+        query = f"SELECT {columns} FROM notification WHERE offset > ? AND offset <= ? ORDER BY offset"
         place = columns.split(", ").index("topics")
-        exact = frozenset(asked.exact)
-        patterns = [re.compile(expression, re.DOTALL) for _, expression in asked.patterns]
-        known: dict[str, list[str]] = {}
-        last = looked_at = 0
+        everything = search.patterns.everything and not asked.latest
+        verdicts, newest = search.verdicts, search.newest
+        steps, last = PAGE_WALK, 0
+
+        def wants(name: str, alone: bool) -> bool:
+            """Tell whether the row at *last* is one for the sake of this topic."""
+            nonlocal steps
+            wanted = verdicts.get(name)
+            if wanted is None:
+                wanted = search.judge(name)
+                steps -= cost(name)
+            if not wanted or (not asked.latest and (alone or not self._limited)):
+                return wanted
+            if not asked.latest:
+                steps -= LOOK_UP_STEPS
+                return stands(self._database, last, [name])
+            offset = newest.get(name)
+            if offset is None:
+                offset = self._newest(name, asked.upto, search)
+                steps -= LOOK_UP_STEPS
+            return offset == last
 
         def matching(rows: Iterable[Any]) -> Iterator[Any]:
-            nonlocal last, looked_at
+            nonlocal steps, last
             for row in rows:
-                looked_at += 1
                 last, topics = row[0], row[place]
-                names = known.get(topics)
-                if names is None:
-                    names = known[topics] = [
-                        name
-                        for name in topics.split("\n")
-                        if name in exact or any(each.fullmatch("/" + name) for each in patterns)
-                    ]
-                if names and (not self._limited or "\n" not in topics or stands(self._database, last, names)):
+                if everything:
                     yield row
+                elif "\n" in topics:
+                    names = topics.split("\n")
+                    steps -= len(names)
+                    if any(wants(name, alone=False) for name in names):
+                        yield row
+                elif wants(topics, alone=True):
+                    yield row
+                steps -= 1
+                if steps <= 0:
+                    return
 
-        rows = self._database.execute(query, (asked.after, asked.upto, PAGE_WALK))
-        chosen, reached = _filled(matching(rows), asked.upto)
-        rows.close()
-        return chosen, last if reached == asked.upto and looked_at == PAGE_WALK else reached
+        with closing(self._database.execute(query, (asked.after, asked.upto))) as rows:
+            chosen, reached = _filled(matching(rows), asked.upto)
+        return chosen, min(last, reached) if steps <= 0 else reached
 
     def close(self) -> None:
         """Let go of the file."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from hub.patterns import PatternTrie
+
 from .file import meta, oldest, opened, stands
-from .pipe import COLUMNS, Key, Row
+from .pipe import COLUMNS, Key, Row, topic_size
 from .place import Place, Refused
 
 TRIM_STEP = 500
@@ -42,7 +43,9 @@ class Writer:
 
     def __init__(self, path: str, options: dict[str, Any]) -> None:
         self._options = options
-        self._limits = [(re.compile(expression, re.DOTALL), count) for expression, count in options["topics"]]
+        self._limits: PatternTrie[int] = PatternTrie()
+        for pattern, count in options["topics"]:
+            self._limits.add(pattern.split("/"), count)
         self._place = Place(path, options["patience"])
         try:
             self._database = opened(self._place, options["epoch"], options.get("replaces"))
@@ -50,16 +53,22 @@ class Writer:
             self._place.leave_nothing()
             raise
         self._place.sync_ahead()  # what was found counts as confirmed
+        if self._meta("newest") > options["last"]:
+            raise Refused(f"its newest position is beyond {options['last']}, and no id can say so")
         self._epoch = self._meta("epoch")
         self._topics: dict[str, _Topic] = {}
+        self._topics_size = self._all_topics_size()
         self._commits = 0
         self._most_new_keys = KEY_STEP * options["key_bytes"]
         self._new_keys = self._most_new_keys  # bytes, about; at the start it is looked at once
-        self._crowded = deque(name for (name,) in self._all_topics() if self._limit(name) is not None)
+        self._crowded = deque(name for name in self._all_topics() if self._limit(name) is not None)
         self._thinned: list[str] = []  # those of them that are done with, if this transaction is committed
 
-    def _all_topics(self) -> Iterable[tuple[str]]:
-        return self._database.execute("SELECT name FROM topic") if self._limits else ()
+    def _all_topics(self) -> Iterator[str]:
+        return (name for (name,) in self._database.execute("SELECT name FROM topic"))
+
+    def _all_topics_size(self) -> int:
+        return sum(map(topic_size, self._all_topics()))
 
     def state(self) -> dict[str, Any]:
         """Return what the parent has to know at the start."""
@@ -80,7 +89,7 @@ class Writer:
         return {
             "oldest": oldest(self._database),
             "kept": self._meta("kept"),
-            "size": self._meta("size"),
+            "size": self._meta("size") + self._topics_size,
         }
 
     def _meta(self, name: str) -> Any:
@@ -140,6 +149,7 @@ class Writer:
         self._thinned.clear()
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
+            self._topics_size = self._all_topics_size()
 
     def _keep(self, rows: Sequence[Row]) -> dict[str, int]:
         """Add *rows*; return the topics that lost something to a bound of their own, with the newest offset."""
@@ -169,7 +179,8 @@ class Writer:
         topic = self._topics.get(name)
         if topic is None:
             ask = self._database.execute
-            ask("INSERT OR IGNORE INTO topic (name) VALUES (?)", (name,))
+            if ask("INSERT OR IGNORE INTO topic (name) VALUES (?)", (name,)).rowcount:
+                self._topics_size += topic_size(name)
             id = int(ask("SELECT id FROM topic WHERE name = ?", (name,)).fetchone()[0])
             limit = self._limit(name)
             count = 0 if limit is None else ask("SELECT count(*) FROM place WHERE topic = ?", (id,)).fetchone()[0]
@@ -177,7 +188,7 @@ class Writer:
         return topic
 
     def _limit(self, name: str) -> int | None:
-        return min((count for expression, count in self._limits if expression.fullmatch("/" + name)), default=None)
+        return min(self._limits.match(name.split("/")), default=None) if self._limits else None
 
     # ---- retention ----
 
@@ -188,16 +199,19 @@ class Writer:
         """
         ask, options = self._database.execute, self._options
         most = self._thin_the_crowded(most, lost)
-        kept, size = self._meta("kept"), self._meta("size")
+        kept, size = self._meta("kept"), self._meta("size") + self._topics_size
         too_old = now - options["age"] if options["age"] is not None else 0.0
         swept: dict[str, int] = {}
-        last = count = cost = 0
+        last = count = cost = its_topics = 0
         rows = ask("SELECT offset, at, topics, size FROM notification ORDER BY offset LIMIT ?", (most,))
         for offset, at, topics, its_size in rows:
-            full = kept - count > options["count"] or (size - cost > options["size"] and kept - count > 1)
+            over = size - cost - its_topics > options["size"]
+            full = kept - count > options["count"] or (over and kept - count > 1)
             if not full and at >= too_old:
                 break
             last, count, cost = offset, count + 1, cost + its_size
+            if over:
+                its_topics += sum(topic_size(name) for name in topics.split("\n") if self._ends_with(name, offset))
             swept.update(dict.fromkeys(topics.split("\n"), offset))
         rows.close()
         if count:
@@ -210,6 +224,11 @@ class Writer:
             self._set(trimmed=max(last, self._meta("trimmed")))
         self._note_gone([*swept.items(), *lost.items()])
         return sorted(swept.items(), key=lambda item: item[1]), count == most or bool(self._crowded)
+
+    def _ends_with(self, name: str, offset: int) -> bool:
+        """Tell whether what stands at *offset* is the newest there is of a topic: the topic goes with it."""
+        query = "SELECT max(offset) FROM place WHERE topic = (SELECT id FROM topic WHERE name = ?)"
+        return bool(self._database.execute(query, (name,)).fetchone()[0] == offset)
 
     def _note_gone(self, gone: Iterable[tuple[str, int]]) -> None:
         self._database.executemany(
@@ -249,6 +268,7 @@ class Writer:
         ask = self._database.execute
         if ask("SELECT 1 FROM place WHERE topic = ? LIMIT 1", (topic.id,)).fetchone() is None:
             ask("DELETE FROM topic WHERE id = ?", (topic.id,))
+            self._topics_size -= topic_size(name)
             del self._topics[name]
 
     def _forget(self, now: float) -> None:

@@ -1,0 +1,109 @@
+"""What somebody reads, page by page, and what was learned of it on the pages before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+
+from hub.patterns import compiled
+
+FIND_STEPS = 10_000
+REMEMBERED_SEARCHES = 8
+REMEMBERED_FACTS = 200_000
+
+Between = Callable[[str, str | None], Iterable[str]]
+"""Returns the names that exist, in order: not before the first text, and before the second, or to the end."""
+
+
+class Search:
+    """The topics that are looked for.
+
+    Attributes:
+        patterns: what they have to match.
+        names: all topics that match and had something at or before `known`; None: so many, or so hard to find, that it
+            is better to walk over the notifications and judge each. Some may not exist.
+        known: the offset up to which `names` is the truth: a topic that is made later only has greater ones.
+        verdicts: whether a name matches, for those that were judged while there was room to remember it.
+        newest: the newest offset of a name, likewise, for a log that has to look that up.
+        dense: most of what there is was found to match, and walking is better.
+    """
+
+    __slots__ = ("_searches", "dense", "known", "names", "newest", "patterns", "verdicts")
+
+    def __init__(self, topics: frozenset[str], searches: Searches) -> None:
+        self.patterns = compiled(topics)
+        self.names: Collection[str] | None = self.patterns.single
+        self.known = -1 if self.patterns.ranges else 2**63 - 1  # plain names are found without looking
+        self.verdicts: dict[str, bool] = {}
+        self.newest: dict[str, int] = {}
+        self.dense = False
+        self._searches = searches
+
+    def judge(self, name: str) -> bool:
+        """Tell whether *name*, which is not among the verdicts, matches."""
+        verdict = self.patterns.match(name)
+        if self._searches.remember():
+            self.verdicts[name] = verdict
+        return verdict
+
+    def note(self, name: str, newest: int) -> None:
+        """Remember the *newest* offset of *name*, if there is room."""
+        if self._searches.remember():
+            self.newest[name] = newest
+
+    def find(self, between: Between, newest: int) -> None:
+        """Look for the names, in a bounded number of steps; *newest* is the newest offset there is."""
+        self.known = newest
+        self.names = self._found(between)
+
+    def _found(self, between: Between) -> Collection[str] | None:
+        steps = FIND_STEPS
+        found = set(self.patterns.single)
+        for low, high in self.patterns.ranges:
+            for name in between(low, high):
+                steps -= cost(name)
+                if steps < 0:
+                    return None
+                if self.patterns.match(name):
+                    found.add(name)
+        return found
+
+
+def cost(name: str) -> int:
+    """Return how many steps it takes to judge *name*; a step is about what it takes to look at one notification."""
+    return 2 + name.count("/")
+
+
+class Searches:
+    """The last few searches that did not come to their end, and how much they may remember between them."""
+
+    def __init__(self) -> None:
+        self._searches: dict[object, Search] = {}
+        self._left = REMEMBERED_FACTS
+
+    def of(self, topics: Collection[str], upto: int = 0) -> Search:
+        """Return the search for *topics*, and what it knows by now; with *upto*, one of its own for that end."""
+        wanted = frozenset(topics)
+        key = (wanted, upto)
+        search = self._searches.get(key)
+        if search is None:
+            while self._searches and (len(self._searches) == REMEMBERED_SEARCHES or not self._left):
+                self._forget(next(iter(self._searches)))
+            search = self._searches[key] = Search(wanted, self)
+        elif len(self._searches) > 1:
+            self._searches[key] = self._searches.pop(key)  # the one that was asked for last is the last of the dict
+        return search
+
+    def end(self, topics: Collection[str], upto: int = 0) -> None:
+        """Forget the search for *topics*, which was read to its end."""
+        self._forget((frozenset(topics), upto))
+
+    def remember(self) -> bool:
+        """Tell whether there is room for one more fact; it is taken."""
+        if not self._left:
+            return False
+        self._left -= 1
+        return True
+
+    def _forget(self, key: object) -> None:
+        search = self._searches.pop(key)
+        self._left += len(search.verdicts) + len(search.newest)
