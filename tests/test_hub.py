@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from tests.web.client import until
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """A file, and a listener that can't be made."""
     (tmp_path / "house").mkdir()
     (tmp_path / "house" / "broken.py").write_text(
@@ -28,7 +30,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
         "    @on_event('a')\n    async def hear(self, event): ...\n"
     )
     monkeypatch.syspath_prepend(tmp_path / "house")
-    return Settings(log=f"sqlite:///{tmp_path / 'hub.db'}", listeners=("broken",))
+    yield Settings(log=f"sqlite:///{tmp_path / 'hub.db'}", listeners=("broken",))
+    sys.modules.pop("broken", None)  # or another test that writes a module of this name would get this one
 
 
 @pytest.mark.parametrize("attempt", ["first", "second"])

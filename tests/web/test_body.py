@@ -109,9 +109,9 @@ async def test_a_crowd_with_compressed_gigabytes_does_not_stall_a_served_hub(pro
 
 
 async def test_a_served_hub_inflates_nothing_on_any_path(process: ServeProcess) -> None:
-    for path, status in (("/notifications/publish", 415), ("/nowhere", 404)):
+    for path in ("/notifications/publish", "/nowhere"):
         client = await ask(process.site, "POST", path, 100)
         await client.send(b"x" * 100)  # to inflate this is an error, which aiohttp would log, or answer
-        assert await client.head() == status
+        assert await client.head() == 415
         await client.body()
     process.check_tidy()
