@@ -14,7 +14,7 @@ import pytest
 
 from hub.log.gone import REMEMBERED_BYTES, REMEMBERED_TOPICS, Gone
 from hub.log.memory import PAGE_WALK, MemoryLog
-from hub.log.worker.search import FIND_STEPS, REMEMBERED_FACTS, Search
+from hub.log.worker.search import FIND_STEPS, REMEMBERED_FACTS, REMEMBERED_SEARCHES, Search
 from hub.names import _fault
 from hub.notification import Draft
 from hub.patterns import Patterns
@@ -191,8 +191,25 @@ async def test_what_is_remembered_of_searches_is_bounded(full: MemoryLog, monkey
         await log.frames(0, frozenset([f"**/{number}", "**/status"]), upto=SENT)
         known: list[Search] = list(log._searches._searches.values())
         assert sum(len(each.verdicts) for each in known) <= 5_000
-        assert len(known) <= 8
+        assert len(known) <= REMEMBERED_SEARCHES
     assert log._searches._left == 5_000 - sum(len(each.verdicts) for each in known)
+    assert log._searches.of(["**/status", "**/39"]) in known
+
+
+async def test_a_search_that_is_under_way_keeps_what_it_learned_while_others_ask(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("hub.log.worker.search.REMEMBERED_FACTS", TOPICS)
+    log = MemoryLog()
+    for n in range(SENT):
+        log.append([Draft.of("x", topic=f"order/{n * 7 % TOPICS}/status")])
+    steps = Steps(log, monkeypatch)
+    after = 0
+    while after < SENT:
+        after = (await log.frames(after, frozenset(["**/status"]), upto=SENT)).reached
+        mine, steps.judged = steps.judged, 0
+        await log.frames(SENT - 10, frozenset(["*/7/status"]), upto=SENT)
+        await log.frames(0, frozenset(["order/7/status", "order/8/status"]), upto=SENT)
+        steps.judged = mine
+    assert steps.judged <= 2 * TOPICS
 
 
 async def test_a_wide_hole_is_passed_without_a_step_for_each_that_has_gone(monkeypatch: pytest.MonkeyPatch):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 from hub.patterns import compiled
 
 FIND_STEPS = 10_000
-REMEMBERED_SEARCHES = 8
+REMEMBERED_SEARCHES = 32
 REMEMBERED_FACTS = 200_000
 
 Between = Callable[[str, str | None], Iterable[str]]
@@ -41,13 +41,13 @@ class Search:
     def judge(self, name: str) -> bool:
         """Tell whether *name*, which is not among the verdicts, matches."""
         verdict = self.patterns.match(name)
-        if self._searches.remember():
+        if self.patterns.ranges and self._searches.remember():
             self.verdicts[name] = verdict
         return verdict
 
     def note(self, name: str, newest: int) -> None:
         """Remember the *newest* offset of *name*, if there is room."""
-        if self._searches.remember():
+        if self.patterns.ranges and self._searches.remember():
             self.newest[name] = newest
 
     def find(self, between: Between, newest: int) -> None:
@@ -74,7 +74,11 @@ def cost(name: str) -> int:
 
 
 class Searches:
-    """The last few searches that did not come to their end, and how much they may remember between them."""
+    """The last few searches that did not come to their end, and how much they may remember between them.
+
+    Where there is no more room, a search goes on without remembering: to take it from another one that is under way
+    would make both learn everything again and again. Plain names have nothing to remember.
+    """
 
     def __init__(self) -> None:
         self._searches: dict[object, Search] = {}
@@ -84,18 +88,18 @@ class Searches:
         """Return the search for *topics*, and what it knows by now; with *upto*, one of its own for that end."""
         wanted = frozenset(topics)
         key = (wanted, upto)
-        search = self._searches.get(key)
-        if search is None:
-            while self._searches and (len(self._searches) == REMEMBERED_SEARCHES or not self._left):
+        search = self._searches.pop(key, None) or Search(wanted, self)
+        if search.patterns.ranges:
+            self._searches[key] = search  # the one that was asked for last is the last one of the dict
+            if len(self._searches) > REMEMBERED_SEARCHES:
                 self._forget(next(iter(self._searches)))
-            search = self._searches[key] = Search(wanted, self)
-        elif len(self._searches) > 1:
-            self._searches[key] = self._searches.pop(key)  # the one that was asked for last is the last of the dict
         return search
 
     def end(self, topics: Collection[str], upto: int = 0) -> None:
         """Forget the search for *topics*, which was read to its end."""
-        self._forget((frozenset(topics), upto))
+        key = (frozenset(topics), upto)
+        if key in self._searches:
+            self._forget(key)
 
     def remember(self) -> bool:
         """Tell whether there is room for one more fact; it is taken."""
