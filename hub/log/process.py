@@ -70,12 +70,13 @@ class WorkerProcess(asyncio.SubprocessProtocol):
 
     @classmethod
     async def start(
-        cls, role: str, path: Path, options: Mapping[str, Any], *, seconds: float | None = None
+        cls, role: str, path: Path, options: Mapping[str, Any], *, name: Path, seconds: float | None = None
     ) -> tuple[WorkerProcess, Answer]:
         """Start a worker of *role* on *path* and return it with what it said of the file.
 
         It is its own session, so that a Ctrl-C in the terminal reaches only the parent, and inherits no descriptor
-        but its two pipes. It has *seconds* for it (None: what a file of this size may take).
+        but its two pipes. It has *seconds* for it (None: what a file of this size may take). *name* is how the file is
+        called in messages.
 
         Raises:
             LogUnavailable: the file can't be used; says why.
@@ -86,7 +87,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         try:
             transport, process = await loop.subprocess_exec(cls, *arguments, stderr=None, start_new_session=True)
         except OSError as error:
-            raise LogUnavailable(f"{path}: the process that keeps it can't be started ({error.strerror})") from None
+            raise LogUnavailable(f"{name}: the process that keeps it can't be started ({error.strerror})") from None
         process._transport = transport
         process._stdin = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
         try:
@@ -95,14 +96,14 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         except (WorkerDied, TimeoutError) as error:
             process.kill()
             await process.aclose()
-            raise LogUnavailable(f"{path}: the process that keeps it did not start ({error})") from None
+            raise LogUnavailable(f"{name}: the process that keeps it did not start ({error})") from None
         except BaseException:
             process.kill()
             await process.aclose()  # also when this is cancelled: it holds the file's lock
             raise
         if "refused" in state:
             await process.aclose()
-            raise LogUnavailable(f"{path}: {state['refused']}")
+            raise LogUnavailable(f"{name}: {state['refused']}")
         return process, state
 
     @property

@@ -77,6 +77,7 @@ class SQLiteLog:
     ) -> None:
         self.epoch = new_epoch()  # of a log that is made now; `open` finds the one of a log that is there
         self._path = path
+        self._real = path  # as of `open`
         self._clock = clock
         self._unobserved = unobserved
         self._announce: Announce = lambda notifications: None
@@ -107,8 +108,8 @@ class SQLiteLog:
 
     async def open(self) -> None:
         try:
-            self._path = _real(self._path)
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._real = _real(self._path)
+            self._real.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LogUnavailable(f"{self._path}: {error.strerror or error}") from None
         await self._begin()
@@ -140,12 +141,14 @@ class SQLiteLog:
             raise LogUnavailable(f"{self._path} is another log than it was: the hub has to be started anew")
 
     async def _start_writer(self, again: bool) -> tuple[WorkerProcess, dict[str, Any]]:
-        options = {**self._options, "replaces": self.epoch} if again else self._options
-        return await WorkerProcess.start("writer", self._path, options, seconds=RESTART_SECONDS if again else None)
+        return await self._start("writer", {"replaces": self.epoch} if again else {}, again)
 
     async def _start_reader(self, again: bool) -> tuple[WorkerProcess, dict[str, Any]]:
-        options = {**self._options, "inode": self._found["inode"]}
-        return await WorkerProcess.start("reader", self._path, options, seconds=RESTART_SECONDS if again else None)
+        return await self._start("reader", {"inode": self._found["inode"]}, again)
+
+    async def _start(self, role: str, more: Mapping[str, Any], again: bool) -> tuple[WorkerProcess, dict[str, Any]]:
+        seconds = RESTART_SECONDS if again else None
+        return await WorkerProcess.start(role, self._real, {**self._options, **more}, name=self._path, seconds=seconds)
 
     def _find(self, state: dict[str, Any]) -> None:
         """Learn what the writer found in the file."""

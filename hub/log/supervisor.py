@@ -53,7 +53,7 @@ class Supervisor:
         self._waits = False  # for that pause to pass
         self._age = 0
         self._said = ""
-        self._why = LogUnavailable("its file is not open")
+        self._why = "its file is not open"
 
     async def begin(self) -> Answer:
         """Start the first process and return what it said.
@@ -91,10 +91,10 @@ class Supervisor:
 
     @property
     def why(self) -> LogUnavailable:
-        """Why it can't."""
+        """Why it can't; a new one each time, for one that is raised again and again gathers tracebacks."""
         if self.late and not self.dead:
             return LogUnavailable(f"the process that {self._does} it does not answer")
-        return self._why
+        return LogUnavailable(self._why)
 
     async def get(self) -> WorkerProcess:
         """Return the process; wait for the one that is about to replace it.
@@ -102,15 +102,17 @@ class Supervisor:
         Raises:
             LogUnavailable: there is none, and none will be there soon; says why.
         """
-        if self._process is not None and self._process.dead:
+        process = self._process
+        if process is not None and process.dead:
             self._replace_soon()
             assert self._attempt is not None
             if self._waits and self._pause > SHORT_PAUSE:
                 raise self.why
             await asyncio.wait([self._attempt])
-        if self._process is None or self._process.dead:
+            process = self._process if self._process is not None and not self._process.dead else None
+        if process is None:
             raise self.why
-        return self._process
+        return process
 
     def tick(self) -> None:
         """Look after it; to be called every second."""
@@ -128,7 +130,7 @@ class Supervisor:
             return
         why = self._process.why
         logger.error("the process that %s the log %s %s and is started anew", self._does, self._path, why)
-        self._why = LogUnavailable(f"the process that {self._does} it {why}")
+        self._why = f"the process that {self._does} it {why}"
         if self._age >= HEALTHY_TICKS:
             self._pause = 0.0
         loop = asyncio.get_running_loop()
@@ -174,14 +176,14 @@ class Supervisor:
         if why != self._said:
             logger.error("the process that %s the log %s can't be started anew: %s", self._does, self._path, why)
         self._said = why
-        self._why = LogUnavailable(f"the process that {self._does} it can't be started; the hub's own log says why")
+        self._why = f"the process that {self._does} it can't be started; the hub's own log says why"
 
     # ---- the end ----
 
     async def aclose(self) -> None:
         """End the process, and replace it no more."""
         process, self._process = self._process, None
-        self._why = LogUnavailable("its file is not open")
+        self._why = "its file is not open"
         if self._replacing is not None:
             self._replacing.cancel()
             await asyncio.wait([self._replacing])

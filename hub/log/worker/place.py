@@ -95,6 +95,7 @@ class Place:
 
     def __init__(self, path: str, patience: float) -> None:
         self.path = path
+        self._there = Path(path)  # made once: each commit looks there
         self._until = time.monotonic() + patience
         self._taken = f"another process has had it open for {patience:g} s"
         self._lock_path = f"{path}.lock"
@@ -139,7 +140,7 @@ class Place:
             Misplaced: it was removed, moved, or another one was put in its place.
         """
         try:
-            status = Path(self.path).stat()
+            status = self._there.stat()
         except OSError as error:
             raise Misplaced(f"the file is no longer there ({error.strerror})") from None
         if (status.st_dev, status.st_ino) != self._known:
