@@ -17,7 +17,7 @@ import pytest
 
 from hub.errors import LogUnavailable
 from hub.log import process, sqlite, supervisor
-from hub.log.process import ANSWER_TICKS, PROBE_TICKS, SILENT_TICKS, WorkerProcess
+from hub.log.process import ANSWER_TICKS, DOUBT_TICKS, PROBE_TICKS, SILENT_TICKS, WorkerProcess
 from hub.log.supervisor import Supervisor
 from hub.log.worker.pipe import BEAT, pack
 from hub.log.worker.pulse import Pulse
@@ -206,6 +206,26 @@ async def test_one_that_can_not_be_ended_is_waited_for_no_longer_and_never_joine
     (again,) = log.append(drafts("b", key="k"))
     assert ((await again).offset, again.repeated) == (1, True)
     assert offsets(await read_all(log, 0, ["**"])) == [1]
+
+
+@pytest.mark.usefixtures("by_hand")
+@pytest.mark.parametrize("which", [0, 1], ids=["writer", "reader"])
+async def test_a_log_is_not_ready_before_a_process_that_hangs_is_replaced_and_is_again_if_it_goes_on(
+    home: Home, which: int
+):
+    log = await home.open()
+    supervised, worker = (log._writer, log._reader)[which], workers(log)[which]
+    stop(worker)
+    tick(supervised, PROBE_TICKS - 1)  # `open` has done the first one
+    tick(supervised, DOUBT_TICKS - 1)
+    assert log.bounds().kept == 0
+    tick(supervised, 1)
+    with pytest.raises(LogUnavailable, match="does not answer"):
+        log.bounds()
+    os.kill(pid(worker), signal.SIGCONT)
+    await until(lambda: supervised.up)
+    assert log.bounds().kept == 0
+    assert workers(log)[which] is worker
 
 
 # ---- one that dies ----

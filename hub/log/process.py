@@ -28,6 +28,7 @@ LAST_SECONDS = 1.0  # of it, for what is still to be read when it has ended
 
 # Counted in ticks of the loop, about a second each, not by the clock: a hub that stood still itself blames nobody.
 PROBE_TICKS = 2  # a process that nobody asks anything is asked whether it is there
+DOUBT_TICKS = 5  # without an answer: the log is not ready, and says so before it does anything about it
 SILENT_TICKS = 10  # without a sign of life: it is stopped, and won't go on
 ANSWER_TICKS = 30  # with signs of life, for one answer: nothing that is asked takes as long, but a disk may
 
@@ -113,6 +114,11 @@ class WorkerProcess(asyncio.SubprocessProtocol):
     def dead(self) -> bool:
         """Whether it has ended, or can't be asked any more because it is about to."""
         return self._killed or self._ended.done() or self._stdin is None or self._stdin.is_closing()
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it has owed an answer for longer than one that works takes."""
+        return self._late >= DOUBT_TICKS
 
     @property
     def late(self) -> bool:

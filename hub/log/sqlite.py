@@ -367,7 +367,7 @@ class SQLiteLog:
         """Return the future of what *made* makes of the reader's answer."""
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         reader = self._reader.process
-        if reader is None or not self._reader.up:
+        if reader is None or reader.dead or reader.late:
             result.set_exception(self._reader.why)
             return result
 

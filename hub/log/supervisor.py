@@ -81,8 +81,8 @@ class Supervisor:
 
     @property
     def up(self) -> bool:
-        """Whether it can be asked, and answers."""
-        return self._process is not None and not self._process.dead and not self._process.late
+        """Whether it can be asked, and answers as soon as one that works does."""
+        return self._process is not None and not self._process.dead and not self._process.doubtful
 
     @property
     def dead(self) -> bool:
@@ -92,7 +92,7 @@ class Supervisor:
     @property
     def why(self) -> LogUnavailable:
         """Why it can't; a new one each time, for one that is raised again and again gathers tracebacks."""
-        if self.late and not self.dead:
+        if not self.dead:
             return LogUnavailable(f"the process that {self._does} it does not answer")
         return LogUnavailable(self._why)
 
