@@ -54,12 +54,21 @@ def _port(value: object) -> object:
     return value
 
 
+def _lower(value: object) -> object:
+    """Take `DEBUG` as `debug`, the way the standard library writes it."""
+    return value.lower() if isinstance(value, str) else value
+
+
 def _pairs(value: object) -> object:
     """Take `a/**=1, b=20` as a table."""
     parts = _split(value)
     if not isinstance(parts, list):
         return parts
-    return {name.strip(): count.strip() for name, _, count in (str(part).rpartition("=") for part in parts)}
+    pairs = [str(part).rpartition("=") for part in parts]
+    for name, _, rest in pairs:
+        if not name:
+            raise ValueError(f"{rest!r} has no number; write {rest}=1")
+    return {name.strip(): count.strip() for name, _, count in pairs}
 
 
 _List = Annotated[tuple[str, ...], BeforeValidator(_split)]
@@ -171,7 +180,7 @@ class Settings(BaseModel):
     loop: Literal["auto", "asyncio", "uvloop"] = Field(
         default="auto", description="Event loop of `hub serve`; auto: uvloop where it is installed."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
         default="info", description="What `hub serve` logs."
     )
     access_log: bool = Field(default=False, description="Log every HTTP request, without query strings (`hub serve`).")
@@ -237,7 +246,8 @@ class Settings(BaseModel):
     @classmethod
     def _home(cls, value: str) -> str:
         if value != "memory://" and not (value.startswith("sqlite:///") and len(value) > len("sqlite:///")):
-            raise ValueError("is not the home of a log: memory:// is, and sqlite:///path/to/file")
+            path = value.rpartition("://")[2].lstrip("/") or "path/to/file"
+            raise ValueError(f"is no home for a log; write memory://, or three slashes and a path: sqlite:///{path}")
         return value
 
     @field_validator("host")

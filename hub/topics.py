@@ -77,7 +77,7 @@ def topic_of(kind: str, id: str | int | UUID, field: str = "") -> str:
     elif isinstance(id, UUID):
         name = str(id)
     else:
-        raise InvalidTopic(id, f"is not the id of a {kind}: a string, a whole number or a UUID is", field)
+        raise InvalidTopic(id, f"is not an id: a {kind}'s id is a string, a whole number or a UUID", field)
     if "/" in name or "*" in name:
         raise InvalidTopic(name, f"is not an id: a {kind}'s id is one segment, without '/' or '*'", field)
     return check_topic(f"{kind}/{name}", field)

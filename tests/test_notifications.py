@@ -67,10 +67,10 @@ async def test_an_id_is_a_string_a_number_or_a_uuid(service: NotificationService
 
 @pytest.mark.parametrize("id", [None, True, 1.5, b"ada", [1], object()])
 async def test_what_is_no_id_is_refused_and_named(service: NotificationService, id: Any):
-    with pytest.raises(InvalidTopic, match=r"^user_id: .* is not the id of a user") as caught:
+    with pytest.raises(InvalidTopic, match=r"^user_id: .* is not an id: a user's id is a string") as caught:
         service.send_to_user(id, "x")
     assert (caught.value.field, caught.value.topic) == ("user_id", id)
-    with pytest.raises(InvalidTopic, match=r"^room_id: .* is not the id of a room"):
+    with pytest.raises(InvalidTopic, match=r"^room_id: .* is not an id: a room's id is a string"):
         service.send_to_room(id, "x")
     assert (await service.send_notification("x")).offset == 1
 

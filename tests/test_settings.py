@@ -137,3 +137,22 @@ def test_a_typo_in_the_file_is_told_with_the_setting_that_was_meant(tmp_path: Pa
     file.write_text("hearbeat = 9\n")
     with pytest.raises(InvalidSettings, match=r"hearbeat: is not a setting; did you mean heartbeat\?"):
         Settings.load(file=file, environ={})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("log", "data/hub.db", "write memory://, or three slashes and a path: sqlite:///data/hub.db"),
+        ("log", "sqlite://data/hub.db", "three slashes and a path: sqlite:///data/hub.db"),
+        ("retain_topics", "state/**", "'state/**' has no number; write state/**=1"),
+        ("retain_topics", "state/**:1", "has no number"),
+    ],
+)
+def test_a_setting_that_is_nearly_right_is_shown_right(field: str, value: str, said: str):
+    with pytest.raises(InvalidSettings) as caught:
+        Settings.load(environ={f"HUB_{field.upper()}": value})
+    assert said in str(caught.value)
+
+
+def test_the_level_of_the_log_may_be_written_as_python_does():
+    assert Settings.load(environ={"HUB_LOG_LEVEL": "DEBUG"}).log_level == "debug"

@@ -162,7 +162,9 @@ async def serve(settings: Settings) -> int:
         server = await _listen(runner, hub)
     except OSError as error:
         await runner.cleanup()
-        raise _CannotListen(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}") from None
+        why = os.strerror(error.errno).lower() if error.errno else str(error)
+        where = f"{settings.host}:{settings.port}"
+        raise _CannotListen(f"cannot listen on {where}: {why}; choose another with --port or HUB_PORT") from None
     except BaseException:
         await runner.cleanup()
         raise

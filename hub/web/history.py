@@ -32,7 +32,7 @@ MAX_PAGES = 10
 WRITE_BYTES = 64 * 1024
 
 _LIMIT = re.compile(r"[0-9]{1,4}", re.ASCII)
-_PARAMETERS = Parameters("topic", "after", "limit", elsewhere={"lastEventId": "is called after here"})
+_PARAMETERS = Parameters("topic", "after", "limit", elsewhere={"lastEventId": "is 'after' on this path"})
 _HEADERS = {"Cache-Control": "no-store"}
 
 

@@ -113,7 +113,7 @@ async def answered(
         return await handling
     except HubError as error:
         if error.status >= 500 and error.status != 503:
-            logger.exception("a request failed")
+            logger.exception("%s %s failed", request.method, request.path)
         return from_error(error)
     except web.RequestPayloadError as error:
         return problem(400, f"the body is broken: {str(error)[:200]}")
@@ -124,8 +124,8 @@ async def answered(
     except Exception as error:
         if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
             return web.Response()  # the client has left: nobody will read this, and aiohttp finds that unremarkable
-        logger.exception("a request failed")
-        return from_status(500)
+        logger.exception("%s %s failed", request.method, request.path)
+        return from_status(500) if own else problem(500, "the handler failed; the log says why")
 
 
 def check_site(hub: Hub, request: web.BaseRequest) -> None:

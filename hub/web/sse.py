@@ -60,7 +60,8 @@ def sse(handler: Callable[..., Any] | None = None, *, drain: Drain = "end") -> A
     lets more than `HUB_BUFFER_BYTES` wait is cut.
 
     Args:
-        handler: `async def` or `def`, its last argument the request; an async generator function will do.
+        handler: `async def` or `def`, its last argument the request; an async generator function will do, and a method
+            of a `web.View`.
         drain: what shutdown does to the stream: `end` it, or let it `finish` for up to `HUB_FINISH` seconds.
     """
     if handler is None:
@@ -68,8 +69,10 @@ def sse(handler: Callable[..., Any] | None = None, *, drain: Drain = "end") -> A
 
     @functools.wraps(handler)
     async def answer(*args: Any) -> web.StreamResponse:
-        request: web.Request = args[-1]
-        streams = request.config_dict[HandlerStreams.KEY]
+        request = _request(args[-1])
+        streams = request.config_dict.get(HandlerStreams.KEY)
+        if streams is None:
+            raise RuntimeError(f"{qualified_name(handler)} with @sse needs a hub: call setup_hub(app) before the start")
 
         async def handle() -> web.StreamResponse:
             if request.method == "HEAD":
@@ -93,6 +96,11 @@ def sse(handler: Callable[..., Any] | None = None, *, drain: Drain = "end") -> A
         return response
 
     return answer
+
+
+def _request(last: Any) -> web.Request:
+    """Return the request: the last argument of a handler, or what a `web.View` holds."""
+    return last.request if isinstance(last, web.View) else cast(web.Request, last)
 
 
 class HandlerStreams:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import reactivex
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from reactivex import Observable, abc, operators
 from reactivex.disposable import Disposable
 from reactivex.subject import Subject
@@ -1055,3 +1056,51 @@ async def test_a_stream_without_an_end_never_gets_one_when_it_is_cut(stream: Str
     await until(lambda: source.disposed == 1)
     with pytest.raises(StreamEnded):
         await client.event()
+
+
+# ---- where it stands ----
+
+
+async def test_a_method_of_a_view_streams_too():
+    class Ticks(web.View):
+        @sse
+        async def get(self) -> AsyncIterator[str]:
+            yield self.request.query["word"]
+
+    app = web.Application()
+    app.router.add_view("/ticks", Ticks)
+    server = await Server.start({}, app=app)
+    try:
+        answer = await server.ask("GET", "/ticks?word=here")
+        assert (answer.status, answer.body) == (200, b"data: here\n\n")
+    finally:
+        await server.aclose()
+
+
+async def test_without_a_hub_it_says_what_is_missing():
+    @sse
+    async def ticks(request: web.Request) -> AsyncIterator[str]:
+        yield "never"
+
+    app = web.Application()
+    request = make_mocked_request("GET", "/", app=app)
+    with pytest.raises(RuntimeError, match=r"ticks with @sse needs a hub: call setup_hub\(app\)"):
+        await ticks(request)
+
+
+async def test_an_unexpected_error_before_the_stream_is_the_handlers_and_says_where(complaints: Complaints):
+    @sse
+    async def broken(request: web.Request) -> AsyncIterator[str]:
+        yield request.query["missing"]
+
+    app = web.Application()
+    app.router.add_get("/broken", broken)
+    server = await Server.start({}, app=app)
+    try:
+        answer = await server.ask("GET", "/broken?token=secret")
+    finally:
+        await server.aclose()
+    assert (answer.status, answer.json()["detail"]) == (500, "the handler failed; the log says why")
+    (line,) = complaints.take()
+    assert line.startswith("GET /broken failed\n")
+    assert "secret" not in line

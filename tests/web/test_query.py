@@ -101,7 +101,7 @@ async def test_a_viewer_of_an_answer_comes_back_by_any_spelling_too(serve: Serve
     [
         ("POST", SUBSCRIBE + "?topic=orders", "topic", "a POST names its topics in the body"),
         ("GET", "/sse/42?topic=orders", "topic", "the path names the topic here"),
-        ("GET", HISTORY + "?last_event_id=x-1", "last_event_id", "is called after here"),
+        ("GET", HISTORY + "?last_event_id=x-1", "last_event_id", "is 'after' on this path"),
         ("POST", CHAT + "?message=hi", "message", "a POST has its message in the body"),
     ],
 )
