@@ -1,8 +1,6 @@
 """`python -m hub` is `hub`."""
 
-import sys
-
-from hub.cli import main
+from hub.cli import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -5,10 +5,14 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import zipfile
+from importlib.metadata import PathDistribution
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+
+from hub.cli import command
 
 ROOT = Path(__file__).parents[1]
 NEEDED = ("hub", "listeners", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
@@ -67,6 +71,13 @@ def test_the_demo_of_an_installed_hub_has_its_listeners(project: Path, tmp_path:
         "StockListener",
         "UserListener",
     ], said.stderr
+
+
+def test_an_installed_hub_is_the_same_command_as_python_m_hub(project: Path) -> None:
+    wheel = built(project, "build_wheel")
+    (listed,) = [name for name in wheel.namelist() if name.endswith("/entry_points.txt")]
+    (point,) = PathDistribution(zipfile.Path(wheel, listed.partition("/")[0] + "/")).entry_points
+    assert (point.name, point.load()) == ("hub", command)
 
 
 def test_an_editable_installation_is_a_path_that_type_checkers_read(project: Path) -> None:

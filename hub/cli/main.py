@@ -7,7 +7,7 @@ import importlib.metadata
 import platform
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from hub.cli import history, listen, load, publish, serve
 from hub.errors import HubError, InvalidInput, InvalidSettings
@@ -18,9 +18,18 @@ Run = Callable[[argparse.Namespace], int]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that *arguments* (None: those of the process) name; return its exit status.
 
-    0: done; 1: it failed, with one line that says why; 2: it was called wrongly.
+    0: done; 1: it failed, with one line that says why; 2: it was called wrongly. A program that calls this goes on.
     """
-    args = _parser().parse_args(arguments)
+    return _run(arguments, whole_process=False)
+
+
+def command() -> NoReturn:
+    """`hub`: be the process of the command that its arguments name; end with its exit status, whatever it leaves."""
+    sys.exit(_run(None, whole_process=True))
+
+
+def _run(arguments: Sequence[str] | None, *, whole_process: bool) -> int:
+    args = _parser().parse_args(arguments, argparse.Namespace(whole_process=whole_process))
     run: Run = args.run
     try:
         return run(args)

@@ -83,8 +83,8 @@ def _metavar(field: FieldInfo) -> str:
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; return 0 once all is drained and closed.
 
-    The process then ends, whatever was left behind in it. If something blocks even the event loop, it ends with status
-    1 and says where each thread stood.
+    A process that is nothing else then ends, whatever was left behind in it; a program that called goes on. If
+    something blocks even the event loop, the process ends with status 1 and says where each thread stood.
     """
     flags = {name: value for name in Settings.model_fields if (value := getattr(args, name)) is not None}
     settings = Settings.load(flags, file=args.config)
@@ -97,7 +97,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
             status = runner.run(serve(settings))
-            _end_anyway(status)
+            faulthandler.cancel_dump_traceback_later()
+            if args.whole_process:
+                _end_anyway(status)
             return status
     finally:
         faulthandler.cancel_dump_traceback_later()
@@ -116,7 +118,6 @@ def _end_anyway(status: int) -> None:
         logger.error("what was left behind did not end: the process ends without it")
         os._exit(status)
 
-    faulthandler.cancel_dump_traceback_later()
     timer = threading.Timer(CLEANUP_SECONDS, end)
     timer.daemon = True
     timer.start()

@@ -10,11 +10,11 @@ from aiohttp import web
 from multidict import MultiDict, MultiMapping
 
 from hub.errors import InvalidInput
-from hub.names import nearest, plain
+from hub.names import mistyped, plain
 
-ALIKE = 0.8
-"""How much like a parameter a typo of it is: `topc` and `topics` are (`topic`); `top`, `token` and `t` are not."""
 MAX_NAME = 64
+MOST_JUDGED = 16
+"""Of so many names that are not the hub's, the first ones of a query, each is looked at for a typo."""
 
 # `Last-Event-ID`, `last_event_id`, `lastEventID` (Mercure), and what the polyfill of amvtek sends.
 _LAST_EVENT_ID = frozenset({"lasteventid", "evslasteventid"})
@@ -23,8 +23,8 @@ _LAST_EVENT_ID = frozenset({"lasteventid", "evslasteventid"})
 class Parameters:
     """The parameters that one path knows.
 
-    Others are not the hub's affair (`datastar`, cache busters), unless they are nearly one of these: then whoever sent
-    them would wonder why nothing happens.
+    Others are not the hub's affair (`datastar`, cache busters), unless they are typos of these: then whoever sent them
+    would wonder why nothing happens.
 
     Args:
         names: how they are spelled.
@@ -34,13 +34,13 @@ class Parameters:
     def __init__(self, *names: str, elsewhere: Mapping[str, str] | None = None) -> None:
         self._names = frozenset(names)
         self._elsewhere = dict(elsewhere or {})
-        self._meaning = lru_cache(maxsize=256)(self._look_up)
+        self._meant = lru_cache(maxsize=256)(self._look_up)
 
     def read(self, request: web.BaseRequest) -> MultiMapping[str]:
         """Return the query of *request*, its parameters under the names that they have here.
 
         Raises:
-            InvalidInput: it is not UTF-8, or a parameter is nearly one of these.
+            InvalidInput: it is not UTF-8, or a parameter is a typo of one of these.
         """
         raw = request.rel_url.raw_query_string
         if not raw:
@@ -50,20 +50,30 @@ class Parameters:
         query = request.query
         if all(name in self._names for name in query):
             return query
-        return MultiDict((self._meaning(name) if len(name) <= MAX_NAME else name, text) for name, text in query.items())
+        understood, judged = MultiDict[str](), 0
+        for name, text in query.items():
+            meant = self._spelled(name)
+            if meant not in self._names and judged < MOST_JUDGED:
+                judged += 1
+                self._refuse_typo(name)
+            understood.add(meant, text)
+        return understood
 
-    def _look_up(self, name: str) -> str:
-        if "lastEventId" in self._names and plain(name) in _LAST_EVENT_ID:
+    def _spelled(self, name: str) -> str:
+        if "lastEventId" in self._names and len(name) <= MAX_NAME and plain(name) in _LAST_EVENT_ID:
             return "lastEventId"
-        if name in self._names:
-            return name
-        # `topic[]` and `topic[0]` are how some clients spell lists.
-        meant = nearest(name.partition("[")[0], [*self._names, *self._elsewhere], alike=ALIKE)
+        return name
+
+    def _refuse_typo(self, name: str) -> None:
+        if len(name) > MAX_NAME or not (meant := self._meant(name)):
+            return
         if meant in self._elsewhere:
             raise InvalidInput(name, self._elsewhere[meant])
-        if meant:
-            raise InvalidInput(name, f"is no parameter here; did you mean {meant}?")
-        return name
+        raise InvalidInput(name, f"is no parameter here; did you mean {meant}?")
+
+    def _look_up(self, name: str) -> str:
+        # `topic[]` and `topic[0]` are how some clients spell lists.
+        return mistyped(name.partition("[")[0], [*self._names, *self._elsewhere])
 
 
 def _check_utf8(raw: str) -> None:

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -32,16 +32,23 @@ class Process:
 
     @classmethod
     async def start(
-        cls, *arguments: str, environ: Mapping[str, str] | None = None, cwd: Path = ROOT, stdin: str | None = None
+        cls,
+        *arguments: str,
+        program: Sequence[str] = ("-m", "hub"),
+        environ: Mapping[str, str] | None = None,
+        cwd: Path = ROOT,
+        stdin: str | None = None,
     ) -> Self:
-        """Start `hub` with *arguments*, and of its variables only those in *environ*; every warning is shown."""
+        """Start `hub`, or another Python *program*, with *arguments*; of the hub's variables it has those in *environ*.
+
+        Every warning is shown.
+        """
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-W",
             "default",
-            "-m",
-            "hub",
+            *program,
             *arguments,
             cwd=cwd,
             env={**inherited, "PYTHONPATH": str(ROOT), **(environ or {})},

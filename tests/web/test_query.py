@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import permutations
 from typing import Any
 
 import pytest
 
+from hub import names
+from hub.web import query
 from tests.web.conftest import Serve
 from tests.web.server import Server
 
@@ -29,6 +33,8 @@ async def refusal(server: Server, path: str, **how: Any) -> tuple[str, str]:
         *((SUBSCRIBE, typo, "topic") for typo in ("topics", "topc", "Topic", "TOPIC", "topic[]", "topic[0]", "_topic")),
         *((SUBSCRIBE, typo, "envelope") for typo in ("envelop", "Envelope", "enveloppe")),
         *((SUBSCRIBE, typo, "lastEventId") for typo in ("lastEvntId", "last_event", "lastEventIds")),
+        *((SUBSCRIBE, typo, "topic") for typo in ("topicc", "toppic", "tpoic", "topi", "topic1")),
+        *((SUBSCRIBE, typo, "envelope") for typo in ("envelpoe", "evelop", "envelopes", "envalope")),
         *((HISTORY, typo, "topic") for typo in ("topics", "topc")),
         *((HISTORY, typo, "limit") for typo in ("limits", "lmit", "Limit")),
         *((HISTORY, typo, "after") for typo in ("afer", "After")),
@@ -51,6 +57,8 @@ async def test_a_parameter_that_is_nearly_one_of_ours_is_refused_with_a_hint(
     "name",
     [
         *("_", "t", "ts", "cb", "r", "v", "token", "ticket", "nocache", "cachebust", "datastar", "timestamp", "rnd"),
+        *("optic", "tonic", "toxic", "tropic", "topical", "topicId", "topic_id", "typical", "developer", "elope"),
+        *("later", "alter", "alert", "limited", "unlimited", "climit", "lastEventAt", "[]", "[0]", "-"),
         *("top", "event", "user", "userId", "evs_preamble", "padding", "utm_source", "rooms", "presence", "x" * 5_000),
     ],
 )
@@ -59,6 +67,25 @@ async def test_what_is_not_ours_passes(serve: Serve, name: str) -> None:
     client = await server.subscribe("a", query={name: "1"})
     assert client.opened.json()["topics"] == ["a"]
     assert (await server.ask("GET", f"{HISTORY}?{name}=1")).status == 200
+
+
+async def test_a_query_of_many_strange_names_costs_the_look_at_a_few(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at = list[str]()
+
+    def mistyped(name: str, known: Iterable[str]) -> str:
+        looked_at.append(name)
+        return names.mistyped(name, known)
+
+    monkeypatch.setattr(query, "mistyped", mistyped)
+    server = await serve()
+    ids = server.send(*"ab")
+    anagrams = [f"{''.join(letters)}{digit}" for letters in permutations("opic") for digit in "123456789"]
+    many = dict.fromkeys(f"t{anagram}" for anagram in anagrams if not anagram.startswith("opic"))
+    client = await server.subscribe(query={**dict.fromkeys(many, "1"), "last_event_id": ids[0]})
+    assert (await client.next()).data == "b", "a spelling of ours is understood wherever it stands"
+    assert looked_at == list(many)[: query.MOST_JUDGED]
 
 
 @pytest.mark.parametrize(

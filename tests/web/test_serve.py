@@ -348,6 +348,40 @@ async def test_a_thread_that_never_ends_does_not_hold_the_end_up(hanging: Hangin
     assert hub.err.splitlines()[-1].endswith("hub: what was left behind did not end: the process ends without it")
 
 
+# It waits for every timer that is left: one of them would end it.
+CALLER = """
+import atexit
+import sys
+import threading
+
+import hub.cli.serve
+from hub.cli import main
+
+hub.cli.serve.CLEANUP_SECONDS = 0.2
+atexit.register(print, "cleaned up", flush=True)
+status = main(sys.argv[1:])
+for thread in threading.enumerate():
+    if isinstance(thread, threading.Timer):
+        thread.join()
+print("goes on after", status, flush=True)
+sys.exit(7)
+"""
+
+
+async def test_a_program_that_served_a_hub_goes_on_and_ends_as_it_wants(
+    processes: list[Process], tmp_path: Path
+) -> None:
+    program = tmp_path / "caller.py"
+    program.write_text(CALLER)
+    hub = await ServeProcess.start("serve", "--port", "0", "--drain", "0", program=(str(program),))
+    processes.append(hub)
+    await hub.listening()
+    hub.signal(signal.SIGTERM)
+    assert await hub.end() == 7
+    assert hub.out.splitlines()[1:] == ["goes on after 0", "cleaned up"]
+    assert "left behind" not in hub.err
+
+
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 async def test_who_blocks_the_event_loop_is_shown_and_the_process_ends(hanging: Hanging, loop: str) -> None:
     hub = await hanging("listener", how="blocks", loop=loop, ending=1)
