@@ -369,6 +369,45 @@ async def test_what_a_killed_writer_had_committed_is_confirmed_though_it_could_n
     assert await append(log, "a") == [2_002]
 
 
+async def test_of_what_is_known_nothing_is_learned_again_when_a_writer_is_replaced(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+):
+    log = await home.open(topics={"state/**": 1})
+    for turn in range(2):
+        sent = [Draft.of(turn, topic=f"state/{number}", key=f"{turn}-{number}") for number in range(1_000)]
+        await log.append(sent)[-1]
+    lost = log.lost()
+    assert len(lost.topics) == 1_000
+    learned: list[str] = []
+    put, lose = log._keys.put, log._gone.lose
+
+    def noted_put(key: str, *rest: Any, **more: Any) -> float:
+        learned.append(key)
+        return put(key, *rest, **more)
+
+    def noted_lose(topics: list[str], offset: int) -> None:
+        learned.extend(topics)
+        lose(topics, offset)
+
+    # It is committed that this takes the place of another one, and the writer is killed before it can say so.
+    answers = pipe(workers(log)[0])
+    answers.pause_reading()
+    receipts = log.append([Draft.of("new", topic="state/7", key="new")])
+    descriptor = answers.get_extra_info("pipe").fileno()
+    await until(lambda: bytes_in(descriptor))
+    monkeypatch.setattr(log._keys, "put", noted_put)
+    monkeypatch.setattr(log._gone, "lose", noted_lose)
+    os.kill(pid(workers(log)[0]), signal.SIGKILL)
+    os.read(descriptor, 65_536)
+    answers.resume_reading()
+    assert (await receipts[0]).offset == 2_001
+    assert sorted(learned) == ["new", "state/7"]
+    assert log.lost() == lost._replace(topics={**lost.topics, "state/7": 1_008})
+    monkeypatch.undo()
+    for key in ("new", "0-0", "1-999"):
+        assert log.append([Draft.of("x", topic="state/7", key=key)])[0].repeated
+
+
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("broken", ["the file can't be opened", "what was found can't be read"])
 async def test_a_key_whose_publish_failed_although_it_was_kept_is_not_used_twice(
