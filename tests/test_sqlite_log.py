@@ -1449,6 +1449,31 @@ def test_a_page_takes_a_bounded_number_of_steps_and_nothing_is_judged_twice(
     reader.close()
 
 
+def test_what_is_thick_at_first_and_rare_then_is_not_walked_to_its_end(
+    home: Home, write: Callable[..., Writer], monkeypatch: pytest.MonkeyPatch
+):
+    writer = write()
+    writer.append(rows(1, *("thick/a", "thick/b") * 1_500), [], 0.0)
+    writer.append(rows(3_001, *["other"] * 40_000), [], 0.0)
+    writer.append(rows(43_001, "thick/a"), [], 0.0)
+    reader = Reader(str(home.path), {"topics": []})
+    ways: list[str] = []
+    walk = reader._walk
+
+    def noted_walk(*asked: Any) -> tuple[list[Any], int]:
+        ways.append("walked")
+        return walk(*asked)
+
+    monkeypatch.setattr(reader, "_walk", noted_walk)
+    reached = [reader.frames(0, 43_001, ["thick/*"], False)["reached"]]
+    while reached[-1] < 43_001:
+        reached.append(reader.frames(reached[-1], 43_001, ["thick/*"], False)["reached"])
+    reader.close()
+    assert reached[:2] == [1_000, 2_000]
+    assert len(ways) <= 4, "while it is thick, and once to see that it is not"
+    assert len(reached) <= 6
+
+
 def test_a_page_of_an_expensive_question_is_short_so_that_another_one_has_its_turn(wide: Path):
     reader = Reader(str(wide), {"topics": []})
     for patterns in most_expensive().values():

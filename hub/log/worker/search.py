@@ -24,7 +24,7 @@ class Search:
         known: the offset up to which `names` is the truth: a topic that is made later only has greater ones.
         verdicts: whether a name matches, for those that were judged while there was room to remember it.
         newest: the newest offset of a name, likewise, for a log that has to look that up.
-        dense: most of what there is was found to match, and walking is better.
+        dense: most of what was on the last page was found to match, and walking is better, unless that changes.
     """
 
     __slots__ = ("_searches", "dense", "known", "names", "newest", "patterns", "verdicts")
