@@ -32,7 +32,7 @@ from hub.log.worker.file import APPLICATION_ID, MIGRATIONS, opened
 from hub.log.worker.pipe import COLUMNS, Row, topic_size
 from hub.log.worker.place import Place
 from hub.log.worker.reader import LOOK_UP_STEPS, LOOKED_UP, PAGE_WALK, Reader
-from hub.log.worker.search import FIND_STEPS, REMEMBERED_FACTS, Search
+from hub.log.worker.search import FIND_STEPS, SEARCHED_BYTES, Search
 from hub.log.worker.writer import Writer
 from hub.notification import MAX_OFFSET, Draft, Notification, Position
 from hub.patterns import Patterns
@@ -1445,7 +1445,7 @@ def test_a_page_takes_a_bounded_number_of_steps_and_nothing_is_judged_twice(
     assert all_judged <= 2 * TOPICS + len(wanted)
     assert all_looked_up <= (TOPICS if latest else 0)
     assert pages <= 40
-    assert reader._searches._left == REMEMBERED_FACTS, "what came to its end is forgotten"
+    assert reader._searches._left == SEARCHED_BYTES, "what came to its end is forgotten"
     reader.close()
 
 
@@ -1495,7 +1495,7 @@ def test_a_page_of_an_expensive_question_is_short_so_that_another_one_has_its_tu
             "reader.LOOKED_UP": st.integers(1, 3),
             "reader.ROWS_BY_OFFSET": st.integers(1, 3),
             "search.FIND_STEPS": st.sampled_from([0, 6, 1_000]),
-            "search.REMEMBERED_FACTS": st.sampled_from([0, 3, 1_000]),
+            "search.SEARCHED_BYTES": st.sampled_from([0, 500, 10**6]),
         }
     ),
     bounds=limits,
