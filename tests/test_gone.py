@@ -162,3 +162,12 @@ def test_where_judging_takes_too_long_something_may_be_gone(asked: str, monkeypa
     gone.lose(["/".join(["c"] * 16)], 101)
     assert gone.newest(wanted, 1) == 0, "what was noted since is judged alone"
     assert gone.newest([*wanted, "d/*"]) == 101
+
+
+def test_what_another_one_knows_is_added_and_what_it_forgot_before_takes_nobodys_place():
+    gone = Gone()
+    gone.restore(Lost(3, {"a": 5, "b": 7}, 2))
+    gone.learn(Lost(4, {"old": 2, "a": 5, "c": 8, "b": 9}, 2))
+    assert gone.all() == Lost(4, {"a": 5, "c": 8, "b": 9}, 2)
+    assert gone.newest(["**"]) == 9
+    assert gone.newest(["old"]) == 2

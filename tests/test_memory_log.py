@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import random
+import sys
 import tracemalloc
 import uuid
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 
 from hub.log.gone import REMEMBERED_BYTES, REMEMBERED_TOPICS, Gone
 from hub.log.memory import PAGE_WALK, MemoryLog
-from hub.log.worker.search import FIND_STEPS, REMEMBERED_FACTS, REMEMBERED_SEARCHES, Search
+from hub.log.worker.search import FIND_STEPS, REMEMBERED_SEARCHES, SEARCHED_BYTES, Search, size_of
 from hub.names import _fault
 from hub.notification import Draft
 from hub.patterns import Patterns
@@ -179,25 +180,44 @@ async def test_a_page_takes_a_bounded_number_of_steps_and_nothing_is_judged_twic
     assert found == matching * (1 if latest else SENT // TOPICS)
     assert judged <= 2 * TOPICS + len(wanted), "each topic once to find them all, once when they are too many"
     assert pages <= SENT // 1_000 + 10
-    assert full._searches._left == REMEMBERED_FACTS, "what came to its end is forgotten"
+    assert full._searches._left == SEARCHED_BYTES, "what came to its end is forgotten"
+
+
+def held_by(search: Search) -> int:
+    """Return the bytes of all the names that *search* remembers."""
+    return sum(map(size_of, [*search.verdicts, *search.newest, *(search.names or ())]))
+
+
+async def test_searches_that_were_given_up_hold_few_bytes_of_names_that_are_gone():
+    log = MemoryLog(count=5_000)
+    after = 0
+    for turn in range(40):
+        log.append([Draft.of("x", topic=f"{'é' * 110}/{turn}/{number}") for number in range(5_000)])
+        end = after + 5_000
+        for _ in range(2):
+            after = (await log.frames(after, frozenset(["**/nothing"]), upto=end + 1)).reached
+        after = end
+    known = log._searches._searches.values()
+    names = {id(name): name for each in known for name in [*each.verdicts, *each.newest, *(each.names or ())]}
+    assert 0 < sum(map(sys.getsizeof, names.values())) <= 8 * 1024 * 1024
 
 
 async def test_what_is_remembered_of_searches_is_bounded(full: MemoryLog, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("hub.log.worker.search.REMEMBERED_FACTS", 5_000)
+    monkeypatch.setattr("hub.log.worker.search.SEARCHED_BYTES", 500_000)
     log = MemoryLog()
     for n in range(SENT):
         log.append([Draft.of("x", topic=f"order/{n * 7 % TOPICS}/status")])
     for number in range(40):
         await log.frames(0, frozenset([f"**/{number}", "**/status"]), upto=SENT)
         known: list[Search] = list(log._searches._searches.values())
-        assert sum(len(each.verdicts) for each in known) <= 5_000
+        assert 0 < sum(map(held_by, known)) <= 500_000
         assert len(known) <= REMEMBERED_SEARCHES
-    assert log._searches._left == 5_000 - sum(len(each.verdicts) for each in known)
+    assert log._searches._left == 500_000 - sum(map(held_by, known))
     assert log._searches.of(["**/status", "**/39"]) in known
 
 
 async def test_a_search_that_is_under_way_keeps_what_it_learned_while_others_ask(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("hub.log.worker.search.REMEMBERED_FACTS", TOPICS)
+    monkeypatch.setattr("hub.log.worker.search.SEARCHED_BYTES", TOPICS * size_of(f"order/{TOPICS}/status"))
     log = MemoryLog()
     for n in range(SENT):
         log.append([Draft.of("x", topic=f"order/{n * 7 % TOPICS}/status")])

@@ -32,7 +32,7 @@ from hub.log.worker.file import APPLICATION_ID, MIGRATIONS, opened
 from hub.log.worker.pipe import COLUMNS, Row, topic_size
 from hub.log.worker.place import Place
 from hub.log.worker.reader import LOOK_UP_STEPS, LOOKED_UP, PAGE_WALK, Reader
-from hub.log.worker.search import FIND_STEPS, REMEMBERED_FACTS, Search
+from hub.log.worker.search import FIND_STEPS, SEARCHED_BYTES, Search
 from hub.log.worker.writer import Writer
 from hub.notification import MAX_OFFSET, Draft, Notification, Position
 from hub.patterns import Patterns
@@ -367,6 +367,45 @@ async def test_what_a_killed_writer_had_committed_is_confirmed_though_it_could_n
     assert announced[1_000:] == offsets(await read_all(log, 1_000, ["**"])), "what is kept of it"
     assert log.append(drafts("b", key="k"))[0].repeated
     assert await append(log, "a") == [2_002]
+
+
+async def test_of_what_is_known_nothing_is_learned_again_when_a_writer_is_replaced(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+):
+    log = await home.open(topics={"state/**": 1})
+    for turn in range(2):
+        sent = [Draft.of(turn, topic=f"state/{number}", key=f"{turn}-{number}") for number in range(1_000)]
+        await log.append(sent)[-1]
+    lost = log.lost()
+    assert len(lost.topics) == 1_000
+    learned: list[str] = []
+    put, lose = log._keys.put, log._gone.lose
+
+    def noted_put(key: str, *rest: Any, **more: Any) -> float:
+        learned.append(key)
+        return put(key, *rest, **more)
+
+    def noted_lose(topics: list[str], offset: int) -> None:
+        learned.extend(topics)
+        lose(topics, offset)
+
+    # It is committed that this takes the place of another one, and the writer is killed before it can say so.
+    answers = pipe(workers(log)[0])
+    answers.pause_reading()
+    receipts = log.append([Draft.of("new", topic="state/7", key="new")])
+    descriptor = answers.get_extra_info("pipe").fileno()
+    await until(lambda: bytes_in(descriptor))
+    monkeypatch.setattr(log._keys, "put", noted_put)
+    monkeypatch.setattr(log._gone, "lose", noted_lose)
+    os.kill(pid(workers(log)[0]), signal.SIGKILL)
+    os.read(descriptor, 65_536)
+    answers.resume_reading()
+    assert (await receipts[0]).offset == 2_001
+    assert sorted(learned) == ["new", "state/7"]
+    assert log.lost() == lost._replace(topics={**lost.topics, "state/7": 1_008})
+    monkeypatch.undo()
+    for key in ("new", "0-0", "1-999"):
+        assert log.append([Draft.of("x", topic="state/7", key=key)])[0].repeated
 
 
 @pytest.mark.usefixtures("impatient")
@@ -1406,8 +1445,33 @@ def test_a_page_takes_a_bounded_number_of_steps_and_nothing_is_judged_twice(
     assert all_judged <= 2 * TOPICS + len(wanted)
     assert all_looked_up <= (TOPICS if latest else 0)
     assert pages <= 40
-    assert reader._searches._left == REMEMBERED_FACTS, "what came to its end is forgotten"
+    assert reader._searches._left == SEARCHED_BYTES, "what came to its end is forgotten"
     reader.close()
+
+
+def test_what_is_thick_at_first_and_rare_then_is_not_walked_to_its_end(
+    home: Home, write: Callable[..., Writer], monkeypatch: pytest.MonkeyPatch
+):
+    writer = write()
+    writer.append(rows(1, *("thick/a", "thick/b") * 1_500), [], 0.0)
+    writer.append(rows(3_001, *["other"] * 40_000), [], 0.0)
+    writer.append(rows(43_001, "thick/a"), [], 0.0)
+    reader = Reader(str(home.path), {"topics": []})
+    ways: list[str] = []
+    walk = reader._walk
+
+    def noted_walk(*asked: Any) -> tuple[list[Any], int]:
+        ways.append("walked")
+        return walk(*asked)
+
+    monkeypatch.setattr(reader, "_walk", noted_walk)
+    reached = [reader.frames(0, 43_001, ["thick/*"], False)["reached"]]
+    while reached[-1] < 43_001:
+        reached.append(reader.frames(reached[-1], 43_001, ["thick/*"], False)["reached"])
+    reader.close()
+    assert reached[:2] == [1_000, 2_000]
+    assert len(ways) <= 4, "while it is thick, and once to see that it is not"
+    assert len(reached) <= 6
 
 
 def test_a_page_of_an_expensive_question_is_short_so_that_another_one_has_its_turn(wide: Path):
@@ -1431,7 +1495,7 @@ def test_a_page_of_an_expensive_question_is_short_so_that_another_one_has_its_tu
             "reader.LOOKED_UP": st.integers(1, 3),
             "reader.ROWS_BY_OFFSET": st.integers(1, 3),
             "search.FIND_STEPS": st.sampled_from([0, 6, 1_000]),
-            "search.REMEMBERED_FACTS": st.sampled_from([0, 3, 1_000]),
+            "search.SEARCHED_BYTES": st.sampled_from([0, 500, 10**6]),
         }
     ),
     bounds=limits,

@@ -106,6 +106,14 @@ class Gone:
         for topic, offset in lost.topics.items():
             self.lose((topic,), offset)
 
+    def learn(self, lost: Lost) -> None:
+        """Add what another one knows of the same log and is not known here, in few steps if that is little."""
+        self._swept = max(self._swept, lost.swept)
+        self._forgotten = max(self._forgotten, lost.forgotten)
+        known, forgotten = self._by_topic, self._forgotten
+        for topic, offset in [item for item in lost.topics.items() if known.get(item[0], forgotten) < item[1]]:
+            self.lose((topic,), offset)
+
     def all(self) -> Lost:
         """Return everything that is known."""
         return Lost(self._swept, dict(self._by_topic), self._forgotten)

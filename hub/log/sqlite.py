@@ -149,6 +149,7 @@ class SQLiteLog:
         """Start both processes, and begin where the file stands."""
         state = await self._writer.begin()
         try:
+            self._gone.restore(_lost(state))
             self._find(state)
             await self._reader.begin()
         except BaseException:
@@ -170,7 +171,9 @@ class SQLiteLog:
             raise LogUnavailable(f"{self._path} is another log than it was: the hub has to be started anew")
 
     async def _start_writer(self, again: bool) -> tuple[WorkerProcess, dict[str, Any]]:
-        return await self._start("writer", {"replaces": self.epoch} if again else {}, again)
+        # What it has of keys up to the newest position that was confirmed is known here.
+        more = {"replaces": self.epoch, "known": self._bounds.newest.offset} if again else {}
+        return await self._start("writer", more, again)
 
     async def _start_reader(self, again: bool) -> tuple[WorkerProcess, dict[str, Any]]:
         return await self._start("reader", {"inode": self._found["inode"]}, again)
@@ -184,12 +187,12 @@ class SQLiteLog:
         self.epoch = state["epoch"]
         self._found = state
         self._given = max(self._given, state["newest"])
-        self._gone.restore(Lost(state["trimmed"], state["gone"], state["forgotten"]))
         for key, offset, topics, expires in state["keys"]:
             self._keys.put(key, tuple(topics.split("\n")), offset, expires=expires)
 
     def _replaced(self, state: dict[str, Any]) -> None:
         """Learn what the next writer found: the one before it may have committed more than it could say."""
+        self._gone.learn(_lost(state))
         self._find(state)
         waiting, self._waiting = self._waiting, []
         self._waiting = self._unknown(waiting)
@@ -472,6 +475,10 @@ async def _must(writer: WorkerProcess, *request: Any) -> None:
         raise LogUnavailable("the process that writes it died") from None
     if "error" in answer:
         raise LogUnavailable(answer["error"])
+
+
+def _lost(state: dict[str, Any]) -> Lost:
+    return Lost(state["trimmed"], state["gone"], state["forgotten"])
 
 
 def _row(n: Notification, size: int) -> Row:

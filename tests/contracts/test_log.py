@@ -675,7 +675,7 @@ def test_a_log_in_memory_holds_what_a_plain_list_would(
             "memory.MERGE_STEPS": st.sampled_from([0, 1]),
             "memory.HOLE_STEPS": st.sampled_from([1, 3]),
             "worker.search.FIND_STEPS": st.sampled_from([0, 6, 1_000]),
-            "worker.search.REMEMBERED_FACTS": st.sampled_from([0, 3, 1_000]),
+            "worker.search.SEARCHED_BYTES": st.sampled_from([0, 500, 10**6]),
             "index.BLOCK": st.integers(1, 3),
         }
     ),

@@ -144,8 +144,12 @@ class Reader:
         if search.known <= asked.after and asked.upto - asked.after > FEW:
             self._find(asked, search)
         names = search.names
-        if search.dense or search.known <= asked.after or names is None or len(names) > MERGED_TOPICS:
+        if search.known <= asked.after or names is None or len(names) > MERGED_TOPICS:
             return self._walk(columns, asked, search)
+        if search.dense:
+            chosen, reached = self._walk(columns, asked, search)
+            search.dense = _is_dense(chosen, reached - asked.after)
+            return chosen, reached
         # What was found may be incomplete beyond that; then the next page looks again.
         upto = min(asked.upto, search.known)
         own = ", ".join(f"notification.{column}" for column in columns.split(", "))
@@ -159,7 +163,7 @@ class Reader:
         finally:
             for cursor in cursors:
                 cursor.close()  # an open one would hold the write-ahead log
-        search.dense = len(cursors) > 1 and reached - asked.after < DENSE * len(chosen)
+        search.dense = len(cursors) > 1 and _is_dense(chosen, reached - asked.after)
         return chosen, reached
 
     def _ids(self, names: Iterable[str]) -> list[int]:
@@ -246,6 +250,11 @@ class Reader:
     def close(self) -> None:
         """Let go of the file."""
         self._database.close()
+
+
+def _is_dense(chosen: Sequence[Any], among: int) -> bool:
+    """Tell whether so much was found *among* so many offsets that walking is better than merging."""
+    return among < DENSE * len(chosen)
 
 
 def _offset(row: Sequence[Any]) -> int:

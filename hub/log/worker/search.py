@@ -8,7 +8,8 @@ from hub.patterns import compiled
 
 FIND_STEPS = 10_000
 REMEMBERED_SEARCHES = 32
-REMEMBERED_FACTS = 200_000
+SEARCHED_BYTES = 8 * 1024 * 1024
+_OVERHEAD = 150  # of a name beside its characters: an object, and its place in a dict or a set
 
 Between = Callable[[str, str | None], Iterable[str]]
 """Returns the names that exist, in order: not before the first text, and before the second, or to the end."""
@@ -20,14 +21,15 @@ class Search:
     Attributes:
         patterns: what they have to match.
         names: all topics that match and had something at or before `known`; None: so many, or so hard to find, that it
-            is better to walk over the notifications and judge each. Some may not exist.
+            is better to walk over the notifications and judge each, or more than there is room for. Some may not exist.
         known: the offset up to which `names` is the truth: a topic that is made later only has greater ones.
         verdicts: whether a name matches, for those that were judged while there was room to remember it.
         newest: the newest offset of a name, likewise, for a log that has to look that up.
-        dense: most of what there is was found to match, and walking is better.
+        size: bytes that are taken by all of these; a name counts wherever it stands, as the log may let go of it.
+        dense: most of what was on the last page was found to match, and walking is better, unless that changes.
     """
 
-    __slots__ = ("_searches", "dense", "known", "names", "newest", "patterns", "verdicts")
+    __slots__ = ("_names_size", "_searches", "dense", "known", "names", "newest", "patterns", "size", "verdicts")
 
     def __init__(self, topics: frozenset[str], searches: Searches) -> None:
         self.patterns = compiled(topics)
@@ -36,24 +38,40 @@ class Search:
         self.verdicts: dict[str, bool] = {}
         self.newest: dict[str, int] = {}
         self.dense = False
+        self.size = self._names_size = 0
         self._searches = searches
 
     def judge(self, name: str) -> bool:
         """Tell whether *name*, which is not among the verdicts, matches."""
         verdict = self.patterns.match(name)
-        if self.patterns.ranges and self._searches.remember():
+        if self.patterns.ranges and self._take(size_of(name)):
             self.verdicts[name] = verdict
         return verdict
 
     def note(self, name: str, newest: int) -> None:
         """Remember the *newest* offset of *name*, if there is room."""
-        if self.patterns.ranges and self._searches.remember():
+        if self.patterns.ranges and (name in self.newest or self._take(size_of(name))):
             self.newest[name] = newest
+
+    def _take(self, size: int) -> bool:
+        """Take room for *size* bytes, or give it back if that is negative; tell whether there was so much."""
+        if not self._searches.take(size):
+            return False
+        self.size += size
+        return True
 
     def find(self, between: Between, newest: int) -> None:
         """Look for the names, in a bounded number of steps; *newest* is the newest offset there is."""
         self.known = newest
+        self._take(-self._names_size)
+        self._names_size = 0
         self.names = self._found(between)
+        if self.names is not None and self.patterns.ranges:
+            size = sum(map(size_of, self.names))
+            if self._take(size):
+                self._names_size = size
+            else:
+                self.names = None
 
     def _found(self, between: Between) -> Collection[str] | None:
         steps = FIND_STEPS
@@ -66,6 +84,11 @@ class Search:
                 if self.patterns.match(name):
                     found.add(name)
         return found
+
+
+def size_of(name: str) -> int:
+    """Return what it costs to remember *name*, in bytes."""
+    return _OVERHEAD + (len(name) if name.isascii() else 4 * len(name))
 
 
 def cost(name: str) -> int:
@@ -82,7 +105,7 @@ class Searches:
 
     def __init__(self) -> None:
         self._searches: dict[object, Search] = {}
-        self._left = REMEMBERED_FACTS
+        self._left = SEARCHED_BYTES
 
     def of(self, topics: Collection[str], upto: int = 0) -> Search:
         """Return the search for *topics*, and what it knows by now; with *upto*, one of its own for that end."""
@@ -101,13 +124,12 @@ class Searches:
         if key in self._searches:
             self._forget(key)
 
-    def remember(self) -> bool:
-        """Tell whether there is room for one more fact; it is taken."""
-        if not self._left:
+    def take(self, size: int) -> bool:
+        """Take room for *size* bytes, or give it back if that is negative; tell whether there was so much."""
+        if size > self._left:
             return False
-        self._left -= 1
+        self._left -= size
         return True
 
     def _forget(self, key: object) -> None:
-        search = self._searches.pop(key)
-        self._left += len(search.verdicts) + len(search.newest)
+        self._left += self._searches.pop(key).size

@@ -71,8 +71,8 @@ class Writer:
         return sum(map(topic_size, self._all_topics()))
 
     def state(self) -> dict[str, Any]:
-        """Return what the parent has to know at the start."""
-        ask = self._database.execute
+        """Return what the parent has to know at the start; of the keys, those of positions that it does not know."""
+        ask, known = self._database.execute, self._options.get("known", -1)
         self._forget(0.0)
         return {
             "epoch": self._meta("epoch"),
@@ -81,7 +81,9 @@ class Writer:
             "trimmed": self._meta("trimmed"),
             "gone": dict(ask("SELECT topic, offset FROM gone ORDER BY offset")),
             "forgotten": self._meta("forgotten"),
-            "keys": list(ask("SELECT key, offset, topics, expires FROM key ORDER BY expires")),
+            "keys": list(
+                ask("SELECT key, offset, topics, expires FROM key WHERE offset > ? ORDER BY expires", (known,))
+            ),
             **self._bounds(),
         }
 
