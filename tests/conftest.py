@@ -11,11 +11,16 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.image import Image
 
 FEWEST, MOST = 2, 12  # workers
+
+# How long an example takes is no claim of any test: with several workers one takes long now and then.
+hypothesis.settings.register_profile("hub", deadline=None)
+hypothesis.settings.load_profile("hub")
 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
