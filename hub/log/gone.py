@@ -84,7 +84,7 @@ class Gone:
         for topic in topics:
             before = self._by_topic.pop(topic, None)  # so that the one noted last is the last one of the dict
             if before is None:
-                before = 0
+                before = self._forgotten  # it may have been among those, and was judged by that
                 self._size += _cost(topic)
             self._by_topic[topic] = max(before, offset)
             self._noted += 1
@@ -100,11 +100,12 @@ class Gone:
 
     def restore(self, lost: Lost) -> None:
         """Begin with what an earlier process, or another home, knew."""
-        self._swept, self._forgotten = lost.swept, lost.forgotten
+        self._swept, self._forgotten = lost.swept, 0
         self._by_topic, self._size = {}, 0
         self._ahead, self._names, self._answers = {}, Names(), {}
         for topic, offset in lost.topics.items():
             self.lose((topic,), offset)
+        self._forgotten = max(self._forgotten, lost.forgotten)  # of the others: those above are known exactly
 
     def all(self) -> Lost:
         """Return everything that is known."""

@@ -380,6 +380,21 @@ async def test_what_the_log_as_a_whole_let_go_of_counts_for_every_pattern(make: 
     await check_counts(log)
 
 
+async def test_what_a_forgotten_topic_lost_is_not_denied_when_it_loses_something_older(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("hub.log.sqlite.REMEMBERED_TOPICS", 2)
+    monkeypatch.setattr("hub.log.gone.REMEMBERED_TOPICS", 2)
+    log = await make(count=5, topics={"state/*": 1})
+    await append(log, "state/me,other", *["state/me"] * 2, *["state/a"] * 2, *["state/b"] * 2, *["state/c"] * 2)
+    log.trim()  # by now state/me, which lost 2, is forgotten
+    await append(log, "busy")  # what stood at 1 goes, there as well
+    assert log.bounds().oldest.offset > 1
+    assert log.trimmed(["state/me"], 1) >= 2
+    assert (await log.read(1, ["state/me"], upto=10)).hole
+    assert (await log.frames(1, ["state/me"], upto=10)).hole
+
+
 async def test_a_page_tells_of_a_hole_where_a_topic_lost_something_to_its_own_bound(make: Make):
     log = await make(topics={"state/**": 1})
     await append(log, "state/a", "b", "state/a", "b")

@@ -231,9 +231,11 @@ class Writer:
         return bool(self._database.execute(query, (name,)).fetchone()[0] == offset)
 
     def _note_gone(self, gone: Iterable[tuple[str, int]]) -> None:
+        # A topic that is new there may be one of those that were forgotten, and was judged by that.
         self._database.executemany(
-            "INSERT INTO gone VALUES (?, ?) ON CONFLICT (topic) DO UPDATE SET offset = max(offset, excluded.offset)",
-            gone,
+            "INSERT INTO gone SELECT :topic, max(:offset, value) FROM meta WHERE name = 'forgotten' "
+            "ON CONFLICT (topic) DO UPDATE SET offset = max(offset, :offset)",
+            [{"topic": topic, "offset": offset} for topic, offset in gone],
         )
 
     def _thin_the_crowded(self, most: int, lost: dict[str, int]) -> int:
