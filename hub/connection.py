@@ -14,7 +14,7 @@ import random
 import secrets
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple, cast
@@ -136,6 +136,7 @@ class Connection(OneWay):
         "_shape",
         "_state",
         "_straight",
+        "_told",
         "_topics",
         "_touched",
         "_transport",
@@ -160,6 +161,7 @@ class Connection(OneWay):
         self._cursor = 0  # the offset up to which everything was given to the transport or announced as missing
         self._latest = False  # only the newest of each topic, up to `_upto`, is being read
         self._owed: Start | None = None  # the stream's beginning, still to be written
+        self._told: Hashable = None  # which mark of a hole was the last one it was told of
         self._upto = 0  # the offset up to which the page that is being read goes
         self._reading: asyncio.Future[Frames] | None = None
         self._rest: memoryview | None = None  # of a page, which the transport has had no room for yet
@@ -368,10 +370,11 @@ class Connection(OneWay):
             return
         self._cursor = page.reached
         at_end = page.reached >= self._upto
+        told, self._told = self._told, page.hole or self._told
         if self._owed is not None:
             if page.number or at_end:
                 self._open_before(page.first or self._upto + 1, page.oldest)
-        elif page.hole and not self._latest:
+        elif page.hole and page.hole != told and not self._latest:
             self._write(self._framed(self._gap_block(GapReason.TRIMMED, page.oldest)))
         if page.number:
             self._wiring.metrics.replayed += page.number

@@ -230,6 +230,22 @@ async def test_a_hole_that_opens_during_a_replay_is_announced_where_it_is():
     assert client.facts["hub.gap"] == {"recovered": False, "reason": "trimmed", "oldest": f"e-{after[0]}"}
 
 
+@pytest.mark.parametrize("topics", [("news", "state/a"), ("news", "state/*"), ("**",)])
+@pytest.mark.parametrize("begin", ["earliest", "e-0"])
+async def test_what_was_gone_before_a_stream_began_is_told_once_at_most(begin: str, topics: tuple[str, ...]):
+    desk = Desk(MemoryLog(epoch="e", topics={"state/*": 1}))
+    for _ in range(500):
+        desk.send("state/a")
+        desk.send("news", data="x" * 900)
+    client = desk.connect(begin, topics)
+    while client.connection.state is not State.LIVE:
+        await quiet()
+        client.transport.read(10**9)
+    client.transport.read(10**9)
+    assert client.offsets == [*range(2, 1_000, 2), 999, 1_000]
+    assert [block.type for block in client.blocks].count("hub.gap") == (begin != "earliest")
+
+
 async def test_replay_is_paced_by_the_reader():
     desk = Desk()
     for _ in range(200):

@@ -110,6 +110,18 @@ def test_the_topics_noted_longest_ago_are_forgotten_first():
     assert gone.newest(["t/2"]) == 3
 
 
+def test_a_forgotten_topic_that_is_noted_again_is_still_judged_by_what_was_forgotten(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("hub.log.gone.REMEMBERED_TOPICS", 2)
+    gone = Gone()
+    for offset, topic in enumerate(["me", "a", "b"], start=10):
+        gone.lose([topic], offset)
+    gone.sweep(["me"], 1)  # where it stood beside another topic that kept it
+    assert gone.newest(["me"]) >= 10
+    heir = Gone()
+    heir.restore(gone.all())
+    assert heir.all() == gone.all()
+
+
 def test_forgotten_topics_leave_nothing_behind():
     gone = Gone()
     for number in range(REMEMBERED_TOPICS + 500):

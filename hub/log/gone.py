@@ -16,8 +16,8 @@ REMEMBERED_BYTES = 6 * 1024 * 1024
 REMEMBERED_ANSWERS = 16
 JUDGED_STEPS = 100_000
 JUDGED_AGAIN = 1_000
-# What it costs to remember a topic, beside its characters: the name, the offset, a place here and one in order.
-_OVERHEAD = 200
+# What it costs to remember a topic, beside its characters: the name, two numbers and a place for each, one in order.
+_OVERHEAD = 280
 
 
 class Lost(NamedTuple):
@@ -48,6 +48,18 @@ class _Answer(NamedTuple):
     noted: int
 
 
+class _Mark(NamedTuple):
+    """When something that some patterns match was lost.
+
+    Attributes:
+        last: which note was the last one that matched; 0 if none is remembered.
+        noted: how much had been noted by then.
+    """
+
+    last: int
+    noted: int
+
+
 class Gone:
     """Which offset was the newest to go, altogether and per topic as far as that is remembered.
 
@@ -63,8 +75,11 @@ class Gone:
         self._forgotten = 0
         self._ahead: dict[str, None] = {}  # the topics that lost something newer than `_swept` was then
         self._names = Names()  # the same, in order
-        self._noted = 0  # how often a topic was
+        self._noted = 1  # how often a topic was, and one more
+        self._when: dict[str, int] = {}  # which note was a topic's last one
+        self._forgotten_when = 1  # the same for the last one of those that were forgotten
         self._answers: dict[frozenset[str], _Answer] = {}
+        self._marks: dict[frozenset[str], _Mark] = {}
 
     def sweep(self, topics: Iterable[str], offset: int) -> None:
         """Remember that what stood at *offset*, the oldest that was kept, is gone."""
@@ -84,15 +99,17 @@ class Gone:
         for topic in topics:
             before = self._by_topic.pop(topic, None)  # so that the one noted last is the last one of the dict
             if before is None:
-                before = 0
+                before = self._forgotten  # it may have been among those, and was judged by that
                 self._size += _cost(topic)
             self._by_topic[topic] = max(before, offset)
             self._noted += 1
+            self._when[topic] = self._noted
         while len(self._by_topic) > REMEMBERED_TOPICS or self._size > REMEMBERED_BYTES:
             self._forget(next(iter(self._by_topic)))
 
     def _forget(self, topic: str) -> None:
         self._forgotten = max(self._forgotten, self._by_topic.pop(topic))
+        self._forgotten_when = self._when.pop(topic)  # it was noted longest ago
         self._size -= _cost(topic)
         if topic in self._ahead:
             del self._ahead[topic]
@@ -100,11 +117,15 @@ class Gone:
 
     def restore(self, lost: Lost) -> None:
         """Begin with what an earlier process, or another home, knew."""
-        self._swept, self._forgotten = lost.swept, lost.forgotten
+        self._swept, self._forgotten = lost.swept, 0
         self._by_topic, self._size = {}, 0
         self._ahead, self._names, self._answers = {}, Names(), {}
+        self._when, self._marks = {}, {}
+        self._noted += 1
+        self._forgotten_when = self._noted
         for topic, offset in lost.topics.items():
             self.lose((topic,), offset)
+        self._forgotten = max(self._forgotten, lost.forgotten)  # of the others: those above are known exactly
 
     def learn(self, lost: Lost) -> None:
         """Add what another one knows of the same log and is not known here, in few steps if that is little."""
@@ -131,6 +152,36 @@ class Gone:
             newest = max(newest, self._swept, self._forgotten)
             newest = self._newest_ahead(frozenset(topics), newest) if self._ahead else newest
         return newest if newest > after else 0
+
+    def hole(self, topics: Collection[str], after: int) -> int:
+        """Return 0 if `newest` does, else a mark: another one each time something that matches *topics* is lost."""
+        if not self.newest(topics, after):
+            return 0
+        mark = max(
+            (self._when.get(topic, self._forgotten_when) for topic in topics if not is_pattern(topic)), default=0
+        )
+        if any(map(is_pattern, topics)):
+            # All that are remembered were noted after all that are not.
+            mark = max(mark, self._last_noted(frozenset(topics)), self._forgotten_when)
+        return mark
+
+    def _last_noted(self, topics: frozenset[str]) -> int:
+        """Return which note was the last one of a topic that matches; the last one of all if that takes too long."""
+        wanted, known = compiled(topics), self._marks.pop(topics, _Mark(0, 0))
+        last, steps = known.last, JUDGED_STEPS
+        if known.noted < self._noted:
+            for name in reversed(self._by_topic):
+                when = self._when[name]
+                if when <= known.noted:
+                    break
+                steps -= cost(name)
+                if steps < 0 or wanted.match(name):
+                    last = self._noted if steps < 0 else when
+                    break
+        self._marks[topics] = _Mark(last, self._noted)
+        while len(self._marks) > REMEMBERED_ANSWERS:
+            del self._marks[next(iter(self._marks))]
+        return last
 
     def _newest_ahead(self, topics: frozenset[str], beyond: int) -> int:
         """Return the newest offset that a topic lost to a bound of its own, or *beyond* if none is newer."""

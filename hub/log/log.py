@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from hub.log.gone import Lost
@@ -35,13 +35,14 @@ class Page(NamedTuple):
     Attributes:
         notifications: what matched.
         reached: the offset up to which this is all that matches; less than the asked end if there is more to read.
-        hole: something that matched after the asked position had been trimmed when this was read.
+        hole: not false if something that matched after the asked position had been trimmed when this was read: a mark,
+            and another one each time something that matches is trimmed. Who knows of the mark misses nothing else.
         oldest: the oldest offset still kept, when this was read.
     """
 
     notifications: Sequence[Notification]
     reached: int
-    hole: bool
+    hole: Hashable
     oldest: int
 
 
@@ -59,7 +60,7 @@ class Frames(NamedTuple):
     number: int
     first: int
     reached: int
-    hole: bool
+    hole: Hashable
     oldest: int
 
 

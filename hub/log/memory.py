@@ -256,7 +256,7 @@ class MemoryLog:
         chosen, reached = self._latest(after, search, upto) if latest else self._matching(after, search, upto)
         if reached >= upto:
             self._searches.end(topics)
-        return Page(chosen, reached, self.trimmed(topics, after) > 0, self.bounds().oldest.offset)
+        return Page(chosen, reached, self._gone.hole(topics, after), self.bounds().oldest.offset)
 
     def _matching(self, after: int, search: Search, upto: int) -> _Part:
         """Return what matches, or the first part of it, by whichever way looks at less."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from contextlib import ExitStack, aclosing
 from datetime import UTC, datetime
 
@@ -58,11 +58,13 @@ class Excerpt:
         self._upto, self._limit = upto, limit
         self._size = 0
         self._cut = False
+        self._told: Hashable = None  # which mark of a hole the pages before had
         self._begun = begin.known  # else nothing is missing yet: it begins with the first there is
 
     def take(self, page: Page) -> None:
         """Add what there is room for; of a single one there always is."""
-        if page.hole and self._begun:
+        told, self._told = self._told, page.hole or self._told
+        if page.hole and page.hole != told and self._begun:
             self.gap = self.gap or GapReason.TRIMMED
         self.oldest = page.oldest
         for each in page.notifications:

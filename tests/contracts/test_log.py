@@ -213,6 +213,14 @@ async def trimmed(log: Log, done: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
+async def forget(log: Log) -> None:
+    """Have a log forget what it no longer remembers; one in a file does so beside a trim."""
+    for _ in range(2):  # the first time it may still be at work
+        log.trim()
+        if isinstance(log, SQLiteLog) and log._committing is not None:
+            await asyncio.wait_for(log._committing, 10)
+
+
 async def test_what_is_gone_is_known_per_topic(make: Make):
     log = await make(count=2)
     await append(log, "quiet", *["busy"] * 9)
@@ -380,12 +388,74 @@ async def test_what_the_log_as_a_whole_let_go_of_counts_for_every_pattern(make: 
     await check_counts(log)
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [["state/a", "state/b", "z"], ["state/*"], ["state/**", "z"], ["**"], ["**/a", "**/b"], ["*/a", "state/b"]],
+)
+async def test_the_mark_of_a_hole_is_another_one_when_something_more_is_lost_and_only_then(
+    make: Make, wanted: list[str]
+):
+    async def mark(after: int) -> Any:
+        page = await log.read(after, wanted, upto=log.bounds().newest.offset)
+        assert (await log.frames(after, wanted, upto=log.bounds().newest.offset)).hole == page.hole
+        return page.hole
+
+    log = await make(topics={"state/*": 2})
+    await append(log, *["state/b"] * 3, *["z"] * 5, *["state/a"] * 9)
+    before = await mark(0)
+    assert before, "1 and up to 15 are gone"
+    assert [await mark(after) for after in (1, 4, 14)] == [before] * 3
+    assert not await mark(15)
+    await append(log, "z", "z")
+    assert await mark(4) == before
+    await append(log, "state/b")  # loses 2: not the newest that is gone
+    then = await mark(1)
+    assert then not in ("", 0, before)
+    assert await mark(14) == then
+    await append(log, "state/a")
+    assert await mark(14) not in ("", 0, before, then)
+
+
+async def test_the_mark_of_a_hole_is_another_one_when_a_forgotten_topic_loses_something(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("hub.log.sqlite.REMEMBERED_TOPICS", 2)
+    monkeypatch.setattr("hub.log.gone.REMEMBERED_TOPICS", 2)
+    log = await make(topics={"state/*": 4})
+    await append(log, *["state/me"] * 4, *["state/a", "state/b", "state/c"] * 5)
+    await forget(log)  # by now one of those that lost something is forgotten
+    for wanted in (["state/me"], ["state/*"], ["**/me"]):
+        marks = []
+        for _ in range(3):
+            marks.append((await log.read(0, wanted, upto=4)).hole)
+            await append(log, "state/me")  # loses something older than what is forgotten
+        assert all(marks)
+        assert len(set(marks)) == 3, wanted
+
+
+async def test_what_a_forgotten_topic_lost_is_not_denied_when_it_loses_something_older(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("hub.log.sqlite.REMEMBERED_TOPICS", 2)
+    monkeypatch.setattr("hub.log.gone.REMEMBERED_TOPICS", 2)
+    log = await make(count=5, topics={"state/*": 1})
+    await append(log, "state/me,other", *["state/me"] * 2, *["state/a"] * 2, *["state/b"] * 2, *["state/c"] * 2)
+    await forget(log)  # by now state/me, which lost 2, is forgotten
+    await append(log, "busy")  # what stood at 1 goes, there as well
+    assert log.bounds().oldest.offset > 1
+    assert log.trimmed(["state/me"], 1) >= 2
+    assert (await log.read(1, ["state/me"], upto=10)).hole
+    assert (await log.frames(1, ["state/me"], upto=10)).hole
+
+
 async def test_a_page_tells_of_a_hole_where_a_topic_lost_something_to_its_own_bound(make: Make):
     log = await make(topics={"state/**": 1})
     await append(log, "state/a", "b", "state/a", "b")
-    holes = {topic: [(await log.read(after, [topic], upto=4)).hole for after in (0, 1)] for topic in ("state/a", "b")}
+    holes = {
+        topic: [bool((await log.read(after, [topic], upto=4)).hole) for after in (0, 1)] for topic in ("state/a", "b")
+    }
     assert holes == {"state/a": [True, False], "b": [False, False]}
-    assert [(await log.frames(after, ["state/*"], upto=4)).hole for after in (0, 1)] == [True, False]
+    assert [bool((await log.frames(after, ["state/*"], upto=4)).hole) for after in (0, 1)] == [True, False]
 
 
 async def test_topics_that_change_often_leave_nothing_to_walk_over(make: Make):

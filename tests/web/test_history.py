@@ -226,10 +226,12 @@ def test_what_goes_while_the_pages_of_one_answer_are_read_is_a_gap_in_it() -> No
 
 def test_what_was_gone_before_the_oldest_is_no_gap_for_who_asked_for_the_oldest() -> None:
     excerpt = Excerpt(Start(0), upto=9, limit=100)
-    excerpt.take(Page([], 4, hole=True, oldest=3))
-    excerpt.take(Page(kept(5), 6, hole=True, oldest=5))
+    excerpt.take(Page([], 4, hole="first", oldest=3))
+    excerpt.take(Page(kept(5), 6, hole="first", oldest=5))
     assert json.loads(excerpt.to_json("e"))["recovered"] is True
-    excerpt.take(Page(kept(9), 9, hole=True, oldest=8))
+    excerpt.take(Page(kept(7), 7, hole="first", oldest=5))
+    assert json.loads(excerpt.to_json("e"))["recovered"] is True
+    excerpt.take(Page(kept(9), 9, hole="second", oldest=8))
     assert json.loads(excerpt.to_json("e"))["recovered"] is False
 
 

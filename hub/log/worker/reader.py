@@ -100,19 +100,34 @@ class Reader:
             if self._database.in_transaction:
                 self._database.execute("COMMIT")
 
-    def _hole(self, asked: Asked, search: Search) -> bool:
-        """Tell whether something that matched, beyond `after`, is gone; as `Gone` knows it in the parent."""
+    def _hole(self, asked: Asked, search: Search) -> str:
+        """Return nothing if nothing that matched, beyond `after`, is gone; else a mark, as `Gone` does in the parent.
+
+        The mark is the number and the sum of the newest offsets that topics lost, beside what was forgotten of them and
+        what is hidden by that. With each loss one of these grows, and the first two shrink only as the others grow.
+        """
         ask = self._database.execute
         patterns = search.patterns
-        swept, forgotten = (meta(self._database, name) for name in ("trimmed", "forgotten"))
-        if patterns.ranges and max(swept, forgotten) > asked.after:
-            return True
+        swept, forgotten, hidden = (meta(self._database, name) for name in ("trimmed", "forgotten", "hidden"))
+        gone = bool(patterns.ranges) and max(swept, forgotten) > asked.after
+        count = total = 0
         for name in patterns.single:
             row = ask("SELECT offset FROM gone WHERE topic = ?", (name,)).fetchone()
-            if (row[0] if row else forgotten) > asked.after:
-                return True
-        steps = JUDGED_STEPS
-        for low, high in patterns.ranges:
+            gone = gone or (row[0] if row else forgotten) > asked.after
+            if row:
+                count, total = count + 1, total + row[0]
+        if not gone and not self._any_gone(asked, search):
+            return ""
+        among = self._all_gone(search) if patterns.ranges else (0, 0)
+        if among is None:
+            count, total = ask("SELECT count(*), sum(offset) FROM gone").fetchone()
+            return f"{forgotten} {hidden} {count} {total}"
+        return f"{forgotten} {hidden} {count + among[0]} {total + among[1]}"
+
+    def _any_gone(self, asked: Asked, search: Search) -> bool:
+        """Tell whether a topic that matches a pattern lost something beyond `after`."""
+        ask, steps = self._database.execute, JUDGED_STEPS
+        for low, high in search.patterns.ranges:
             if high is None:
                 lost = ask("SELECT topic FROM gone WHERE offset > ? ORDER BY offset DESC", (asked.after,))
             else:  # by name, which its index is kept from
@@ -127,6 +142,26 @@ class Reader:
                     if verdict or steps < 0:  # or it may be any of the others
                         return True
         return False
+
+    def _all_gone(self, search: Search) -> tuple[int, int] | None:
+        """Return how many topics that match a pattern lost something, and the sum of those offsets; None if many might.
+
+        What a search has learned must not count here: as long as nothing is lost the answer has to stay the same.
+        """
+        if search.patterns.everything:
+            return None
+        steps, count, total = JUDGED_STEPS, 0, 0
+        query = "SELECT topic, offset FROM gone WHERE topic >= ? AND topic < ?"
+        for low, high in search.patterns.ranges:
+            with closing(self._database.execute(query, (low, b"" if high is None else high))) as lost:
+                for name, offset in lost:
+                    steps -= cost(name)
+                    if steps < 0:
+                        return None
+                    verdict = search.verdicts.get(name)
+                    if search.judge(name) if verdict is None else verdict:
+                        count, total = count + 1, total + offset
+        return count, total
 
     def _find(self, asked: Asked, search: Search) -> None:
         if not search.patterns.everything or asked.latest:

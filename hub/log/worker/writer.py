@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from hub.patterns import PatternTrie
@@ -52,6 +52,8 @@ class Writer:
         except Refused:
             self._place.leave_nothing()
             raise
+        # Losses that do not show in what is known per topic; readers have to hear of them all the same.
+        self._database.execute("INSERT OR IGNORE INTO meta VALUES ('hidden', 0)")
         self._place.sync_ahead()  # what was found counts as confirmed
         if self._meta("newest") > options["last"]:
             raise Refused(f"its newest position is beyond {options['last']}, and no id can say so")
@@ -232,11 +234,16 @@ class Writer:
         query = "SELECT max(offset) FROM place WHERE topic = (SELECT id FROM topic WHERE name = ?)"
         return bool(self._database.execute(query, (name,)).fetchone()[0] == offset)
 
-    def _note_gone(self, gone: Iterable[tuple[str, int]]) -> None:
+    def _note_gone(self, gone: Collection[tuple[str, int]]) -> None:
+        # A topic that is new there may be one of those that were forgotten, and was judged by that.
         self._database.executemany(
-            "INSERT INTO gone VALUES (?, ?) ON CONFLICT (topic) DO UPDATE SET offset = max(offset, excluded.offset)",
-            gone,
+            "INSERT INTO gone SELECT :topic, max(:offset, value) FROM meta WHERE name = 'forgotten' "
+            "ON CONFLICT (topic) DO UPDATE SET offset = max(offset, :offset)",
+            [{"topic": topic, "offset": offset} for topic, offset in gone],
         )
+        forgotten = self._meta("forgotten")
+        if any(offset <= forgotten for _, offset in gone):  # which may not show in the table
+            self._set(hidden=self._meta("hidden") + 1)
 
     def _thin_the_crowded(self, most: int, lost: dict[str, int]) -> int:
         """Hold topics that were there before to bounds they did not have then; return what is left of *most*."""
