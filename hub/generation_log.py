@@ -23,6 +23,8 @@ logger = logging.getLogger("hub.generations")
 
 LOOK_SECONDS = 60.0
 """How long until it is looked again what an earlier process left, where that could not be seen."""
+CLOSE_SECONDS = 10.0
+"""How long an opening that was given up may take to end: longer than a process that is killed in the end."""
 SPARE = 100
 """How much more the log may hold than what is kept of the text: a part of a few bytes is a record of hundreds."""
 
@@ -59,6 +61,7 @@ class GenerationLog:
         self._looking: asyncio.Task[None] | None = None
         self._look_at: float | None = None  # when it is to be looked again, in seconds of time.monotonic
         self._opening: asyncio.Task[None] | None = None
+        self._given_up: list[asyncio.Task[None]] = []
         self._opened = self._closed = False
 
     def look(self) -> None:
@@ -105,13 +108,19 @@ class GenerationLog:
         finally:
             self._opening = None
 
+    def give_up_opening(self) -> None:
+        """Let the log not be opened any more: it may take long, and nothing was given yet."""
+        if not self._closed:  # a second time would interrupt the cleanup
+            self._closed = True
+            self._given_up = [task for task in (self._looking, self._opening) if task is not None]
+            for task in self._given_up:
+                task.cancel()
+
     async def aclose(self) -> None:
-        """Wait until what was given is kept, then close for good."""
-        self._closed = True
-        for task in (self._looking, self._opening):
-            if task is not None:
-                task.cancel()  # it may take long, and nothing was given yet
-                await asyncio.wait([task])
+        """Wait until what was given is kept, then close for good; an opening that does not end is left behind."""
+        self.give_up_opening()
+        if self._given_up:
+            await asyncio.wait(self._given_up, timeout=CLOSE_SECONDS)
         if self._opened:
             self._opened = False
             await self._log.aclose()

@@ -114,12 +114,16 @@ class Generations:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        await cleaned_up(dict.fromkeys(self._beginning.values(), "the beginning of a generation"), self._metrics)
-        for stream in list(self._streams.values()):
-            stream.fail("producer_lost", "the hub was shut down before the answer was complete")
-        await cleaned_up({task: task.get_name() for task in self._tasks}, self._metrics)
-        if self._log is not None:
-            await self._log.aclose()
+        if self._log is not None:  # those that begin may wait for it
+            self._log.give_up_opening()
+        try:
+            await cleaned_up(dict.fromkeys(self._beginning.values(), "the beginning of a generation"), self._metrics)
+            for stream in list(self._streams.values()):
+                stream.fail("producer_lost", "the hub was shut down before the answer was complete")
+            await cleaned_up({task: task.get_name() for task in self._tasks}, self._metrics)
+        finally:
+            if self._log is not None:
+                await self._log.aclose()
 
     def __len__(self) -> int:
         """Return how many are kept, streaming or ended."""

@@ -177,24 +177,32 @@ class Hub:
     async def aclose(self) -> None:
         """End: running handlers finish, streams complete, the log keeps what it took.
 
-        Whatever is foreign, the cleanup of providers and of event handlers, has a bounded time for that.
+        Whatever is foreign, the cleanup of providers and of event handlers, has a bounded time for that. What one step
+        raises is raised when all the others have been taken.
         """
         self.draining = True
-        if self._adopting is not None:
-            self._adopting.cancel()
-            await cleaned_up({self._adopting: "the taking over of a history"}, self.metrics)
-        await self.generations.aclose()
-        closing = asyncio.create_task(self._close_provider())
-        await cleaned_up({closing: qualified_name(self.provider.aclose)}, self.metrics)
-        await self.bus.aclose(self.settings.drain)
-        self._bound.close()
-        self.notifications.close()
+        async with AsyncExitStack() as last:  # what is pushed first comes last
+            last.push_async_callback(self.log.aclose)
+            last.callback(self.connections.stop)
+            last.push_async_callback(self._drain_the_rest)
+            last.callback(self.notifications.close)
+            last.callback(self._bound.close)
+            last.push_async_callback(self.bus.aclose, self.settings.drain)
+            last.push_async_callback(self._close_provider)
+            last.push_async_callback(self.generations.aclose)
+            if self._adopting is not None:
+                self._adopting.cancel()
+                await cleaned_up({self._adopting: "the taking over of a history"}, self.metrics)
+
+    async def _drain_the_rest(self) -> None:
         if len(self.connections):
             await self.connections.drain(0)
-        self.connections.stop()
-        await self.log.aclose()
 
     async def _close_provider(self) -> None:
+        closing = asyncio.create_task(self._let_provider_close())
+        await cleaned_up({closing: qualified_name(self.provider.aclose)}, self.metrics)
+
+    async def _let_provider_close(self) -> None:
         try:
             await self.provider.aclose()
         except Exception:

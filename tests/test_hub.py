@@ -1,16 +1,18 @@
-"""The beginning of a hub that fails leaves nothing behind."""
+"""The beginning of a hub that fails leaves nothing behind, nor does its end."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
 
+from hub.connections import Connections
 from hub.errors import InvalidListener, LogUnavailable
 from hub.hub import Hub
 from hub.log import sqlite
@@ -92,3 +94,48 @@ async def test_a_hub_whose_file_was_taken_can_be_opened_when_it_is_free(
     await first.aclose()
     await second.open()
     await second.aclose()
+
+
+_STEPS = [
+    "generations.aclose",
+    "provider.aclose",
+    "bus.aclose",
+    "_bound.close",
+    "notifications.close",
+    "connections.drain",
+    "connections.stop",
+    "log.aclose",
+]
+
+
+@pytest.mark.parametrize("part", _STEPS[:-1])
+async def test_whatever_fails_at_the_end_all_else_ends(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, part: str, caplog: pytest.LogCaptureFixture
+):
+    settings = settings.model_copy(update={"listeners": ()})
+    hub = Hub(settings)
+    await hub.open()
+    ended: list[str] = []
+
+    def noted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def ends(*arguments: Any) -> Any:
+            ended.append(name)
+            if name == part:
+                raise ZeroDivisionError
+            return call(*arguments)
+
+        return ends
+
+    monkeypatch.setattr(Connections, "__len__", lambda connections: 1)
+    for name in _STEPS:
+        owner, call = name.split(".")
+        found = getattr(hub, owner)
+        where = type(found) if owner == "provider" else found  # which is frozen
+        monkeypatch.setattr(where, call, noted(name, getattr(where, call)))
+    if part == "provider.aclose":  # it is foreign: that is logged
+        await hub.aclose()
+        assert "the provider failed to close" in caplog.text
+    else:
+        with pytest.raises(ZeroDivisionError):
+            await hub.aclose()
+    assert ended == _STEPS

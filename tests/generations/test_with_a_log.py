@@ -340,6 +340,59 @@ async def test_a_log_that_is_still_being_opened_does_not_hold_the_end_up():
         await waiting
 
 
+async def test_a_beginning_that_waits_for_an_opening_is_told_that_there_will_be_no_log(make: Make):
+    generations = await make(log=NeverOpen(count=1, size=1, age=None, topics={}, clock=lambda: 0.0))
+    starting = [asyncio.create_task(each) for each in (generations.begin(), generations.start(Source(), key="k"))]
+    await until(lambda: generations._log._opening is not None)
+    await generations.aclose()
+    for each in starting:
+        with pytest.raises(LogUnavailable):
+            await each
+
+
+class NeverGivesUp(NeverOpen):
+    """A log whose opening takes as long as it likes, whatever it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = asyncio.Event()
+
+    async def open(self) -> None:
+        while not self.free.is_set():
+            with suppress(asyncio.CancelledError):
+                await self.free.wait()
+
+
+async def test_an_opening_that_does_not_end_is_left_behind(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("hub.generation_log.CLOSE_SECONDS", 0.01)
+    home = NeverGivesUp()
+    log = GenerationLog(home, lambda stream, error: None)
+    waiting = asyncio.create_task(log.open())
+    await until(lambda: log._opening is not None)
+    async with asyncio.timeout(10):
+        await log.aclose()
+    home.free.set()
+    await waiting
+
+
+async def test_what_fails_at_the_end_does_not_keep_the_log_from_being_closed(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    log = log_file(tmp_path)
+    generations = await make(log=log)
+    await generations.begin()
+
+    def fails(*arguments: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TokenStream, "fail", fails)
+        with pytest.raises(ZeroDivisionError):
+            await generations.aclose()
+    with pytest.raises(LogUnavailable):
+        log.append([])
+
+
 # ---- what an earlier process left ----
 
 
