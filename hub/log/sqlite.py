@@ -12,7 +12,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -143,7 +143,7 @@ class SQLiteLog:
         except TimeoutError:
             raise LogUnavailable(f"nothing was heard of the process that writes it for {TIDY_SECONDS:g} s") from None
         finally:
-            await writer.aclose()
+            await _to_its_end(writer.aclose())
 
     async def _begin(self) -> None:
         """Start both processes, and begin where the file stands."""
@@ -461,6 +461,16 @@ class SQLiteLog:
             await self._writer.aclose()
         finally:
             await reading
+
+
+async def _to_its_end(ending: Coroutine[Any, Any, None]) -> None:
+    """Await *ending*, and do so to its end if this is cancelled meanwhile: half an end leaves a process behind."""
+    task = asyncio.ensure_future(ending)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 async def _must(writer: WorkerProcess, *request: Any) -> None:
