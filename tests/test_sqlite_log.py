@@ -91,9 +91,7 @@ class Home:
 
     async def restart(self, log: SQLiteLog, how: str, **bounds: Any) -> SQLiteLog:
         """End *log* and open it again; *how* is `closed` or `killed`."""
-        if how == "killed":
-            await kill(*workers(log))
-        await log.aclose()
+        await (crash(log) if how == "killed" else log.aclose())
         return await self.open(**bounds)
 
     @property
@@ -150,6 +148,16 @@ async def kill(*processes: WorkerProcess) -> None:
     for process in processes:
         os.kill(pid(process), signal.SIGKILL)
     await until(lambda: all(process.dead for process in processes))
+
+
+async def crash(log: SQLiteLog) -> None:
+    """End the processes of *log* and its watch over them, as a crash of the whole hub does: nobody replaces them."""
+    assert log._timer is not None
+    log._timer.cancel()
+    for process in workers(log):
+        process.on_end = lambda: None
+    await kill(*workers(log))
+    await log.aclose()
 
 
 async def outcome(receipt: Receipt) -> Position | LogUnavailable:
@@ -813,8 +821,7 @@ async def test_a_write_ahead_log_that_lost_its_end_is_noticed(home: Home, seed: 
     for number in range(chance.choice([2, 10, 30])):
         await log.append(numbered(*range(chance.choice([1, 1, 20])), topic=f"t/{number % 7}"))[-1]
     before, bounds = await read_all(log, 0, ["**"]), log.bounds()
-    await kill(*workers(log))
-    await log.aclose()
+    await crash(log)
     damage_the_end(home.path.with_name("hub.db-wal"), chance)
     again = await home.open()
     after = await read_all(again, 0, ["**"])
@@ -1568,8 +1575,7 @@ async def test_a_hub_may_be_started_anew_on_a_full_disk_and_goes_on_when_there_i
     disk.fill()
     kept = offsets(await read_all(log, 0, ["a"]))
     assert kept
-    await kill(*workers(log))
-    await log.aclose()
+    await crash(log)
     try:
         log = await home.open()
     except LogUnavailable as error:
