@@ -241,7 +241,8 @@ async def hang(part):
         try:
             if os.environ["HOW"] == "blocks":
                 print("blocks", flush=True)
-                time.sleep(3600)
+                while True:  # one long sleep would miss a signal that comes right before it
+                    time.sleep(0.05)
             if os.environ["HOW"] == "in a thread":
                 await asyncio.to_thread(time.sleep, 3600)
             await asyncio.Event().wait()
