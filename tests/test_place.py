@@ -22,6 +22,8 @@ from tests.image import Image
 from tests.test_sqlite_log import Home, goes_on, kill, mended, settled, workers
 from tests.web.client import until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def home(tmp_path: Path) -> AsyncIterator[Home]:

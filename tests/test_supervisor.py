@@ -27,6 +27,8 @@ from tests.test_sqlite_log import Home, goes_on, kill, mended, pid, pipe, proces
 from tests.web.client import until
 from tests.web.process import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def home(tmp_path: Path) -> AsyncIterator[Home]:

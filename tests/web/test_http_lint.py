@@ -21,6 +21,8 @@ from tests.web.conftest import Serve
 from tests.web.process import ServeProcess
 from tests.web.server import Site
 
+pytestmark = pytest.mark.slow
+
 SHOP = "https://shop.example.com"
 CHAT = "/ai/chat/stream"
 SUBSCRIBE = "/notifications/subscribe"
