@@ -1,5 +1,5 @@
 """`hub load`: open many subscribers on a running hub, publish at a rate, and count what arrives."""
 
-from hub.load import add_arguments, run
+from hub.load.command import add_arguments, run
 
 __all__ = ["add_arguments", "run"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.load import NEEDED, add_arguments, run
+from hub.load.command import NEEDED, add_arguments, run
 from hub.load.options import Assertion, CannotRun, Options
 
 METRICS = {

@@ -18,7 +18,7 @@ import pytest
 from aiohttp import web
 
 from hub import Settings, setup_hub
-from hub.load import add_arguments, run
+from hub.load.command import add_arguments, run
 from hub.load.figures import Figures
 from hub.load.subscribers import Subscriber, Subscribers, source_address
 from hub.sse import block
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 START = """
 import argparse, sys
 from hub import Settings, setup_hub
-from hub.load import add_arguments, run
+from hub.load.command import add_arguments, run
 parser = argparse.ArgumentParser()
 add_arguments(parser)
 sys.exit(run(parser.parse_args()))

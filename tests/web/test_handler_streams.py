@@ -461,21 +461,21 @@ async def test_a_handler_that_gives_neither_is_an_error(stream: Stream, complain
     assert "list" in complaints.take()[0]
 
 
-@pytest.mark.parametrize("error", [TimeoutError("secret"), asyncio.CancelledError("secret")], ids=repr)
+@pytest.mark.parametrize("failure", [TimeoutError, asyncio.CancelledError])
 @pytest.mark.parametrize("kind", ["iterable", "Observable"])
 async def test_a_timeout_or_a_cancellation_of_the_source_is_its_failure_and_not_its_clients(
-    stream: Stream, complaints: Complaints, caplog: pytest.LogCaptureFixture, error: BaseException, kind: str
+    stream: Stream, complaints: Complaints, caplog: pytest.LogCaptureFixture, failure: type[BaseException], kind: str
 ) -> None:
     async def iterable(request: web.Request) -> AsyncIterator[object]:
         yield 1
-        raise error
+        raise failure("secret")
 
     def observable(request: web.Request) -> Observable[Any]:
         def subscribe(
             observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             observer.on_next(1)
-            observer.on_error(error)  # type: ignore[arg-type]  # an Observable may be as careless
+            observer.on_error(failure("secret"))  # type: ignore[arg-type]  # an Observable may be as careless
             return Disposable()
 
         return Observable(subscribe)
@@ -491,13 +491,13 @@ async def test_a_timeout_or_a_cancellation_of_the_source_is_its_failure_and_not_
     assert "client took nothing" not in caplog.text
 
 
-@pytest.mark.parametrize("error", [TimeoutError("secret"), asyncio.CancelledError("secret")], ids=repr)
+@pytest.mark.parametrize("failure", [TimeoutError, asyncio.CancelledError])
 async def test_before_the_first_event_they_are_the_ordinary_error(
-    stream: Stream, complaints: Complaints, error: BaseException
+    stream: Stream, complaints: Complaints, failure: type[BaseException]
 ) -> None:
     async def handler(request: web.Request) -> AsyncIterator[object]:
         await asyncio.sleep(0)
-        raise error
+        raise failure("secret")
         yield 1
 
     client = await (await stream(handler)).ask()

@@ -192,6 +192,7 @@ async def test_of_2000_clients_that_came_and_went_nothing_is_kept(serve: Serve) 
     server = await serve(retain_count=300)
     ids = server.send(*("a" * 50), topic="a")
     files = psutil.Process().num_fds()
+    others = living()  # of tests before this one, if they kept any
     chance = random.Random(1)
     for batch in range(10):
         clients = [come_and_go(server, number, chance, chance.choice(ids)) for number in range(200)]
@@ -206,8 +207,13 @@ async def test_of_2000_clients_that_came_and_went_nothing_is_kept(serve: Serve) 
     assert server.runner.server is not None
     await until(lambda: not server.runner.server or not server.runner.server.connections)
     await until(lambda: psutil.Process().num_fds() <= files)
+    assert not [each for each in living() if each not in others]
+
+
+def living() -> list[object]:
+    """The connections and requests that anything in this process still refers to."""
     gc.collect()
-    assert not [each for each in gc.get_objects() if isinstance(each, Connection | web.BaseRequest)]
+    return [each for each in gc.get_objects() if isinstance(each, Connection | web.BaseRequest)]
 
 
 async def keep_publishing(server: Server, *topics: str) -> None:
