@@ -2,34 +2,73 @@
 
 The way of a notification, file by file:
 
-    bus.emit("order.created", order)                       hub/bus.py
+    bus.emit("order.created", order)                       hub/events/bus.py
       └─ OrderListener                                     listeners/orders.py
            └─ notifications.send_notification(data, …)     hub/notifications.py   draft: topic and size checked
     POST /notifications/publish ───────┘                   hub/web/publish.py
                 └─ Log.append(drafts)                      hub/log/               takes its place in the order
                      └─ Subject.on_next(notification)      hub/notifications.py   the trunk: fed only by the log
                           └─ Fanout.on_next                hub/fanout.py          topic index; one batch per flush
-                               └─ Connection.on_next       hub/connection.py      replay seam, byte limit, slow policy
+                               └─ Connection.on_next       hub/connections/       replay seam, byte limit, slow policy
                                     └─ transport.write     one write per connection
 
 What a client asks for comes the other way: hub/web/subscribe.py reads it, hub/web/handover.py takes the socket out
-of aiohttp's hands, hub/replay.py decides where the stream begins, hub/connection.py brings it there, with pages of the
-history that hub/pages.py reads once for all who ask the same.
+of aiohttp's hands, hub/connections/resume.py decides where the stream begins, hub/connections/connection.py brings it
+there, with pages of the history that hub/connections/page_cache.py reads once for all who ask the same.
 """
 
-from hub.bus import EventBus
-from hub.errors import HubError
-from hub.event import Event, on_event
-from hub.generation import TokenStream
-from hub.hub import Hub
-from hub.log import Receipt
-from hub.notification import Draft, Notification, Position
-from hub.notifications import NotificationService
-from hub.outbox import SlowPolicy
-from hub.providers import Delta, Prompt, Provider, ProviderError
-from hub.settings import Settings
-from hub.sse import MessageEvent
-from hub.web import BUS, HUB, NOTIFICATIONS, setup_hub, sse
+from __future__ import annotations
+
+from importlib import import_module
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hub.errors import HubError
+    from hub.events.bus import EventBus
+    from hub.events.event import Event, on_event
+    from hub.eventstream import MessageEvent
+    from hub.generations.generation import Generation
+    from hub.generations.generation import Generation as TokenStream
+    from hub.generations.providers.provider import Delta, Prompt, Provider, ProviderError
+    from hub.hub import Hub
+    from hub.log.receipt import Receipt
+    from hub.notification import Draft, Notification, Position
+    from hub.notifications import NotificationService
+    from hub.settings import Settings, SlowPolicy
+    from hub.web.app import BUS, HUB, NOTIFICATIONS, setup_hub
+    from hub.web.handler_streams import sse
+
+_HOMES = {
+    "BUS": "hub.web.app",
+    "Delta": "hub.generations.providers.provider",
+    "Draft": "hub.notification",
+    "Event": "hub.events.event",
+    "EventBus": "hub.events.bus",
+    "Generation": "hub.generations.generation",
+    "HUB": "hub.web.app",
+    "Hub": "hub.hub",
+    "HubError": "hub.errors",
+    "MessageEvent": "hub.eventstream",
+    "NOTIFICATIONS": "hub.web.app",
+    "Notification": "hub.notification",
+    "NotificationService": "hub.notifications",
+    "Position": "hub.notification",
+    "Prompt": "hub.generations.providers.provider",
+    "Provider": "hub.generations.providers.provider",
+    "ProviderError": "hub.generations.providers.provider",
+    "Receipt": "hub.log.receipt",
+    "Settings": "hub.settings",
+    "SlowPolicy": "hub.settings",
+    "TokenStream": "hub.generations.generation",
+    "on_event": "hub.events.event",
+    "setup_hub": "hub.web.app",
+    "sse": "hub.web.handler_streams",
+}
+"""Where each public name is defined. It is imported when it is first asked for: whoever needs one module of the hub
+(a client, a process of the log) does not load the server."""
+
+_RENAMED = {"TokenStream": "Generation"}
+"""Names of before, which go on working."""
 
 __all__ = [
     "BUS",
@@ -39,6 +78,7 @@ __all__ = [
     "Draft",
     "Event",
     "EventBus",
+    "Generation",
     "Hub",
     "HubError",
     "MessageEvent",
@@ -56,3 +96,17 @@ __all__ = [
     "setup_hub",
     "sse",
 ]
+
+if not TYPE_CHECKING:  # a type checker would take any name for granted
+
+    def __getattr__(name: str) -> object:
+        """Return the public name *name*, imported from its module (PEP 562)."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(_HOMES[name]), _RENAMED.get(name, name))
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,6 +1,6 @@
 """`python -m hub` is `hub`."""
 
-from hub.cli import command
+from hub.cli.entry import command
 
 if __name__ == "__main__":
     command()

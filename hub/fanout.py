@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
+from hub.eventstream import unchunk
 from hub.metrics import Metrics
 from hub.notification import Notification, Position
 from hub.pacing import Pacing, Step
-from hub.sse import unchunk
 from hub.topics import TopicIndex
 
 logger = logging.getLogger("hub.fanout")

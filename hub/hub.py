@@ -8,26 +8,30 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack, suppress
 
-from hub.bus import EventBus
 from hub.cleanup import cleaned_up
-from hub.connection import Wiring
-from hub.connections import Connections
+from hub.connections.connection import Wiring
+from hub.connections.page_cache import PageCache
+from hub.connections.registry import Connections
 from hub.errors import InvalidTopic, LogUnavailable, TryLater
-from hub.event import qualified_name
+from hub.events.bus import EventBus
+from hub.events.event import qualified_name
+from hub.events.loader import Listeners
+from hub.eventstream import JsonDefault
 from hub.fanout import Fanout
-from hub.generation import TokenStream
-from hub.generation_log import generation_log
-from hub.generations import Generations, Limits
-from hub.listening import Listeners
-from hub.log import Contents, Log, Spool, make_log
+from hub.generations.generation import Generation
+from hub.generations.providers.choice import make_provider
+from hub.generations.providers.provider import Provider
+from hub.generations.registry import GenerationLimits, Generations
+from hub.generations.store import generation_log
+from hub.log.archive.format import Contents
+from hub.log.archive.spool import Spool
+from hub.log.log import Log
+from hub.log.log_url import make_log
 from hub.metrics import Metrics
 from hub.notification import Position
 from hub.notifications import NotificationService
-from hub.pages import Pages
-from hub.providers import Provider, make_provider
 from hub.proxies import Proxies
 from hub.settings import Settings
-from hub.sse import JsonDefault
 from hub.topics import topic_of
 
 logger = logging.getLogger("hub")
@@ -65,7 +69,7 @@ class Hub:
         self.notifications.subject.subscribe(self.fanout.on_next, self.fanout.on_error, self.fanout.on_completed)
         self.wiring = Wiring(
             self.log,
-            Pages(self.log),
+            PageCache(self.log),
             self.fanout,
             self.metrics,
             settings.buffer_bytes,
@@ -94,7 +98,7 @@ class Hub:
         """Whether no further stream may be opened."""
         return bool(self.max_connections) and len(self.connections) + self.viewers >= self.max_connections
 
-    def _answered(self, stream: TokenStream) -> None:
+    def _answered(self, stream: Generation) -> None:
         """Let the rest of the hub know of an answer that has ended.
 
         Its text is for listeners, on the bus: in the log it would outlive the answer, for all to read.
@@ -209,7 +213,7 @@ class Hub:
             logger.exception("the provider failed to close")
 
 
-def _topics_of(stream: TokenStream) -> list[str]:
+def _topics_of(stream: Generation) -> list[str]:
     """Return the topic of an answer, and that of its owner, whose name may be none that a topic can have."""
     topics = [f"ai/{stream.id}"]
     with suppress(InvalidTopic):
@@ -217,8 +221,8 @@ def _topics_of(stream: TokenStream) -> list[str]:
     return topics
 
 
-def _limits(settings: Settings) -> Limits:
-    return Limits(
+def _limits(settings: Settings) -> GenerationLimits:
+    return GenerationLimits(
         window=settings.ai_window,
         keep=settings.ai_keep,
         size=settings.ai_bytes,

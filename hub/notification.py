@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from hub.errors import InvalidDraft, TooLarge
+from hub.eventstream import JsonDefault, block, chunk, compact_json, plain_text, unchunk
 from hub.names import hint
-from hub.sse import JsonDefault, block, chunk, compact_json, plain_text, unchunk
 from hub.topics import DEFAULT_TOPIC, MAX_TOPICS_PER_NOTIFICATION, check_topic
 
 MAX_DATA_BYTES = 1024 * 1024

@@ -17,10 +17,11 @@ from reactivex.internal.exceptions import DisposedException
 from reactivex.subject import Subject
 
 from hub.errors import ShuttingDown, WrongThread
-from hub.log import Log, Receipt
+from hub.eventstream import JsonDefault
+from hub.log.log import Log
+from hub.log.receipt import Receipt
 from hub.metrics import Metrics
 from hub.notification import Draft, Notification, Position
-from hub.sse import JsonDefault
 from hub.topics import TopicIndex, check_pattern, topic_of
 
 logger = logging.getLogger("hub.notifications")

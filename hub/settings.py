@@ -5,6 +5,7 @@ A flag wins over the environment, the environment over the file, the file over t
 
 from __future__ import annotations
 
+import enum
 import os
 import re
 import tomllib
@@ -17,7 +18,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from hub.errors import InvalidSettings
 from hub.names import fault, nearest
 from hub.origin import origin_of
-from hub.outbox import SlowPolicy
 from hub.proxies import UNIX, encoded_prefix, network_of
 from hub.topics import MAX_SEGMENTS
 
@@ -32,6 +32,14 @@ _OF_KUBERNETES = re.compile(
     r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
+
+
+class SlowPolicy(enum.StrEnum):
+    """What happens to a connection whose reader is too slow."""
+
+    DISCONNECT = "disconnect"  # cut it: the client resumes from its id and misses nothing
+    DROP_OLDEST = "drop_oldest"  # keep it, let the oldest waiting frames go
+    CONFLATE = "conflate"  # keep it, of each set of topics only the newest waits
 
 
 def _split(value: object) -> object:

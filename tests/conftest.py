@@ -14,7 +14,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests.image import Image
+from tests.log.image import Image
 
 FEWEST, MOST = 2, 12  # workers
 

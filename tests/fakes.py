@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any
 
-from hub.log import Bounds, Frames, Lost, MemoryLog, Page, Receipt
-from hub.log.log import Announce
+from hub.log.log import Announce, Bounds, Frames, Page
+from hub.log.memory import MemoryLog
+from hub.log.receipt import Receipt
+from hub.log.trimmed import Lost
 from hub.notification import Draft, Notification
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.sse import chunk
+from hub.eventstream import chunk
 from tests.benchmarks.ai import audience
 from tests.benchmarks.crowd import Reading
 from tests.benchmarks.load import Load, Outcome

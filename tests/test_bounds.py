@@ -11,19 +11,20 @@ from typing import Any
 
 import pytest
 
-from hub.connection import Connection, Subscription
+from hub.connections.connection import Connection, Subscription
+from hub.connections.page_cache import PageCache, PageQuery
+from hub.connections.send_queue import SendQueue
 from hub.fanout import Shape
-from hub.generation import FACT_BYTES, Head, TokenStream
-from hub.generations import Generations, Limits
+from hub.generations.generation import FACT_BYTES, Generation, Head
+from hub.generations.registry import GenerationLimits, Generations
 from hub.log.keys import KEY_BYTES, KEY_COUNT, Keys
 from hub.log.memory import MemoryLog
 from hub.notification import Draft, Notification, Position
-from hub.outbox import Outbox, SlowPolicy
-from hub.pages import Pages, Question
 from hub.patterns import compiled
+from hub.settings import SlowPolicy
+from tests.connections.test_connection import Desk
 from tests.fakes import FakeTransport
 from tests.generations.support import Clock
-from tests.test_connection import Desk
 
 FACTOR = 1.5
 
@@ -131,7 +132,7 @@ def _unheard(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 async def test_ended_answers_are_counted_as_they_are_used(shape: dict[str, Any]):
     count = 20
-    generations = Generations(Limits(window=0))
+    generations = Generations(GenerationLimits(window=0))
     with Used() as used:
         for number in range(count):
             # Each from JSON of its own, as a request and a provider bring it: nothing is shared.
@@ -164,7 +165,7 @@ async def answer(
 
 
 async def test_what_was_made_for_viewers_of_an_ended_answer_counts():
-    stream = await Generations(Limits(window=0)).begin()
+    stream = await Generations(GenerationLimits(window=0)).begin()
     stream.append("x" * 1_000)
     stream.finish()
     before = stream.cost
@@ -176,7 +177,7 @@ async def test_what_was_made_for_viewers_of_an_ended_answer_counts():
 @pytest.mark.parametrize("shape", ["a long model", "many small parts", "a usage of nothing but lists", "nothing"])
 async def test_what_is_kept_of_answers_stays_within_its_bytes_whatever_they_are_made_of(shape: str):
     bound = 100_000
-    generations = Generations(Limits(window=0, kept_size=bound))
+    generations = Generations(GenerationLimits(window=0, kept_size=bound))
     with Used() as used:
         for number in range(200 if shape == "nothing" else 10):
             await answer(generations, number, json.loads(json.dumps(SHAPES[shape])))
@@ -190,7 +191,7 @@ async def test_what_is_kept_of_answers_stays_within_its_bytes_whatever_they_are_
 async def test_what_is_remembered_of_those_that_have_expired_has_one_size_whoever_owned_them():
     used: dict[int, Used] = {}
     for length in (1, 2_000):
-        generations = Generations(Limits(window=0, keep=0))
+        generations = Generations(GenerationLimits(window=0, keep=0))
         used[length] = Used()
         with used[length]:
             for number in range(500):
@@ -216,7 +217,7 @@ async def test_what_is_remembered_of_those_that_have_expired_has_one_size_whoeve
     ids=["long", "deep", "very deep", "no JSON", "no number"],
 )
 def test_a_usage_beyond_its_bounds_is_left_out(usage: dict[str, Any], caplog: pytest.LogCaptureFixture):
-    stream = TokenStream(Head("id", None, None, 0.0))
+    stream = Generation(Head("id", None, None, 0.0))
     stream.finish(usage=usage)
     assert stream.ending is not None
     assert stream.ending.facts == {"finishReason": "stop", "usage": None}
@@ -236,7 +237,7 @@ def test_what_waits_is_counted_as_it_is_used(policy: SlowPolicy, size: int, topi
         Notification.accept(Draft.of("x", topics=topics(n)), Position("e", 1_000 + n), 0.0) for n in range(700)
     ]
     with Used() as used:
-        outbox = Outbox(policy, 0)
+        outbox = SendQueue(policy, 0)
         for each in notifications:
             # The names of the topics are the notification's, which lives no longer than its place in the log.
             named = each._replace(topics=tuple("".join(list(topic)) for topic in each.topics))
@@ -253,11 +254,11 @@ async def test_pages_are_counted_as_they_are_used(topics: int, size: int):
     log = MemoryLog(epoch="e")
     for number in range(20):
         log.append([Draft.of("x" * size, topic=f"t/{number}")])
-    pages = Pages(log)
+    pages = PageCache(log)
     with Used() as used:
         for number in range(20 if size > 1 else 500):
             wanted = frozenset([f"t/{number % 20}", *(f"{number}/{n}".ljust(200, "t") for n in range(topics - 1))])
-            await pages.read(Question(0, wanted, Shape(), 20 + number), upto=20)
+            await pages.read(PageQuery(0, wanted, Shape(), 20 + number), upto=20)
         compiled.cache_clear()  # patterns at hand are bounded by themselves
     check(pages._size, used.bytes)
 

@@ -27,7 +27,7 @@ from pytest_aiohttp.plugin import AiohttpClient
 import hub
 import hub.errors
 from hub import HUB, Hub, HubError, Notification, Settings, setup_hub
-from hub.cli import main
+from hub.cli.entry import main
 from hub.patterns import PatternTrie
 
 ROOT = Path(__file__).parents[1]

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from hub.connections import Connections
+from hub.connections.registry import Connections
 from hub.errors import InvalidListener, LogUnavailable
 from hub.hub import Hub
-from hub.log import sqlite
+from hub.log.sqlite import log as sqlite_log
 from hub.settings import Settings
 from hub.web.app import setup_hub
 from tests.torture import children
@@ -65,7 +65,7 @@ async def test_whatever_fails_in_the_start_the_file_is_free(
     monkeypatch.setattr(getattr(hub, name), call, fails)
     with pytest.raises(ZeroDivisionError):
         await hub.open()
-    monkeypatch.setattr(sqlite, "LOCK_SECONDS", 0.0)
+    monkeypatch.setattr(sqlite_log, "LOCK_SECONDS", 0.0)
     again = Hub(settings)
     await again.open()
     await again.aclose()
@@ -85,7 +85,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing_behind(settings: Setting
 async def test_a_hub_whose_file_was_taken_can_be_opened_when_it_is_free(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(sqlite, "LOCK_SECONDS", 0.0)
+    monkeypatch.setattr(sqlite_log, "LOCK_SECONDS", 0.0)
     settings = settings.model_copy(update={"listeners": ()})
     first, second = Hub(settings), Hub(settings)
     await first.open()

@@ -3,8 +3,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from hub.bus import EventBus
-from hub.listening import Listeners, find_listeners
+from hub.events.bus import EventBus
+from hub.events.loader import Listeners, find_listeners
 from hub.topics import check_topic
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from reactivex import operators
 
 from hub import Hub, Settings
 from hub.errors import InvalidDraft, InvalidTopic, ShuttingDown, WrongThread
-from hub.log import MemoryLog
+from hub.log.memory import MemoryLog
 from hub.metrics import Metrics
 from hub.notification import Notification
 from hub.notifications import NotificationService

@@ -12,7 +12,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from hub.cli import command
+from hub.cli.entry import command
 
 ROOT = Path(__file__).parents[1]
 NEEDED = ("hub", "listeners", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
@@ -54,7 +54,7 @@ def test_the_demo_of_an_installed_hub_has_its_listeners(project: Path, tmp_path:
     here.mkdir()
     (here / "listeners.py").write_text("raise AssertionError('these are the user's own')")
     program = (
-        "import hub; from hub.demo import LISTENERS; from hub.listening import find_listeners;"
+        "import hub; from hub.demo import LISTENERS; from hub.events.loader import find_listeners;"
         "print(hub.__file__, *(found.__name__ for found in find_listeners([LISTENERS])))"
     )
     said = subprocess.run(

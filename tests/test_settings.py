@@ -4,8 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from hub.errors import InvalidSettings
-from hub.outbox import SlowPolicy
-from hub.settings import Settings, unknown_variables
+from hub.settings import Settings, SlowPolicy, unknown_variables
 
 
 def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path: Path):

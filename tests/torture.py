@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from tests.image import Image
+from tests.log.image import Image
 from tests.spec_decoder import Event, SpecDecoder
 from tests.web.client import Chunks, Client, StreamEnded
 from tests.web.process import ServeProcess
@@ -243,7 +243,7 @@ class Torture:
                 await (self.kill() if self._chance.random() < 0.7 else self.stop(tidy=False))
                 if self._image is not None:
                     await asyncio.to_thread(self._image.remount)
-                await self._start(*(("--listeners", "tests.forking") if self._chance.random() < 0.5 else ()))
+                await self._start(*(("--listeners", "tests.log.forking") if self._chance.random() < 0.5 else ()))
             await self.confirm(50, busy)
         return self.result
 

@@ -17,8 +17,9 @@ import aiohttp
 
 from hub.cli.target import add_target, check, facts_of, unreachable
 from hub.errors import HubError, InvalidArchive
-from hub.log import Contents, Spool, make_log
-from hub.log.archive import MEDIA_TYPE, is_last_line
+from hub.log.archive.format import MEDIA_TYPE, Contents, is_last_line
+from hub.log.archive.spool import Spool
+from hub.log.log_url import make_log
 from hub.notification import Position
 
 PART_BYTES = 256 * 1024
@@ -158,7 +159,7 @@ async def _archive_of_hub(url: str) -> AsyncIterator[bytes]:
 
 
 async def _archive_of_file(home: str) -> AsyncIterator[bytes]:
-    from hub.log.snapshot import snapshot  # noqa: PLC0415 - not on Windows
+    from hub.log.sqlite.snapshot import snapshot  # noqa: PLC0415 - not on Windows
 
     for line in snapshot(_path(home)):
         yield line

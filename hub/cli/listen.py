@@ -11,7 +11,7 @@ import sys
 import aiohttp
 
 from hub.cli.target import Unreachable, add_target, check, unreachable
-from hub.sse import Decoder, Message
+from hub.eventstream import Decoder, Message
 
 FIRST_RETRY = 3_000
 

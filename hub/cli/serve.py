@@ -28,16 +28,16 @@ from aiohttp import web
 from pydantic.fields import FieldInfo
 
 from hub.cleanup import CLEANUP_SECONDS
-from hub.cli.lines import AccessLog, log_to_stderr
+from hub.cli.logs import AccessLog, log_to_stderr
+from hub.connections.peer import watch_peer
 from hub.errors import HubError, InvalidSettings
 from hub.file_limit import UNLIMITED, raise_file_limit
 from hub.hub import Hub
-from hub.peer import watch_peer
 from hub.settings import PREFIX, Settings, unknown_variables
 from hub.web.app import drain_hub, setup_hub
+from hub.web.endpoint import NotFound
+from hub.web.handler_streams import HandlerStreams
 from hub.web.problems import from_status
-from hub.web.resource import Nothing
-from hub.web.sse import HandlerStreams
 
 logger = logging.getLogger("hub")
 
@@ -147,7 +147,7 @@ async def serve(settings: Settings) -> int:
         setup_demo(app)
     else:
         hub = setup_hub(app, settings)
-    Nothing(hub).add_to(app, "/{path:.*}")
+    NotFound(hub).add_to(app, "/{path:.*}")
     _raise_file_limit(hub)
     stop = _signals(settings.drain + max(settings.drain, settings.finish) + ENDING_SECONDS)
     runner = web.AppRunner(

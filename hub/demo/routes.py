@@ -14,12 +14,12 @@ from reactivex import Observable, operators
 from hub.demo.market import Market
 from hub.demo.ticker import Ticker
 from hub.errors import InvalidInput
+from hub.eventstream import MessageEvent
 from hub.hub import Hub
-from hub.sse import MessageEvent
 from hub.web.app import HUB
 from hub.web.body import read_json
-from hub.web.resource import Handler, Resource
-from hub.web.sse import sse
+from hub.web.endpoint import Endpoint, Handler
+from hub.web.handler_streams import sse
 from hub.web.subscribe import open_stream, subscribe_user
 
 PAGE = Path(__file__).with_name("page.html")
@@ -45,7 +45,7 @@ def setup_demo(app: web.Application) -> None:
         "/sse/{userId}": {"GET": subscribe_user},
     }
     for path, handlers in routes.items():
-        Resource(hub, handlers).add_to(app, path)
+        Endpoint(hub, handlers).add_to(app, path)
 
     async def goings_on(app: web.Application) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(each.run()) for each in (Ticker(hub), Market(hub))]

@@ -7,8 +7,8 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
 
+from hub.eventstream import Decoder, compact_json
 from hub.load.options import CannotRun
-from hub.sse import Decoder, compact_json
 
 MAX_PART = 4 * 1024 * 1024
 """More than this in one chunk or one block is nothing that a hub sends (its bound is 1 MiB of data)."""

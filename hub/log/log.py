@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Hashable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from hub.log.gone import Lost
 from hub.log.receipt import Receipt
+from hub.log.trimmed import Lost
 from hub.notification import Draft, Notification, Position
 
 Announce = Callable[[Sequence[Notification]], None]

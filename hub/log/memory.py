@@ -16,14 +16,13 @@ from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 
 from hub.errors import LogNotEmpty, LogUnavailable
-from hub.log.gone import Gone, Lost
 from hub.log.index import Names, Offsets, Topic
 from hub.log.keys import Keys
-from hub.log.limits import Limits
 from hub.log.log import Announce, Bounds, Frames, Page
 from hub.log.receipt import Receipt
-from hub.log.worker.pipe import topic_size
-from hub.log.worker.search import Search, Searches, cost
+from hub.log.search import Search, Searches, cost, topic_size
+from hub.log.topic_limits import TopicLimits
+from hub.log.trimmed import Gone, Lost
 from hub.notification import MAX_OFFSET, Draft, Notification, Position, made, new_epoch
 
 PAGE_COUNT = 1_000
@@ -61,7 +60,7 @@ class MemoryLog:
     ) -> None:
         self.epoch = epoch or new_epoch()
         self._max_count, self._max_size, self._max_age = count, size, age
-        self._limits = Limits(topics or {})
+        self._limits = TopicLimits(topics or {})
         self._clock = clock
         self._announce: Announce = lambda notifications: None
         self._keys = Keys(clock)

@@ -12,19 +12,19 @@ from urllib.parse import quote, unquote
 from aiohttp import web
 from yarl import URL
 
-from hub.bus import EventBus
 from hub.errors import AlreadySetUp
+from hub.events.bus import EventBus
+from hub.eventstream import JsonDefault
 from hub.hub import Hub
 from hub.notifications import NotificationService
 from hub.settings import Settings, unknown_variables
-from hub.sse import JsonDefault
-from hub.web import ai, handover
-from hub.web.ai import TokenViewers
+from hub.web import generations, handover
+from hub.web.endpoint import Endpoint, Handler, NotFound
+from hub.web.generations import TokenViewers
+from hub.web.handler_streams import HandlerStreams
 from hub.web.history import history, import_history
+from hub.web.monitoring import healthz, metrics, readyz, stats
 from hub.web.publish import emit, publish
-from hub.web.resource import Handler, Nothing, Resource
-from hub.web.sse import HandlerStreams
-from hub.web.state import healthz, metrics, readyz, stats
 from hub.web.subscribe import subscribe, subscribe_by_post
 
 logger = logging.getLogger("hub.web")
@@ -67,10 +67,10 @@ def setup_hub(
     app[TokenViewers.KEY] = TokenViewers(hub)
     prefix = _as_matched(prefix.rstrip("/"))
     for path, handlers in _routes(hub).items():
-        Resource(hub, handlers).add_to(app, (_in_pattern(prefix) if "{" in path else prefix) + path)
+        Endpoint(hub, handlers).add_to(app, (_in_pattern(prefix) if "{" in path else prefix) + path)
     if prefix:
         # aiohttp asks the routes whose first segment is no fixed text last: those that the application adds come first.
-        Nothing(hub).add_to(app, _in_pattern(prefix, first_too=True) + "/{path:.*}")
+        NotFound(hub).add_to(app, _in_pattern(prefix, first_too=True) + "/{path:.*}")
 
     async def live(app: web.Application) -> AsyncIterator[None]:
         await handover.check()
@@ -131,7 +131,7 @@ def _routes(hub: Hub) -> dict[str, dict[str, Handler]]:
         "/readyz": {"GET": readyz},
         "/metrics": {"GET": metrics},
     }
-    routes |= ai.routes()
+    routes |= generations.routes()
     if hub.settings.events_api:
         routes["/events/{name}"] = {"POST": emit}
     return routes

@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
-from hub.generation import Ending, Phase, TokenStream
-from hub.sse import block, compact_json
+from hub.eventstream import block, compact_json
+from hub.generations.generation import Ending, Generation, Phase
 
 DONE = "[DONE]"
 CLOSE = "hub.close"
@@ -19,15 +19,15 @@ class Dialect(Protocol):
     name: ClassVar[str]
     headers: ClassVar[Mapping[str, str]]  # of the answer
 
-    def start(self, stream: TokenStream, after: int, retry: int) -> bytes:
+    def start(self, stream: Generation, after: int, retry: int) -> bytes:
         """Return what a stream begins with that goes on behind part *after*; *retry* is in milliseconds."""
         ...
 
-    def text(self, stream: TokenStream, after: int) -> bytes:
+    def text(self, stream: Generation, after: int) -> bytes:
         """Return the text behind part *after*, in one piece, with the number of its last part."""
         ...
 
-    def end(self, stream: TokenStream, ending: Ending) -> bytes:
+    def end(self, stream: Generation, ending: Ending) -> bytes:
         """Return all that says how it ended; after this the server ends the answer."""
         ...
 
@@ -36,12 +36,12 @@ class Dialect(Protocol):
         ...
 
 
-def part_id(stream: TokenStream, number: int) -> str:
+def part_id(stream: Generation, number: int) -> str:
     """Return the SSE id of a part: `sessionId.number`."""
     return f"{stream.id}.{number}"
 
 
-def end_id(stream: TokenStream) -> str:
+def end_id(stream: Generation) -> str:
     """Return the SSE id of the end: who comes back with it is answered 204, by whatever hub."""
     return f"{stream.id}.{stream.newest}.end"
 
@@ -52,14 +52,14 @@ class Classic:
     name: ClassVar[str] = "events"
     headers: ClassVar[Mapping[str, str]] = {}
 
-    def start(self, stream: TokenStream, after: int, retry: int) -> bytes:
+    def start(self, stream: Generation, after: int, retry: int) -> bytes:
         facts = {"sessionId": stream.id, "model": stream.head.model, "createdAt": iso(stream.head.created)}
         return block(compact_json(facts), type="start", id=part_id(stream, after), retry=retry)
 
-    def text(self, stream: TokenStream, after: int) -> bytes:
+    def text(self, stream: Generation, after: int) -> bytes:
         return block(compact_json({"content": stream.text(after)}), id=part_id(stream, stream.newest))
 
-    def end(self, stream: TokenStream, ending: Ending) -> bytes:
+    def end(self, stream: Generation, ending: Ending) -> bytes:
         said = block(compact_json(ending.facts), type=ending.phase)
         if ending.phase is Phase.DONE:
             said += block(DONE)
@@ -76,14 +76,14 @@ class OpenAI:
     name: ClassVar[str] = "openai"
     headers: ClassVar[Mapping[str, str]] = {}
 
-    def start(self, stream: TokenStream, after: int, retry: int) -> bytes:
+    def start(self, stream: Generation, after: int, retry: int) -> bytes:
         first = self._chunk(stream, {"role": "assistant", "content": ""})
         return block(first, id=part_id(stream, after), retry=retry)
 
-    def text(self, stream: TokenStream, after: int) -> bytes:
+    def text(self, stream: Generation, after: int) -> bytes:
         return block(self._chunk(stream, {"content": stream.text(after)}), id=part_id(stream, stream.newest))
 
-    def end(self, stream: TokenStream, ending: Ending) -> bytes:
+    def end(self, stream: Generation, ending: Ending) -> bytes:
         if ending.phase is Phase.FAILED:
             error = {
                 "error": {"message": ending.facts["message"], "type": "server_error", "code": ending.facts["reason"]}
@@ -102,7 +102,7 @@ class OpenAI:
         return block(compact_json({"error": error}), type=CLOSE, retry=retry)
 
     @staticmethod
-    def _chunk(stream: TokenStream, delta: dict[str, Any] | None, reason: str | None = None, **more: Any) -> str:
+    def _chunk(stream: Generation, delta: dict[str, Any] | None, reason: str | None = None, **more: Any) -> str:
         choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": reason}]
         return compact_json(
             {
@@ -122,15 +122,15 @@ class AISDK:
     name: ClassVar[str] = "ai-sdk"
     headers: ClassVar[Mapping[str, str]] = {"x-vercel-ai-ui-message-stream": "v1"}
 
-    def start(self, stream: TokenStream, after: int, retry: int) -> bytes:
+    def start(self, stream: Generation, after: int, retry: int) -> bytes:
         said = _json(type="start", messageId=stream.id), _json(type="start-step"), _json(type="text-start", id="0")
         return block(said[0], retry=retry) + block(said[1]) + block(said[2], id=part_id(stream, after))
 
-    def text(self, stream: TokenStream, after: int) -> bytes:
+    def text(self, stream: Generation, after: int) -> bytes:
         delta = _json(type="text-delta", id="0", delta=stream.text(after))
         return block(delta, id=part_id(stream, stream.newest))
 
-    def end(self, stream: TokenStream, ending: Ending) -> bytes:
+    def end(self, stream: Generation, ending: Ending) -> bytes:
         said = block(_json(type="text-end", id="0")) + block(_json(type="finish-step"))
         if ending.phase is Phase.DONE:
             said += block(_json(type="finish"))

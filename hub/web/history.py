@@ -11,17 +11,18 @@ from datetime import UTC, datetime
 
 from aiohttp import ClientConnectionError, web
 
+from hub.connections.peer import watch_peer
+from hub.connections.resume import EARLIEST, LATEST, GapReason, Start, start
 from hub.errors import InvalidInput, LogNotEmpty, ShuttingDown, UnsupportedMediaType
+from hub.eventstream import compact_json
 from hub.hub import Hub
-from hub.log import Page, Spool
-from hub.log.archive import MEDIA_TYPE, entry, lines
+from hub.log.archive.format import MEDIA_TYPE, entry, lines
+from hub.log.archive.spool import Spool
+from hub.log.log import Page
 from hub.notification import Notification, Position
-from hub.peer import watch_peer
-from hub.replay import EARLIEST, LATEST, GapReason, Start, start
-from hub.sse import compact_json
 from hub.topics import check_wanted
+from hub.web.endpoint import cors
 from hub.web.query import Parameters
-from hub.web.resource import cors
 
 logger = logging.getLogger("hub.web")
 

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from hub.errors import HubError, InvalidInput, TooLarge, TryLater, UnsupportedEncoding
-from hub.sse import compact_json
+from hub.eventstream import compact_json
 
 _BROKEN = "the request breaks the rules of HTTP/1.1, or its line or one of its headers is too long"
 _FAILED = "the hub failed to answer; its log says why"

@@ -9,10 +9,10 @@ from urllib.parse import quote
 from aiohttp import web
 
 from hub.errors import InvalidDraft, InvalidInput, LogUnavailable, ShuttingDown, TooLarge
+from hub.eventstream import compact_json
 from hub.hub import Hub
-from hub.log import Receipt
+from hub.log.receipt import Receipt
 from hub.notification import Draft, Position
-from hub.sse import compact_json
 from hub.web.body import read_json
 from hub.web.links import link
 

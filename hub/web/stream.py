@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp_sse import EventSourceResponse
 
-from hub.connection import retry_between
+from hub.connections.connection import retry_between
 from hub.web.dialects import DIALECTS
 from hub.web.handover import Successor, hand_over
 

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from aiohttp import web
 from multidict import MultiMapping
 
-from hub.connection import Connection, Subscription
+from hub.connections.connection import Connection, Subscription
 from hub.errors import InvalidInput
 from hub.fanout import Shape
 from hub.hub import Hub
 from hub.names import hint
 from hub.topics import check_wanted, topic_of
 from hub.web.body import read_json
+from hub.web.endpoint import cors
 from hub.web.query import Parameters
-from hub.web.resource import cors
 from hub.web.stream import Away, EventStream, come_back, is_chunked
 
 _FIELDS = frozenset({"topics", "lastEventId"})

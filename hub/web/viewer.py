@@ -6,10 +6,10 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from hub.connection import CloseReason, retry_between
-from hub.generation import TokenStream
-from hub.peer import OneWay, watch_peer
-from hub.sse import LAST_CHUNK, block, chunk
+from hub.connections.connection import CloseReason, retry_between
+from hub.connections.peer import OneWay, watch_peer
+from hub.eventstream import LAST_CHUNK, block, chunk
+from hub.generations.generation import Generation
 from hub.web.dialects import Dialect
 
 WRITE_BYTES = 64 * 1024
@@ -44,7 +44,7 @@ class TokenViewer(OneWay):
     )
 
     def __init__(
-        self, stream: TokenStream, dialect: Dialect, cursor: int, *, chunked: bool, peer_timeout: float
+        self, stream: Generation, dialect: Dialect, cursor: int, *, chunked: bool, peer_timeout: float
     ) -> None:
         super().__init__()
         self.on_end: Callable[[TokenViewer], object] = lambda viewer: None

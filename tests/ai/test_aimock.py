@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hub.generation import TokenStream
+from hub.generations.generation import Generation
 from tests.ai.conftest import MODULES, listens, missing
 from tests.torture import free_port
 from tests.web.client import until
@@ -56,7 +56,7 @@ async def aimock(node: str, tmp_path: Path) -> AsyncIterator[str]:
         await process.wait()
 
 
-async def answered(server: Server, message: str) -> TokenStream:
+async def answered(server: Server, message: str) -> Generation:
     """Let the hub answer *message*, and return that when it has ended."""
     answer = await server.post(PATH + "/init", {"message": message, "model": "gpt-4o"})
     stream = await server.hub.generations.find(answer.json()["sessionId"])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hub.providers import SimulatedProvider
+from hub.generations.providers.simulated import SimulatedProvider
 from tests.ai.conftest import FOLDER, MODULES, missing
 from tests.snippets import snippet
 from tests.web.conftest import Complaints, Serve

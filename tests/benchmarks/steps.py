@@ -8,13 +8,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from hub.connections.send_queue import SendQueue
 from hub.fanout import Audience, Batch, Fanout, Shape
 from hub.hub import Hub
-from hub.log import MemoryLog
+from hub.log.memory import MemoryLog
 from hub.metrics import Metrics
 from hub.notification import Draft, Notification, Position
-from hub.outbox import Outbox, SlowPolicy
-from hub.settings import Settings
+from hub.settings import Settings, SlowPolicy
 from hub.topics import TopicIndex
 
 Time = Callable[[int], float]
@@ -113,7 +113,7 @@ def offer(policy: SlowPolicy, loops: int) -> float:
     room = sum(len(each.chunk) + 160 for each in frames)
     began = time.perf_counter()
     for _ in range(loops):
-        outbox = Outbox(policy, 0)
+        outbox = SendQueue(policy, 0)
         for each in frames:
             outbox.offer(each, each.chunk, room)
     return time.perf_counter() - began

@@ -11,8 +11,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from hub.errors import LogNotEmpty, LogUnavailable
-from hub.log import Log, Lost, MemoryLog, Page, SQLiteLog
-from hub.log.worker.pipe import topic_size
+from hub.log.log import Log, Page
+from hub.log.memory import MemoryLog
+from hub.log.search import topic_size
+from hub.log.sqlite.log import SQLiteLog
+from hub.log.trimmed import Lost
 from hub.notification import MAX_OFFSET, Draft, Notification, Position
 from tests.contracts.model import ListLog
 
@@ -419,8 +422,8 @@ async def test_the_mark_of_a_hole_is_another_one_when_something_more_is_lost_and
 async def test_the_mark_of_a_hole_is_another_one_when_a_forgotten_topic_loses_something(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("hub.log.sqlite.REMEMBERED_TOPICS", 2)
-    monkeypatch.setattr("hub.log.gone.REMEMBERED_TOPICS", 2)
+    monkeypatch.setattr("hub.log.sqlite.log.REMEMBERED_TOPICS", 2)
+    monkeypatch.setattr("hub.log.trimmed.REMEMBERED_TOPICS", 2)
     log = await make(topics={"state/*": 4})
     await append(log, *["state/me"] * 4, *["state/a", "state/b", "state/c"] * 5)
     await forget(log)  # by now one of those that lost something is forgotten
@@ -436,8 +439,8 @@ async def test_the_mark_of_a_hole_is_another_one_when_a_forgotten_topic_loses_so
 async def test_what_a_forgotten_topic_lost_is_not_denied_when_it_loses_something_older(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("hub.log.sqlite.REMEMBERED_TOPICS", 2)
-    monkeypatch.setattr("hub.log.gone.REMEMBERED_TOPICS", 2)
+    monkeypatch.setattr("hub.log.sqlite.log.REMEMBERED_TOPICS", 2)
+    monkeypatch.setattr("hub.log.trimmed.REMEMBERED_TOPICS", 2)
     log = await make(count=5, topics={"state/*": 1})
     await append(log, "state/me,other", *["state/me"] * 2, *["state/a"] * 2, *["state/b"] * 2, *["state/c"] * 2)
     await forget(log)  # by now state/me, which lost 2, is forgotten
@@ -744,8 +747,8 @@ def test_a_log_in_memory_holds_what_a_plain_list_would(
             "memory.PAGE_WALK": st.integers(1, 8),
             "memory.MERGE_STEPS": st.sampled_from([0, 1]),
             "memory.HOLE_STEPS": st.sampled_from([1, 3]),
-            "worker.search.FIND_STEPS": st.sampled_from([0, 6, 1_000]),
-            "worker.search.SEARCHED_BYTES": st.sampled_from([0, 500, 10**6]),
+            "search.FIND_STEPS": st.sampled_from([0, 6, 1_000]),
+            "search.SEARCHED_BYTES": st.sampled_from([0, 500, 10**6]),
             "index.BLOCK": st.integers(1, 3),
         }
     ),

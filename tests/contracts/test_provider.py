@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from hub.providers import Delta, Prompt, Provider, ProviderError, SimulatedProvider
+from hub.generations.providers.provider import Delta, Prompt, Provider, ProviderError
+from hub.generations.providers.simulated import SimulatedProvider
 from tests.ai.conftest import missing
 from tests.snippets import snippet
 from tests.web.client import until
@@ -76,7 +77,7 @@ async def provider(request: pytest.FixtureRequest, api: tuple[Api, str]) -> Asyn
     else:
         if importlib.util.find_spec("openai") is None:
             missing("the package openai")
-        from hub.providers.openai import OpenAIProvider
+        from hub.generations.providers.openai import OpenAIProvider
 
         provider = OpenAIProvider(api[1])
     yield provider
@@ -137,7 +138,7 @@ async def test_what_goes_wrong_in_the_middle_is_told_in_words_for_people(provide
 async def openai(api: tuple[Api, str]) -> AsyncIterator[Provider]:
     if importlib.util.find_spec("openai") is None:
         missing("the package openai")
-    from hub.providers.openai import OpenAIProvider
+    from hub.generations.providers.openai import OpenAIProvider
 
     provider = OpenAIProvider(api[1])
     yield provider

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from hub.generation import TokenStream
-from hub.generations import Generations, Limits
+from hub.generations.generation import Generation
+from hub.generations.registry import GenerationLimits, Generations
 from hub.log.log import Log
 from tests.generations.support import Clock
 
@@ -23,9 +23,9 @@ async def make(clock: Clock) -> AsyncIterator[Callable[..., Any]]:
     made: list[Generations] = []
 
     async def make(
-        *, log: Log | None = None, on_end: Callable[[TokenStream], None] = lambda stream: None, **limits: Any
+        *, log: Log | None = None, on_end: Callable[[Generation], None] = lambda stream: None, **limits: Any
     ) -> Generations:
-        generations = Generations(Limits(**{"window": 0.0, **limits}), log=log, on_end=on_end, clock=clock)
+        generations = Generations(GenerationLimits(**{"window": 0.0, **limits}), log=log, on_end=on_end, clock=clock)
         await generations.open()
         made.append(generations)
         return generations

@@ -10,11 +10,13 @@ from typing import Any
 from hub.errors import (
     LogUnavailable,
 )
-from hub.generation import TokenStream
-from hub.log import MemoryLog, Receipt, make_log
+from hub.generations.generation import Generation
+from hub.generations.providers.provider import Delta
 from hub.log.log import Announce, Log
+from hub.log.log_url import make_log
+from hub.log.memory import MemoryLog
+from hub.log.receipt import Receipt
 from hub.notification import Draft
-from hub.providers import Delta
 
 
 class Clock:
@@ -115,7 +117,7 @@ class HeldLog:
 Make = Callable[..., Any]
 
 
-async def over(stream: TokenStream) -> dict[str, Any]:
+async def over(stream: Generation) -> dict[str, Any]:
     """Return the facts of the end of *stream* as soon as it has come."""
     async with asyncio.timeout(10):
         await stream.ended()

@@ -18,10 +18,10 @@ import pytest
 from aiohttp import web
 
 from hub import Settings, setup_hub
+from hub.eventstream import block
 from hub.load.command import add_arguments, run
 from hub.load.figures import Figures
 from hub.load.subscribers import Subscriber, Subscribers, source_address
-from hub.sse import block
 from tests.load.test_options import options
 from tests.web.client import until
 

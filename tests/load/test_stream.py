@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from hub.eventstream import LAST_CHUNK, block, chunk
 from hub.load.stream import END, KNOWN, Answer, MalformedAnswer, Mark, Reader, Stream, draft, refusal
 from hub.notification import Draft
-from hub.sse import LAST_CHUNK, block, chunk
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 RUN = "me"

@@ -23,7 +23,7 @@ from reactivex.subject import Subject
 
 from hub import MessageEvent, sse
 from hub.web.app import drain_hub
-from hub.web.sse import Drain, HandlerStreams
+from hub.web.handler_streams import Drain, HandlerStreams
 from tests.web.client import Client, StreamEnded, until
 from tests.web.conftest import TLS, Complaints, Serve
 from tests.web.server import Server

@@ -12,13 +12,13 @@ from urllib.parse import urlencode
 
 import pytest
 
+from hub.connections.resume import Start
 from hub.errors import InvalidArchive, LogUnavailable
-from hub.log import Page, Spool
-from hub.log.archive import first_line, last_line, line, lines
-from hub.log.gone import Lost
-from hub.log.log import Log
+from hub.log.archive.format import first_line, last_line, line, lines
+from hub.log.archive.spool import Spool
+from hub.log.log import Log, Page
+from hub.log.trimmed import Lost
 from hub.notification import Draft, Notification, Position
-from hub.replay import Start
 from hub.web import history
 from hub.web.history import Excerpt, moment
 from tests.spec_decoder import Event

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from hub.log import Log, SQLiteLog
+from hub.log.log import Log
+from hub.log.sqlite.log import SQLiteLog
 from tests.spec_decoder import Event
 from tests.web.client import Client, until
 from tests.web.conftest import Serve

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from aiohttp import web
 
-from hub.connection import Connection, State
+from hub.connections.connection import Connection, State
 from tests.web.client import Client, until
 from tests.web.conftest import TLS, Serve
 from tests.web.server import Server

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.errors import LogUnavailable
-from hub.log import Receipt
+from hub.log.receipt import Receipt
 from hub.notification import Draft, Position
 from tests.spec_decoder import SpecDecoder
 from tests.web.client import request, until

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from hub.connection import Connection
+from hub.connections.connection import Connection
 from tests.spec_decoder import Event, SpecDecoder
 from tests.web.client import PATIENCE, Chunks, Client, until
 from tests.web.conftest import TLS, Serve

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from hub.generation import Head, TokenStream
+from hub.generations.generation import Generation, Head
 from hub.web.dialects import DIALECTS
 from hub.web.viewer import TokenViewer
 from tests.fakes import FakeTransport
@@ -17,7 +17,7 @@ class Watching:
     """A viewer of a generation, and the transport it writes to."""
 
     def __init__(self, capacity: int | None = None) -> None:
-        self.stream = TokenStream(Head("session", None, None, 0.0), most=1 << 30)
+        self.stream = Generation(Head("session", None, None, 0.0), most=1 << 30)
         self.viewer = TokenViewer(self.stream, DIALECTS["events"], 0, chunked=False, peer_timeout=TIMEOUT)
         self.gone: list[TokenViewer] = []
         self.viewer.on_end = self.gone.append

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from typing import Any
 
-from hub.log import Receipt
+from hub.log.receipt import Receipt
 from hub.notification import Draft
 from hub.notifications import NotificationService
 from tests.benchmarks.child import Answer, answer

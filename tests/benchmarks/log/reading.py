@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hub.load.latency import Latencies
-from hub.log import Log
+from hub.log.log import Log
 from tests.benchmarks.child import Answer, answer
 from tests.benchmarks.driver import shown
 from tests.benchmarks.log.filling import ROOM, fill_with

@@ -1,0 +1,1 @@
+"""Access: who may see what. Pure rules, no sockets."""

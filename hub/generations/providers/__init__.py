@@ -1,0 +1,1 @@
+"""Providers: the protocol of what answers a prompt, and its implementations."""

@@ -1,0 +1,40 @@
+"""From the settings to the provider that answers."""
+
+from __future__ import annotations
+
+import pkgutil
+
+from hub.errors import InvalidSettings
+from hub.generations.providers.provider import Provider
+from hub.generations.providers.simulated import SimulatedProvider
+from hub.settings import Settings
+
+
+def make_provider(settings: Settings) -> Provider:
+    """Return the provider that *settings* name.
+
+    Raises:
+        InvalidSettings: what it needs is not installed or not set, or the class can't be found or made, or is none.
+    """
+    if settings.ai_provider == "simulated":
+        return SimulatedProvider(
+            tokens=settings.ai_simulated_tokens, first=settings.ai_simulated_first, rate=settings.ai_simulated_rate
+        )
+    if settings.ai_provider == "openai":
+        from hub.generations.providers.openai import OpenAIProvider  # noqa: PLC0415 - an extra
+
+        return OpenAIProvider(settings.ai_base_url, settings.ai_api_key, settings.ai_model)
+    return _named(settings.ai_provider)
+
+
+def _named(name: str) -> Provider:
+    """Make a provider of the class that *name*, `module:Class`, says."""
+    try:
+        provider: Provider = pkgutil.resolve_name(name)()
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise InvalidSettings([f"ai_provider (HUB_AI_PROVIDER): {name} can't be made: {why}"]) from error
+    for method in ("stream", "aclose"):
+        if not callable(getattr(provider, method, None)):
+            raise InvalidSettings([f"ai_provider (HUB_AI_PROVIDER): {name} is no provider: it has no {method}()"])
+    return provider

@@ -1,0 +1,230 @@
+"""A whole log as JSON lines, so that it can move from one home to another and keep its ids. Pure format, no files.
+
+    {"hub":"history","version":1,"epoch":"8e844e1e90"}
+    {"id":"8e844e1e90-2","topics":["a"],"data":1,"type":null,"retry":null,"private":false,"tags":null,"at":1795172710.25}
+    {"newest":3,"notifications":1,"lost":{"swept":1,"topics":{"a":1},"forgotten":0}}
+
+The last line says how many there are and what is known to be missing. Each line, the last one too, ends with LF: an
+archive that was cut anywhere has no last line, and is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, NamedTuple
+
+from hub.errors import InvalidArchive, InvalidInput, TooLarge
+from hub.eventstream import compact_json
+from hub.log.log import Log
+from hub.log.trimmed import Lost
+from hub.notification import MAX_OFFSET, Draft, Notification, Position
+from hub.topics import check_topic
+
+MEDIA_TYPE = "application/x-ndjson"
+VERSION = 1
+MAX_AT = 253_402_300_800.0  # the year 10000
+# Each byte of the data may take six as JSON, and the last line names up to 20,000 topics.
+MAX_LINE_BYTES = 16 * 1024 * 1024
+WRITTEN_TOGETHER = 100
+
+_FIELDS = ("id", "topics", "data", "type", "retry", "private", "tags", "at")
+
+
+class Contents(NamedTuple):
+    """What an archive holds.
+
+    Attributes:
+        epoch: the name of the history.
+        newest: the newest offset that was given out in it.
+        number: how many notifications there are.
+        lost: all that was known of what is missing.
+    """
+
+    epoch: str
+    newest: int
+    number: int
+    lost: Lost
+
+
+# ---- lines out ----
+
+
+def entry(notification: Notification, at: str) -> str:
+    """Return *notification* as a JSON object on one line; *at*, JSON too, says when it was accepted."""
+    _, topics, text, is_json, _, _, type, retry, private, tags = notification
+    data = text if is_json else compact_json(text)
+    rest = compact_json({"type": type, "retry": retry, "private": private, "tags": tags or None})[1:-1]
+    return f'{{"id":"{notification.id}","topics":{compact_json(topics)},"data":{data},{rest},"at":{at}}}'
+
+
+def first_line(epoch: str) -> bytes:
+    """Return the line that an archive begins with."""
+    return f"{compact_json({'hub': 'history', 'version': VERSION, 'epoch': epoch})}\n".encode()
+
+
+def line(notification: Notification) -> bytes:
+    """Return the line of *notification*."""
+    return f"{entry(notification, compact_json(notification.at))}\n".encode()
+
+
+def last_line(newest: int, number: int, lost: Lost) -> bytes:
+    """Return the line that completes an archive of *number* notifications up to *newest*.
+
+    What was *lost* beyond that offset, while the archive was made, counts as lost up to it.
+    """
+    topics = {topic: min(offset, newest) for topic, offset in lost.topics.items()} if newest else {}
+    gone = {"swept": min(lost.swept, newest), "topics": topics, "forgotten": min(lost.forgotten, newest)}
+    return f"{compact_json({'newest': newest, 'notifications': number, 'lost': gone})}\n".encode()
+
+
+def is_last_line(line: bytes) -> bool:
+    """Tell whether *line* is one that completes an archive."""
+    return line.startswith(b'{"newest":') and line.endswith(b"\n")
+
+
+async def lines(log: Log, upto: int) -> AsyncGenerator[bytes]:
+    """Yield the archive of *log* up to the offset *upto*, some lines at a time.
+
+    What the retention takes away meanwhile is missing, and the last line says so.
+
+    Raises:
+        LogUnavailable: the log can't be read.
+    """
+    yield first_line(log.epoch)
+    after = number = 0
+    while after < upto:
+        page = await log.read(after, ("**",), upto=upto)
+        after, found = page.reached, iter(page.notifications)
+        number += len(page.notifications)
+        while some := b"".join(line(each) for each in islice(found, WRITTEN_TOGETHER)):
+            yield some
+    yield last_line(upto, number, log.lost())
+
+
+# ---- lines in ----
+
+
+def read(lines: Iterable[bytes]) -> Iterator[Notification | Contents]:
+    """Yield each notification of an archive, and at the very end its contents; *lines* keep their line ends.
+
+    Raises:
+        InvalidArchive: it is cut short, or a line breaks a rule.
+    """
+    reading = _Reading()
+    number = 0
+    for number, line in enumerate(lines, 1):
+        if reading.complete:
+            raise InvalidArchive(number, "comes after the last one")
+        try:
+            item = reading.take(_fields(number, line))
+        except (InvalidInput, TooLarge) as error:
+            raise error if isinstance(error, InvalidArchive) else InvalidArchive(number, str(error)) from None
+        if item is not None:
+            yield item
+    if not reading.complete:
+        raise InvalidArchive(number + 1, "is missing: the archive was cut short")
+
+
+def _fields(number: int, line: bytes) -> dict[str, Any]:
+    if len(line) > MAX_LINE_BYTES:
+        raise InvalidArchive(number, f"is longer than {MAX_LINE_BYTES:,} bytes")
+    if not line.endswith(b"\n"):
+        raise InvalidArchive(number, "has no line end: the archive was cut short")
+    try:
+        fields = json.loads(line.decode())
+    except RecursionError:
+        raise InvalidArchive(number, "is nested too deeply") from None
+    except ValueError as error:
+        raise InvalidArchive(number, f"is not JSON in UTF-8: {str(error)[:200]}") from None
+    if not isinstance(fields, dict):
+        raise InvalidArchive(number, "is not a JSON object")
+    return fields
+
+
+class _Reading:
+    """Where reading an archive stands: before the first line, between, after the last."""
+
+    def __init__(self) -> None:
+        self._epoch: str | None = None
+        self._number = self._newest = 0
+        self.complete = False
+
+    def take(self, fields: Mapping[str, Any]) -> Notification | Contents | None:
+        """Return what the next line stands for; None for the first."""
+        if self._epoch is None:
+            self._epoch = _epoch(fields)
+            return None
+        if "newest" in fields:
+            contents = _contents(fields, self._epoch, self._newest, self._number)
+            self.complete = True
+            return contents
+        notification = _notification(fields, self._epoch, self._newest)
+        self._newest = notification.position.offset
+        self._number += 1
+        return notification
+
+
+def _epoch(fields: Mapping[str, Any]) -> str:
+    if fields.get("hub") != "history":
+        raise InvalidInput("hub", "is not 'history': this is not the archive of a hub")
+    if fields.get("version") != VERSION:
+        raise InvalidInput("version", f"is not {VERSION}, the one that this hub knows")
+    epoch = fields.get("epoch")
+    if not isinstance(epoch, str) or Position.parse(f"{epoch}-0") is None:
+        raise InvalidInput("epoch", "is not 1 to 32 letters and digits")
+    return epoch
+
+
+def _notification(fields: Mapping[str, Any], epoch: str, after: int) -> Notification:
+    _check_names(fields, _FIELDS)
+    id, topics, data, type, retry, private, tags, at = (fields[name] for name in _FIELDS)
+    position = Position.parse(id) if isinstance(id, str) else None
+    if position is None or position.epoch != epoch:
+        raise InvalidInput("id", f"is not {epoch}- and an offset")
+    if position.offset <= after:
+        raise InvalidInput("id", f"is not beyond {epoch}-{after}")
+    if not isinstance(topics, list):
+        raise InvalidInput("topics", "is not a list of topics")
+    if not _is_number(at) or not 0 <= at < MAX_AT:
+        raise InvalidInput("at", "is not a number of seconds since 1970")
+    draft = Draft.of(data, topics=topics, type=type, retry=retry, private=private, tags=tags)
+    return Notification.accept(draft, position, float(at))
+
+
+def _contents(fields: Mapping[str, Any], epoch: str, newest: int, number: int) -> Contents:
+    _check_names(fields, ("newest", "notifications", "lost"))
+    last = _offset(fields["newest"], "newest", newest, MAX_OFFSET)
+    if fields["notifications"] != number:
+        raise InvalidInput("notifications", f"is not {number}, as many as came before")
+    lost = fields["lost"]
+    if not isinstance(lost, dict):
+        raise InvalidInput("lost", "is not a JSON object")
+    _check_names(lost, ("swept", "topics", "forgotten"), "lost.")
+    topics = lost["topics"]
+    if not isinstance(topics, dict):
+        raise InvalidInput("lost.topics", "is not a JSON object")
+    swept, forgotten = (_offset(lost[name], f"lost.{name}", 0, last) for name in ("swept", "forgotten"))
+    for topic, offset in topics.items():
+        _offset(offset, f"lost.topics.{check_topic(topic, 'lost.topics')}", 1, last)
+    return Contents(epoch, last, number, Lost(swept, topics, forgotten))
+
+
+def _check_names(fields: Mapping[str, Any], names: tuple[str, ...], within: str = "") -> None:
+    for name in names:
+        if name not in fields:
+            raise InvalidInput(within + name, "is missing")
+    unknown = fields.keys() - set(names)
+    if unknown:
+        raise InvalidInput(within + ascii(min(unknown))[1:-1][:80], f"unknown field; there are {', '.join(names)}")
+
+
+def _offset(value: object, field: str, least: int, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise InvalidInput(field, f"is not an offset from {least} to {most}")
+    return value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

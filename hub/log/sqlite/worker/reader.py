@@ -1,0 +1,311 @@
+"""The process that reads the log."""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hub.log.search import Search, Searches, cost
+from hub.log.sqlite.worker.file import connect, meta, oldest, stands
+from hub.log.sqlite.worker.pipe import COLUMNS
+from hub.log.sqlite.worker.place import Refused
+
+PAGE_COUNT = 1_000
+PAGE_BYTES = 64 * 1024
+PAGE_WALK = 5_000  # steps; a row takes one, and more where its topics have to be judged or looked up
+FEW = 1_000  # rows that are walked over sooner than looking for the topics of a pattern
+MERGED_TOPICS = 200
+DENSE = 4  # where at least each fourth row matches, walking is better than merging
+LOOK_UP_STEPS = 16
+LOOKED_UP = 500
+JUDGED_STEPS = 100_000
+ROWS_BY_OFFSET = 250
+
+
+class Asked(NamedTuple):
+    """What the parent wants to read: `after < offset <= upto`, of *topics*, which may be patterns.
+
+    With *latest* only the newest of each topic, as of `upto`.
+    """
+
+    after: int
+    upto: int
+    topics: list[str]
+    latest: bool
+
+
+class Reader:
+    """Reads pages, beside the writer and without waiting for it."""
+
+    def __init__(self, path: str, options: dict[str, Any]) -> None:
+        self._database = connect(path)
+        self._database.execute("PRAGMA query_only = ON")
+        status = Path(path).stat()
+        if options.get("inode", (status.st_dev, status.st_ino)) != (status.st_dev, status.st_ino):
+            raise Refused("another file was put in its place")
+        facts = dict(self._database.execute("SELECT name, value FROM meta"))
+        (lost,) = self._database.execute("SELECT max(offset) FROM gone").fetchone()
+        # Whether some topic has, or had before this start, a bound of its own, and lost what is kept for another one.
+        self._limited = bool(options["topics"]) or max(lost or 0, facts["forgotten"]) > facts["trimmed"]
+        self._epoch, self._copied = facts["epoch"].encode(), facts["copied"]
+        self._searches = Searches()
+
+    def state(self) -> dict[str, Any]:
+        """Return nothing: the writer knows it all."""
+        return {}
+
+    def look(self) -> dict[str, Any]:
+        """Return nothing, but show that this process runs."""
+        return {}
+
+    def read(self, *asked: Any) -> dict[str, Any]:
+        """Return the rows that match (the arguments are those of `Asked`), as a page."""
+        rows, facts = self._page(COLUMNS, Asked(*asked))
+        return {"rows": [(*row[:-1], self._chunk(row)) for row in rows], **facts}
+
+    def frames(self, *asked: Any) -> dict[str, Any]:
+        """Do what `read` does, and return only what goes out."""
+        rows, facts = self._page("offset, topics, chunk", Asked(*asked))
+        if rows and rows[0][0] <= self._copied:
+            payload = b"".join([self._chunk(row) for row in rows])
+        else:
+            payload = b"".join([row[-1] for row in rows])
+        return {"payload": payload, "number": len(rows), "first": rows[0][0] if rows else 0, **facts}
+
+    def _chunk(self, row: tuple[Any, ...]) -> bytes:
+        """Return the chunk of *row*; what was kept before the file was copied gets the epoch it has now."""
+        chunk: bytes = row[-1]
+        if row[0] > self._copied:
+            return chunk
+        frame = chunk[chunk.index(b"\r\n") + 2 : -2]
+        begin = 0 if frame.startswith(b"id: ") else frame.index(b"\nid: ") + 1
+        frame = b"%bid: %b%b" % (frame[:begin], self._epoch, frame[frame.index(b"-", begin) :])
+        return b"%x\r\n%b\r\n" % (len(frame), frame)
+
+    def _page(self, columns: str, asked: Asked) -> tuple[list[Any], dict[str, Any]]:
+        search = self._searches.of(asked.topics, asked.upto if asked.latest else 0)
+        # One state of the file for all that is looked up: the id of a topic that is gone is given to another one, and
+        # what the writer lets go of meanwhile must either be in the page or be known to be missing.
+        self._database.execute("BEGIN")
+        try:
+            rows, reached = (self._latest if asked.latest else self._matching)(columns, asked, search)
+            if reached >= asked.upto:
+                self._searches.end(asked.topics, asked.upto if asked.latest else 0)
+            return rows, {"reached": reached, "hole": self._hole(asked, search), "oldest": oldest(self._database)}
+        finally:
+            if self._database.in_transaction:
+                self._database.execute("COMMIT")
+
+    def _hole(self, asked: Asked, search: Search) -> str:
+        """Return nothing if nothing that matched, beyond `after`, is gone; else a mark, as `Gone` does in the parent.
+
+        The mark is the number and the sum of the newest offsets that topics lost, beside what was forgotten of them and
+        what is hidden by that. With each loss one of these grows, and the first two shrink only as the others grow.
+        """
+        ask = self._database.execute
+        patterns = search.patterns
+        swept, forgotten, hidden = (meta(self._database, name) for name in ("trimmed", "forgotten", "hidden"))
+        gone = bool(patterns.ranges) and max(swept, forgotten) > asked.after
+        count = total = 0
+        for name in patterns.single:
+            row = ask("SELECT offset FROM gone WHERE topic = ?", (name,)).fetchone()
+            gone = gone or (row[0] if row else forgotten) > asked.after
+            if row:
+                count, total = count + 1, total + row[0]
+        if not gone and not self._any_gone(asked, search):
+            return ""
+        among = self._all_gone(search) if patterns.ranges else (0, 0)
+        if among is None:
+            count, total = ask("SELECT count(*), sum(offset) FROM gone").fetchone()
+            return f"{forgotten} {hidden} {count} {total}"
+        return f"{forgotten} {hidden} {count + among[0]} {total + among[1]}"
+
+    def _any_gone(self, asked: Asked, search: Search) -> bool:
+        """Tell whether a topic that matches a pattern lost something beyond `after`."""
+        ask, steps = self._database.execute, JUDGED_STEPS
+        for low, high in search.patterns.ranges:
+            if high is None:
+                lost = ask("SELECT topic FROM gone WHERE offset > ? ORDER BY offset DESC", (asked.after,))
+            else:  # by name, which its index is kept from
+                within = "topic >= ? AND topic < ? AND +offset > ?"
+                lost = ask(f"SELECT topic FROM gone WHERE {within}", (low, high, asked.after))
+            with closing(lost):
+                for (name,) in lost:
+                    verdict = search.verdicts.get(name)
+                    if verdict is None:
+                        verdict = search.judge(name)
+                        steps -= cost(name)
+                    if verdict or steps < 0:  # or it may be any of the others
+                        return True
+        return False
+
+    def _all_gone(self, search: Search) -> tuple[int, int] | None:
+        """Return how many topics that match a pattern lost something, and the sum of those offsets; None if many might.
+
+        What a search has learned must not count here: as long as nothing is lost the answer has to stay the same.
+        """
+        if search.patterns.everything:
+            return None
+        steps, count, total = JUDGED_STEPS, 0, 0
+        query = "SELECT topic, offset FROM gone WHERE topic >= ? AND topic < ?"
+        for low, high in search.patterns.ranges:
+            with closing(self._database.execute(query, (low, b"" if high is None else high))) as lost:
+                for name, offset in lost:
+                    steps -= cost(name)
+                    if steps < 0:
+                        return None
+                    verdict = search.verdicts.get(name)
+                    if search.judge(name) if verdict is None else verdict:
+                        count, total = count + 1, total + offset
+        return count, total
+
+    def _find(self, asked: Asked, search: Search) -> None:
+        if not search.patterns.everything or asked.latest:
+            search.find(self._between, meta(self._database, "newest"))
+
+    def _between(self, low: str, high: str | None) -> Iterator[str]:
+        beyond = b"" if high is None else high  # a blob stands after every text
+        query = "SELECT name FROM topic WHERE name >= ? AND name < ? ORDER BY name"
+        with closing(self._database.execute(query, (low, beyond))) as rows:
+            for (name,) in rows:
+                yield name
+
+    def _matching(self, columns: str, asked: Asked, search: Search) -> tuple[list[Any], int]:
+        """Return the rows that match, or the first part of them, by whichever way looks at less."""
+        if search.known <= asked.after and asked.upto - asked.after > FEW:
+            self._find(asked, search)
+        names = search.names
+        if search.known <= asked.after or names is None or len(names) > MERGED_TOPICS:
+            return self._walk(columns, asked, search)
+        if search.dense:
+            chosen, reached = self._walk(columns, asked, search)
+            search.dense = _is_dense(chosen, reached - asked.after)
+            return chosen, reached
+        # What was found may be incomplete beyond that; then the next page looks again.
+        upto = min(asked.upto, search.known)
+        own = ", ".join(f"notification.{column}" for column in columns.split(", "))
+        query = (
+            f"SELECT {own} FROM place CROSS JOIN notification ON notification.offset = place.offset "
+            "WHERE place.topic = ? AND place.offset > ? AND place.offset <= ? ORDER BY place.offset"
+        )
+        cursors = [self._database.execute(query, (topic, asked.after, upto)) for topic in self._ids(names)]
+        try:
+            chosen, reached = _filled(cursors[0] if len(cursors) == 1 else heapq.merge(*cursors, key=_offset), upto)
+        finally:
+            for cursor in cursors:
+                cursor.close()  # an open one would hold the write-ahead log
+        search.dense = len(cursors) > 1 and _is_dense(chosen, reached - asked.after)
+        return chosen, reached
+
+    def _ids(self, names: Iterable[str]) -> list[int]:
+        """Return the ids of those of *names* that exist: in this state of the file, and maybe in no other."""
+        found = (self._database.execute("SELECT id FROM topic WHERE name = ?", (name,)).fetchone() for name in names)
+        return sorted(row[0] for row in found if row)
+
+    def _latest(self, columns: str, asked: Asked, search: Search) -> tuple[list[Any], int]:
+        """Return the newest row of each topic, as of `upto`, in order; or the first part of them."""
+        if search.known < asked.upto and asked.upto - asked.after > FEW:
+            self._find(asked, search)
+        if search.known < asked.upto or search.names is None:
+            return self._walk(columns, asked, search)
+        unknown = [name for name in search.names if name not in search.newest]
+        newest = {self._newest(name, asked.upto, search) for name in unknown[:LOOKED_UP]}
+        if len(unknown) > LOOKED_UP:
+            return self._walk(columns, asked, search)
+        # One that went meanwhile gave way to a newer one of its topic, which follows.
+        offsets = sorted(newest.union(search.newest[name] for name in search.names if name in search.newest))
+        return _filled(self._rows(columns, offsets[bisect_right(offsets, asked.after) :]), asked.upto)
+
+    def _newest(self, name: str, upto: int, search: Search) -> int:
+        """Return the newest offset of a topic, as of *upto*; 0 if there is none."""
+        query = "SELECT max(offset) FROM place WHERE topic = (SELECT id FROM topic WHERE name = ?) AND offset <= ?"
+        newest: int = self._database.execute(query, (name, upto)).fetchone()[0] or 0
+        search.note(name, newest)
+        return newest
+
+    def _rows(self, columns: str, offsets: Sequence[int]) -> Iterator[Any]:
+        for place in range(0, len(offsets), ROWS_BY_OFFSET):
+            part = offsets[place : place + ROWS_BY_OFFSET]
+            marks = ",".join("?" * len(part))
+            query = f"SELECT {columns} FROM notification WHERE offset IN ({marks}) ORDER BY offset"
+            with closing(self._database.execute(query, part)) as rows:
+                yield from rows
+
+    def _walk(self, columns: str, asked: Asked, search: Search) -> tuple[list[Any], int]:
+        """Return what matches of all rows, as much as makes a page, or as can be looked at for one."""
+        query = f"SELECT {columns} FROM notification WHERE offset > ? AND offset <= ? ORDER BY offset"
+        place = columns.split(", ").index("topics")
+        everything = search.patterns.everything and not asked.latest
+        verdicts, newest = search.verdicts, search.newest
+        steps, last = PAGE_WALK, 0
+
+        def wants(name: str, alone: bool) -> bool:
+            """Tell whether the row at *last* is one for the sake of this topic."""
+            nonlocal steps
+            wanted = verdicts.get(name)
+            if wanted is None:
+                wanted = search.judge(name)
+                steps -= cost(name)
+            if not wanted or (not asked.latest and (alone or not self._limited)):
+                return wanted
+            if not asked.latest:
+                steps -= LOOK_UP_STEPS
+                return stands(self._database, last, [name])
+            offset = newest.get(name)
+            if offset is None:
+                offset = self._newest(name, asked.upto, search)
+                steps -= LOOK_UP_STEPS
+            return offset == last
+
+        def matching(rows: Iterable[Any]) -> Iterator[Any]:
+            nonlocal steps, last
+            for row in rows:
+                last, topics = row[0], row[place]
+                if everything:
+                    yield row
+                elif "\n" in topics:
+                    names = topics.split("\n")
+                    steps -= len(names)
+                    if any(wants(name, alone=False) for name in names):
+                        yield row
+                elif wants(topics, alone=True):
+                    yield row
+                steps -= 1
+                if steps <= 0:
+                    return
+
+        with closing(self._database.execute(query, (asked.after, asked.upto))) as rows:
+            chosen, reached = _filled(matching(rows), asked.upto)
+        return chosen, min(last, reached) if steps <= 0 else reached
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._database.close()
+
+
+def _is_dense(chosen: Sequence[Any], among: int) -> bool:
+    """Tell whether so much was found *among* so many offsets that walking is better than merging."""
+    return among < DENSE * len(chosen)
+
+
+def _offset(row: Sequence[Any]) -> int:
+    return int(row[0])
+
+
+def _filled(rows: Iterable[Any], upto: int) -> tuple[list[Any], int]:
+    """Return as many of *rows*, each offset once, as make a page, and how far it reaches."""
+    chosen: list[Any] = []
+    last = size = 0
+    for row in rows:
+        if row[0] == last:
+            continue
+        size += len(row[-1])
+        if chosen and (len(chosen) == PAGE_COUNT or size > PAGE_BYTES):
+            return chosen, last
+        last = row[0]
+        chosen.append(row)
+    return chosen, upto

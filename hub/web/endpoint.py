@@ -1,0 +1,163 @@
+"""One path of the hub: its methods, its errors as problem+json, and cross-origin access (CORS)."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Collection, Mapping
+
+from aiohttp import web
+
+from hub.errors import CrossSite, HubError
+from hub.hub import Hub
+from hub.web.body import check_encoding
+from hub.web.problems import from_error, from_http, from_status, problem
+
+logger = logging.getLogger("hub.web")
+
+Handler = Callable[[Hub, web.Request], Awaitable[web.StreamResponse]]
+
+_HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~\-]+(?: *, *[A-Za-z0-9!#$%&'*+.^_`|~\-]+)*")
+_HEADERS = ("Authorization", "Cache-Control", "Content-Type", "Idempotency-Key", "Last-Event-ID")
+_EXPOSED_HEADERS = "Content-Location, Location, Retry-After"
+
+
+class Endpoint:
+    """Answers every method on one path: by its handler, or with what the standards say.
+
+    Args:
+        hub: the hub that the handlers get.
+        handlers: by method; `OPTIONS` is answered here.
+    """
+
+    def __init__(self, hub: Hub, handlers: Mapping[str, Handler]) -> None:
+        self._hub = hub
+        self._handlers = handlers
+        self._allow = ", ".join(sorted({*handlers, "OPTIONS"}))
+        self._origins = frozenset(hub.settings.cors_origins)
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        """Answer *request*."""
+        answer = await answered(request, self._answer(request))
+        if not answer.prepared:
+            answer.headers.setdefault("Cache-Control", "no-store")
+            if self._origins:
+                answer.headers.update(cors(request, self._origins))
+                if "Access-Control-Request-Headers" in request.headers:
+                    answer.headers["Vary"] = "Origin, Access-Control-Request-Headers"
+        return answer
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        check_encoding(request)  # also where nobody reads the body: aiohttp would inflate it all the same
+        handler = self._handlers.get(request.method)
+        return self._without_handler(request) if handler is None else await handler(self._hub, request)
+
+    def add_to(self, app: web.Application, path: str) -> None:
+        """Answer on *path* of *app*."""
+        app.router.add_route("*", path, self.__call__, expect_handler=self.expect)
+
+    async def expect(self, request: web.Request) -> web.StreamResponse | None:
+        """Answer what *request* expects (RFC 9110, 10.1.1): `100-continue`, or else a refusal, as a problem."""
+        if request.headers["Expect"].lower() != "100-continue":
+            return problem(417, "the only expectation that can be met is 100-continue")
+        if request.version >= (1, 1) and request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return None
+
+    def _without_handler(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "OPTIONS":
+            return web.Response(status=204, headers={"Allow": self._allow, **self._preflight(request)})
+        answer = problem(405, f"{request.method} is not supported here: {self._allow}")
+        answer.headers["Allow"] = self._allow
+        return answer
+
+    def _preflight(self, request: web.Request) -> dict[str, str]:
+        if request.headers.get("Origin") not in self._origins:
+            return {}
+        return {
+            "Access-Control-Allow-Methods": self._allow,
+            "Access-Control-Allow-Headers": _allowed_headers(request.headers.get("Access-Control-Request-Headers", "")),
+            "Access-Control-Max-Age": "600",
+        }
+
+
+def _allowed_headers(asked: str) -> str:
+    """Return the headers that a page of an allowed origin may send: the hub's, and those *asked* for.
+
+    Which ones its clients have (HX-…, Datastar-Request, X-Stainless-…) is not for a hub to know: whoever may call may
+    call with any.
+    """
+    names = asked.lower().replace(" ", "").split(",") if _HEADER_NAMES.fullmatch(asked) else []
+    known = {name.lower() for name in _HEADERS}
+    return ", ".join([*_HEADERS, *(name for name in dict.fromkeys(names) if name not in known)])
+
+
+class NotFound(Endpoint):
+    """Answers where there is nothing."""
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__(hub, {})
+
+    def _without_handler(self, request: web.Request) -> web.StreamResponse:
+        return problem(404, "there is nothing at this path")
+
+
+async def answered(
+    request: web.BaseRequest, handling: Awaitable[web.StreamResponse], *, own: bool = True
+) -> web.StreamResponse:
+    """Return what *handling* answers to *request*; what it raises becomes a problem, and never a stack trace.
+
+    Where the handler is not the hub's *own*, an `HTTPException` is what it wants to say, and passes.
+    """
+    try:
+        return await handling
+    except HubError as error:
+        if error.status >= 500 and error.status != 503:
+            logger.exception("%s %s failed", request.method, request.path)
+        return from_error(error)
+    except web.RequestPayloadError as error:
+        return problem(400, f"the body is broken: {str(error)[:200]}")
+    except web.HTTPException as error:
+        if not own:
+            raise
+        return from_http(error) if error.status >= 400 else error
+    except Exception as error:
+        if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+            return web.Response()  # the client has left: nobody will read this, and aiohttp finds that unremarkable
+        logger.exception("%s %s failed", request.method, request.path)
+        return from_status(500) if own else problem(500, "the handler failed; the log says why")
+
+
+def check_site(hub: Hub, request: web.BaseRequest) -> None:
+    """Refuse what a page of another site asks for, unless its origin may call.
+
+    For what changes something although a browser sends it without a preflight: an `<img>` would do. Browsers say where
+    a request comes from (Fetch Metadata), others do not, and pass. To old browsers, and over plain HTTP, only `Origin`
+    is left: at a GET it is there where the page is of another origin.
+
+    Raises:
+        CrossSite: it is one.
+    """
+    origin = request.headers.get("Origin")
+    if origin in hub.settings.cors_origins:
+        return
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is None and request.method == "GET" and origin is not None:
+        site = "same-origin" if origin.partition("://")[2] == request.headers.get("Host") else "cross-site"
+    if site not in {None, "same-origin", "none"}:
+        raise CrossSite
+
+
+def cors(request: web.BaseRequest, origins: Collection[str]) -> dict[str, str]:
+    """Return the headers that let a page of one of *origins* read the answer to *request* (WHATWG Fetch)."""
+    if not origins:
+        return {}
+    origin = request.headers.get("Origin", "")
+    if origin not in origins:
+        return {"Vary": "Origin"}
+    return {
+        "Vary": "Origin",
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Allow-Credentials": "true",
+        "Access-Control-Expose-Headers": _EXPOSED_HEADERS,
+    }
