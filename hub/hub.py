@@ -7,11 +7,13 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack, suppress
+from functools import partial
 
 from hub.cleanup import cleaned_up
+from hub.connections.client_stream import CloseReason, StreamKind
 from hub.connections.connection import Wiring
 from hub.connections.page_cache import PageCache
-from hub.connections.registry import Connections
+from hub.connections.registry import StreamRegistry
 from hub.errors import InvalidTopic, LogUnavailable, TryLater
 from hub.events.bus import EventBus
 from hub.events.event import qualified_name
@@ -44,8 +46,7 @@ class Hub:
         draining: shutdown has begun: HTTP publishes and subscribes are told to come back.
         proxies: what stands before it.
         json_default: what turns objects that neither the standard library nor pydantic knows into JSON.
-        max_connections: streams that may be open at once; 0: no limit.
-        viewers: how many watch an answer as it is generated.
+        connections: all open client streams, of whatever kind.
     """
 
     def __init__(
@@ -67,16 +68,18 @@ class Hub:
         self.notifications = NotificationService(self.log, self.metrics, json_default=json_default)
         self.fanout = Fanout(self.metrics)
         self.notifications.subject.subscribe(self.fanout.on_next, self.fanout.on_error, self.fanout.on_completed)
-        self.wiring = Wiring(
-            self.log,
-            PageCache(self.log),
-            self.fanout,
+        pages = PageCache(self.log)
+        self.connections = StreamRegistry(
             self.metrics,
-            settings.buffer_bytes,
-            settings.slow,
-            settings.peer_timeout,
+            limit=settings.max_connections,
+            heartbeat=settings.heartbeat,
+            peer_timeout=settings.peer_timeout,
+            buffer_bytes=settings.buffer_bytes,
+            before_sweep=partial(_before_sweep, self.log, pages, self.fanout),
         )
-        self.connections = Connections(self.wiring, heartbeat=settings.heartbeat)
+        self.wiring = Wiring(
+            self.log, pages, self.fanout, self.metrics, self.connections, settings.buffer_bytes, settings.slow
+        )
         self.provider: Provider = make_provider(settings)
         self.generations = Generations(
             _limits(settings),
@@ -85,18 +88,21 @@ class Hub:
             metrics=self.metrics,
             clock=clock,
         )
-        self.max_connections = settings.max_connections
         self.proxies = Proxies(settings.root_path, settings.trusted_proxies)
-        self.viewers = 0
         self.draining = False
         self._listeners = Listeners(settings.listeners, self.bus, self.notifications)
         self._bound = ExitStack()
         self._adopting: asyncio.Task[Contents] | None = None
 
     @property
-    def full(self) -> bool:
-        """Whether no further stream may be opened."""
-        return bool(self.max_connections) and len(self.connections) + self.viewers >= self.max_connections
+    def max_connections(self) -> int:
+        """How many streams may be open at once; 0: no limit."""
+        return self.connections.limit
+
+    @property
+    def viewers(self) -> int:
+        """How many streams of generations are open."""
+        return self.connections.count(StreamKind.GENERATION)
 
     def _answered(self, stream: Generation) -> None:
         """Let the rest of the hub know of an answer that has ended.
@@ -141,7 +147,8 @@ class Hub:
         if self.draining:
             return
         self.draining = True
-        await self.connections.drain(self.settings.drain if seconds is None else seconds)
+        within = self.settings.drain if seconds is None else seconds
+        await self.connections.drain(within, finish=self.settings.finish)
 
     async def adopt(self, spool: Spool) -> Contents:
         """Let the log take over the history in *spool*, which is closed in the end; return what it was.
@@ -174,7 +181,7 @@ class Hub:
 
     def _begin_anew(self, newest: Position) -> None:
         if newest != self.fanout.newest:
-            self.connections.send_away()
+            self.connections.end_all(StreamKind.SUBSCRIPTION, CloseReason.LOG_UNAVAILABLE)
             self.fanout.begin(newest)
             logger.info("the log has taken over another one, newest %s", newest)
 
@@ -211,6 +218,12 @@ class Hub:
             await self.provider.aclose()
         except Exception:
             logger.exception("the provider failed to close")
+
+
+def _before_sweep(log: Log, pages: PageCache, fanout: Fanout) -> None:
+    log.trim()
+    pages.trim()
+    fanout.flush()  # so that an idle stream has been offered everything when its heartbeat says so
 
 
 def _topics_of(stream: Generation) -> list[str]:

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from typing import NamedTuple
 
+from hub.encoding import GapReason
 from hub.notification import Position
-
-
-class GapReason(enum.StrEnum):
-    """Why not everything after the asked id can be sent."""
-
-    TRIMMED = "trimmed"  # something that matches was kept once, and is no longer
-    EPOCH = "epoch"  # the id belongs to another log: this one is new
-    UNKNOWN = "unknown"  # no position of this log has that id
-
 
 EARLIEST = "earliest"
 LATEST = "latest"

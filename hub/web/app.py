@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import re
@@ -20,7 +19,6 @@ from hub.notifications import NotificationService
 from hub.settings import Settings, unknown_variables
 from hub.web import generations, handover
 from hub.web.endpoint import Endpoint, Handler, NotFound
-from hub.web.generations import TokenViewers
 from hub.web.handler_streams import HandlerStreams
 from hub.web.history import history, import_history
 from hub.web.monitoring import healthz, metrics, readyz, stats
@@ -64,7 +62,6 @@ def setup_hub(
     hub = Hub(settings or _found(), json_default=json_default)
     app[HUB], app[NOTIFICATIONS], app[BUS] = hub, hub.notifications, hub.bus
     streams = app[HandlerStreams.KEY] = HandlerStreams(hub)
-    app[TokenViewers.KEY] = TokenViewers(hub)
     prefix = _as_matched(prefix.rstrip("/"))
     for path, handlers in _routes(hub).items():
         Endpoint(hub, handlers).add_to(app, (_in_pattern(prefix) if "{" in path else prefix) + path)
@@ -96,8 +93,7 @@ def _found() -> Settings:
 
 async def drain_hub(app: web.Application) -> None:
     """End every stream of the hub of *app* within its drain window. A second call has nothing left to do."""
-    hub = app[HUB]
-    await asyncio.gather(hub.drain(), app[HandlerStreams.KEY].drain(), app[TokenViewers.KEY].drain())
+    await app[HUB].drain()
 
 
 def _as_matched(prefix: str) -> str:

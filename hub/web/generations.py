@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from aiohttp import web
 from multidict import MultiMapping
@@ -28,88 +27,18 @@ from hub.web.dialects import DIALECTS, Dialect, iso, part_id
 from hub.web.endpoint import Handler, check_site, cors
 from hub.web.links import link
 from hub.web.query import Parameters
-from hub.web.stream import HEADERS, MEDIA_TYPE, Away, EventStream, come_back, is_chunked
-from hub.web.viewer import TokenViewer
+from hub.web.stream import HEADERS, MEDIA_TYPE, Away, EventStream, come_back, is_chunked, sent_away
+from hub.web.viewer import GenerationViewer
 
 PATH = "/ai/chat/stream"
 MAX_MESSAGES = 1_000
 MAX_KEY_LENGTH = 256
-SWEEP_SECONDS = 1.0
-DRAIN_SLICE = 0.05
 
 _ID = re.compile(r"(?P<session>[A-Za-z0-9_~-]{1,64})\.(?P<part>0|[1-9][0-9]{0,9})(?P<end>\.end)?", re.ASCII)
 _BEGIN_BY_GET = Parameters("message", "format", "lastEventId")
 _BEGIN_BY_POST = Parameters("format", elsewhere={"message": "a POST has its message in the body"})
 _WATCH = Parameters("format", "lastEventId")
 _PROMPT = frozenset({"message", "messages", "model"})
-
-
-class TokenViewers:
-    """Everybody who watches a generation of one application: their heartbeats and their end."""
-
-    KEY: ClassVar[web.AppKey[TokenViewers]]
-
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        self._open: dict[TokenViewer, None] = {}
-        self._timer: asyncio.TimerHandle | None = None
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def __bool__(self) -> bool:
-        return True
-
-    async def answer(
-        self, request: web.Request, stream: Generation, dialect: Dialect, cursor: int, **headers: str
-    ) -> web.StreamResponse:
-        """Answer *request* with what *stream* says behind part *cursor*, until its end."""
-        response = EventStream(request)
-        response.headers.update(cors(request, self._hub.settings.cors_origins))
-        response.headers.update(dialect.headers)
-        response.headers.update(headers)
-        response.headers["Connection"] = "close"  # as it will be, at the end of the answer
-        viewer = TokenViewer(
-            stream, dialect, cursor, chunked=is_chunked(request), peer_timeout=self._hub.settings.peer_timeout
-        )
-        viewer.on_end = self._gone
-        if await response.hand_over(request, viewer):
-            self._open[viewer] = None
-            self._hub.viewers += 1
-            if self._hub.draining:  # since a moment ago
-                viewer.come_back()
-        if self._timer is None and self._open:
-            self._sweep()
-        return response
-
-    def _gone(self, viewer: TokenViewer) -> None:
-        if viewer in self._open:
-            del self._open[viewer]
-            self._hub.viewers -= 1
-
-    def _sweep(self) -> None:
-        now, heartbeat = time.monotonic(), self._hub.settings.heartbeat
-        for viewer in list(self._open):
-            viewer.tend(now, heartbeat)
-        every = min(SWEEP_SECONDS, heartbeat / 2)
-        self._timer = asyncio.get_running_loop().call_later(every, self._sweep) if self._open else None
-
-    async def drain(self) -> None:
-        """Send everybody away for a moment; who comes back goes on where it was."""
-        for viewer in list(self._open):
-            viewer.come_back()
-        deadline = time.monotonic() + self._hub.settings.drain
-        await asyncio.sleep(0)  # a turn of the loop for what can be sent at once
-        while self._open and time.monotonic() < deadline:  # noqa: ASYNC110 - their sockets close when they have it all
-            await asyncio.sleep(DRAIN_SLICE)
-        for viewer in list(self._open):
-            viewer.abort()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-
-TokenViewers.KEY = web.AppKey("token_viewers", TokenViewers)
 
 
 def routes() -> dict[str, dict[str, Handler]]:
@@ -139,11 +68,11 @@ async def init(hub: Hub, request: web.Request) -> web.Response:
 async def generate_on_the_post(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Begin a generation and stream it on this very answer, which names the place where it can be resumed."""
     dialect = _dialect(_BEGIN_BY_POST.read(request))
-    if hub.full:
+    if hub.connections.full:
         raise TooManyStreams(hub.max_connections)
     stream, _ = await _begin(hub, request, _prompt(await read_json(request)))
     place = {"Content-Location": _place(hub, request, stream)}
-    return await request.config_dict[TokenViewers.KEY].answer(request, stream, dialect, 0, **place)
+    return await _watch(hub, request, stream, dialect, 0, **place)
 
 
 async def generate_and_watch(hub: Hub, request: web.Request) -> web.StreamResponse:
@@ -155,8 +84,9 @@ async def generate_and_watch(hub: Hub, request: web.Request) -> web.StreamRespon
         return web.Response(status=204)
     if not asked:
         check_site(hub, request)
-    if hub.draining or hub.full:
-        return _sent_away(hub, dialect)
+    away = sent_away(hub, dialect.away)
+    if away is not None:
+        return away
     if not asked:
         prompt = _prompt({"message": query.get("message", "")})
         try:
@@ -166,14 +96,14 @@ async def generate_and_watch(hub: Hub, request: web.Request) -> web.StreamRespon
         except TooManyGenerations:
             return come_back(Away.CAPACITY, dialect.away)
         place = {"Content-Location": _place(hub, request, stream)}
-        return await request.config_dict[TokenViewers.KEY].answer(request, stream, dialect, 0, **place)
+        return await _watch(hub, request, stream, dialect, 0, **place)
     try:
         stream = await hub.generations.find(match["session"] if match is not None else "")
     except (UnknownGeneration, GenerationExpired):
         return _lost(dialect, match)
     except LogUnavailable:
         return come_back(Away.LOG_UNAVAILABLE, dialect.away)
-    return await request.config_dict[TokenViewers.KEY].answer(request, stream, dialect, _cursor(stream, asked))
+    return await _watch(hub, request, stream, dialect, _cursor(stream, asked))
 
 
 async def watch(hub: Hub, request: web.Request) -> web.StreamResponse:
@@ -186,13 +116,28 @@ async def watch(hub: Hub, request: web.Request) -> web.StreamResponse:
     if _wants_snapshot(request, query):
         stream = await hub.generations.find(id)
         return web.json_response(_snapshot(stream), headers={"Cache-Control": "no-store"})
-    if hub.draining or hub.full:
-        return _sent_away(hub, dialect)
+    away = sent_away(hub, dialect.away)
+    if away is not None:
+        return away
     try:
         stream = await hub.generations.find(id)
     except LogUnavailable:
         return come_back(Away.LOG_UNAVAILABLE, dialect.away)
-    return await request.config_dict[TokenViewers.KEY].answer(request, stream, dialect, _cursor(stream, asked))
+    return await _watch(hub, request, stream, dialect, _cursor(stream, asked))
+
+
+async def _watch(
+    hub: Hub, request: web.Request, stream: Generation, dialect: Dialect, cursor: int, **headers: str
+) -> web.StreamResponse:
+    """Answer *request* with what *stream* says behind part *cursor*, until its end."""
+    response = EventStream(request)
+    response.headers.update(cors(request, hub.settings.cors_origins))
+    response.headers.update(dialect.headers)
+    response.headers.update(headers)
+    response.headers["Connection"] = "close"  # as it will be, at the end of the answer
+    viewer = GenerationViewer(stream, dialect, cursor, chunked=is_chunked(request), registry=hub.connections)
+    await response.hand_over(request, viewer)
+    return response
 
 
 async def cancel(hub: Hub, request: web.Request) -> web.Response:
@@ -260,10 +205,6 @@ def _wants_snapshot(request: web.Request, query: MultiMapping[str]) -> bool:
     """Tell whether JSON is asked for; OpenAI's client says that it takes JSON, and nothing else, for streams too."""
     accept = request.headers.get("Accept", "")
     return "application/json" in accept and MEDIA_TYPE not in accept and "format" not in query
-
-
-def _sent_away(hub: Hub, dialect: Dialect) -> web.Response:
-    return come_back(Away.DRAINING if hub.draining else Away.CAPACITY, dialect.away)
 
 
 def _cursor(stream: Generation, asked: str) -> int:

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from aiohttp import ClientConnectionError, web
 
 from hub.connections.peer import watch_peer
-from hub.connections.resume import EARLIEST, LATEST, GapReason, Start, start
+from hub.connections.resume import EARLIEST, LATEST, Start, start
+from hub.encoding import GapReason
 from hub.errors import InvalidInput, LogNotEmpty, ShuttingDown, UnsupportedMediaType
 from hub.eventstream import compact_json
 from hub.hub import Hub
@@ -115,7 +116,7 @@ async def history(hub: Hub, request: web.Request) -> web.StreamResponse:
     asked = query.get("after") or EARLIEST
     if asked == LATEST:
         raise InvalidInput("after", "is an id, or earliest; the latest are for a stream to begin with")
-    log, upto = hub.log, hub.fanout.flush()
+    log, upto = hub.log, hub.fanout.newest.offset
     begin = start(asked, newest=log.bounds().newest, trimmed=lambda after: log.trimmed(topics, after))
     excerpt = Excerpt(begin, upto, limit)
     # Where little matches, the log is walked in vain for long: it goes on with the next request.
@@ -157,7 +158,7 @@ async def _export(hub: Hub, request: web.Request) -> web.StreamResponse:
         return response
     watch_peer(transport.get_extra_info("socket"), hub.settings.peer_timeout)
     try:
-        async with aclosing(lines(hub.log, hub.fanout.flush())) as archive:
+        async with aclosing(lines(hub.log, hub.fanout.newest.offset)) as archive:
             async for some in archive:
                 await _write(response, some, hub.settings.peer_timeout)
         await response.write_eof()

@@ -117,7 +117,7 @@ async def read_to_the_end(client: Client) -> None:
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 async def test_sigterm_under_load_ends_everything_well(serving: Serving, loop: str) -> None:
-    hub = await serving("--drain", "1", "--loop", loop, "--access-log")
+    hub = await serving("--drain", "1", "--loop", loop, "--access-log", "--log-level", "debug")
     streams = [await hub.site.subscribe("load", query={"lastEventId": "", "ticket": "secret"}) for _ in range(40)]
     publishers = [asyncio.create_task(publish_until_refused(hub))]
     reading = [asyncio.create_task(read_to_the_end(stream)) for stream in streams]

@@ -1,6 +1,7 @@
 import pytest
 
-from hub.connections.resume import GapReason, Start, start
+from hub.connections.resume import Start, start
+from hub.encoding import GapReason
 from hub.notification import Position
 
 NEWEST = Position("e1", 100)

@@ -14,6 +14,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from hub import Hub, Settings, setup_hub
+from hub.connections.connection import Connection
 from hub.demo import setup_demo
 from tests.web.client import Address, Client, until
 
@@ -152,13 +153,17 @@ class Server(Site):
         return [str(self.hub.notifications.send_notification(item, topic=topic, **options).result()) for item in items]
 
     @property
+    def subscriptions(self) -> list[Connection]:
+        """The open subscriptions, at the hub's end."""
+        return [each for each in self.hub.connections if isinstance(each, Connection)]
+
+    @property
     def registered(self) -> dict[str, int]:
         """How many entries each registry of open streams has."""
         hub = self.hub
         index = hub.fanout._index
         return {
             "connections": len(hub.connections),
-            "wiring": len(hub.wiring.connections),
             "viewers": hub.viewers,
             "audiences": len(hub.fanout._audiences),
             "unflushed": len(hub.fanout._unflushed),

@@ -617,7 +617,7 @@ async def test_who_has_not_read_what_was_sent_is_cut_when_the_window_ends(
     stuck = await server.subscribe("big", receive_buffer=8_192)
     stuck.stop_reading()
     others = await subscribed_beside(server, 10)
-    (connection,) = [each for each in server.hub.wiring.connections.values() if "big" in each.topics]
+    (connection,) = [each for each in server.subscriptions if "big" in each.topics]
     while not (server.hub.metrics.dropped and connection._paused):
         server.send("x" * 60_000, topic="big")
         await asyncio.sleep(0)

@@ -946,7 +946,7 @@ async def test_a_viewer_that_can_not_begin_is_cut(chat: Chat, monkeypatch: pytes
         await client.head()  # aiohttp before 3.12 has sent them already
         return await client.event()
 
-    monkeypatch.setattr("hub.web.viewer.TokenViewer.take_over", fail)
+    monkeypatch.setattr("hub.web.viewer.GenerationViewer.take_over", fail)
     with pytest.raises(StreamEnded):
         await first_event()
     await until(lambda: not chat.server.hub.viewers)

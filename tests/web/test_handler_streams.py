@@ -570,7 +570,7 @@ async def test_one_task_takes_every_step_of_an_iterable(stream: Stream, source: 
         client.close()
     else:
         client.stop_reading()
-        await until(lambda: [each for each in streaming.streams._open if each.full])
+        await until(lambda: [each for each in streaming.server.hub.connections if each._paused])
         client.reset()
     await until(lambda: source.disposed)
     assert len(steps) >= 2
@@ -609,7 +609,7 @@ async def test_a_timeout_that_is_held_across_events_ends_while_the_client_takes_
     streaming = await stream(handler)
     client = await streaming.open(receive_buffer=8_192, keep=False)
     client.stop_reading()
-    await until(lambda: [each for each in streaming.streams._open if each.full])
+    await until(lambda: [each for each in streaming.server.hub.connections if each._paused])
     source.expire()
     await until(lambda: seen)
     client.read_on()
@@ -649,7 +649,7 @@ async def test_a_task_group_that_is_held_across_events_ends_its_tasks(
     streaming = await stream(handler, peer_timeout=0.3 if end == "client takes nothing" else 30)
     client = await streaming.open(receive_buffer=8_192, keep=False)
     client.stop_reading()
-    await until(lambda: [each for each in streaming.streams._open if each.full])
+    await until(lambda: [each for each in streaming.server.hub.connections if each._paused])
     if end == "a task fails":
         source.go_on.set()
         await until(lambda: source.disposed)
@@ -660,8 +660,8 @@ async def test_a_task_group_that_is_held_across_events_ends_its_tasks(
     elif end == "client leaves":
         client.reset()
     await until(lambda: source.disposed)
-    await until(lambda: not len(streaming.streams))
-    assert not streaming.streams._readings
+    await until(lambda: not len(streaming.server.hub.connections))
+    await until(lambda: not streaming.streams._readings)
 
 
 async def test_context_variables_are_those_of_the_request_and_stay(serve: Serve) -> None:
@@ -727,7 +727,7 @@ async def test_an_observable_is_disposed_of_when_the_client_leaves(
     await client.next()
     leave(client)
     await until(lambda: source.disposed == 1)
-    await until(lambda: not len(streaming.streams))
+    await until(lambda: not len(streaming.server.hub.connections))
     assert not source.subject.observers
 
 
@@ -744,7 +744,7 @@ async def test_an_iterator_is_closed_when_the_client_leaves(
     source.go_on.clear()
     leave(client)
     await until(lambda: source.disposed == 1)
-    await until(lambda: not len(streaming.streams))
+    await until(lambda: not len(streaming.server.hub.connections))
 
 
 @pytest.mark.usefixtures("hurried")
@@ -757,7 +757,7 @@ async def test_an_iterator_is_closed_when_the_client_leaves_before_the_first_eve
     await until(lambda: source.subscribed)
     leave(client)
     await until(lambda: source.disposed == 1)
-    await until(lambda: not len(streaming.streams))
+    await until(lambda: not len(streaming.server.hub.connections))
 
 
 @pytest.mark.parametrize("way", [Client.close, Client.reset])
@@ -768,10 +768,10 @@ async def test_an_iterator_is_closed_when_the_client_leaves_while_it_is_written_
     streaming = await stream(source.iterable, tls=maybe_tls, handler_cancellation=handler_cancellation)
     client = await streaming.open(receive_buffer=8_192)
     client.stop_reading()
-    await until(lambda: [each for each in streaming.streams._open if each.full])
+    await until(lambda: [each for each in streaming.server.hub.connections if each._paused])
     way(client)
     await until(lambda: source.disposed == 1)
-    await until(lambda: not len(streaming.streams))
+    await until(lambda: not len(streaming.server.hub.connections))
 
 
 @pytest.mark.usefixtures("hurried")
@@ -799,7 +799,7 @@ async def test_an_iterable_is_read_no_further_than_its_client_takes_it(stream: S
     streaming = await stream(source.iterable)
     client = await streaming.open(receive_buffer=8_192, keep=False)
     client.stop_reading()
-    await until(lambda: [each for each in streaming.streams._open if each.full])
+    await until(lambda: [each for each in streaming.server.hub.connections if each._paused])
     for _ in range(200):
         await asyncio.sleep(0)
     ahead = source.produced
@@ -818,7 +818,7 @@ async def test_a_reader_of_an_iterable_that_takes_nothing_is_cut(
     client = await streaming.open(receive_buffer=8_192)
     client.stop_reading()
     await until(lambda: source.disposed == 1)
-    await until(lambda: not len(streaming.streams))
+    await until(lambda: not len(streaming.server.hub.connections))
 
 
 @pytest.mark.slow
@@ -877,7 +877,7 @@ async def test_a_stream_that_may_finish_does(stream: Stream, source: Source) -> 
     client = await streaming.open()
     await client.next()
     ending = asyncio.create_task(drain_hub(streaming.server.app))
-    await until(lambda: streaming.streams.draining)
+    await until(lambda: streaming.server.hub.connections.draining)
     refused = await streaming.ask()
     assert await refused.head() == 200
     away = await refused.next("hub.close")
@@ -1021,7 +1021,7 @@ async def test_a_source_that_does_not_let_itself_be_cancelled_goes_no_further_th
     client.close()
     await until(lambda: source.disposed)
     assert source.produced == 2
-    await until(lambda: not len(streaming.streams))
+    await until(lambda: not len(streaming.server.hub.connections))
 
 
 async def test_a_stream_whose_headers_go_out_while_the_hub_drains_ends_too(stream: Stream, source: Source) -> None:
@@ -1042,7 +1042,7 @@ async def test_shutdown_does_not_wait_for_a_reader_that_takes_nothing(stream: St
     streaming = await stream(source.iterable, drain="end")
     client = await streaming.open(receive_buffer=8_192)
     client.stop_reading()
-    await until(lambda: [each for each in streaming.streams._open if each.full])
+    await until(lambda: [each for each in streaming.server.hub.connections if each._paused])
     await streaming.server.aclose_server()
     assert source.disposed == 1
     client.read_on()
