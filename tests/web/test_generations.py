@@ -14,8 +14,8 @@ from hub.generations.providers.provider import Prompt, ProviderError
 from hub.hub import Hub
 from hub.notification import Notification
 from hub.settings import Settings
+from tests.ports import free_port
 from tests.snippets import snippet
-from tests.torture import free_port
 from tests.web.chat import PATH, USAGE, Chat, Scripted, away, kinds, text
 from tests.web.client import until
 from tests.web.conftest import Complaints, Serve

@@ -13,8 +13,8 @@ import pytest
 
 from hub.generations.providers.provider import ProviderError
 from hub.web.app import drain_hub
+from tests.ports import free_port
 from tests.spec_decoder import Event, SpecDecoder
-from tests.torture import free_port
 from tests.web.chat import PATH, USAGE, Chat, away, kinds, raw, text
 from tests.web.client import Chunks, StreamEnded, until
 from tests.web.conftest import Complaints, Serve
