@@ -6,7 +6,6 @@ import asyncio
 import json
 import shlex
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,14 +17,6 @@ from tests.web.process import ROOT, Process, ServeProcess
 from tests.web.server import Server, Site
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def processes() -> AsyncIterator[list[Process]]:
-    processes: list[Process] = []
-    yield processes
-    for process in processes:
-        await process.aclose()
 
 
 class Place:
