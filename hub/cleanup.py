@@ -1,4 +1,4 @@
-"""Cleanup that is foreign code: awaited, but not for ever. What does not end is left behind, by its name."""
+"""A bounded wait for the cleanup of foreign code; tasks that do not end are logged by name and given up."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ LAST_SECONDS = 1.0
 
 
 async def cleaned_up(tasks: Mapping[asyncio.Future[Any], str], metrics: Metrics) -> None:
-    """Wait until *tasks*, which were told to end, have ended; leave behind, by their names, those that do not.
+    """Wait until *tasks*, which were asked to end, have ended; give up those that do not within 6 seconds.
 
-    A task that still cleans up after 5 seconds is cancelled, whatever that interrupts, and has one more second. What
-    then still runs is counted, and nobody waits for it any more. Either is logged.
+    A task that still runs after 5 seconds is cancelled, even in the middle of its cleanup, and gets one more second. A
+    task that still runs then is counted in `left_behind` and no longer waited for. Both are logged with the name that
+    *tasks* gives.
     """
     if not tasks:
         return

@@ -1,4 +1,4 @@
-"""Everything that can be refused, named after what the caller did.
+"""The errors of the hub, named after what the caller did.
 
 HubError
 ├── InvalidInput                    400  a field breaks its rule
@@ -6,28 +6,28 @@ HubError
 │   ├── InvalidDraft                     … the rules of a draft
 │   ├── InvalidEventName                 … the grammar of event names and their patterns
 │   ├── InvalidArchive                   … the format of an archive; names the line
-│   └── KeyReused                   422  an idempotency key that stands for another question
+│   └── KeyReused                   422  an idempotency key that was used for another question
 ├── TooLarge                        413  more bytes than the bound
-├── UnsupportedMediaType            415  a body that is something else by its own words
-├── CrossSite                       403  a page of another site that changes something
+├── UnsupportedMediaType            415  a body of another media type than expected
+├── CrossSite                       403  a change that a page of another site asks for
 ├── UnsupportedEncoding             415  a compressed body
-├── UnknownGeneration               404  an answer that never was, or is somebody else's
-├── GenerationEnded                 409  adding to an answer that is complete
-├── GenerationExpired               410  an answer that was kept for its time
+├── UnknownGeneration               404  an answer that does not exist, or belongs to somebody else
+├── GenerationEnded                 409  appending to an answer that has ended
+├── GenerationExpired               410  an answer that is no longer kept
 ├── TryLater                        503  nothing is wrong with the request
 │   ├── LogUnavailable                   the log does not confirm, or too much waits for it
-│   ├── TooManyGenerations          429  as many answers are being generated as may be
-│   ├── TooManyStreams                   as many streams are open as may be
+│   ├── TooManyGenerations          429  the maximum number of answers is being generated
+│   ├── TooManyStreams                   the maximum number of streams is open
 │   ├── EventBufferFull                  too many events wait to be dispatched
 │   └── ShuttingDown                     this process is about to end
-├── LogNotEmpty                     409  taking a history over into a log that has one
+├── LogNotEmpty                     409  importing a history into a log that has one
 ├── BusNotOpen                           waiting for handlers that are not bound yet
 ├── HandlerCancelled                     an event handler that ended by cancellation
 ├── AlreadySetUp                         a second hub in one application
-├── WrongThread                          a call that belongs on the event loop's thread
-├── InvalidSettings                      the settings that stop the start, all of them
+├── WrongThread                          a call that must be made on the event loop's thread
+├── InvalidSettings                      settings that prevent the start; names all of them
 ├── InvalidListener                      a listener that cannot be found or bound
-└── UnsupportedAiohttp                   the installed aiohttp does not let a connection go
+└── UnsupportedAiohttp                   the installed aiohttp cannot hand a connection over
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from collections.abc import Sequence
 
 
 class HubError(Exception):
-    """Base of everything the hub raises on purpose; `status` is its HTTP answer."""
+    """The base class of all errors that the hub raises on purpose; `status` is the HTTP status of the answer."""
 
     status = 500
 
@@ -83,7 +83,7 @@ class InvalidEventName(InvalidInput):
 
 
 class InvalidArchive(InvalidInput):
-    """The caller would import a history that is cut short, or that has a line that breaks a rule."""
+    """The caller tried to import an archive that is truncated, or that has a line that breaks a rule."""
 
     def __init__(self, line: int, why: str) -> None:
         super().__init__(f"line {line}", why)
@@ -91,7 +91,7 @@ class InvalidArchive(InvalidInput):
 
 
 class KeyReused(InvalidInput):
-    """The caller asked something with an idempotency key that stands for another question."""
+    """The caller sent an idempotency key that was used for another question."""
 
     status = 422
 
@@ -113,7 +113,7 @@ class TooLarge(HubError):
 
 
 class UnsupportedMediaType(HubError):
-    """The caller sent a body in something other than what is *wanted* there."""
+    """The caller sent a body of a media type other than *wanted*."""
 
     status = 415
 
@@ -126,7 +126,7 @@ class UnsupportedMediaType(HubError):
 
 
 class CrossSite(HubError):
-    """A page of another site, whose origin may not call, asked for something that changes the hub."""
+    """A page of another site, whose origin is not allowed, sent a request that would change something."""
 
     status = 403
 
@@ -135,7 +135,7 @@ class CrossSite(HubError):
 
 
 class UnsupportedEncoding(HubError):
-    """The caller sent a compressed body: a few bytes of it can stand for more than the bound."""
+    """The caller sent a compressed body; it is refused because a few bytes can expand beyond the bound."""
 
     status = 415
 
@@ -148,14 +148,14 @@ class UnsupportedEncoding(HubError):
 
 
 class TryLater(HubError):
-    """Nothing is wrong with the request: the same one may succeed after `retry_after` seconds."""
+    """The hub can't fulfil a valid request now; the same request may succeed after `retry_after` seconds."""
 
     status = 503
     retry_after = 1
 
 
 class TooManyGenerations(TryLater):
-    """As many answers are being generated as may be, of one user or altogether."""
+    """The maximum number of answers is being generated, of one user or altogether."""
 
     status = 429
 
@@ -168,7 +168,7 @@ class TooManyGenerations(TryLater):
 
 
 class TooManyStreams(TryLater):
-    """As many streams are open as may be."""
+    """The maximum number of streams is open."""
 
     retry_after = 10
 
@@ -192,7 +192,7 @@ class LogUnavailable(TryLater):
 
 
 class EventBufferFull(TryLater):
-    """As many events as the bus may hold wait for it to open, or for its loop to take them over."""
+    """The maximum number of events waits for the bus to open, or for its loop to dispatch them."""
 
     def __init__(self, bound: int) -> None:
         super().__init__(bound)
@@ -212,7 +212,7 @@ class ShuttingDown(TryLater):
 
 
 class LogNotEmpty(HubError):
-    """The caller would let a log take over a history although it has one of its own."""
+    """The caller tried to import a history into a log that already has one."""
 
     status = 409
 
@@ -221,7 +221,7 @@ class LogNotEmpty(HubError):
 
 
 class UnknownGeneration(HubError):
-    """The caller named an answer that never was, or is somebody else's: nobody learns which."""
+    """The caller named an answer that does not exist or belongs to somebody else; the error does not say which."""
 
     status = 404
 
@@ -230,7 +230,7 @@ class UnknownGeneration(HubError):
 
 
 class GenerationEnded(HubError):
-    """The caller would add to an answer that is complete, or will never be."""
+    """The caller tried to append to an answer that has ended: it is complete, failed or cancelled."""
 
     status = 409
 
@@ -239,7 +239,7 @@ class GenerationEnded(HubError):
 
 
 class GenerationExpired(HubError):
-    """The caller named an answer that was kept for its time."""
+    """The caller named an answer that is no longer kept."""
 
     status = 410
 
@@ -248,14 +248,14 @@ class GenerationExpired(HubError):
 
 
 class BusNotOpen(HubError):
-    """The caller would wait for handlers before the bus is open."""
+    """The caller tried to wait for handlers before the bus is open."""
 
     def __str__(self) -> str:
         return "publish() before the event bus is open would wait for ever; emit() keeps the event until then"
 
 
 class HandlerCancelled(HubError):
-    """An event handler was cancelled, or let the cancellation of something it waited for end it."""
+    """An event handler was cancelled, or did not catch the cancellation of something it awaited."""
 
     def __init__(self, handler: str, event: str) -> None:
         super().__init__(handler, event)
@@ -273,7 +273,7 @@ class AlreadySetUp(HubError):
 
 
 class WrongThread(HubError):
-    """The caller used, from another thread, what belongs to the event loop's thread."""
+    """The caller used an object of the event loop's thread from another thread."""
 
     def __init__(self, call: str, instead: str) -> None:
         super().__init__(call, instead)
@@ -284,7 +284,7 @@ class WrongThread(HubError):
 
 
 class InvalidSettings(HubError):
-    """The settings stop the start; `problems` names every wrong one."""
+    """The settings prevent the start; `problems` has a sentence for each wrong one."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__(tuple(problems))
@@ -306,7 +306,7 @@ class InvalidListener(HubError):
 
 
 class UnsupportedAiohttp(HubError):
-    """The installed aiohttp does not let go of a connection the way the hub needs."""
+    """The installed aiohttp does not release a connection in the way that the hub needs."""
 
     def __init__(self, version: str, why: str) -> None:
         super().__init__(version, why)

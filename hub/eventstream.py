@@ -1,6 +1,6 @@
-"""The Server-Sent Events format: blocks out, blocks in (WHATWG HTML, section 9.2).
+"""The Server-Sent Events format: encoder and decoder of blocks (WHATWG HTML, section 9.2).
 
-Pure functions on text and bytes. Lines end with LF; a block ends with an empty line.
+Everything here works on text and bytes and does no I/O. Lines end with LF; a block ends with an empty line.
 """
 
 from __future__ import annotations
@@ -25,41 +25,45 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 
 JsonDefault = Callable[[Any], Any]
-"""Returns something that can be sent instead of an object of a type that is not known, or raises `TypeError`."""
+"""A function that gets an object of an unknown type, and returns a value to send instead or raises `TypeError`."""
 
 
 def compact_json(value: object, default: JsonDefault | None = None) -> str:
-    """Return *value* as JSON on one line, UTF-8 kept as it is.
+    """Return *value* as JSON on one line, without escapes for characters beyond ASCII.
 
-    What the standard library has no JSON for (`datetime`, `Decimal`, `UUID`, enums, sets, dataclasses, pydantic models,
-    keys that are not strings) becomes what pydantic makes of it.
+    Types that the standard library can't encode (`datetime`, `Decimal`, `UUID`, enums, sets, dataclasses, pydantic
+    models, keys that are not strings) are converted by pydantic.
 
     Args:
-        value: whatever is to be sent.
+        value: the value to encode.
         default: called with each object that pydantic does not know either.
 
     Raises:
-        TypeError, ValueError, RecursionError: it is not JSON (NaN included), or nested too deeply.
+        TypeError, ValueError: *value* can't be encoded (NaN neither).
+        RecursionError: it is nested too deeply.
     """
     try:
         return _to_json(value)
     except TypeError:
-        # All of it again rather than a part at a time: a key can't be converted alone. Nothing was used up so far, for
-        # the encoder stops at the first object that is not JSON.
+        # Convert the whole value, not single objects: the encoder offers no conversion of keys. No iterator has been
+        # consumed so far, because the encoder stops at the first object that is not JSON.
         return _to_json(to_jsonable_python(value, fallback=default))
 
 
 def plain_text(text: str) -> str:
-    """Return *text* without the subclass it may have: a member of an enum is its value, however it prints itself."""
+    """Return *text* as a plain `str`; of a subclass such as `StrEnum`, the value, even if its `__str__` differs."""
     return str.__str__(text)
 
 
 def _fast_encode() -> Callable[[object], str]:
-    """Return what `_encoder.encode` does, with its C part made once instead of at each call, where Python has it."""
+    """Return a function equivalent to `_encoder.encode` that creates the C encoder once and not at each call.
+
+    Where Python has no such C encoder, return `_encoder.encode` itself.
+    """
     make: Any = getattr(json.encoder, "c_make_encoder", None)
     try:
         encode = make(None, _encoder.default, json.encoder.encode_basestring, None, ":", ",", False, False, False)
-    except TypeError:  # there is none, or not this one
+    except TypeError:  # there is none, or its signature differs
         return _encoder.encode
     return lambda value: "".join(encode(value, 0))
 
@@ -75,14 +79,14 @@ def block(
     retry: int | None = None,
     comment: str | None = None,
 ) -> bytes:
-    r"""Return one SSE block, its final empty line included.
+    r"""Return one SSE block, with the empty line that ends it.
 
-    *data* goes out as one `data:` line per CR, LF or CRLF line. The caller vouches that *type* and *id* hold no
-    CR, LF or NUL. *retry* is in milliseconds. Without *data* a browser dispatches nothing but still takes
-    *id* and *retry*.
+    *data* becomes one `data:` line per CR, LF or CRLF line. The caller makes sure that *type* and *id* contain no
+    CR, LF or NUL. *retry* is in milliseconds. For a block without *data*, a browser dispatches no event, but still
+    applies *id* and *retry*.
 
     Raises:
-        UnicodeEncodeError: a lone surrogate, which UTF-8 cannot carry.
+        UnicodeEncodeError: there is a lone surrogate, which UTF-8 can't encode.
     """
     head = ""
     if comment is not None:
@@ -101,26 +105,26 @@ def block(
 
 
 def data_of(frame: bytes) -> str:
-    """Return the data of a frame that `block` made; its lines end with LF, whatever they ended with before."""
+    """Return the data of a frame that `block` made; its lines end with LF, even if they were CR or CRLF lines."""
     return "\n".join(line[6:] for line in frame.decode().split("\n") if line.startswith("data: "))
 
 
 def chunk(body: bytes) -> bytes:
-    """Return *body* as one chunk of a chunked HTTP/1.1 body; chunks may simply be joined."""
+    """Return *body* as one chunk of a chunked HTTP/1.1 body; chunks may be concatenated."""
     return b"%x\r\n%b\r\n" % (len(body), body)
 
 
 def unchunk(framed: bytes) -> bytes:
-    """Return the body that `chunk` framed."""
+    """Return the body in *framed*, which `chunk` made."""
     return framed[framed.index(b"\r\n") + 2 : -2]
 
 
 @dataclass(frozen=True, slots=True)
 class MessageEvent:
-    """One event of a handler's own stream. `data`: a string goes out as it is, anything else as compact JSON.
+    """One event of a handler's own stream. `data`: a string is sent as it is, anything else as compact JSON.
 
-    `type` and `id` hold no CR, LF or NUL, `retry` is a whole number of milliseconds from 0; the rest is refused with
-    `InvalidInput` when the event is sent. `comment` is for people who watch the wire: clients ignore it.
+    `type` and `id` must contain no CR, LF or NUL, and `retry` must be a whole number of milliseconds from 0; sending
+    anything else raises `InvalidInput`. `comment` is for people who read the bytes: clients ignore it.
     """
 
     data: object = None
@@ -131,11 +135,11 @@ class MessageEvent:
 
     @classmethod
     def of(cls, item: object) -> MessageEvent:
-        """Return *item* if it is an event already, else an event with *item* as its data."""
+        """Return *item* if it is a `MessageEvent`, else one with *item* as its data."""
         return item if isinstance(item, cls) else cls(item)
 
     def encode(self, json_default: JsonDefault | None = None) -> bytes:
-        """Return the event as one SSE block. Without data (None) it only carries its other fields.
+        """Return the event as one SSE block. Without data (None) the block has the other fields only.
 
         *json_default* is called with each object in the data that is neither JSON nor known to pydantic.
 
@@ -163,23 +167,23 @@ def _text(data: object, json_default: JsonDefault | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One block as a client sees it. `type` is `message` if the block named none; `id` is the cursor after it."""
+    """One received event. `type` is `message` if the block had none; `id` is the last event id after the block."""
 
     data: str
     type: str
     id: str
 
     def json(self) -> Any:
-        """Return `data` read as JSON."""
+        """Return `data`, decoded as JSON."""
         return json.loads(self.data)
 
 
 class Decoder:
-    """Turns the bytes of a stream into messages, wherever the bytes are cut (WHATWG HTML, 9.2.6).
+    """A decoder of SSE streams: turns bytes, cut anywhere, into messages (WHATWG HTML, 9.2.6).
 
     Attributes:
-        last_event_id: what a client sends as `Last-Event-ID` when it comes back.
-        retry: the reconnection time in milliseconds that the server asked for, if it did.
+        last_event_id: the value of `Last-Event-ID` for a reconnect.
+        retry: the reconnection time in milliseconds that the server sent; None without one.
     """
 
     def __init__(self, last_event_id: str = "") -> None:
@@ -200,7 +204,7 @@ class Decoder:
         if text and not self._started:
             text = text.removeprefix("\ufeff")
             self._started = True
-        # A CR at the very end may be half of a CRLF: it waits for what follows.
+        # A CR at the very end may be the first half of a CRLF: keep it until more bytes arrive.
         held = "\r" if text.endswith("\r") else ""
         *lines, rest = _LINE_END.split(text.removesuffix("\r") if held else text)
         self._rest = rest + held
@@ -213,7 +217,7 @@ class Decoder:
         if not line:
             data, type = self._data, self._type
             self._reset()
-            # The cursor moves only when a block is whole, then even if it dispatches nothing (a heartbeat).
+            # The cursor moves only when a block is complete, even if the block dispatches no event (a heartbeat).
             self.last_event_id = self._id
             return Message("\n".join(data), type or "message", self.last_event_id) if data else None
         field, _, value = line.partition(":")

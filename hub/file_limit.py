@@ -1,4 +1,4 @@
-"""The number of files this process may have open; each connection is one."""
+"""The limit of open files of this process; each connection is an open file."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ UNLIMITED = sys.maxsize
 
 
 def raise_file_limit() -> tuple[int, int]:
-    """Raise the limit as far as this user may; return it before and after, `UNLIMITED` where there is none.
+    """Raise the limit as far as this user may; return the limits before and after, `UNLIMITED` for none.
 
-    For a process as a whole: a program calls this, a library does not.
+    The limit belongs to the whole process: a program may call this, a library must not.
     """
     try:
         import resource  # noqa: PLC0415 - not on Windows

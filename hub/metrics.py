@@ -1,9 +1,16 @@
-"""What the hub counts about itself."""
+"""The counters of the hub, each with the description that `/metrics` shows."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+
+def _counter(description: str) -> int:
+    """Return the dataclass field of a counter that begins at 0."""
+    counter: int = field(default=0, metadata={"description": description})
+    return counter
 
 
 @dataclass(slots=True)
@@ -11,44 +18,35 @@ class Metrics:
     """Counters since the start; they only grow.
 
     Attributes:
-        published: notifications the log confirmed.
-        repeated: publishes answered from an idempotency key.
-        delivered: frames of live notifications given to a transport.
-        replayed: frames given to a transport from the log.
-        dropped: frames a slow-reader policy left out, each one announced to its reader.
-        slow_disconnects: connections cut because their reader was too slow.
-        peer_timeouts: connections cut because their peer took nothing for too long.
-        connects: subscribe streams opened.
-        disconnects: subscribe streams ended, by whomever.
-        refused: subscribes told to come back later.
-        unobserved_failures: failed publishes that nobody awaited.
-        observer_failures: exceptions raised by in-process observers.
-        left_behind: what shutdown no longer waited for, because its cleanup did not end.
-        generations_begun: answers of an AI that began.
-        generations_done, generations_failed, generations_cancelled: those that ended, by how.
-        started: when this began, in seconds of a monotonic clock.
+        started: the time of the start, in seconds of a monotonic clock.
     """
 
-    published: int = 0
-    repeated: int = 0
-    delivered: int = 0
-    replayed: int = 0
-    dropped: int = 0
-    slow_disconnects: int = 0
-    peer_timeouts: int = 0
-    connects: int = 0
-    disconnects: int = 0
-    refused: int = 0
-    unobserved_failures: int = 0
-    observer_failures: int = 0
-    left_behind: int = 0
-    generations_begun: int = 0
-    generations_done: int = 0
-    generations_failed: int = 0
-    generations_cancelled: int = 0
+    published: int = _counter("Notifications that the log has confirmed.")
+    repeated: int = _counter("Publishes answered from an idempotency key, without sending.")
+    delivered: int = _counter("Live frames given to a transport, one per notification and receiver.")
+    replayed: int = _counter("Frames from the log given to a transport.")
+    dropped: int = _counter("Frames dropped by a slow-reader policy; each one was announced to its reader.")
+    slow_disconnects: int = _counter("Streams closed because more bytes waited for their reader than may.")
+    peer_timeouts: int = _counter("Streams closed because their peer took nothing for HUB_PEER_TIMEOUT.")
+    connects: int = _counter("Subscribe streams opened.")
+    disconnects: int = _counter("Subscribe streams ended, by either side.")
+    refused: int = _counter("Subscribers told to come back later.")
+    unobserved_failures: int = _counter("Failed publishes whose receipt nobody awaited.")
+    observer_failures: int = _counter("Exceptions of in-process observers.")
+    left_behind: int = _counter("Handlers and providers whose cleanup did not end, so that shutdown gave them up.")
+    generations_begun: int = _counter("Answers of an AI that began.")
+    generations_done: int = _counter("Answers that are complete.")
+    generations_failed: int = _counter("Answers that failed.")
+    generations_cancelled: int = _counter("Answers that were cancelled.")
     started: float = field(default_factory=time.monotonic)
 
     @property
     def uptime(self) -> float:
         """Seconds since the start."""
         return time.monotonic() - self.started
+
+
+COUNTERS: Mapping[str, str] = {
+    each.name: each.metadata["description"] for each in fields(Metrics) if "description" in each.metadata
+}
+"""The names of the counters, with their descriptions."""

@@ -1,4 +1,4 @@
-"""Names in segments: the grammar that topics (`user/42`) and events (`order.created`) share; and typos of names."""
+"""Names: the grammar that topics (`user/42`) and events (`order.created`) share, and the detection of typos."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from functools import lru_cache
 
 MAX_NAME_BYTES = 256
 ALIKE = 0.7
-"""How much like a known name, from 0 to 1, is what may stand for it."""
+"""Minimum similarity, from 0 to 1, of a name to a known one for a hint."""
 LONG = 8
-"""From so many letters on a name has hardly another word beside it, and room for two slips."""
+"""Number of letters from which a known name may have two slips: it hardly becomes another word."""
 
-# Control, format and surrogate characters: nothing a reader of a log could not see, nothing UTF-8 cannot carry.
+# Control and format characters are invisible in a log; surrogates can't be encoded in UTF-8.
 _FORBIDDEN = frozenset({"Cc", "Cf", "Cs"})
 
 
 def fault(name: object, separator: str, most_segments: int = MAX_NAME_BYTES) -> str:
-    """Say what is wrong with *name* as a name or pattern; empty if nothing is.
+    """Return what is wrong with *name* as a name or pattern; empty if it is valid.
 
-    A name has 1 to *most_segments* segments with *separator* between them, none of them empty, at most 256 bytes in
-    UTF-8 and no control or format character. In a pattern whole segments may be `*` or `**`.
+    A name has 1 to *most_segments* non-empty segments with *separator* between them, at most 256 bytes in UTF-8, and
+    no control or format character. In a pattern, whole segments may be `*` or `**`.
     """
     if not isinstance(name, str):
         return "is not a string"
-    if len(name) > MAX_NAME_BYTES:  # what is too long stays out of the cache, which is bounded in entries only
+    if len(name) > MAX_NAME_BYTES:  # not into the cache, which has a maximum number of entries but not of bytes
         return _TOO_LONG
     return _fault(name, separator, most_segments)
 
@@ -50,14 +50,15 @@ def _fault(name: str, separator: str, most_segments: int) -> str:
 
 
 def plain(name: str) -> str:
-    """Return *name* without what its spellings differ in: capitals, hyphens and underscores."""
+    """Return *name* in lower case, without hyphens and underscores: equal for all spellings of the same name."""
     return name.replace("-", "").replace("_", "").lower()
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the one of *known* that *name* may stand for; empty if it is like none of them.
+    """Return the name in *known* that is most similar to *name*; empty if none is similar enough.
 
-    It is generous: it is for a hint about what is wrong anyway. `mistyped` is for what would be right otherwise.
+    This is tolerant: it is for hints about names that are wrong in any case. For names that are valid unless they are
+    typos, use `mistyped`.
     """
     spelled = {plain(each): each for each in known}
     found = get_close_matches(plain(name[:MAX_NAME_BYTES]), spelled, n=1, cutoff=ALIKE)
@@ -65,11 +66,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def mistyped(name: str, known: Iterable[str]) -> str:
-    """Return the one of *known* that *name* is another spelling or a typo of; empty if it is a name of its own.
+    """Return the name in *known* of which *name* is another spelling or a typo; empty if there is none.
 
-    A typo begins with the right letter. A name of 8 letters or more may have two letters too many, too few or swapped
-    with their neighbours, or one that is wrong. A shorter one is soon another word (`tonic`, `tropic` and `topical`
-    are no `topic`): there it is one letter left out, typed twice, added at the end or swapped.
+    A typo begins with the right letter. If the known name has 8 letters or more, a typo may have two slips (a letter
+    too many, too few, or swapped with its neighbour) or one wrong letter. A shorter name easily becomes another word
+    (`tonic`, `tropic` and `topical` are no `topic`): its typos have one letter left out, typed twice, added at the end,
+    or swapped with its neighbour.
     """
     said = plain(name)
     return next((each for each in known if _is_typo(said, plain(each))), "")
@@ -85,9 +87,9 @@ def _is_typo(said: str, meant: str) -> bool:
 
 
 def _slips(said: str, meant: str) -> int:
-    """Count the letters that are too many, too few or swapped with their neighbour; a wrong one is both of the first.
+    """Return the number of slips: letters too many, too few or swapped with their neighbour; a wrong letter counts two.
 
-    This is the distance of optimal string alignment without replacements; each row has one more letter of *said*.
+    This is the optimal string alignment distance without replacements; each row adds one letter of *said*.
     """
     above, row = list[int](), list(range(len(meant) + 1))
     for i, letter in enumerate(said):
@@ -101,6 +103,6 @@ def _slips(said: str, meant: str) -> int:
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """Return `did you mean …? ` for a typo of one of *known*; empty if *name* is like none of them."""
+    """Return `did you mean …? ` with the name in *known* that is similar to *name*; empty if none is."""
     meant = nearest(name, known)
     return f"did you mean {meant}? " if meant else ""

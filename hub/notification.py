@@ -1,4 +1,4 @@
-"""What travels: a draft, the position the log gives it, and the notification they make together."""
+"""Notifications: a draft, the position that the log gives it, and the notification made of both."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hub.names import hint
 from hub.topics import DEFAULT_TOPIC, MAX_TOPICS_PER_NOTIFICATION, check_topic
 
 MAX_DATA_BYTES = 1024 * 1024
-# A page of the history puts three levels around it. The JSON reader with the narrowest bound takes 64 (.NET's);
-# Python's own takes about 900, depending on how deep in its calls it is.
+# A page of the history adds three levels. The strictest JSON reader (that of .NET) accepts 64; Python's own accepts
+# about 900, depending on the depth of its call stack.
 MAX_DATA_LEVELS = 60
 MAX_TYPE_BYTES = 256
 MAX_RETRY = 86_400_000
@@ -25,7 +25,7 @@ MAX_TAGS = 32
 MAX_TAG_LENGTH = 256
 MAX_OFFSET = 10**18 - 1
 
-# `Draft(…)` and `Notification(…)` would go through a function in Python: every publish makes one of each.
+# The constructors `Draft(…)` and `Notification(…)` are Python functions, which is slower: every publish calls both.
 made = tuple.__new__
 
 _BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -33,8 +33,8 @@ _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _POSITION = re.compile(r"([A-Za-z0-9]{1,32})-(0|[1-9][0-9]{0,17})", re.ASCII)
-# What a notification costs beside its texts and its frame: the objects of CPython, and their place in the log. The
-# names of its topics, and the index of those, are counted where they are kept: once, however many use them.
+# Bytes that a notification takes beside its texts and its frame: CPython's objects, and their entries in the log. The
+# names of its topics, and their index, are counted where they are kept: once, however many notifications share them.
 _OVERHEAD = 400
 _OVERHEAD_PER_TOPIC = 18
 _OVERHEAD_OF_TAGS = 160
@@ -43,9 +43,9 @@ _OVERHEAD_OF_TYPE = 56
 
 
 class Position(NamedTuple):
-    """Where a notification stands in the log. A new epoch means the log was lost.
+    """The place of a notification in the log. A new epoch means that the log was lost.
 
-    Offsets of one epoch begin at 1 and only grow; 0 stands before the first.
+    Offsets of one epoch begin at 1 and only increase; 0 is the position before the first notification.
     """
 
     epoch: str
@@ -56,20 +56,20 @@ class Position(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Position | None:
-        """Return the position that *text* names, or None if no hub can have written it."""
+        """Return the position that *text* (`epoch-offset`) names, or None if no hub can have written it."""
         match = _POSITION.fullmatch(text)
         return cls(match[1], int(match[2])) if match else None
 
 
 def new_epoch() -> str:
-    """Return an epoch that no other log has."""
+    """Return a random epoch, different from that of any other log."""
     return secrets.token_hex(5)
 
 
 class Draft(NamedTuple):
-    """A notification not yet accepted; everything in it has been checked.
+    """A notification that the log has not accepted yet; its fields have been checked.
 
-    `text` is what goes out as `data`: the string as it was given, or compact JSON (then `is_json` is true).
+    `text` is what is sent as `data`: the string as it was given, or compact JSON (then `is_json` is true).
     """
 
     topics: tuple[str, ...]
@@ -98,23 +98,24 @@ class Draft(NamedTuple):
         """Check the fields and return them as a draft.
 
         Args:
-            data: a string goes out as it is, anything else as compact JSON; at most 1 MiB encoded, and 60 levels of
+            data: a string is sent as it is, anything else as compact JSON; at most 1 MiB encoded, and 60 levels of
                 lists and objects. What pydantic can turn into JSON (`datetime`, `UUID`, dataclasses, models and more)
-                is taken too.
+                is accepted too.
             topic: one topic; with *topics*, their union in this order; with neither, `notifications`.
-            topics: at most 16 altogether.
+            topics: several topics; at most 16 together with *topic*.
             type: the SSE event type; at most 256 bytes without control characters, not `error`, not `hub.…`.
-            retry: the reconnection time in milliseconds, 0 to 86,400,000, sent along to every receiver.
-            private: kept with the notification; only authorization, once there is one, gives it an effect.
-            tags: up to 32 short scalar values by name, kept with the notification and not sent.
+            retry: the reconnection time in milliseconds, 0 to 86,400,000, sent to every receiver.
+            private: stored with the notification; it has no effect until there is authorization.
+            tags: up to 32 short scalar values by name, stored with the notification and not sent.
             key: idempotency key, 1 to 256 characters.
-            json_default: returns something that can be sent instead of an object in *data* that pydantic does not know.
+            json_default: called with each object in *data* that pydantic does not know; returns a value to send
+                instead.
 
         Raises:
-            InvalidTopic, InvalidDraft: names the field and its rule.
-            TooLarge: *data* is over its bound.
+            InvalidTopic, InvalidDraft: a field breaks its rule; the error names both.
+            TooLarge: *data* exceeds its bound.
         """
-        # Members of a StrEnum and the like are strings too; the logs take nothing but plain ones.
+        # A member of a StrEnum is a string too, but the logs accept only plain strings.
         text = data if data.__class__ is str else plain_text(data) if isinstance(data, str) else None
         return made(
             cls,
@@ -132,11 +133,11 @@ class Draft(NamedTuple):
 
     @classmethod
     def from_json(cls, fields: object) -> Draft:
-        """Return the draft that a decoded JSON object describes.
+        """Return the draft with *fields*, a decoded JSON object.
 
         Raises:
-            InvalidTopic, InvalidDraft: names the field and its rule; unknown fields are refused.
-            TooLarge: `data` is over its bound.
+            InvalidTopic, InvalidDraft: a field is unknown or breaks its rule; the error names both.
+            TooLarge: `data` exceeds its bound.
         """
         if not isinstance(fields, dict):
             raise InvalidDraft("body", "a draft is a JSON object")
@@ -163,20 +164,21 @@ def _json(data: object, default: JsonDefault | None) -> str:
         raise _too_deep() from None
     except (TypeError, ValueError) as error:
         raise InvalidDraft("data", f"is not JSON: {str(error)[:200]}") from None
-    # Most texts are too short for that many brackets, or have but one pair; and what is too large will be told so.
+    # Skip texts that are too short for so many brackets or have one pair only (most do), and those that are too large:
+    # the caller refuses them anyway.
     if 2 * MAX_DATA_LEVELS < len(text) <= MAX_DATA_BYTES and (text.find("{", 1) > 0 or text.find("[", 1) > 0):
         _check_levels(text)
     return text
 
 
 def _check_levels(text: str) -> None:
-    """Check how deep lists and objects stand in each other in *text*, which is compact JSON."""
+    """Raise `InvalidDraft` if lists and objects in *text*, which is compact JSON, are nested too deeply."""
     if text.count("[") + text.count("{") <= MAX_DATA_LEVELS:
         return
     outside_strings = "".join(text.replace("\\\\", "").replace('\\"', "").split('"')[::2])
     brackets = outside_strings.encode().translate(_ONE_KIND, _BUT_BRACKETS)
     for _ in range(MAX_DATA_LEVELS):
-        brackets = brackets.replace(b"[]", b"")  # the innermost level is gone
+        brackets = brackets.replace(b"[]", b"")  # removes the innermost level
     if brackets:
         raise _too_deep()
 
@@ -274,9 +276,9 @@ def _tags(tags: object) -> Mapping[str, Any]:
 
 
 class Notification(NamedTuple):
-    """An accepted draft: it has a position and its SSE frame, and never changes.
+    """An accepted draft: it has a position and an SSE frame, and never changes.
 
-    `chunk` is the frame with its HTTP/1.1 chunk framing, made once and written as it is to every receiver.
+    `chunk` is the frame with HTTP/1.1 chunk framing, encoded once and written unchanged to every receiver.
     """
 
     position: Position
@@ -292,9 +294,9 @@ class Notification(NamedTuple):
 
     @classmethod
     def accept(cls, draft: Draft, position: Position, at: float, topics: tuple[str, ...] | None = None) -> Notification:
-        """Give *draft* its *position*; *at* is the time of acceptance in seconds since 1970.
+        """Return *draft* as a notification with *position*; *at* is the time of acceptance in seconds since 1970.
 
-        *topics* are those of the draft, if the log has the same strings already.
+        *topics* may give the topics of the draft again, as string objects that the log has already, to save memory.
         """
         own, text, is_json, type, retry, private, tags, _ = draft
         frame = block(text, type=type, id=f"{position[0]}-{position[1]}", retry=retry)
@@ -307,7 +309,7 @@ class Notification(NamedTuple):
 
     @property
     def data(self) -> Any:
-        """What was sent, as a fresh value: changing it changes nothing for anybody else."""
+        """The data that was sent, decoded anew at each access, so that a change to it affects nobody else."""
         return json.loads(self.text) if self.is_json else self.text
 
     @property
@@ -316,14 +318,14 @@ class Notification(NamedTuple):
         return unchunk(self.chunk)
 
     def envelope(self, topic: str) -> bytes:
-        """Return the chunk for a receiver who asked for envelopes and wants this because of *topic*."""
+        """Return the chunk for a receiver that asked for envelopes; *topic* is the topic that it subscribed to."""
         inner = self.text if self.is_json else compact_json(self.text)
         data = f'{{"topic":{compact_json(topic)},"data":{inner}}}'
         return chunk(block(data, type=self.type, id=self.id, retry=self.retry))
 
     @property
     def size(self) -> int:
-        """What keeping this costs, in bytes; without the topics themselves, which it shares with others."""
+        """Memory in bytes that it takes in a log, without its topics, which it shares with others."""
         _, topics, text, _, chunk, _, type, _, _, tags = self
         size = _OVERHEAD + _OVERHEAD_PER_TOPIC * len(topics) + len(chunk) + _text_size(text)
         if type is not None:
@@ -332,7 +334,7 @@ class Notification(NamedTuple):
 
 
 def _text_size(text: str) -> int:
-    """Return what the characters of *text* cost: CPython keeps all of them in 1, 2 or 4 bytes, as the widest needs."""
+    """Return the bytes of *text* in memory: CPython uses 1, 2 or 4 for each character, as the widest one needs."""
     if text.isascii():
         return len(text)
     try:

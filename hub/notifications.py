@@ -1,4 +1,4 @@
-"""The notification service: the one place notifications go in, and the trunk they come out of."""
+"""The notification service: accepts notifications, and broadcasts them through one `Subject`, the trunk."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logger = logging.getLogger("hub.notifications")
 
 
 class Options(TypedDict, total=False):
-    """What a notification can have beside its data and its topic; see `NotificationService.send_notification`."""
+    """The options of a notification beside its data and topic; see `NotificationService.send_notification`."""
 
     topics: Iterable[str] | None
     type: str | None
@@ -39,9 +39,9 @@ class Options(TypedDict, total=False):
 
 
 class Trunk(Subject[Notification]):
-    """The subject every notification passes through, in position order.
+    """The subject that every notification passes through, in the order of positions.
 
-    Its observers are guarded: one that raises is logged, and neither the others nor the publisher notice.
+    An exception of an observer is logged; it affects neither the other observers nor the publisher.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -49,7 +49,7 @@ class Trunk(Subject[Notification]):
         self._metrics = metrics
 
     def on_next(self, value: Notification) -> None:
-        """Bring *value* to every observer. Only the loop's thread comes here, so there is no lock to take."""
+        """Pass *value* to every observer. Only the loop's thread calls this, so it needs no lock."""
         if self.is_disposed:
             raise DisposedException
         if self.is_stopped:
@@ -63,7 +63,7 @@ class Trunk(Subject[Notification]):
 
 
 class _Taps:
-    """In-process observers of single topics, behind one observer of the trunk: O(1) to come and to go."""
+    """In-process observers of single topics, behind one observer of the trunk: subscribing and disposing are O(1)."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -116,8 +116,9 @@ class NotificationService:
     All calls belong to the event loop's thread, except `send_notification_threadsafe`.
 
     Attributes:
-        subject: the trunk, a reactivex `Subject`. It is fed by the log alone, after confirmation, in position order;
-            calling its `on_next` yourself would send what nobody can resume. For single topics `stream` is cheaper.
+        subject: the trunk, a reactivex `Subject`. Only the log feeds it, after confirmation and in the order of
+            positions; an application must not call its `on_next`, because a client could not resume what it sends. For
+            single topics `stream` is cheaper.
     """
 
     def __init__(self, log: Log, metrics: Metrics | None = None, *, json_default: JsonDefault | None = None) -> None:
@@ -135,7 +136,7 @@ class NotificationService:
         log.announce_to(self._announce)
 
     def open(self) -> None:
-        """Bind to the running loop and its thread."""
+        """Bind the service to the running loop and its thread."""
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
 
@@ -153,29 +154,30 @@ class NotificationService:
         tags: Mapping[str, Any] | None = None,
         key: str | None = None,
     ) -> Receipt:
-        """Broadcast *data*; a plain call, from a coroutine or not.
+        """Broadcast *data*. This is a plain call that never waits; it may be made from a coroutine or not.
 
-        The notification takes its place in the order before this returns. Await the receipt to know that the log
-        has it; otherwise a failure is logged and counted.
+        The notification has its place in the order when this returns. Await the receipt to know that the log has it;
+        without that, a failure is logged and counted.
 
         Args:
-            data: a string goes out as it is, anything else as compact JSON; at most 1 MiB encoded. What pydantic can
-                turn into JSON (`datetime`, `UUID`, dataclasses, models and more) is taken too; the rest is for the
-                `json_default` that the hub was set up with.
+            data: a string is sent as it is, anything else as compact JSON; at most 1 MiB encoded. What pydantic can
+                turn into JSON (`datetime`, `UUID`, dataclasses, models and more) is accepted too; any other object is
+                passed to the `json_default` of the hub.
             topic: one topic; with *topics*, their union in this order; with neither, `notifications`.
-            topics: at most 16 altogether.
-            type: the SSE event type that `addEventListener` names; None for a plain `message`.
-            retry: a reconnection time in milliseconds to send along.
-            private: kept with the notification; only authorization, once there is one, gives it an effect.
-            tags: short scalar values by name, kept with the notification and not sent.
-            key: idempotency key: within five minutes the same key answers the first position and sends nothing.
+            topics: several topics; at most 16 together with *topic*.
+            type: the SSE event type, for `addEventListener`; None for a plain `message`.
+            retry: a reconnection time in milliseconds, sent with the notification.
+            private: stored with the notification; it has no effect until there is authorization.
+            tags: short scalar values by name, stored with the notification and not sent.
+            key: idempotency key: for five minutes, a call with the same key returns the first position and sends
+                nothing.
 
         Raises:
-            InvalidTopic, InvalidDraft: names the field and its rule; nothing was sent.
-            TooLarge: *data* is over its bound.
+            InvalidTopic, InvalidDraft: a field breaks its rule; the error names both, and nothing was sent.
+            TooLarge: *data* exceeds its bound.
             LogUnavailable: too much waits for the log already; a retry with the same key is safe.
             ShuttingDown: the hub has ended.
-            WrongThread: not on the loop's thread.
+            WrongThread: this is not the loop's thread.
         """
         draft = Draft.of(
             data,
@@ -201,13 +203,13 @@ class NotificationService:
     def send_notification_threadsafe(
         self, data: object, *, topic: str | None = None, **options: Unpack[Options]
     ) -> concurrent.futures.Future[Position]:
-        """Do what `send_notification` does, from any thread.
+        """Send a notification as `send_notification` does, but from any thread.
 
-        Returns a future of the confirmed position; it also carries what the log or a shutdown kept from it.
+        Return a future of the confirmed position; if the log fails or the hub ends, it has that exception.
 
         Raises:
-            InvalidTopic, InvalidDraft, TooLarge: at once, in the calling thread.
-            ShuttingDown: the hub has not begun or has ended.
+            InvalidTopic, InvalidDraft, TooLarge: raised at once, in the calling thread.
+            ShuttingDown: the hub has not started yet, or has ended.
         """
         draft = Draft.of(data, topic=topic, **options, json_default=self._json_default)
         if self._loop is None or self._closed:
@@ -219,7 +221,7 @@ class NotificationService:
         return asyncio.run_coroutine_threadsafe(send(), self._loop)
 
     def publish(self, drafts: Sequence[Draft]) -> list[Receipt]:
-        """Send *drafts* as neighbours, all or none of them; return a receipt each.
+        """Send *drafts* with consecutive positions, all or none of them; return one receipt for each.
 
         Raises:
             LogUnavailable, ShuttingDown, WrongThread: as for `send_notification`.
@@ -236,7 +238,7 @@ class NotificationService:
     # ---- out ----
 
     def _announce(self, notifications: Sequence[Notification]) -> None:
-        """Feed the trunk, called by the log. An observer that sends in turn comes after what is being broadcast."""
+        """Feed the trunk; called by the log. What an observer publishes meanwhile comes after *notifications*."""
         self._announced.extend(notifications)
         if self._broadcasting:
             return
@@ -249,10 +251,11 @@ class NotificationService:
             self._broadcasting = False
 
     def stream(self, *topics: str) -> Observable[Notification]:
-        """Return what is broadcast to *topics* (patterns too; none: everything) from the moment of subscription on.
+        """Return an observable of the notifications to *topics*; each observer gets those after its `subscribe`.
 
-        Disposing costs the same however many observe. The stream completes when the hub ends. What an observer raises
-        is logged and hurts nobody else, not even the next notification to the same observer.
+        *topics* may be patterns; without any, it is everything. A disposal costs the same for any number of observers.
+        The stream completes when the hub ends. What an observer raises is logged; other observers, and the next
+        notification to the same observer, are not affected.
 
         Raises:
             InvalidTopic: a topic breaks the grammar.
@@ -267,7 +270,7 @@ class NotificationService:
         return Observable(subscribe)
 
     def close(self) -> None:
-        """Accept nothing more and complete every stream."""
+        """Refuse further notifications and complete every stream."""
         if not self._closed:
             self._closed = True
             self.subject.on_completed()

@@ -1,4 +1,4 @@
-"""Origins as browsers write them in the header `Origin` (WHATWG HTML, "serialization of an origin"). Pure."""
+"""Origins, as browsers write them in the header `Origin` (WHATWG HTML, "serialization of an origin")."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _PARTS = re.compile(
 )
 _NAME = re.compile(r"[a-z0-9_\-]+(\.[a-z0-9_\-]+)*\.?")
 _LOOKS_NUMERIC = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)\.?")
-# Characters that the codec of Python (IDNA 2003) maps to others, and browsers do not.
+# Characters that Python's codec (IDNA 2003) maps to others, but browsers do not.
 _MAPPED_ELSEWHERE = frozenset("ß\u03c2\u200c\u200d")
 
 
 def origin_of(text: str) -> str:
-    """Return the origin that *text* means, spelled as a browser does; empty if it means none of http or https.
+    """Return the origin in *text* as a browser spells it; empty if *text* is no origin with http or https.
 
-    In lower case, without a default port, names in Punycode, addresses in their shortest form.
+    The result is in lower case, without a default port, with names in Punycode and addresses in their shortest form.
     """
     match = _PARTS.fullmatch(text)
     if match is None:
@@ -39,14 +39,14 @@ def _host(host: str) -> str:
         if not host.isascii():
             host = "" if _MAPPED_ELSEWHERE & set(host) else host.encode("idna").decode()
         if _LOOKS_NUMERIC.fullmatch(host.rstrip(".").rpartition(".")[2]):
-            return str(ipaddress.IPv4Address(host.removesuffix(".")))  # by such an end browsers know an address
+            return str(ipaddress.IPv4Address(host.removesuffix(".")))  # to browsers, such a last label is an address
     except ValueError:
         return ""
     return host if _NAME.fullmatch(host) else ""
 
 
 def _ipv6(address: ipaddress.IPv6Address) -> str:
-    """Return *address* without the dotted form, which browsers never write."""
+    """Return *address* as text without dotted decimals, which browsers never write in IPv6 addresses."""
     return (
         str(address)
         if address.ipv4_mapped is None

@@ -1,15 +1,15 @@
-"""When the fan-out flushes what it has gathered. Pure rules with a clock of their own; they touch no loop.
+"""The rules for when the fan-out flushes what it has gathered. They use an injected clock and no event loop.
 
     RESTING ──a notification, and it is flushed──> TICKING ──a few quiet turns of the loop──> RESTING
         └────a notification soon after a flush───> WAITING ──its time is over, and it is flushed──> TICKING
 
-Resting, a notification is flushed before its publisher goes on. Right after a flush the next ones gather: for a few
-turns of the loop, because a burst in memory has no pause longer than that, but no longer than the last flush took.
-When they came in a burst the last time, the first of the next ones gathers too.
+In RESTING, a notification is flushed before its publisher continues. Right after a flush the next ones are gathered for
+a few turns of the loop, because the pauses in a burst of the memory log are not longer than that; but never for longer
+than the last flush took. If the last notifications came in a burst, the first of the next ones is gathered too.
 
-A log that takes time leaves pauses of many turns between the notifications of a burst. So they may also gather by
-time, until as much time has passed since the last flush as that took. Whether this gains anything is tried now and
-then: a publisher who waits for the delivery before the next publish would only lose by it.
+A slower log leaves pauses of many turns between the notifications of a burst. So they may also be gathered by time,
+until as much time has passed since the last flush as that flush took. Trials show now and then whether this gains
+anything: to a publisher that waits for the delivery before the next publish, it would only add latency.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ import time
 from collections.abc import Callable
 
 GATHER_SECONDS = 0.010
-"""What is gathered waits no longer than this, however long the last flush took."""
+"""Maximum time for which notifications are gathered, however long the last flush took."""
 QUIET_TICKS = 4
-"""How many turns of the loop without a notification end a burst."""
+"""Number of turns of the loop without a notification that end a burst."""
 TRIAL = 0.5
-"""The part of the last flush's time for which gathering by time is tried."""
+"""Length of a trial of gathering by time, as a share of the duration of the last flush."""
 TRIAL_EVERY = 32
-"""After a trial that brought nothing, so many notifications are not tried with."""
+"""Number of notifications without a trial after one that gained nothing."""
 
 
 class Step(enum.Enum):
-    """What the fan-out does next."""
+    """The next step of the fan-out."""
 
-    NOTHING = enum.auto()  # `tick` is already due to be called, or need not be
+    NOTHING = enum.auto()  # a call of `tick` is scheduled already, or not needed
     FLUSH = enum.auto()  # flush, then call `flushed`
     TICK = enum.auto()  # call `tick` in the next turn of the loop
     WAIT = enum.auto()  # call `tick` in `pause` seconds
 
 
 class _State(enum.Enum):
-    RESTING = enum.auto()  # no flush was lately
+    RESTING = enum.auto()  # there was no flush recently
     TICKING = enum.auto()  # turns of the loop are counted
-    WAITING = enum.auto()  # something waits until a moment
+    WAITING = enum.auto()  # notifications are gathered until `_wait_until`
 
 
 class Pacing:
-    """Decides when to flush, from what arrives, what a flush costs and how the loop turns.
+    """The decision when to flush, from the notifications that arrive, the cost of a flush and the turns of the loop.
 
     Args:
-        now: seconds of a monotonic clock.
+        now: returns the seconds of a monotonic clock.
     """
 
     __slots__ = (
@@ -69,21 +69,21 @@ class Pacing:
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._state = _State.RESTING
-        self._quiet = 0  # how many more quiet turns of the loop until the burst counts as over
-        self._arrived = 0  # how many notifications since the last turn
-        self._together = 0  # how many since the fan-out last rested
-        self._bursts = False  # they were several the last time
+        self._quiet = 0  # number of further quiet turns of the loop that end the burst
+        self._arrived = 0  # notifications since the last turn
+        self._together = 0  # notifications since the state was last RESTING
+        self._bursts = False  # whether there were several of them the last time
         self._flushed_at: float | None = None  # when the flush began whose cost is not known yet
-        self._cost = 0.0  # seconds that the last flush took, with all that the loop did for it
-        self._until = 0.0  # until then it pays to gather: the last flush's end and its cost
+        self._cost = 0.0  # seconds that the last flush took, with everything that the loop did for it
+        self._until = 0.0  # until then gathering pays: the end of the last flush plus its cost
         self._wait_until = 0.0
-        self._late = 0  # how many came while it was waiting
-        self._by_time = False  # gathering by time brought something the last time
-        self._untried = 0  # how many more notifications until it is tried again
+        self._late = 0  # notifications that arrived while waiting
+        self._by_time = False  # whether gathering by time gained something the last time
+        self._untried = 0  # notifications until the next trial
 
     @property
     def resting(self) -> bool:
-        """Whether no flush was lately: `tick` is not due."""
+        """Whether there was no flush recently: `tick` is not due."""
         return self._state is _State.RESTING
 
     @property
@@ -92,7 +92,7 @@ class Pacing:
         return max(self._wait_until - self._now(), 0.0)
 
     def arrived(self, *, full: bool) -> Step:
-        """Count a notification that somebody wants; *full*: as much is gathered as may be."""
+        """Count a notification that has receivers, and return the next step; *full*: no more may be gathered."""
         self._arrived += 1
         if full:
             return Step.FLUSH
@@ -113,7 +113,7 @@ class Pacing:
         return Step.NOTHING if already else Step.TICK
 
     def _wait(self) -> Step | None:
-        """Begin to wait, where that may pay; else return None."""
+        """Begin to wait and return `Step.WAIT`, if that may pay; else return None."""
         now = self._now()
         if now >= self._until:
             return None
@@ -125,19 +125,22 @@ class Pacing:
         return Step.WAIT
 
     def flushed(self, began: float) -> Step:
-        """Take note of a flush that began at *began*, in seconds of the clock."""
+        """Take note of a flush that began at *began*, in seconds of the clock; return the next step."""
         self._flushed_at = began
         return self._start_ticking()
 
     def tick(self, *, gathered: bool) -> Step:
-        """Take note of a turn of the loop, or of the end of a wait; *gathered*: something is to be flushed."""
+        """Take note of a turn of the loop or the end of a wait, and return the next step.
+
+        *gathered*: whether there are notifications to flush.
+        """
         if self._state is _State.WAITING:
             self._by_time, self._untried = self._late > 0, TRIAL_EVERY
             self._state = _State.RESTING
             return Step.FLUSH if gathered else Step.NOTHING
         now = self._now()
         if self._flushed_at is not None:
-            # The first turn after a flush: whatever the loop did for it, the sends too, lies behind.
+            # This is the first turn after a flush: everything that the loop did for it, the sends too, is done.
             self._cost, self._flushed_at = now - self._flushed_at, None
             self._until = now + min(self._cost, GATHER_SECONDS)
         self._quiet = QUIET_TICKS if self._arrived else self._quiet - 1

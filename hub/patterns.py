@@ -2,10 +2,10 @@
 
 There are two ways to match, for two purposes:
 
-- `Patterns`: few patterns, asked about many names. Replay, retention and gaps judge the topics of a log with it.
-- `PatternTrie`: many patterns that come and go, asked which of them one name matches. Fan-out and event bus.
+- `Patterns`: a few patterns that are compared with many names; used for replay, retention and gaps.
+- `PatternTrie`: many patterns that are added and removed, and compared with one name; used for fan-out and event bus.
 
-Pure, and nothing of the hub is imported: the processes of a log load this module without the package around it.
+The module does no I/O and imports nothing of the hub: the processes of a log load it without the rest of the package.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def canonical(segments: Sequence[str]) -> Sequence[str]:
-    """Return *segments* with each run of wildcards in its one shortest form: its `*` first, then at most one `**`."""
+    """Return *segments* with each run of wildcards in its shortest form: first all its `*`, then at most one `**`."""
     if "**" not in segments:
         return segments
     kept: list[str] = []
@@ -37,17 +37,18 @@ def canonical(segments: Sequence[str]) -> Sequence[str]:
 
 
 class Patterns:
-    """A set of patterns (plain names too), made ready to judge names; never changed.
+    """An immutable set of compiled patterns (plain names too) that can be compared with names.
 
-    All patterns are followed at once, as one number: each segment of a pattern, and its end, has a bit that says "a
-    name may have come as far as here". A segment of the name moves the bits it fits by one; a bit before a `**` stays
-    set, too. So a name costs a few operations per segment, whatever the patterns are, and nothing can explode.
+    All patterns are matched at the same time by bit-parallel simulation: one number has a bit for each segment of each
+    pattern, and for its end, which is set while the name matches up to there. A segment of the name shifts the bits of
+    the pattern segments that it matches; the bit before a `**` also stays set. So a name costs a few operations per
+    segment, whatever the patterns are: there is no exponential case.
 
     Attributes:
-        exact: the plain names among them.
-        single: names that match, found without looking at any other.
-        ranges: where all other names that match are in an order by code points: not before the first text, and before
-            the second, which may be None for no end. They do not overlap.
+        exact: the plain names among the patterns.
+        single: names that match and are known without a search.
+        ranges: the ranges that contain all other matching names, in the order of code points: each from its first text
+            on and before its second one, which is None for an open end. They do not overlap.
         everything: whether every name matches.
     """
 
@@ -75,7 +76,7 @@ class Patterns:
         self.ranges = _ranges(heads)
 
     def _add(self, segments: Sequence[str], bit: int) -> int:
-        """Give a pattern its bits, the first of them *bit*; return the next one that is free."""
+        """Assign bits to a pattern, from *bit* on; return the next free bit."""
         for segment in segments:
             if segment == "**":
                 self._repeats |= bit
@@ -89,7 +90,7 @@ class Patterns:
         return bit << 1
 
     def match(self, name: str) -> bool:
-        """Tell whether *name* matches one of the patterns."""
+        """Return whether *name* matches one of the patterns."""
         if name in self.exact:
             return True
         bits, stars, repeats = self._starts, self._stars, self._repeats
@@ -102,11 +103,11 @@ class Patterns:
 
 
 def _ranges(heads: Collection[str]) -> list[tuple[str, str | None]]:
-    """Return where the names are that begin with one of *heads*, each of them whole segments, and go on."""
+    """Return the ranges of the names that begin with one of *heads* (whole segments) and have more segments."""
     if "" in heads:
         return [("", None)]
     ranges: list[tuple[str, str | None]] = []
-    # '0' is the character after '/': between the two is all that begins with the head and a '/'.
+    # '0' is the character after '/': all names that begin with the head and a '/' are between the two.
     for low, high in sorted((f"{head}/", f"{head}0") for head in heads):
         if not ranges or not low.startswith(ranges[-1][0]):
             ranges.append((low, high))
@@ -115,7 +116,7 @@ def _ranges(heads: Collection[str]) -> list[tuple[str, str | None]]:
 
 @lru_cache(maxsize=COMPILED)
 def compiled(patterns: frozenset[str]) -> Patterns:
-    """Return the *patterns* ready to judge names; those that were asked for last are at hand."""
+    """Return the *patterns*, compiled; the 16 sets that were used last are cached."""
     return Patterns(patterns)
 
 
@@ -125,13 +126,13 @@ class _Node(Generic[T]):
     def __init__(self, *, repeats: bool = False) -> None:
         self.children: dict[str, _Node[T]] = {}
         self.items: dict[T, None] = {}
-        self.repeats = repeats  # a `**` node stays where it is while segments pass
+        self.repeats = repeats  # whether this is a `**` node, which stays active for further segments
 
 
 class PatternTrie(Generic[T]):
-    """Items under patterns of segments; a match costs what lies on its way, not what is stored.
+    """A trie of items under patterns; the cost of a match depends on the nodes that it visits, not on all items.
 
-    Segments are whatever the caller splits by: `/` for topics, `.` for event names.
+    Patterns and names are sequences of segments; the caller splits them, topics at `/`, event names at `.`.
     """
 
     def __init__(self) -> None:
@@ -141,7 +142,7 @@ class PatternTrie(Generic[T]):
         return bool(self._root.children)
 
     def add(self, segments: Sequence[str], item: T) -> None:
-        """Store *item* under the pattern *segments*; twice is once."""
+        """Store *item* under the pattern *segments*; storing it again changes nothing."""
         node = self._root
         for segment in segments:
             child = node.children.get(segment)
@@ -151,7 +152,7 @@ class PatternTrie(Generic[T]):
         node.items[item] = None
 
     def remove(self, segments: Sequence[str], item: T) -> None:
-        """Forget *item* under *segments* and every branch this leaves empty; what is not there is no error."""
+        """Remove *item* under *segments*, and every branch that becomes empty; do nothing if it is not there."""
         path = [self._root]
         for segment in segments:
             child = path[-1].children.get(segment)
@@ -183,7 +184,7 @@ class PatternTrie(Generic[T]):
 
     @staticmethod
     def _with_empty_repeats(nodes: dict[_Node[T], None]) -> dict[_Node[T], None]:
-        """Add the `**` nodes behind *nodes*, which match without taking a segment."""
+        """Add the `**` nodes below *nodes*, which match zero segments too."""
         todo = list(nodes)
         while todo:
             repeat = todo.pop().children.get("**")

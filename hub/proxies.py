@@ -1,4 +1,4 @@
-"""Proxies before the hub: where they show it, whose word about that counts, and who is behind them. Pure."""
+"""Reverse proxies in front of the hub: the path prefix, the proxies that are trusted, and the client's address."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from functools import lru_cache
 from urllib.parse import quote, unquote
 
 UNIX = "unix"
-"""Stands for whoever connects through a Unix socket: such a peer has no address."""
+"""The name of a peer that connects through a Unix socket, which has no address."""
 
 MAX_PREFIX = 1024
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# Nothing that ends a quoted string, a header or a path, and no second slash, which would begin a host.
+# No characters that would end a quoted string, a header or a path, and no `//`, which would begin a host name.
 _PREFIX = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&()*+=:@\-]|%[0-9A-Fa-f]{2})+)*")
 _NOT_A_PATH = re.compile(r"[?#\\\x00-\x1f\x7f]")
 
 
 class Proxies:
-    """What stands before one hub.
+    """The proxies in front of one hub.
 
     Args:
-        root_path: where a proxy shows the hub, such as `/live`; empty for `/`.
-        trusted: addresses and networks of proxies whose `X-Forwarded-…` count, and `unix`.
+        root_path: the path under which a proxy shows the hub, such as `/live`; empty for `/`.
+        trusted: addresses and networks of proxies whose `X-Forwarded-…` headers are used, and `unix`.
 
     Attributes:
-        any: whether somebody is trusted.
+        any: whether there is a trusted proxy.
     """
 
     def __init__(self, root_path: str = "", trusted: Sequence[str] = ()) -> None:
@@ -39,18 +39,18 @@ class Proxies:
         self.any = bool(trusted)
 
     def _trusts(self, peer: str) -> bool:
-        """Tell whether what *peer* forwards counts; *peer* is an address, empty for a Unix socket."""
+        """Return whether *peer* is a trusted proxy; *peer* is an address, empty for a Unix socket."""
         if not peer:
             return self._unix
         address = _address(peer)
         return address is not None and any(address in network for network in self._networks)
 
     def prefix(self, peer: str, forwarded: Sequence[str] = ()) -> str:
-        """Return what the path of a request began with before proxies took it away, percent-encoded.
+        """Return the prefix that proxies have removed from the path of a request, percent-encoded.
 
         Args:
-            peer: who has sent the request.
-            forwarded: its headers `X-Forwarded-Prefix`. Several are one behind the other, the outermost first.
+            peer: the address of the peer that sent the request.
+            forwarded: its headers `X-Forwarded-Prefix`. Several prefixes are joined, the outermost first.
         """
         if not (forwarded and self.any and self.trusts(peer)):
             return self.root_path
@@ -61,10 +61,10 @@ class Proxies:
         return joined if len(joined) <= MAX_PREFIX else self.root_path
 
     def client(self, peer: str, forwarded: Sequence[str] = ()) -> str:
-        """Return the address of whoever is behind the trusted proxies: the last hop that is none of them.
+        """Return the address of the client behind the trusted proxies: the last hop that is not trusted.
 
         Args:
-            peer: who has sent the request.
+            peer: the address of the peer that sent the request.
             forwarded: its headers `X-Forwarded-For`.
         """
         client = peer
@@ -77,7 +77,7 @@ class Proxies:
 
 
 def prefix_of(text: str) -> str | None:
-    """Return *text* as the beginning of paths, without a slash at its end; None if it can't be one."""
+    """Return *text* as a prefix of paths, without a final slash; None if it is not valid as one."""
     prefix = text.removesuffix("/")
     if not text or not _PREFIX.fullmatch(prefix) or {".", ".."} & set(unquote(prefix).split("/")):
         return None
@@ -85,15 +85,15 @@ def prefix_of(text: str) -> str | None:
 
 
 def encoded_prefix(text: str) -> str | None:
-    """Return what people write as a prefix (`/live`, `/实`) the way it stands in a link; None if it can't be one."""
+    """Return the prefix *text*, as people write it (`/live`, `/实`), percent-encoded for links; None if not valid."""
     return None if _NOT_A_PATH.search(text) else prefix_of(quote(text, safe="/%~!$&()*+=:@"))
 
 
 def network_of(text: str) -> Network:
-    """Return the network that *text* names in CIDR, or that one address.
+    """Return the network in *text*, which is in CIDR notation or one address.
 
     Raises:
-        ValueError: it is neither, or an address within a network.
+        ValueError: *text* is neither, or has host bits set.
     """
     return ipaddress.ip_network(text)
 
@@ -104,12 +104,12 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
-    # What listens on IPv6 and IPv4 sees the latter so.
+    # A socket for both IPv6 and IPv4 shows IPv4 peers as mapped addresses.
     return getattr(address, "ipv4_mapped", None) or address
 
 
 def _hop(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the address of one entry of `X-Forwarded-For`; some proxies add a port to it."""
+    """Return the address in one entry of `X-Forwarded-For`, to which some proxies add a port; None if there is none."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

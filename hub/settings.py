@@ -1,6 +1,6 @@
-"""Everything that can be set, in one table: command line flags, environment `HUB_*`, a TOML file.
+"""The settings, in one table; their sources are command line flags, environment variables `HUB_*` and a TOML file.
 
-A flag wins over the environment, the environment over the file, the file over the default.
+A flag has precedence over the environment, the environment over the file, the file over the default.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from hub.topics import MAX_SEGMENTS
 
 PREFIX = "HUB_"
 OTHER_VARIABLES = ("CONFIG", "URL")
-"""What else of the hub's is set by variables: where the settings are, and which hub a command talks to."""
+"""Variables that are no settings: the file of the settings, and the address of the hub that a command talks to."""
 
 _CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _ADDRESS = re.compile(r"(?:tcp|udp|sctp)://.*", re.IGNORECASE)
-# What Kubernetes tells every pod about services named `hub` or `hub-…`, beside HUB_PORT or HUB_…_PORT with an address.
+# Variables that Kubernetes sets in every pod for services named `hub` or `hub-…`. It also sets HUB_PORT or HUB_…_PORT
+# to an address.
 _OF_KUBERNETES = re.compile(
     r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
@@ -35,25 +36,25 @@ _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
 
 
 class SlowPolicy(enum.StrEnum):
-    """What happens to a connection whose reader is too slow."""
+    """The policy for a connection whose reader is too slow."""
 
-    DISCONNECT = "disconnect"  # cut it: the client resumes from its id and misses nothing
-    DROP_OLDEST = "drop_oldest"  # keep it, let the oldest waiting frames go
-    CONFLATE = "conflate"  # keep it, of each set of topics only the newest waits
+    DISCONNECT = "disconnect"  # close it: the client resumes from its id and misses nothing
+    DROP_OLDEST = "drop_oldest"  # keep it, and drop the oldest waiting frames
+    CONFLATE = "conflate"  # keep it, with only the newest waiting frame of each set of topics
 
 
 def _split(value: object) -> object:
-    """Take `a, b` as a list, the way an environment variable has to write it."""
+    """Return the list in `a, b`, which is how an environment variable writes it; other values unchanged."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 def _none(value: object) -> object:
-    """Take an empty variable as unset."""
+    """Return None for an empty string: an empty variable means "unset"."""
     return None if value == "" else value
 
 
 def _port(value: object) -> object:
-    """Refuse an address in place of a port, and say where it comes from."""
+    """Return *value*; raise ValueError if it is an address that Kubernetes has set, not a port."""
     if isinstance(value, str) and _ADDRESS.fullmatch(value.strip()):
         raise ValueError(
             "is an address, not a port: Kubernetes sets it so in every pod beside a service that is named hub; set "
@@ -63,12 +64,12 @@ def _port(value: object) -> object:
 
 
 def _lower(value: object) -> object:
-    """Take `DEBUG` as `debug`, the way the standard library writes it."""
+    """Return a string in lower case: `DEBUG`, as the standard library writes it, means `debug`."""
     return value.lower() if isinstance(value, str) else value
 
 
 def _pairs(value: object) -> object:
-    """Take `a/**=1, b=20` as a table."""
+    """Return the table in `a/**=1, b=20`, which is how an environment variable writes it."""
     parts = _split(value)
     if not isinstance(parts, list):
         return parts
@@ -85,11 +86,11 @@ _Counts = Annotated[dict[str, _Count], BeforeValidator(_pairs)]
 
 
 class Settings(BaseModel):
-    """What a hub is started with. `Settings(…)` takes exactly what it is given; `Settings.load` looks around."""
+    """The settings of one hub. `Settings(…)` uses its arguments only; `Settings.load` reads all the sources."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    # Before `host`, whose check needs it.
+    # It must come before `host`, whose validator reads it.
     insecure: bool = Field(default=False, description="Listen beyond loopback although nobody is asked who they are.")
     host: str = Field(default="127.0.0.1", description="Address that `hub serve` listens on.")
     port: Annotated[int, BeforeValidator(_port)] = Field(
@@ -284,15 +285,15 @@ class Settings(BaseModel):
         file: Path | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> Settings:
-        """Return the settings that *flags*, the environment and *file* make together.
+        """Return the settings from *flags*, the environment and *file*.
 
         Args:
-            flags: by field name, what the command line said; it wins.
-            file: TOML with the fields as keys; None: the file that `HUB_CONFIG` names, if it does.
-            environ: where to look for `HUB_*`; `unknown_variables` tells of those that name no setting.
+            flags: the values from the command line, by field name; they have precedence.
+            file: a TOML file with the fields as keys; None: the file that `HUB_CONFIG` names, if it is set.
+            environ: the variables to read; `unknown_variables` finds those that are no setting.
 
         Raises:
-            InvalidSettings: names every wrong setting, with its bound.
+            InvalidSettings: settings are wrong; the error names all of them, with their bounds.
         """
         named = environ.get(PREFIX + "CONFIG")
         file = file or (Path(named) if named else None)
@@ -306,7 +307,7 @@ class Settings(BaseModel):
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each variable `HUB_*` that sets nothing, with the setting that was probably meant."""
+    """Return a sentence for each variable `HUB_*` that is no setting, with the setting that was probably meant."""
     known = {name.upper() for name in (*Settings.model_fields, *OTHER_VARIABLES)}
     names = {name: name.removeprefix(PREFIX) for name in sorted(environ) if name.startswith(PREFIX)}
     return [
@@ -336,7 +337,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _problem(error: Any) -> str:
-    """Say what is wrong with one setting, by every name it can be given under."""
+    """Return a sentence about one wrong setting, with its field name and its variable."""
     what = str(error["msg"]).removeprefix("Value error, ")
     field = str(error["loc"][0])
     if field not in Settings.model_fields:

@@ -1,4 +1,4 @@
-"""Topics, patterns, and the index that finds who wants a topic.
+"""Topics, patterns, and the index that finds the subscribers of a topic.
 
 A topic is `/`-separated segments (`stock/AAPL`). A pattern is a topic in which whole segments may be `*`
 (exactly one segment) or `**` (zero or more segments), anywhere.
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def check_topic(topic: str, field: str = "topic") -> str:
-    """Return *topic* if notifications can be addressed to it.
+    """Return *topic* if it is a valid topic; *field* is the field that an error names.
 
     Raises:
         InvalidTopic: it breaks the grammar, or is a pattern.
@@ -37,7 +37,7 @@ def check_topic(topic: str, field: str = "topic") -> str:
 
 
 def check_pattern(pattern: str, field: str = "topic") -> str:
-    """Return *pattern* (a topic is one too) if a subscription can ask for it.
+    """Return *pattern* if it is a valid topic or pattern; *field* is the field that an error names.
 
     Raises:
         InvalidTopic: it breaks the grammar.
@@ -49,11 +49,11 @@ def check_pattern(pattern: str, field: str = "topic") -> str:
 
 
 def check_wanted(topics: Iterable[str]) -> tuple[str, ...]:
-    """Return *topics* (patterns too), each once, if one request can ask for them; without any, the default topic.
+    """Return *topics* (patterns too), each once, if one subscription may have them; if empty, the default topic.
 
     Raises:
         InvalidTopic: one breaks the grammar.
-        InvalidInput: they are too many.
+        InvalidInput: there are more than 128.
     """
     checked = tuple(dict.fromkeys(map(check_pattern, topics))) or (DEFAULT_TOPIC,)
     if len(checked) > MAX_TOPICS_PER_SUBSCRIPTION:
@@ -62,12 +62,12 @@ def check_wanted(topics: Iterable[str]) -> tuple[str, ...]:
 
 
 def topic_of(kind: str, id: str | int | UUID, field: str = "") -> str:
-    """Return the topic of one user or room, `user/{id}` or `room/{id}`; *field* is what an error names.
+    """Return the topic of one user or room, `user/{id}` or `room/{id}`; *field* is the field that an error names.
 
-    A member of an enum that is a string or a number counts as that.
+    A member of an enum of strings or numbers counts as its value.
 
     Raises:
-        InvalidTopic: *id* is no string, whole number or UUID (None is none, nor is a truth value), or not one segment.
+        InvalidTopic: *id* is no string, whole number or UUID (None and booleans are not), or is not one segment.
     """
     field = field or f"{kind}_id"
     if isinstance(id, str):
@@ -84,19 +84,19 @@ def topic_of(kind: str, id: str | int | UUID, field: str = "") -> str:
 
 
 def is_pattern(topic: str) -> bool:
-    """Tell whether *topic*, already checked, can match more than itself."""
+    """Return whether *topic*, which has been checked, is a pattern."""
     return "*" in topic
 
 
 class TopicIndex(Generic[T]):
-    """Who wants which topic: exact topics by hash, patterns by trie; O(1) to add and remove per topic."""
+    """An index from topics to subscribers: exact topics in a dictionary, patterns in a trie; O(1) per change."""
 
     def __init__(self) -> None:
         self._exact: dict[str, dict[T, None]] = {}
         self._patterns: PatternTrie[T] = PatternTrie()
 
     def add(self, topics: Iterable[str], item: T) -> None:
-        """Let *item* want each of *topics*, which may be patterns."""
+        """Subscribe *item* to each of *topics*, which may be patterns."""
         for topic in topics:
             if is_pattern(topic):
                 self._patterns.add(topic.split("/"), item)
@@ -114,11 +114,11 @@ class TopicIndex(Generic[T]):
                     del self._exact[topic]
 
     def match(self, topics: Sequence[str]) -> dict[T, str]:
-        """Return who wants a notification with *topics*, each once, with the first of them that it wants.
+        """Return the subscribers of a notification with *topics*, each with the first of these that it subscribed to.
 
-        The result is a snapshot: adding and removing while walking it is safe.
+        The result is a copy: the index may be changed while it is iterated over.
         """
-        if len(topics) == 1 and not self._patterns:  # most are like that
+        if len(topics) == 1 and not self._patterns:  # the usual case
             return dict.fromkeys(self._exact.get(topics[0], ()), topics[0])
         wanted: dict[T, str] = {}
         for topic in topics:
@@ -130,9 +130,9 @@ class TopicIndex(Generic[T]):
         return wanted
 
     def wants(self, topic: str) -> bool:
-        """Tell whether anybody wants *topic*."""
+        """Return whether *topic* has a subscriber."""
         return topic in self._exact or bool(self._patterns and next(self._patterns.match(topic.split("/")), None))
 
     def __len__(self) -> int:
-        """Return the number of exact topics that somebody wants."""
+        """Return the number of exact topics that have subscribers."""
         return len(self._exact)

@@ -1,1 +1,1 @@
-"""The listeners of the demo: each hears events of the application and turns them into notifications."""
+"""The listeners of the demo: each handles events of the application and turns them into notifications."""

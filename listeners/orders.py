@@ -1,4 +1,4 @@
-"""Orders: everybody who follows the notifications hears how they get on."""
+"""The listener for orders: announces their progress to all subscribers."""
 
 from hub import Event, NotificationService, on_event
 
@@ -11,7 +11,7 @@ class OrderListener:
 
     @on_event("order.created")
     def created(self, event: Event) -> None:
-        """Announce a new order by its `id` and `amount`; without a type, so that a plain `onmessage` gets it."""
+        """Announce a new order by its `id` and `amount`; without a type, so that `onmessage` receives it."""
         order = event.payload
         self.notifications.send_notification({"message": f"新订单 #{order['id']} 已创建！", "amount": order["amount"]})
 
@@ -24,5 +24,5 @@ class OrderListener:
 
     @on_event("order.shipped")
     def shipped(self, event: Event) -> None:
-        """Announce that an order is on its way; only its `id` is needed."""
+        """Announce that an order was shipped; only its `id` is needed."""
         self.notifications.send_notification({"message": f"订单 #{event.payload['id']} 已发货！"}, type=event.name)

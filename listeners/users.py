@@ -1,4 +1,4 @@
-"""Users: who registers is welcomed, and nobody else hears of it."""
+"""The listener for users: welcomes a new user on the user's own topic."""
 
 from hub import Event, NotificationService, on_event
 
@@ -11,7 +11,7 @@ class UserListener:
 
     @on_event("user.registered")
     def welcome(self, event: Event) -> None:
-        """Greet the user in `event.payload`: its `id`, and its `name` if there is one."""
+        """Send a greeting to the user in `event.payload`, which has an `id` and may have a `name`."""
         user = event.payload
         message = f"欢迎你，{user.get('name', '新朋友')}！"
         self.notifications.send_to_user(user["id"], {"message": message}, type=event.name)

@@ -1,4 +1,4 @@
-"""Small real stand-ins: a transport with a capacity, and a log that takes its time."""
+"""Fakes: a transport with a limited capacity, and a log whose reads can be delayed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from hub.notification import Draft, Notification
 
 
 class FakeTransport(asyncio.Transport):
-    """Takes bytes until `capacity` are unread, then pauses its protocol like a real one, at a high-water mark of 1."""
+    """A transport whose peer takes `capacity` bytes without reading.
+
+    Further bytes stay in its buffer; above the high-water mark `high` it pauses its protocol, as a real one does.
+    """
 
     def __init__(self, protocol: asyncio.Protocol, capacity: int | None = None, high: int = 65_536) -> None:
         super().__init__()
         self._protocol = protocol
-        self.capacity = capacity  # bytes that the peer's side takes without reading; None: all
+        self.capacity = capacity  # bytes that the peer still takes without reading; None: all
         self.high = high
         self.received = bytearray()
         self.unsent = bytearray()
@@ -46,7 +49,7 @@ class FakeTransport(asyncio.Transport):
             self.capacity -= count
 
     def read(self, count: int) -> None:
-        """Let the peer read *count* bytes more."""
+        """Simulate that the peer reads *count* bytes more."""
         if self.capacity is not None:
             self.capacity += count
         self._send()
@@ -55,7 +58,7 @@ class FakeTransport(asyncio.Transport):
             self._protocol.resume_writing()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Keep the limit the test has chosen."""
+        """Do nothing: the limit is the one that the test has chosen."""
 
     def get_write_buffer_size(self) -> int:
         return len(self.unsent)
@@ -73,13 +76,13 @@ class FakeTransport(asyncio.Transport):
         self.aborted = True
 
     def lose(self) -> None:
-        """Let the connection be gone."""
+        """Simulate the loss of the connection."""
         self.aborted = True
         self._protocol.connection_lost(None)
 
 
 class SlowLog:
-    """A memory log whose reads are answered when the test says so."""
+    """A memory log whose reads wait until the test answers them."""
 
     def __init__(self, log: MemoryLog) -> None:
         self._log = log
@@ -110,13 +113,13 @@ class SlowLog:
         return answer
 
     def answer(self) -> None:
-        """Answer the oldest read with what the log holds now."""
+        """Answer the oldest read with the present content of the log."""
         answer, read = self.pending.pop(0)
         if not answer.cancelled():
             answer.set_result(read().result())
 
     def fail(self, error: Exception) -> None:
-        """Answer the oldest read with *error*."""
+        """Let the oldest read raise *error*."""
         answer, _ = self.pending.pop(0)
         if not answer.cancelled():
             answer.set_exception(error)

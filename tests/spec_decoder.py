@@ -1,6 +1,6 @@
-"""The event stream format, read the way WHATWG HTML 9.2.5 and 9.2.6 say it, step by step.
+"""A decoder of the event stream format that follows WHATWG HTML 9.2.5 and 9.2.6 step by step.
 
-Independent of `hub.sse`, so that the two can be held against each other.
+It is independent of `hub.eventstream`, so that the two can be compared.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _END_OF_LINE = re.compile("[\r\n]")
 
 @dataclass(frozen=True)
 class Event:
-    """What an `EventSource` dispatches."""
+    """An event that an `EventSource` dispatches."""
 
     type: str
     data: str
@@ -31,11 +31,11 @@ class SpecDecoder:
     """An `EventSource` without a network.
 
     Attributes:
-        last_event_id: what it would send as `Last-Event-ID` if the connection were lost now.
-        retry: its reconnection time in milliseconds, once it was told one.
+        last_event_id: the value that it would send as `Last-Event-ID` if the connection were lost now.
+        retry: its reconnection time in milliseconds, once the server has sent one.
         comments: the comment lines, which a browser ignores.
-        unknown: the lines of no known field, which a browser ignores too: no hub has a reason to send one.
-        blocks: how many empty lines ended a block.
+        unknown: the names of unknown fields, which a browser ignores; a hub has no reason to send one.
+        blocks: the number of blocks so far (of empty lines).
     """
 
     last_event_id: str = ""
@@ -62,7 +62,7 @@ class SpecDecoder:
             text = text.removeprefix("\ufeff")
         place = 0
         while place < len(text):
-            # end-of-line = ( cr lf / cr / lf ): a CR ends the line at once, an LF behind it means nothing.
+            # end-of-line = ( cr lf / cr / lf ): a CR ends the line at once; an LF directly after it is skipped.
             if self._after_cr:
                 self._after_cr = False
                 if text[place] == "\n":

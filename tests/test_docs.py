@@ -28,6 +28,7 @@ import hub
 import hub.errors
 from hub import HUB, Hub, HubError, Notification, Settings, setup_hub
 from hub.cli.entry import main
+from hub.metrics import COUNTERS
 from hub.patterns import PatternTrie
 
 ROOT = Path(__file__).parents[1]
@@ -535,6 +536,12 @@ async def test_the_metrics_are_those_of_the_table(aiohttp_client: AiohttpClient)
     assert [(row[0], row[1]) for row in rows] == re.findall(r"^# TYPE (\S+) (\S+)$", exposed, re.MULTILINE)
     in_stats = {row[2] for row in rows} - {""}
     assert in_stats == {*stats, "log.count", "log.bytes"} - {"log", "draining"}
+
+
+def test_the_counters_are_described_as_in_the_code() -> None:
+    rows = [row for row in table(REFERENCE / "metrics.md", "Metric", "Type") if row[1] == "counter"]
+    described = {row[2]: re.sub(r"\[(.*?)\]\(.*?\)", r"\1", row[3]) for row in rows}
+    assert described == {name: text[0].lower() + text[1:].removesuffix(".") for name, text in COUNTERS.items()}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Bytes of a stream, taken apart for a test to look at: chunks first, then blocks."""
+"""Decoders for the bytes of a stream: of chunks, and of SSE blocks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.web.client import Chunks
 
 
 class Block(NamedTuple):
-    """One whole block. `data` is None if a browser dispatches nothing; `id` is empty if the block has none."""
+    """One complete block. `data` is None if a browser dispatches no event; `id` is empty if the block has none."""
 
     type: str
     data: str | None
@@ -18,12 +18,12 @@ class Block(NamedTuple):
 
 
 def dechunk(stream: bytes) -> bytes:
-    """Return the body that a chunked answer carries so far, cut wherever *stream* is cut."""
+    """Return the body in *stream*, the first bytes of a chunked body, cut anywhere."""
     return Chunks().feed(stream)
 
 
 def blocks(body: bytes) -> list[Block]:
-    """Return the whole blocks of *body*; what is cut in the middle is not there, as the standard has it."""
+    """Return the complete blocks of *body*; an incomplete one at the end is ignored, as the standard says."""
     return [_read(block + b"\n\n") for block in body.split(b"\n\n")[:-1]]
 
 

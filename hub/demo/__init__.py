@@ -1,7 +1,7 @@
-"""The demo: see `hub.demo.routes`.
+"""The demo; see `hub.demo.routes`.
 
-`hub.demo.listeners` is a link to the folder `listeners` of the project. So the demo has its listeners wherever the hub
-is installed, and no package with the name `listeners` lies in `site-packages`, where it could hide the user's own.
+`hub.demo.listeners` is a symbolic link to the folder `listeners` of the project. So the demo finds its listeners
+wherever the hub is installed, without a package named `listeners` in `site-packages` that could hide the user's own.
 """
 
 from hub.demo.routes import setup_demo
@@ -9,4 +9,4 @@ from hub.demo.routes import setup_demo
 __all__ = ["LISTENERS", "setup_demo"]
 
 LISTENERS = "hub.demo.listeners"
-"""The module with the demo's own listeners, for whoever names no others."""
+"""The module with the demo's own listeners, used where the settings name no others."""

@@ -1,4 +1,4 @@
-"""The simulated market of the demo: trades of a few stocks, while somebody listens."""
+"""The simulated market of the demo: random trades of a few stocks, while there are subscribers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EVERY = 0.5
 
 
 class Market:
-    """Emits `stock.traded` events whose prices walk at random."""
+    """A source of `stock.traded` events whose prices follow a random walk."""
 
     def __init__(self, hub: Hub, seed: int | None = None) -> None:
         self._hub = hub
@@ -21,7 +21,7 @@ class Market:
         self._prices = dict(OPENING)
 
     async def run(self) -> None:
-        """Trade until cancelled."""
+        """Emit two trades a second of stocks that have subscribers, until cancelled."""
         while True:
             await asyncio.sleep(EVERY)
             wanted = [symbol for symbol in self._prices if self._hub.fanout.wants(f"stock/{symbol}")]
@@ -29,11 +29,11 @@ class Market:
                 self.trade(self._random.choice(wanted))
 
     def trade(self, symbol: str) -> None:
-        """Let one trade of *symbol* happen."""
+        """Emit one trade of *symbol*."""
         price = round(max(self._prices[symbol] * (1 + self._random.gauss(0, 0.004)), 0.01), 2)
         change = round(price - OPENING[symbol], 2)
         self._prices[symbol] = price
         try:
             self._hub.bus.emit("stock.traded", {"symbol": symbol, "price": price, "change": change})
         except HubError:
-            return  # the hub is ending
+            return  # the hub is shutting down

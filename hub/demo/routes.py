@@ -1,4 +1,4 @@
-"""The demo's routes: the page, the orders, and the classic stream examples."""
+"""The routes of the demo: the page, the orders, and the classic stream examples."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PAGE = Path(__file__).with_name("page.html")
 
 
 def setup_demo(app: web.Application) -> None:
-    """Add the demo to *app*, which has a hub: its page, its routes, and what goes on by itself."""
+    """Add the demo to *app*, which has a hub: the page, the routes, and the background tasks."""
     hub = app[HUB]
     numbers = itertools.count(1)
 
@@ -47,14 +47,14 @@ def setup_demo(app: web.Application) -> None:
     for path, handlers in routes.items():
         Endpoint(hub, handlers).add_to(app, path)
 
-    async def goings_on(app: web.Application) -> AsyncIterator[None]:
+    async def background_tasks(app: web.Application) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(each.run()) for each in (Ticker(hub), Market(hub))]
         yield
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
 
-    app.cleanup_ctx.append(goings_on)
+    app.cleanup_ctx.append(background_tasks)
 
 
 def _plain(handler: Handler) -> Handler:
@@ -77,19 +77,19 @@ async def page(hub: Hub, request: web.Request) -> web.FileResponse:
 
 
 async def subscribe_user_test(hub: Hub, request: web.Request) -> web.StreamResponse:
-    """Open the stream of the user `test`, whose path has another meaning too."""
+    """Open the stream of the user `test`: `/sse/test` is also the path of a `POST` example."""
     return await open_stream(hub, request, "user/test")
 
 
 @sse
 def ten_messages(request: web.Request) -> Observable[MessageEvent]:
-    """Send ten messages, one a second, then end."""
+    """Return ten messages, one a second."""
     return _every_second().pipe(operators.take(10))
 
 
 @sse
 def endless_messages(request: web.Request) -> Observable[MessageEvent]:
-    """Send a message a second until the client leaves."""
+    """Return a message a second until the client disconnects."""
     return _every_second()
 
 
@@ -101,7 +101,7 @@ def _every_second() -> Observable[MessageEvent]:
 
 @sse
 async def answer_in_parts(request: web.Request) -> AsyncIterator[MessageEvent]:
-    """Send three parts, one a second, then `[DONE]`, then end."""
+    """Yield three parts, one a second, then `[DONE]`."""
     for number in (1, 2, 3):
         yield MessageEvent({"content": f"这是测试内容 ==>{number}"})
         await asyncio.sleep(1)

@@ -1,4 +1,4 @@
-"""The news ticker of the demo: a flash a second, while somebody listens."""
+"""The news ticker of the demo: a news flash a second, while there are subscribers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ TOPIC = "news"
 
 
 class Ticker:
-    """Sends numbered news flashes to the topic `news`."""
+    """A source of numbered news flashes for the topic `news`."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._number = 0
 
     async def run(self) -> None:
-        """Tick until cancelled."""
+        """Send a flash a second while the topic has subscribers, until cancelled."""
         while True:
             await asyncio.sleep(1)
             if self._hub.fanout.wants(TOPIC):
@@ -31,5 +31,5 @@ class Ticker:
                 {"message": f"这是第 {self._number + 1} 条新闻快讯！"}, topic=TOPIC, type="news-flash"
             )
         except HubError:
-            return  # the hub is ending, or its log is away: the next tick tries again
+            return  # the hub is shutting down, or the log is unavailable: the next tick tries again
         self._number += 1

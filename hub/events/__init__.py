@@ -1,1 +1,1 @@
-"""Events inside the application: the bus, `@on_event`, and the listeners that are found by name."""
+"""Events inside the application: the bus, `@on_event`, and the loader that finds listeners by module name."""

@@ -1,4 +1,4 @@
-"""The event bus: brings what happened inside the application to whoever wants to hear of it."""
+"""The event bus: delivers events of the application to the handlers that asked for them."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ logger = logging.getLogger(__name__)
 
 
 Handler = Callable[[Event], object]
-"""Hears an event. What it returns is ignored, unless it can be awaited: then the bus runs it as a task."""
+"""A callable that takes an event. Its return value is ignored, unless it is awaitable: the bus runs that as a task."""
 
 
 class _State(enum.Enum):
     BUFFERING = enum.auto()  # the listeners are not bound yet: events wait
-    OPENING = enum.auto()  # what waited is being dispatched; what is emitted meanwhile comes behind it
+    OPENING = enum.auto()  # the waiting events are being dispatched; new ones queue behind them
     OPEN = enum.auto()
     CLOSED = enum.auto()
 
 
 class _Registration:
-    """A handler and what it asked for."""
+    """A handler with its patterns and options."""
 
     __slots__ = ("bound", "handler", "name", "once", "patterns", "rank")
 
     def __init__(self, patterns: Iterable[str], handler: Handler, name: str, rank: tuple[int, int], once: bool) -> None:
         self.patterns = check_event_patterns(patterns)
         self.handler, self.name, self.rank, self.once = handler, name, rank, once
-        self.bound = True  # false from the moment it is disposed, also for an event that is being delivered
+        self.bound = True  # false as soon as it is disposed, even while an event is being delivered
 
 
 class _Call:
-    """A handler that did not simply return: it has raised, or its future is still to end."""
+    """A call of a handler that raised an exception, or that returned a future."""
 
     __slots__ = ("error", "event", "future", "handler")
 
@@ -66,7 +66,7 @@ class _Call:
         self.error = None if isinstance(outcome, asyncio.Future) else outcome
 
     def failure(self) -> BaseException | None:
-        """Return what went wrong, once the call has ended; a cancellation as `HandlerCancelled`."""
+        """Return the exception of the call, or None; a cancellation as `HandlerCancelled`. The call must have ended."""
         error = self.error
         if self.future is not None:
             try:
@@ -80,7 +80,7 @@ class _Call:
         return error
 
     def log_failure(self) -> None:
-        """Log what went wrong, if something does: now or when the future ends."""
+        """Log the exception of the call, if there is one: now, or when the future ends."""
         if self.future is None:
             self._log()
         else:
@@ -93,19 +93,19 @@ class _Call:
 
 
 class EventBus:
-    """Brings every event to the handlers that want it, and keeps their failures away from everybody else.
+    """Delivers each event to the handlers whose patterns match; one that fails affects no other handler.
 
-    Until `open()` events are kept; after `aclose()` there are no more. The cost of an event follows the handlers
-    that match it, not those that are registered. Handlers run on the loop's thread only; `emit`, `on` and every
-    `dispose` may be called from any thread.
+    Before `open()` events are kept; after `aclose()` none are accepted. The cost of an event depends on the number
+    of handlers that match it, not on the number registered. Handlers run on the loop's thread only; `emit`, `on` and
+    every `dispose` may be called from any thread.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time, metrics: Metrics | None = None) -> None:
         """Create a bus that keeps events until it is opened.
 
         Args:
-            clock: gives `Event.at`.
-            metrics: handlers that don't end are counted here.
+            clock: returns the time for `Event.at`, in seconds since 1970.
+            metrics: counts the handlers that do not end (`left_behind`).
         """
         self._clock = clock
         self._metrics = metrics or Metrics()
@@ -113,15 +113,15 @@ class EventBus:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._registrations: PatternTrie[_Registration] = PatternTrie()
         self._observers: dict[_Registration, ObserverBase[Event]] = {}
-        self._running: dict[asyncio.Future[Any], str] = {}  # with the names of the handlers
+        self._running: dict[asyncio.Future[Any], str] = {}  # what handlers returned, with the handlers' names
         self._waiting: deque[Event] = deque()  # emitted before the bus was open, or by another thread
-        self._behind = 0  # how many were emitted while those that waited were dispatched
+        self._behind = 0  # number of events emitted while the waiting ones were dispatched
         self._order = itertools.count()
         # Guards the trie, the observers, the waiting events and the state; never held while a handler runs.
         # Reentrant: the garbage collector may dispose a subscription at any moment.
         self._lock = threading.RLock()
 
-    # ---- hearing ----
+    # ---- subscribing ----
 
     def on(
         self, patterns: str | Iterable[str], handler: Handler, *, priority: int = 0, once: bool = False
@@ -130,17 +130,18 @@ class EventBus:
 
         A plain handler runs inside `emit`; a coroutine function is started as a task that the bus owns. One event
         calls the handler once, however many of its patterns match. After `dispose` it is not called again,
-        not even for an event that is being delivered; what was started goes on.
+        not even for an event that is being delivered; tasks already started continue.
 
         Args:
             patterns: one name or pattern, or several.
             handler: what it raises is logged with its qualified name.
-            priority: higher is called (or started) earlier; the same priority in the order of registration.
-            once: only the first event.
+            priority: higher is called (or started) earlier; equal priorities in the order of registration.
+            once: call the handler for the first event only.
 
         Raises:
             InvalidEventName: a pattern breaks the grammar.
-            ValueError, TypeError: there is no pattern, or *handler* cannot be called.
+            ValueError: there is no pattern.
+            TypeError: *handler* is not callable.
             ShuttingDown: the bus is closed.
         """
         if not callable(handler):
@@ -151,10 +152,11 @@ class EventBus:
         return Disposable(partial(self._forget, registration))
 
     def observable(self, pattern: str) -> Observable[Event]:
-        """Return the events that match *pattern* as they happen, from each `subscribe` on.
+        """Return an observable of the events that match *pattern*; each observer gets those after its `subscribe`.
 
-        It completes when the bus closes (at once if it is closed already). Disposing costs the length of the
-        pattern, whatever the number of subscriptions. What an observer raises is logged and hurts nobody else.
+        It completes when the bus closes (at once if it is closed already). The cost of a disposal depends on the
+        length of the pattern, not on the number of subscriptions. What an observer raises is logged and affects no
+        other observer.
 
         Raises:
             InvalidEventName: *pattern* breaks the grammar.
@@ -175,16 +177,16 @@ class EventBus:
     async def wait_for(
         self, pattern: str, timeout: float | None = None, filter: Callable[[Event], object] | None = None
     ) -> Event:
-        """Return the next event that matches *pattern* and for which *filter* returns something true.
+        """Return the next event that matches *pattern* and for which *filter* returns a true value.
 
-        It hears events from its first step on: a task made of it has to run once before.
+        The subscription begins when the coroutine first runs: an event emitted before its task has started is missed.
 
         Raises:
             InvalidEventName: *pattern* breaks the grammar.
-            TimeoutError: there was none within *timeout* seconds.
-            ShuttingDown: the bus was closed before there was one.
+            TimeoutError: no event matched within *timeout* seconds.
+            ShuttingDown: the bus was closed before an event matched.
             WrongThread: the running loop is not the one of the bus.
-            Exception: whatever *filter* raises.
+            Exception: the exception that *filter* raised.
         """
         self._check_loop("EventBus.wait_for()", "EventBus.on()")
         heard: asyncio.Future[Event | None] = asyncio.get_running_loop().create_future()
@@ -215,16 +217,16 @@ class EventBus:
     # ---- emitting ----
 
     def emit(self, name: str, payload: Any = None) -> Event:
-        """Let *name* happen, and return the event at once.
+        """Emit the event *name* with *payload* and return it without waiting for asynchronous handlers.
 
-        When this returns, the plain handlers have run and the coroutines are started. Two cases differ: before
-        `open()` has dispatched what waited, the event waits behind that, and from another thread than the loop's it
-        is handed over to the loop. Neither loses it or changes the order of one thread's events; at most 10,000 may
-        wait.
+        When this returns, the plain handlers have run and the coroutines are started. There are two exceptions: until
+        `open()` has dispatched the waiting events, the new one waits behind them; and an event from another thread
+        than the loop's is passed to the loop. In both cases no event is lost and the events of one thread stay in
+        order; at most 10,000 may wait.
 
         Raises:
             InvalidEventName: *name* breaks the grammar, or is a pattern.
-            EventBufferFull: as many events as may wait do so already; this one is not kept.
+            EventBufferFull: 10,000 events wait already; this one is not kept.
             ShuttingDown: the bus is closed.
         """
         event = self._event(name, payload)
@@ -235,14 +237,14 @@ class EventBus:
         return event
 
     async def publish(self, name: str, payload: Any = None) -> Event:
-        """Let *name* happen, and return the event when all its handlers have ended.
+        """Emit the event *name* with *payload* and return it when all its handlers have ended.
 
-        Cancelling it does not cancel the handlers; what they raise is logged then.
+        Cancelling this call does not cancel the handlers; their exceptions are then logged.
 
         Raises:
-            ExceptionGroup: what the handlers raised, all of it, in the order of their calls.
+            ExceptionGroup: all exceptions of the handlers, in the order of their calls.
             InvalidEventName: *name* breaks the grammar, or is a pattern.
-            BusNotOpen: `open()` was not called yet.
+            BusNotOpen: `open()` has not been called yet.
             ShuttingDown: the bus is closed.
             WrongThread: the running loop is not the one of the bus.
         """
@@ -261,16 +263,17 @@ class EventBus:
                     call.log_failure()
                 raise
         if errors := [failure for call in calls if (failure := call.failure()) is not None]:
-            # An ExceptionGroup, unless a task ended by SystemExit or KeyboardInterrupt, which no such group can hold.
+            # This makes an ExceptionGroup, unless a task ended by SystemExit or KeyboardInterrupt, which only a
+            # BaseExceptionGroup can hold.
             raise BaseExceptionGroup(f"handlers of {name} failed", errors)
         return event
 
-    # ---- life ----
+    # ---- opening and closing ----
 
     def open(self) -> None:
-        """Bind the running loop and dispatch the events that waited, in their order; a second call does nothing.
+        """Bind the running loop and dispatch the waiting events in order; a second call does nothing.
 
-        What handlers emit meanwhile comes behind the events that waited, up to 10,000 of it.
+        Events that handlers emit meanwhile are queued behind the waiting ones, up to 10,000.
 
         Raises:
             RuntimeError: no loop is running.
@@ -292,7 +295,7 @@ class EventBus:
             self._opened()
 
     def _next_that_waited(self) -> Event | None:
-        """Return the next event to dispatch while the bus opens; with the last one it is open."""
+        """Return the next waiting event; with none left, set the state to open and return None."""
         with self._lock:
             if not self._waiting:
                 self._opened()
@@ -300,7 +303,10 @@ class EventBus:
             return self._waiting.popleft()
 
     def _opened(self) -> None:
-        """Dispatch at once from now on; what still waits, because a handler ended the process, is for the loop."""
+        """Set the state to open: from now on events are dispatched at once.
+
+        Events still wait here only if a handler raised SystemExit or KeyboardInterrupt; the loop dispatches them.
+        """
         with self._lock:
             if self._state is _State.OPENING:
                 self._state = _State.OPEN
@@ -308,12 +314,12 @@ class EventBus:
                     asyncio.get_running_loop().call_soon(self._dispatch_next)
 
     async def aclose(self, timeout: float | None = 5) -> None:
-        """Let the handlers end, cancel those that have not after *timeout* seconds, and complete the observables.
+        """Wait for the handlers, cancel those still running after *timeout* seconds, and complete the observables.
 
-        Events are accepted until the last handler has ended or the time is up, so that a handler can finish
-        what it does. When this returns, no handler runs (but the one that called it, and those that still clean up
-        after 6 seconds: they are logged by name and left behind). Cancelling it cancels the handlers without waiting
-        for them. A second call does nothing.
+        Events are accepted until the last handler has ended or the time is up, so that a handler can finish its
+        work. When this returns, no handler runs, with two exceptions: the one that called this, and those whose
+        cleanup takes more than 6 seconds (they are logged by name and no longer waited for). Cancelling this call
+        cancels the handlers without waiting for them. A second call does nothing.
         """
         try:
             with contextlib.suppress(TimeoutError):
@@ -324,7 +330,7 @@ class EventBus:
         await cleaned_up(self._others_running(), self._metrics)
 
     async def _idle(self) -> None:
-        """Return when nothing runs and nothing waits to be dispatched."""
+        """Wait until no handler runs and no event waits to be dispatched."""
         while self._state is _State.OPEN:
             if running := self._others_running():
                 await asyncio.wait(running)
@@ -334,7 +340,7 @@ class EventBus:
                 return
 
     def _others_running(self) -> dict[asyncio.Future[Any], str]:
-        """Return what runs, without the handler that asks: it cannot wait for itself."""
+        """Return the running handlers except the one that calls this: it cannot wait for itself."""
         asking = asyncio.current_task()
         return {future: f"handler {name}" for future, name in self._running.items() if future is not asking}
 
@@ -360,12 +366,12 @@ class EventBus:
         return Event(check_event_name(name), payload, uuid.uuid4().hex, self._clock())
 
     def _hand_over(self, event: Event) -> None:
-        """Keep *event* for `open()`, or for the loop's next turn."""
+        """Queue *event* for `open()` or, once the bus is open, for the loop's next iteration."""
         with self._lock:
             if self._state is _State.CLOSED:
                 raise ShuttingDown
             opening = self._state is _State.OPENING
-            # Handlers that answer each event with another one would keep an opening bus at it for ever.
+            # Without this bound, handlers that answer each event with another one would keep `open()` from ending.
             if len(self._waiting) >= MAX_WAITING or (opening and self._behind >= MAX_WAITING):
                 raise EventBufferFull(MAX_WAITING)
             if opening:
@@ -388,14 +394,14 @@ class EventBus:
             call.log_failure()
 
     def _deliver(self, event: Event) -> list[_Call]:
-        """Call every handler that wants *event*; return the calls that failed or have not ended."""
+        """Call every handler that matches *event*; return the calls that failed or returned a future."""
         with self._lock:
             wanting = set(self._registrations.match(event.name.split(".")))
         calls = (self._call(registration, event) for registration in sorted(wanting, key=attrgetter("rank")))
         return [call for call in calls if call is not None]
 
     def _call(self, registration: _Registration, event: Event) -> _Call | None:
-        """Call one handler; None if that was all."""
+        """Call one handler; return None if it returned without an exception and without a future."""
         if not registration.bound:
             return None
         if registration.once:
@@ -406,7 +412,7 @@ class EventBus:
                 return None
             future = asyncio.ensure_future(result, loop=self._loop)
         except (Exception, asyncio.CancelledError) as error:
-            # A plain call cannot be cancelled: a CancelledError is the handler's own and must not end the emitter.
+            # A plain call cannot be cancelled: a CancelledError comes from the handler and must not reach the emitter.
             return _Call(registration.name, event, error)
         self._running[future] = registration.name
         future.add_done_callback(self._ended)

@@ -1,4 +1,4 @@
-"""Events: what happened inside the application, and the mark of a method that hears of it.
+"""Events of the application, the grammar of their names, and the decorator that marks their handlers.
 
 A name is `.`-separated segments (`order.created`). A pattern is a name in which whole segments may be `*`
 (exactly one segment) or `**` (zero or more segments), anywhere.
@@ -34,7 +34,7 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 def check_event_name(name: str) -> str:
-    """Return *name* if an event can have it.
+    """Return *name* if it is a valid event name.
 
     Raises:
         InvalidEventName: it breaks the grammar, or is a pattern.
@@ -46,7 +46,7 @@ def check_event_name(name: str) -> str:
 
 
 def check_event_pattern(pattern: str) -> str:
-    """Return *pattern* (a name is one too) if a handler can ask for it.
+    """Return *pattern* if it is a valid event name or pattern.
 
     Raises:
         InvalidEventName: it breaks the grammar.
@@ -58,11 +58,11 @@ def check_event_pattern(pattern: str) -> str:
 
 
 def check_event_patterns(patterns: Iterable[str]) -> tuple[str, ...]:
-    """Return *patterns*, each checked.
+    """Return *patterns* as a tuple if there is at least one and all are valid.
 
     Raises:
         InvalidEventName: one breaks the grammar.
-        ValueError: there is none.
+        ValueError: *patterns* is empty.
     """
     checked = tuple(map(check_event_pattern, patterns))
     if not checked:
@@ -71,7 +71,7 @@ def check_event_patterns(patterns: Iterable[str]) -> tuple[str, ...]:
 
 
 class Hearing(NamedTuple):
-    """What a method marked with `on_event` hears, and how."""
+    """The patterns and options that a method was marked with by `on_event`."""
 
     patterns: tuple[str, ...]
     priority: int
@@ -79,18 +79,18 @@ class Hearing(NamedTuple):
 
 
 def on_event(*patterns: str, priority: int = 0, once: bool = False) -> Callable[[F], F]:
-    """Mark a method of a listener class to hear the events that match any of *patterns*.
+    """Mark a method of a listener class as the handler of the events that match any of *patterns*.
 
-    One event calls it once, however many patterns match. Marks on the same method add up.
+    One event calls it once, however many patterns match. A method may be marked several times; the patterns add up.
 
     Args:
         patterns: at least one name or pattern.
-        priority: higher is called earlier; handlers of the same priority in the order of their registration.
-        once: only the first event.
+        priority: higher is called earlier; equal priorities in the order of registration.
+        once: call the method for the first event only.
 
     Raises:
         InvalidEventName: a pattern breaks the grammar.
-        ValueError: no pattern, or a second mark with another priority or `once`.
+        ValueError: there is no pattern, or a second mark has another *priority* or *once*.
     """
     checked = check_event_patterns(patterns)
 
@@ -105,18 +105,18 @@ def on_event(*patterns: str, priority: int = 0, once: bool = False) -> Callable[
 
 
 def hearing_of(method: object) -> Hearing | None:
-    """Return what *method* was marked with by `on_event`, or None."""
+    """Return the mark that `on_event` put on *method*, or None."""
     mark = getattr(_unbound(method), _MARK, None)
     return mark if isinstance(mark, Hearing) else None
 
 
 def _unbound(method: object) -> object:
-    """Return the function inside a static, class or bound method, which the mark belongs to."""
+    """Return the function inside a static, class or bound method: the mark is stored there."""
     return getattr(method, "__func__", method)
 
 
 def qualified_name(handler: Callable[..., object]) -> str:
-    """Return the name by which a reader finds *handler*: its module and its name in it."""
+    """Return the module and qualified name of *handler*, for logs and errors; of a `partial`, its function's."""
     while isinstance(handler, partial):
         handler = handler.func
     named = handler if hasattr(handler, "__qualname__") else type(handler)

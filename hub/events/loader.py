@@ -1,4 +1,4 @@
-"""Listeners: classes found by module name, and bound to the event bus of one application."""
+"""The loader of listeners: classes found by module name and bound to the event bus of one application."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ logger = logging.getLogger(__name__)
 class Listeners:
     """The listener objects of one application: constructed and bound on entry, unbound on exit.
 
-    Nothing is shared between two of them but the classes, so each application hears its own events only.
+    Two applications share only the classes, not the objects, so each one handles its own events only.
     """
 
     def __init__(self, modules: Iterable[str], bus: EventBus, notifications: NotificationService) -> None:
         """Find the listener classes of *modules*.
 
         Raises:
-            InvalidListener: a module cannot be imported, or has no listener class.
+            InvalidListener: a module cannot be imported, has no listener class, or marks a plain function.
         """
         self._classes = find_listeners(modules)
         self._bus, self._notifications = bus, notifications
         self._bindings = CompositeDisposable()
 
     def __enter__(self) -> Listeners:
-        """Construct each class with the notification service, then bind the marked methods of all of them.
+        """Construct each class with the notification service, then bind the marked methods of all objects.
 
         Raises:
-            InvalidListener: a class cannot be constructed; then nothing is bound.
+            InvalidListener: a class cannot be constructed; nothing was bound.
         """
         self._bindings = CompositeDisposable()
         for listener in [self._construct(cls) for cls in self._classes]:
@@ -68,11 +68,11 @@ class Listeners:
 
 
 def find_listeners(modules: Iterable[str]) -> list[type]:
-    """Import *modules* and return their listener classes, each once, in the order they are found.
+    """Import *modules* and return their listener classes, each once, in the order in which they are found.
 
     A listener class has methods marked with `on_event`, is not abstract, and its name has no leading underscore.
-    A module offers those that it defines. A package offers those that it defines or imports into its namespace,
-    then those of its submodules, by name, at any depth.
+    Of a module, the classes that it defines count. Of a package, those that it defines or imports into its namespace
+    count, then those of its submodules, by name, at any depth.
 
     Raises:
         InvalidListener: a module cannot be imported, has no listener class, or marks a plain function.
@@ -87,9 +87,9 @@ def find_listeners(modules: Iterable[str]) -> list[type]:
 
 
 def marked_methods(cls: type) -> Iterator[tuple[str, Hearing]]:
-    """Yield the methods of *cls* that are marked with `on_event`, inherited ones first, as they are written.
+    """Yield the names and marks of the methods of *cls* marked with `on_event`, in the order of definition.
 
-    A method that overrides a marked one hears events only if it is marked itself.
+    Inherited methods come first. A method that overrides a marked one is a handler only if it is marked itself.
     """
     for name in dict.fromkeys(name for base in reversed(cls.__mro__) for name in vars(base)):
         hearing = hearing_of(inspect.getattr_static(cls, name))
@@ -107,12 +107,12 @@ def _import(name: str) -> ModuleType:
 def _with_submodules(module: ModuleType) -> Iterator[ModuleType]:
     yield module
     for info in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{module.__name__}."):
-        if not info.name.endswith(".__main__"):  # importing that would run it
+        if not info.name.endswith(".__main__"):  # importing it would run the program
             yield from _with_submodules(_import(info.name))
 
 
 def _offered(module: ModuleType) -> Iterator[type]:
-    """Yield the listener classes of *module*; of a package, those it imports from elsewhere too."""
+    """Yield the listener classes of *module*; of a package, also those that it imports from elsewhere."""
     for value in vars(module).values():
         if isinstance(value, type):
             if (value.__module__ == module.__name__ or hasattr(module, "__path__")) and _is_listener(value):

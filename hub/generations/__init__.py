@@ -1,1 +1,1 @@
-"""Generations: answers of an AI as they grow, who produces them, and where they are kept."""
+"""Generations: answers of an AI while they are produced, their producers, and the log that keeps them."""

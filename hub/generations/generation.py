@@ -1,8 +1,8 @@
-"""One generation: a text that grows, in numbered parts, and who watches it.
+"""One generation: a text that grows in numbered parts, and its viewers.
 
-A producer appends; what comes within a few milliseconds becomes one part, which is kept and only then delivered. A
-viewer has nothing but a cursor, the number of the last part it was sent: one that falls behind gets what it missed in
-one piece, and one that stalls costs the others nothing.
+A producer appends text; what arrives within a few milliseconds becomes one part, which is first kept and then
+delivered. The only state of a viewer is a cursor, the number of the last part it was sent: a viewer that falls behind
+gets everything it missed in one piece, and one that stalls does not slow down the others.
 
     streaming ──finish──> done
         ├──────fail────> failed
@@ -29,23 +29,26 @@ logger = logging.getLogger("hub.generation")
 
 LOOK_AHEAD_CHARACTERS = 256 * 1024
 PART_CHARACTERS = 160 * 1024
-"""A part has this many at most: however they have to be escaped, they fit into a record of the log."""
+"""Maximum length of a part: it fits into a record of the log, however its characters have to be escaped."""
 MODEL_LENGTH = 256
-"""How many characters the name of a model may have, where a client says it."""
+"""Maximum length of a model's name that a client sends, in characters."""
 FACT_BYTES = 4 * 1024
-"""What a provider says of an end, such as its usage: a fact with more bytes than this, as JSON, is left out."""
+"""Maximum size as JSON of one fact that a provider gives about the end, such as the usage; a larger one is left out."""
 FACT_DEPTH = 32
-"""How deep it may be nested."""
+"""Maximum depth of lists and objects in such a fact."""
 SHARED = 16
-"""How many answers to viewers are kept for the next one who asks the same."""
+"""Number of encoded answers that are kept for other viewers with the same cursor."""
 LATENESS = 4.0
-"""How much longer a part gathers, in terms of how late the last two were: less lets the loop fall behind for good."""
+"""Factor on the lateness of the last two parts: the next part gathers for so much longer than the window.
+
+With a smaller factor the loop would fall behind for good.
+"""
 LONGEST_SECONDS = 0.5
-"""How much longer at most: beyond that a text no longer flows."""
+"""Upper bound of that additional time: with more, the text would no longer appear to flow."""
 
 
 class Phase(enum.StrEnum):
-    """Where a generation stands."""
+    """The state of a generation."""
 
     STREAMING = "streaming"
     DONE = "done"
@@ -58,7 +61,7 @@ class Ending(NamedTuple):
 
     Attributes:
         phase: any but streaming.
-        facts: what is told of it: `finishReason` and `usage` of what is done, `reason` and `message` of what failed.
+        facts: what viewers are told: `finishReason` and `usage` if it is done, `reason` and `message` if it failed.
     """
 
     phase: Phase
@@ -66,27 +69,27 @@ class Ending(NamedTuple):
 
 
 class Viewer(Protocol):
-    """Who watches. It never waits; one that raises is cut, and nobody else feels it."""
+    """A viewer of a generation. Its methods never wait; one that raises is aborted, and no other viewer notices."""
 
     def news(self) -> None:
-        """Hear that there is more to send, or that the generation has ended."""
+        """Take note that there is more to send, or that the generation has ended."""
         ...
 
     def abort(self) -> None:
-        """Be cut."""
+        """Close the connection at once; nothing more is written."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What is known of a generation from its beginning.
+    """The facts of a generation that are known when it begins.
 
     Attributes:
-        id: its name, which nobody can guess.
-        owner: who may watch and stop it; None: whoever knows the id.
-        model: what answers, if that was said.
-        created: in seconds since 1970.
-        asked: a digest of the question, so that a key that comes with another one is noticed.
+        id: its identifier, which cannot be guessed.
+        owner: the user who may watch and stop it; None: everybody who knows the id.
+        model: the name of the model, if one was given.
+        created: when it began, in seconds since 1970.
+        asked: a digest of the question, to notice an idempotency key that is used for another question.
     """
 
     id: str
@@ -96,16 +99,16 @@ class Head:
     asked: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Return it in a form that JSON can carry."""
+        """Return the fields as a dictionary of JSON values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Head:
-        """Return what `as_json` was made of."""
+        """Return the head that `as_json` returned *fields* for."""
         return cls(**fields)
 
 
-_OVERHEAD = 650  # what a generation costs beside what it was given: its objects, and its places in the registry
+_OVERHEAD = 650  # bytes of a generation beside its texts: its objects, and its entries in the registry
 
 
 Keep = Callable[["Generation", "str | Ending"], None]
@@ -115,21 +118,21 @@ class Generation:
     """One generation.
 
     Args:
-        head: what is known of it already.
-        keep: takes each part, and the ending, in order; when it is safe, it calls `kept` with the same. By default
-            that is at once.
-        window: how many seconds text gathers before it becomes a part, and up to half a second more while the loop is
-            behind; 0: each append is one.
-        most: bytes the answer may have.
+        head: the facts known at its beginning.
+        keep: called with each part, and with the ending, in order; it stores them and then calls `kept` with the same
+            argument. By default `kept` is called at once.
+        window: seconds for which text gathers before it becomes a part, and up to half a second more while the loop is
+            behind; 0: each append is a part.
+        most: maximum size of the answer in bytes.
 
     Attributes:
-        head: what is known of it from its beginning.
+        head: the facts known at its beginning.
         ending: how it ended; None while it streams.
-        ended_at: when, in seconds since 1970, as the registry notes it; 0 before.
-        given: how many parts were given to be kept so far.
-        key: what leads to it where it began with an idempotency key, as the registry notes it.
-        touched: when something was appended last, in seconds of `time.monotonic`, as the registry notes it.
-        stop_producer: called when it is over, however that came about; perhaps twice.
+        ended_at: when it ended, in seconds since 1970; set by the registry, 0 before.
+        given: number of parts passed to *keep* so far.
+        key: the topic of its idempotency key, if it began with one; set by the registry.
+        touched: when the last part or ending was passed to *keep*, in seconds of `time.monotonic`; set by the registry.
+        stop_producer: called when it ends for any reason; it may be called twice.
     """
 
     __slots__ = (
@@ -180,19 +183,19 @@ class Generation:
         self._keep = keep
         self._window, self._most = window, most
         self._late = 0.0  # seconds by which the last part was late
-        self._longer = 0.0  # seconds beyond the window, while the loop has more to do than it can
+        self._longer = 0.0  # seconds that parts gather beyond the window while the loop is overloaded
         self._parts: list[str] = []
-        self._joined, self._joined_parts = "", 0  # the text as of when somebody asked for all of it
+        self._joined, self._joined_parts = "", 0  # the whole text when it was last asked for, and its number of parts
         self._pending: list[str] = []
-        self._half = ""  # of a character whose other half comes with the next piece
+        self._half = ""  # a high surrogate whose low surrogate comes with the next piece
         self._timer: asyncio.TimerHandle | None = None
         self._size = 0
         self._cost = 0
-        self._unkept = 0  # characters on their way to where they are kept
-        self._room: asyncio.Event | None = None  # made when somebody has to wait for it
+        self._unkept = 0  # characters passed to *keep* and not confirmed by `kept` yet
+        self._room: asyncio.Event | None = None  # created by the first `room()` that has to wait
         self._closing = False
         self._viewers: dict[Viewer, None] = {}
-        self._ends: array[int] | None = None  # once it is over: where each part ends in the whole text
+        self._ends: array[int] | None = None  # after the end: where each part ends in the whole text
         self._shared: dict[object, bytes] = {}
         self._on_end: list[Callable[[Generation], None]] = []
 
@@ -200,36 +203,36 @@ class Generation:
 
     @property
     def id(self) -> str:
-        """Its name."""
+        """Its identifier."""
         return self.head.id
 
     @property
     def size(self) -> int:
-        """How many bytes were appended so far, kept or not."""
+        """Number of bytes appended so far, kept or not."""
         return self._size
 
     @property
     def cost(self) -> int:
-        """What keeping it costs once it is over, in bytes, everything counted; 0 before."""
+        """Memory in bytes, everything counted, that it takes after its end; 0 before."""
         return self._cost + sum(map(sys.getsizeof, self._shared.values()))
 
     @property
     def phase(self) -> Phase:
-        """Where it stands."""
+        """The state it is in."""
         return self.ending.phase if self.ending is not None else Phase.STREAMING
 
     def append(self, text: str) -> None:
-        """Add *text*; it is delivered once it is kept.
+        """Append *text*; it is delivered once it is kept.
 
         Raises:
-            GenerationEnded: it streams no longer.
-            TooLarge: the answer would exceed its bound; nothing was added.
+            GenerationEnded: the generation has ended.
+            TooLarge: the answer would exceed its bound; nothing was appended.
         """
         if self._closing:
             raise GenerationEnded(self.id)
         half = self._half
         if half or not text.isascii():
-            text, half = _whole(half + text)
+            text, half = _split_surrogate(half + text)
         size = len(text) if text.isascii() else len(text.encode())
         if self._size + size > self._most:
             raise TooLarge("answer", self._most)
@@ -246,35 +249,35 @@ class Generation:
 
     @property
     def full(self) -> bool:
-        """Whether more than 256 Ki characters were appended that are not kept yet."""
+        """Whether more than 256 Ki characters wait to be kept."""
         return self._unkept > LOOK_AHEAD_CHARACTERS and self.ending is None
 
     async def room(self) -> None:
-        """Wait while it is full."""
+        """Wait until it is not `full`."""
         while self.full:
             self._room = self._room or asyncio.Event()
             self._room.clear()
             await self._room.wait()
 
     def finish(self, reason: str = "stop", usage: Mapping[str, Any] | None = None) -> None:
-        """End it well. To end what has ended changes nothing, here and below."""
-        facts = {"finishReason": _sayable(reason, "stop"), "usage": _sayable(dict(usage) if usage else None, None)}
+        """End it as done. Here, in `fail` and in `cancel`: after the end, a call has no effect."""
+        facts = {"finishReason": _storable(reason, "stop"), "usage": _storable(dict(usage) if usage else None, None)}
         self._close(Ending(Phase.DONE, facts))
 
     def fail(self, reason: str, message: str) -> None:
-        """End it badly: *reason* is a word for programs, *message* a sentence that gives nothing away."""
-        facts = {"reason": _sayable(reason, "failed"), "message": _sayable(message, "the answer failed")}
+        """End it as failed: *reason* is a word for programs, *message* a sentence for people, without internals."""
+        facts = {"reason": _storable(reason, "failed"), "message": _storable(message, "the answer failed")}
         self._close(Ending(Phase.FAILED, facts))
 
     def cancel(self) -> None:
-        """Stop it, and whoever produces it, at once."""
+        """End it as cancelled, and stop its producer."""
         self._close(Ending(Phase.CANCELLED, {}))
 
     def _close(self, ending: Ending) -> None:
         if self._closing:
             return
         if self._half:
-            self._pending.append("\ufffd")  # the other half never came; three bytes beyond the bound hurt nobody
+            self._pending.append("\ufffd")  # the low surrogate never came; these 3 bytes may exceed the bound
         self._flush()
         if self.ending is not None:  # the last part could not be kept
             return
@@ -283,16 +286,16 @@ class Generation:
         self._keep(self, ending)
 
     def _flush_in_time(self) -> None:
-        """Make a part of what has gathered; if that is late again and again, let the next gather for longer."""
+        """Make a part of the gathered text; if two parts in a row were late, gather the next ones for longer."""
         assert self._timer is not None
         late = asyncio.get_running_loop().time() - self._timer.when()
-        # Late once is a stall, after which nothing should wait; late twice is more than the loop can do.
+        # Late once may be a single stall, and needs no delay; late twice means that the loop is overloaded.
         self._longer = min(LATENESS * min(late, self._late), LONGEST_SECONDS)
         self._late = late
         self._flush()
 
     def _flush(self) -> None:
-        """Make a part of what has gathered."""
+        """Make a part of the gathered text and pass it to *keep*."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -305,10 +308,10 @@ class Generation:
                 self.given += 1
                 self._keep(self, part)
 
-    # ---- kept: from here on it is not lost ----
+    # ---- kept: from here on nothing is lost ----
 
     def kept(self, what: str | Ending) -> None:
-        """Deliver *what* is kept now; called in the order in which it was given to be kept."""
+        """Deliver *what*, a part or the ending that is now kept; *keep* calls this in the order of its own calls."""
         if self.ending is not None:
             return
         if isinstance(what, str):
@@ -321,19 +324,19 @@ class Generation:
             self._room.set()
         self._shared.clear()
         for viewer in list(self._viewers):
-            if viewer in self._viewers:  # it may leave because of what another one hears
-                self._tell(viewer)
+            if viewer in self._viewers:  # another viewer's `news` may have made it leave
+                self._notify(viewer)
         if self.ending is not None:
-            self._close_up()
+            self._compact()
             for call in self._on_end:
                 try:
                     call(self)
                 except Exception:
                     logger.exception("somebody failed to hear that generation %s has ended", self.id[:6])
             self._on_end.clear()
-            self.stop_producer = _nothing  # with which go the producer, and what it still holds
+            self.stop_producer = _nothing  # releases the producer and everything it refers to
 
-    def _tell(self, viewer: Viewer) -> None:
+    def _notify(self, viewer: Viewer) -> None:
         try:
             viewer.news()
         except Exception:
@@ -341,8 +344,8 @@ class Generation:
             self.leave(viewer)
             viewer.abort()
 
-    def _close_up(self) -> None:
-        """Keep the text of what is over in one piece."""
+    def _compact(self) -> None:
+        """Join the text of an ended generation into one string, and compute its cost."""
         text = self.text()
         self._ends = array("I", accumulate(map(len, self._parts)))
         self._joined, self._parts = text, []
@@ -353,26 +356,26 @@ class Generation:
 
     @classmethod
     def over(cls, head: Head, parts: Sequence[str], ending: Ending, ended_at: float) -> Generation:
-        """Return a generation that has ended, as it was kept."""
+        """Return an ended generation, made from what was kept of it."""
         stream = cls(head)
         stream._parts = list(parts)
         stream._size = sum(len(part.encode()) for part in parts)
         stream._closing, stream.ending, stream.ended_at = True, ending, ended_at
-        stream._close_up()
+        stream._compact()
         return stream
 
     def lose(self, reason: str, message: str) -> None:
-        """End it badly without keeping that: what keeps it is gone."""
+        """End it as failed without passing the ending to *keep*, which is out of order."""
         self._pending.clear()
         self.stop_producer()
         self.kept(Ending(Phase.FAILED, {"reason": reason, "message": message}))
 
     def on_end(self, call: Callable[[Generation], None]) -> None:
-        """Call *call* when it has ended."""
+        """Call *call* with this generation when it has ended."""
         self._on_end.append(call)
 
     async def ended(self) -> None:
-        """Return when it has ended and that is kept."""
+        """Wait until it has ended and the ending is kept."""
         if self.ending is None:
             over = asyncio.Event()
             self.on_end(lambda stream: over.set())
@@ -382,11 +385,11 @@ class Generation:
 
     @property
     def newest(self) -> int:
-        """The number of the newest part; 0 before the first."""
+        """Number of the newest part; 0 before the first."""
         return len(self._parts) if self._ends is None else len(self._ends)
 
     def text(self, after: int = 0) -> str:
-        """Return the text behind part *after*, as far as it is kept."""
+        """Return the kept text that follows part *after*."""
         if self._ends is not None:
             return self._joined[self._ends[after - 1] :] if after else self._joined
         if after:
@@ -397,36 +400,40 @@ class Generation:
         return self._joined
 
     def shared(self, key: object, make: Callable[[], bytes]) -> bytes:
-        """Return what *make* made for *key* since the last news: viewers that ask the same get the same bytes."""
+        """Return the bytes cached for *key*, or make and cache them; each new part or ending clears the cache.
+
+        Viewers with the same dialect and cursor thus share the same bytes.
+        """
         made = self._shared.get(key)
         if made is None:
-            if len(self._shared) >= (SHARED if self._ends is None else 1):  # of what is over a copy is enough
+            if len(self._shared) >= (SHARED if self._ends is None else 1):  # after the end, one copy is enough
                 self._shared.clear()
             made = self._shared[key] = make()
         return made
 
     def watch(self, viewer: Viewer) -> None:
-        """Tell *viewer* whenever there is news."""
+        """Call `viewer.news` for each new part and for the ending, until `leave`."""
         self._viewers[viewer] = None
 
     def leave(self, viewer: Viewer) -> None:
-        """Tell *viewer* nothing more."""
+        """Stop calling *viewer*; one that does not watch is no error."""
         self._viewers.pop(viewer, None)
 
     @property
     def viewers(self) -> int:
-        """How many watch."""
+        """Number of viewers."""
         return len(self._viewers)
 
 
 def _nothing() -> None:
-    """Stop nobody: there is nobody any more."""
+    """Do nothing: the producer has been stopped already."""
 
 
-def _sayable(fact: Any, instead: Any) -> Any:
-    """Return *fact* as JSON would bring it back, or *instead* where that can't be told, or is too much to be kept.
+def _storable(fact: Any, instead: Any) -> Any:
+    """Return *fact* as JSON would bring it back, or *instead* if it is no JSON or exceeds its bounds.
 
-    An end that nobody can be told is none. The copy is the hub's own: whatever it was made of may go.
+    Otherwise a fact that can't be encoded would keep the ending from being stored and sent. The result is a copy, so
+    nothing that *fact* refers to stays in memory.
     """
     try:
         return _copied(fact)
@@ -446,9 +453,9 @@ def _copied(fact: Any) -> Any:
 
 
 def _memory(value: Any) -> tuple[int, int]:
-    """Return how many bytes *value*, as JSON brings it, takes in memory, and how deep it is nested."""
+    """Return how many bytes *value*, made of JSON types only, takes in memory, and how deep it is nested."""
     size = deepest = 0
-    seen: set[int] = set()  # a name that comes again is the same object
+    seen: set[int] = set()  # the JSON reader uses one object for a name that occurs several times
     todo = [(value, 1)]
     while todo:
         each, depth = todo.pop()
@@ -466,10 +473,11 @@ def _memory(value: Any) -> tuple[int, int]:
     return size, deepest
 
 
-def _whole(text: str) -> tuple[str, str]:
-    """Return *text* as UTF-8 can carry it, and the half of a character that may be at its end.
+def _split_surrogate(text: str) -> tuple[str, str]:
+    """Return *text* in a form that UTF-8 can encode, and the high surrogate at its end, if there is one.
 
-    Who cuts text by UTF-16 units, as JavaScript does, cuts characters in two: halves are joined, lone ones replaced.
+    Programs that cut text by UTF-16 units, as JavaScript does, split characters into surrogates: pairs are joined
+    again, lone surrogates replaced.
     """
     half = text[-1] if "\ud800" <= text[-1] <= "\udbff" else ""
     try:

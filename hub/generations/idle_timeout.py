@@ -1,4 +1,4 @@
-"""A timer that starts anew whenever something is heard, for the price of a look at the clock."""
+"""An idle timeout that can be restarted very often: a restart only reads the clock."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from collections.abc import Callable
 
 
 class IdleTimeout:
-    """Calls *lost* once nothing was heard for *seconds*. Made on the running loop; it begins at once.
+    """A timer that calls *lost* when it was not restarted for *seconds*. It needs a running loop and starts at once.
 
-    A timer of the loop would have to be moved each time; here one looks now and then how long ago it was.
+    A restart does not create a new timer of the loop: when the old one fires too early, it is set again for the rest.
 
     Attributes:
-        seconds: for how long nothing may be heard, as of the last `heard`.
+        seconds: the timeout in seconds, as of the last `restart`.
     """
 
     def __init__(self, seconds: float, lost: Callable[[], None]) -> None:
         self.seconds = seconds
         self._lost = lost
         self._loop = asyncio.get_running_loop()
-        self._heard = self._loop.time()
-        self._timer = self._loop.call_later(seconds, self._look)
+        self._started = self._loop.time()
+        self._timer = self._loop.call_later(seconds, self._fire)
 
-    def heard(self, seconds: float) -> None:
-        """Hear something, and be patient for *seconds* from now on."""
-        self._heard = self._loop.time()
+    def restart(self, seconds: float) -> None:
+        """Start the timeout again, with *seconds* from now."""
+        self._started = self._loop.time()
         if seconds != self.seconds:
             self.seconds = seconds
             self._timer.cancel()
-            self._timer = self._loop.call_later(seconds, self._look)
+            self._timer = self._loop.call_later(seconds, self._fire)
 
-    def _look(self) -> None:
-        left = self._heard + self.seconds - self._loop.time()
+    def _fire(self) -> None:
+        left = self._started + self.seconds - self._loop.time()
         if left > 0:
-            self._timer = self._loop.call_later(left, self._look)
+            self._timer = self._loop.call_later(left, self._fire)
         else:
             self._lost()
 
     def stop(self) -> None:
-        """Be patient for ever."""
+        """Cancel the timeout; *lost* is not called any more."""
         self._timer.cancel()

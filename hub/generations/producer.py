@@ -1,6 +1,6 @@
-"""One producer at work: what it says goes into one generation, until it ends, fails, or takes too long.
+"""The producer: appends what one source yields to one generation, until it ends, fails, or takes too long.
 
-Whatever becomes of it, viewers hear of it at once: the cleanup of the producer comes after that.
+In each case the generation ends first, so that viewers are told at once; then the source is cleaned up.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from hub.generations.providers.provider import Delta, ProviderError
 
 logger = logging.getLogger("hub.generations")
 
-AT_ONCE = 64  # pieces that are taken from a producer that never waits, before everybody else has a turn
+AT_ONCE = 64  # pieces taken from a source that never waits, before the loop runs other tasks
 
 
 class Producer:
-    """Reads a source into *stream*, until that ends or `stop` is called.
+    """Appends what a source yields to *stream*, until the source ends or `stop` is called.
 
     Args:
-        stream: ends with the source, however that ends.
-        first: seconds of silence before the first piece of text.
-        gap: seconds of silence after it.
-        whole: seconds for everything.
+        stream: the generation; it ends when the source ends, in whatever way.
+        first: maximum silence before the first piece of text, in seconds.
+        gap: maximum silence after it, in seconds.
+        whole: maximum time for the whole answer, in seconds.
     """
 
     def __init__(self, stream: Generation, *, first: float, gap: float, whole: float) -> None:
         self._stream = stream
         self._first, self._gap, self._whole = first, gap, whole
-        self._last = Delta()  # what was said of the end so far
-        self._reading: asyncio.Task[Any] | None = None  # the task of `run`, as long as it may be cancelled
+        self._last = Delta()  # the finish reason and usage received so far
+        self._reading: asyncio.Task[Any] | None = None  # the task of `run`, while it may be cancelled
 
     async def run(self, make: Callable[[], AsyncIterator[str | Delta]]) -> None:
-        """Append what the source that *make* makes yields; close it in the end, if it can be closed."""
+        """Append what the source returned by *make* yields; at the end close it, if it has `aclose`."""
         stream = self._stream
         too_long = f"the answer was not complete after {self._whole:g} s"
         whole = asyncio.get_running_loop().call_later(self._whole, stream.fail, "timeout", too_long)
-        self._patience = IdleTimeout(self._first, self._lose_patience)
+        self._idle = IdleTimeout(self._first, self._on_idle)
         self._reading = asyncio.current_task()
         try:
             async with aclosing(_closable(make)) as deltas:
@@ -50,17 +50,17 @@ class Producer:
                     await self._read(deltas)
                 finally:
                     self._reading = None
-                    self._patience.stop()
+                    self._idle.stop()
                     whole.cancel()
         except asyncio.CancelledError:
-            stream.fail("producer_lost", "who made the answer was stopped")  # unless that was by an ending
+            stream.fail("producer_lost", "who made the answer was stopped")  # no effect if the generation has ended
             raise
 
     def stop(self) -> None:
-        """Stop reading, and let the source clean up.
+        """Cancel the reading, and let the source clean up.
 
-        Nothing happens before `run` has begun, nor a second time, nor once it cleans up: whoever is cancelled while
-        closing a connection may leave it open, and at its other end a model that goes on.
+        This does nothing before `run` has begun, at a second call, and while the source cleans up: a cancelled cleanup
+        might leave the connection to the provider open, and the model generating.
         """
         if self._reading is not None:
             reading, self._reading = self._reading, None
@@ -89,7 +89,7 @@ class Producer:
             self._end()
 
     async def _take(self, delta: Delta) -> bool:
-        """Append *delta*; tell whether more is welcome."""
+        """Append *delta*; return whether to go on reading."""
         stream = self._stream
         if delta.text:
             try:
@@ -100,23 +100,23 @@ class Producer:
             except GenerationEnded:
                 return False
             if stream.full:
-                self._patience.stop()  # whatever the log takes, it is not the producer who is silent
+                self._idle.stop()  # the time that the log takes is not silence of the source
                 await stream.room()
-                self._patience = IdleTimeout(self._gap, self._lose_patience)
-        self._patience.heard(self._gap if stream.size else self._first)
+                self._idle = IdleTimeout(self._gap, self._on_idle)
+        self._idle.restart(self._gap if stream.size else self._first)
         if delta.finish_reason or delta.usage:
             self._last = Delta("", delta.finish_reason or self._last.finish_reason, delta.usage or self._last.usage)
         return True
 
-    def _lose_patience(self) -> None:
-        if self._last.finish_reason:  # it said all it had to say; only the line stays open
+    def _on_idle(self) -> None:
+        if self._last.finish_reason:  # the answer is complete; only the connection stays open
             self._stream.finish(self._last.finish_reason, self._last.usage)
         else:
             what = "nothing more" if self._stream.size else "nothing"
-            self._stream.fail("timeout", f"the provider said {what} for {self._patience.seconds:g} s")
+            self._stream.fail("timeout", f"the provider said {what} for {self._idle.seconds:g} s")
 
     def _end(self, reason: str = "", message: str = "") -> None:
-        """End the generation: badly, for *reason*, or well."""
+        """End the generation: as failed if there is a *reason*, else as done."""
         if reason:
             self._stream.fail(reason, message)
         else:
@@ -124,7 +124,7 @@ class Producer:
 
 
 async def _closable(make: Callable[[], AsyncIterator[str | Delta]]) -> AsyncGenerator[Delta, None]:
-    """Yield what the source that *make* makes does, as `Delta`s; closing this closes it."""
+    """Yield what the source returned by *make* yields, as `Delta`s; closing this generator closes the source."""
     source = make()
     try:
         async for piece in source:
@@ -135,4 +135,4 @@ async def _closable(make: Callable[[], AsyncIterator[str | Delta]]) -> AsyncGene
             try:
                 await close()
             except Exception:
-                logger.exception("a provider failed to clean up")  # what it has said is said
+                logger.exception("a provider failed to clean up")  # the answer itself is not affected

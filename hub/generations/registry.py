@@ -1,8 +1,8 @@
-"""All generations of a hub: they begin here, are found here, and are forgotten here.
+"""The registry of all generations of a hub: begins them, finds them, and forgets them.
 
-A producer runs in a task of its own, detached from the request that started it: a tab that closes stops nothing, and a
-second one finds the same answer. With a log, each part is in it before anybody sees it, so that after a crash a viewer
-gets what was kept, and is told that the producer is gone.
+A producer runs in a task of its own, independent of the request that started it: closing the browser tab does not stop
+it, and a second tab finds the same answer. With a log, each part is stored before any viewer gets it, so that after a
+crash a viewer gets what was stored, and is told that the producer is gone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from hub.metrics import Metrics
 logger = logging.getLogger("hub.generations")
 
 ID_BYTES = 16
-REMEMBERED = 50_000  # ids of what is gone, to say so; each costs some 300 bytes, whoever its owner is
+REMEMBERED = 50_000  # ids of expired generations, to answer 410 for them; each costs about 300 bytes
 SWEEP_SECONDS = 1.0
 
 T = TypeVar("T")
@@ -38,20 +38,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationLimits:
-    """What generations may cost, and how long they may take: seconds and bytes.
+    """Limits of generations; times are in seconds, sizes in bytes.
 
     Attributes:
-        window: how long text gathers before it becomes a part; 0: each append is one.
-        keep: how long an ended generation can be watched.
-        size: bytes of one answer.
-        kept_size: bytes of all that have ended, everything counted; beyond it those that ended first go.
-        owned: generations of one owner that may stream at once.
-        total: generations that may stream at once.
-        first: of silence before the first piece of text.
-        gap: of silence after it.
-        whole: for the whole answer.
-        lease: for a generation without a producer of ours: between two appends.
-        unwatched: how long a generation goes on that nobody watches; None: to its end.
+        window: time for which text gathers before it becomes a part; 0: each append is a part.
+        keep: time for which an ended generation can be watched.
+        size: maximum size of one answer.
+        kept_size: maximum memory of all ended generations, everything counted; beyond it those that ended first go.
+        owned: maximum number of generations of one owner that stream at the same time.
+        total: maximum number of generations that stream at the same time.
+        first: maximum silence of the producer before the first piece of text.
+        gap: maximum silence after it.
+        whole: maximum time for the whole answer.
+        lease: maximum time between two appends to a generation that the application appends to itself.
+        unwatched: time after which a generation without viewers is cancelled; None: never.
     """
 
     window: float = 0.03
@@ -71,11 +71,11 @@ class Generations:
     """The generations of one hub. All calls belong to the event loop's thread.
 
     Args:
-        limits: what they may cost.
-        log: where they are kept, for them alone; None: in memory.
-        on_end: hears of each that has ended.
-        metrics: begun and ended ones are counted here.
-        clock: seconds since 1970.
+        limits: the limits; None: the defaults.
+        log: a log that holds nothing but generations; None: they are kept in memory only.
+        on_end: called with each generation that has ended.
+        metrics: counts the generations that begin and end.
+        clock: returns seconds since 1970.
     """
 
     def __init__(
@@ -93,8 +93,8 @@ class Generations:
         self._clock = clock
         self._streams: dict[str, Generation] = {}
         self._log = GenerationLog(log, self._lost) if log is not None else None
-        self._keys: dict[str, str] = {}  # of those that are kept
-        self._expired: OrderedDict[str, bytes | None] = OrderedDict()  # ids, and who their owners were
+        self._keys: dict[str, str] = {}  # topics of idempotency keys, with the ids of kept generations
+        self._expired: OrderedDict[str, bytes | None] = OrderedDict()  # ids, with digests of their owners
         self._streaming: Counter[str | None] = Counter()
         self._unwatched: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -104,17 +104,17 @@ class Generations:
         self._closed = False
 
     async def open(self) -> None:
-        """Begin, on the running loop. The log is opened when the first one needs it, or if there is some in it."""
+        """Start on the running loop. The log is opened by the first generation, or soon if it holds earlier ones."""
         self._sweep_later()
         if self._log is not None:
             self._log.look()
 
     async def aclose(self) -> None:
-        """End: what still streams fails; producers are stopped, and have a bounded time to clean up."""
+        """Fail what still streams, and stop the producers, which have a bounded time to clean up."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._log is not None:  # those that begin may wait for it
+        if self._log is not None:  # generations that are about to begin may wait for the opening
             self._log.give_up_opening()
         try:
             await cleaned_up(dict.fromkeys(self._beginning.values(), "the beginning of a generation"), self._metrics)
@@ -126,15 +126,15 @@ class Generations:
                 await self._log.aclose()
 
     def __len__(self) -> int:
-        """Return how many are kept, streaming or ended."""
+        """Return the number of generations in memory, streaming or ended."""
         return len(self._streams)
 
     @property
     def streaming(self) -> int:
-        """How many are being generated."""
+        """Number of generations that have not ended."""
         return self._streaming.total()
 
-    # ---- their beginning ----
+    # ---- beginning ----
 
     async def start(
         self,
@@ -145,30 +145,30 @@ class Generations:
         key: str | None = None,
         asked: str = "",
     ) -> tuple[Generation, bool]:
-        """Begin a generation, with a task that reads *source*; return it, and whether it is new.
+        """Begin a generation with a task that reads *source*; return it, and whether it is new.
 
-        What has begun here goes on if the caller is cancelled.
+        If the caller is cancelled, the generation goes on.
 
         Args:
-            source: called once, if it is new.
-            owner: who may watch and stop it; None: whoever knows its id.
-            model: what answers, to be told to viewers.
-            key: as long as the generation that began with it is kept, it leads to that one.
+            source: returns the source; called once, if the generation is new.
+            owner: the user who may watch and stop it; None: everybody who knows its id.
+            model: the name of the model, which viewers are told.
+            key: idempotency key: while a generation that began with it is kept, that one is returned.
             asked: a digest of the question.
 
         Raises:
-            KeyReused: the generation that began with *key* answers something else.
-            TooManyGenerations: of this owner, or altogether.
+            KeyReused: *key* belongs to a generation with another question.
+            TooManyGenerations: as many stream as may, of this owner or altogether.
             LogUnavailable: it can't be kept.
-            ShuttingDown: the hub ends.
+            ShuttingDown: the hub is shutting down.
         """
         name: object = object() if key is None else (owner, key)
         while (other := self._beginning.get(name)) is not None:
-            await asyncio.wait([other])  # two at once with one key are one generation
+            await asyncio.wait([other])  # two requests with one key at the same time must get one generation
         return await self._detached(name, self._start(source, owner, model, key, asked))
 
     async def _detached(self, name: object, beginning: Coroutine[Any, Any, T]) -> T:
-        """Let something begin, under a *name* of its own, whatever becomes of the caller."""
+        """Run *beginning* in a task registered as *name*, which goes on if the caller is cancelled."""
         task = self._beginning[name] = asyncio.create_task(beginning)
         task.add_done_callback(lambda task: self._beginning.pop(name))
         return await asyncio.shield(task)
@@ -194,7 +194,7 @@ class Generations:
         return stream, True
 
     async def _begun_with(self, owner: str | None, key: str) -> Generation | None:
-        """Return the generation that began with *key*, here or in an earlier process, if it is still kept."""
+        """Return the generation that began with *key*, in this process or an earlier one; None if it is not kept."""
         id = self._keys.get(key_topic(owner, key))
         if id is None and self._log is not None:
             await self._log.open()
@@ -204,16 +204,16 @@ class Generations:
         return self._streams.get(id) or await self._restore(id)
 
     async def stream_from(self, source: AsyncIterator[str | Delta], *, owner: str | None = None) -> Generation:
-        """Begin a generation of your own: *source* gives text, or `Delta`s, and is closed when it is over.
+        """Begin a generation from a *source* of your own, which yields text or `Delta`s and is closed at the end.
 
         Raises:
-            TooManyGenerations, LogUnavailable, ShuttingDown: as for `start`; *source* was not touched.
+            TooManyGenerations, LogUnavailable, ShuttingDown: as for `start`; *source* was not used.
         """
         stream, _ = await self.start(lambda: source, owner=owner)
         return stream
 
     async def begin(self, *, owner: str | None = None, model: str | None = None) -> Generation:
-        """Begin a generation that the caller appends to; if it does not for too long, the generation fails.
+        """Begin a generation that the caller appends to; it fails if nothing is appended for too long.
 
         Raises:
             TooManyGenerations, LogUnavailable, ShuttingDown: as for `start`.
@@ -237,7 +237,7 @@ class Generations:
         if owner is not None and self._streaming[owner] >= limits.owned:
             raise TooManyGenerations("of one owner", limits.owned)
         head = Head(secrets.token_urlsafe(ID_BYTES), owner, model, self._clock(), asked)
-        self._streaming[owner] += 1  # before anything is waited for: the next one is one too many
+        self._streaming[owner] += 1  # before the first await: calls at the same time must not exceed the limits
         try:
             if self._log is not None:
                 await self._log.open()
@@ -268,7 +268,7 @@ class Generations:
         self._metrics.generations_cancelled += stream.phase is Phase.CANCELLED
         self._on_end(stream)
 
-    # ---- their producers ----
+    # ---- producers ----
 
     def _produce(self, stream: Generation, source: Callable[[], AsyncIterator[str | Delta]]) -> None:
         limits = self.limits
@@ -277,7 +277,7 @@ class Generations:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         loop = asyncio.get_running_loop()
-        # Behind its first step, before which there is nothing to stop.
+        # In the next iteration of the loop: before the task's first step there is nothing to stop.
         stream.stop_producer = lambda: loop.call_soon(production.stop)
 
     # ---- finding them ----
@@ -286,9 +286,9 @@ class Generations:
         """Return the generation *id*, streaming or ended.
 
         Raises:
-            UnknownGeneration: there is none of that name, or it is somebody else's.
-            GenerationExpired: it was kept for its time.
-            LogUnavailable: it may have been kept before a restart, and that can't be read now.
+            UnknownGeneration: there is none with that id, or it belongs to another owner.
+            GenerationExpired: it is no longer kept.
+            LogUnavailable: it may be in the log, from before a restart, and the log can't be read now.
         """
         stream = self._streams.get(id)
         if stream is None and id not in self._expired:
@@ -301,7 +301,7 @@ class Generations:
             raise GenerationExpired
         raise UnknownGeneration
 
-    # ---- their end ----
+    # ---- forgetting ----
 
     def _sweep_later(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep_again)
@@ -311,7 +311,7 @@ class Generations:
         self.sweep()
 
     def sweep(self) -> None:
-        """Forget what was kept for its time or is too much, fail what nobody appends to, stop what nobody watches."""
+        """Forget what is too old or too large, fail what nobody appends to, and cancel what nobody watches."""
         now, moment = self._clock(), time.monotonic()
         if self._log is not None:
             self._log.trim()
@@ -329,7 +329,7 @@ class Generations:
         self._make_room()
 
     def _make_room(self) -> None:
-        """Forget those that ended first while all that ended are too large together."""
+        """Forget the generations that ended first until the ended ones fit into `kept_size`."""
         ended = [stream for stream in self._streams.values() if stream.ending is not None]
         size = sum(stream.cost for stream in ended)
         if size > self.limits.kept_size:
@@ -349,7 +349,7 @@ class Generations:
         while len(self._expired) > REMEMBERED:
             self._expired.popitem(last=False)
 
-    # ---- keeping them ----
+    # ---- keeping ----
 
     def _keep(self, stream: Generation, what: str | Ending) -> None:
         stream.touched = time.monotonic()
@@ -359,18 +359,18 @@ class Generations:
             stream.kept(what)
 
     def _lost(self, stream: Generation, error: Exception) -> None:
-        if stream.ending is not None:  # it is lost already, with the parts behind
+        if stream.ending is not None:  # an earlier part was lost already
             return
         logger.error("generation %s could not be kept: %s", stream.id[:6], error)
         stream.lose("unavailable", "the answer could not be kept")
 
     async def _restore(self, id: str) -> Generation | None:
-        """Return a generation of an earlier process, if it is still to be kept."""
+        """Return the generation *id* of an earlier process from the log; None if it is not there or has expired."""
         if self._log is None:
             return None
         await self._log.open()
         stream = await self._log.restore(id)
-        if stream is None or id in self._streams:  # somebody else was faster
+        if stream is None or id in self._streams:  # another task has restored it meanwhile
             return self._streams.get(id)
         if self._clock() - stream.ended_at >= self.limits.keep:
             self._expire(stream)
@@ -380,7 +380,7 @@ class Generations:
 
 
 def _mark(owner: str | None) -> bytes | None:
-    """Return what is remembered of an owner: enough to recognize him, however long his name is."""
+    """Return a digest of the owner's name: of a fixed size, and enough to recognize the owner."""
     if owner is None:
         return None
     return hashlib.blake2b(owner.encode(errors="surrogatepass"), digest_size=16).digest()

@@ -1,7 +1,7 @@
-"""What of the generations survives a crash: a log for them alone, in which each has a topic of its own.
+"""The log of the generations, which survives a crash: it holds nothing else, and each generation has its own topic.
 
-A generation is a `start`, its parts by number, and an `end`; each is in the log before anybody sees it. A key, too, has
-a topic: it leads to the generation that began with it.
+A generation is stored as a `start` record, numbered `part` records and an `end` record; each is in the log before any
+viewer gets it. An idempotency key has a topic too: it leads to the generation that began with the key.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from hub.settings import Settings
 logger = logging.getLogger("hub.generations")
 
 LOOK_SECONDS = 60.0
-"""How long until it is looked again what an earlier process left, where that could not be seen."""
+"""Seconds until the next try, after the file that an earlier process left could not be read."""
 CLOSE_SECONDS = 10.0
-"""How long an opening that was given up may take to end: longer than a process that is killed in the end."""
+"""Seconds that a cancelled opening may take to end: longer than it takes to kill a process of the log."""
 SPARE = 100
-"""How much more the log may hold than what is kept of the text: a part of a few bytes is a record of hundreds."""
+"""Factor of the log's size on that of the kept text: a part of a few bytes takes a record of hundreds."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 def generation_log(settings: Settings, clock: Callable[[], float]) -> Log | None:
-    """Return the log for the generations of a hub with *settings*: a file beside its own; None if that is in memory.
+    """Return the log for the generations of a hub with *settings*: a file beside the hub's log; None for `memory://`.
 
-    It keeps records for as long as an answer may take and is kept then, from when each was written. One that takes
-    longer, as only one that the application appends to itself can, is not found again after a restart.
+    Each record is kept for `ai_timeout` plus `ai_keep` seconds after it was written. An answer that takes longer than
+    `ai_timeout`, which is possible only if the application appends to it itself, is not found after a restart.
     """
     if settings.log == "memory://":
         return None
@@ -45,31 +45,31 @@ def generation_log(settings: Settings, clock: Callable[[], float]) -> Log | None
     home = f"{path}.ai.{suffix}" if path and "/" not in suffix else f"{settings.log}.ai"
     age = settings.ai_timeout + settings.ai_keep
     size = SPARE * settings.ai_keep_bytes
-    # No failure is unobserved: each receipt is awaited, or told to somebody.
+    # There are no unobserved failures to report: each receipt is awaited or has a callback.
     return make_log(home, count=10**9, size=size, age=age, topics={}, clock=clock, unobserved=lambda error: None)
 
 
 class GenerationLog:
-    """Keeps generations in *log*, which it opens when the first one needs it, or an earlier process left some.
+    """Stores generations in *log*, which is opened by the first generation, or if an earlier process left some.
 
     Args:
-        log: holds nothing else.
-        lost: hears of a generation of which something can't be kept.
+        log: a log that holds nothing else.
+        lost: called with a generation of which something can't be stored, and the error.
     """
 
     def __init__(self, log: Log, lost: Callable[[Generation, Exception], None]) -> None:
         self._log = log
         self._lost = lost
         self._looking: asyncio.Task[None] | None = None
-        self._look_at: float | None = None  # when it is to be looked again, in seconds of time.monotonic
+        self._look_at: float | None = None  # time of the next try of `look`, in seconds of time.monotonic
         self._opening: asyncio.Task[None] | None = None
         self._given_up: list[asyncio.Task[None]] = []
         self._opened = self._closed = False
 
     def look(self) -> None:
-        """Let go, in the background, of what an earlier process left and is too old.
+        """Remove, in the background, what an earlier process left and is too old.
 
-        What is not old enough yet goes in its time, too: then the log is opened, without anybody asking for it.
+        If something is left that is not old enough yet, the log is opened, so that `trim` can remove it in time.
         """
         if isinstance(self._log, Lasting) and not self._opened:
             self._look_at = None
@@ -86,12 +86,12 @@ class GenerationLog:
             self._looking = None
 
     async def open(self) -> None:
-        """Open the log, unless it is open, or closed for good.
+        """Open the log, unless it is open or has been closed.
 
         Raises:
             LogUnavailable: the log can't be used.
         """
-        if self._looking is not None:  # it has the file
+        if self._looking is not None:  # it is using the file
             await asyncio.wait([self._looking])
         if not (self._opened or self._closed):
             await self._open_once()
@@ -99,27 +99,27 @@ class GenerationLog:
     async def _open_once(self) -> None:
         if self._opening is None:
             self._opening = asyncio.create_task(self._open())
-        await asyncio.shield(self._opening)  # others may wait for it, too
+        await asyncio.shield(self._opening)  # other callers may wait for the same task
 
     async def _open(self) -> None:
         try:
             await self._log.open()
             self._opened = True
         except asyncio.CancelledError:
-            raise LogUnavailable("the hub has ended") from None  # for those who wait for it
+            raise LogUnavailable("the hub has ended") from None  # for the callers that wait for the opening
         finally:
             self._opening = None
 
     def give_up_opening(self) -> None:
-        """Let the log not be opened any more: it may take long, and nothing was given yet."""
-        if not self._closed:  # a second time would interrupt the cleanup
+        """Cancel an opening under way and allow no other: it may take long, and nothing needs to be stored yet."""
+        if not self._closed:  # a second cancellation would interrupt the cleanup
             self._closed = True
             self._given_up = [task for task in (self._looking, self._opening) if task is not None]
             for task in self._given_up:
                 task.cancel()
 
     async def aclose(self) -> None:
-        """Wait until what was given is kept, then close for good; an opening that does not end is left behind."""
+        """Wait until everything is stored, then close for good; a cancelled opening is waited for at most 10 s."""
         self.give_up_opening()
         if self._given_up:
             await asyncio.wait(self._given_up, timeout=CLOSE_SECONDS)
@@ -128,7 +128,7 @@ class GenerationLog:
             await self._log.aclose()
 
     def trim(self) -> None:
-        """Let go of what is too old."""
+        """Remove what is too old."""
         if self._opened:
             self._log.trim()
         elif self._look_at is not None and time.monotonic() >= self._look_at and self._opening is None:
@@ -137,15 +137,15 @@ class GenerationLog:
     # ---- in ----
 
     async def begin(self, head: Head, key: str | None) -> None:
-        """Return when it is kept that a generation has begun, with *key*.
+        """Store the beginning of a generation, under its id and under *key*; return when the log has it.
 
         Raises:
-            LogUnavailable: it can't be kept.
+            LogUnavailable: it can't be stored.
         """
         await self._append(head.id, head.as_json(), "start", *([key_topic(head.owner, key)] if key else []))
 
     def keep(self, stream: Generation, what: str | Ending) -> None:
-        """Keep the next part of *stream*, or its end."""
+        """Store the next part of *stream*, or its ending; then call `stream.kept`, or *lost* if it can't be stored."""
         number = stream.given
         if isinstance(what, str):
             data, type = {"number": number, "text": what}, "part"
@@ -164,23 +164,23 @@ class GenerationLog:
     # ---- out ----
 
     async def begun_with(self, owner: str | None, key: str) -> str | None:
-        """Return the id of the newest generation that is kept and began with *key*.
+        """Return the id of the newest stored generation that began with *key*; None if there is none.
 
         Raises:
-            LogUnavailable: that can't be read.
+            LogUnavailable: the log can't be read.
         """
         newest = self._log.bounds().newest.offset
         page = await self._log.read(0, (key_topic(owner, key),), upto=newest, latest=True)
         return page.notifications[-1].topics[0] if page.notifications else None
 
     async def restore(self, id: str) -> Generation | None:
-        """Return what is kept of a generation that began before this process did; nobody produces it any more.
+        """Return the stored generation *id* of an earlier process, which has no producer any more; None without one.
 
         Raises:
-            GenerationExpired: only a part of it is left.
-            LogUnavailable: it can't be read.
+            GenerationExpired: its first records are no longer kept.
+            LogUnavailable: the log can't be read.
         """
-        if not _ID.fullmatch(id):  # nothing we gave out; to the log it might be a pattern
+        if not _ID.fullmatch(id):  # not an id of a generation; the log might read it as a pattern
             return None
         head: Head | None = None
         parts: list[str] = []
@@ -200,24 +200,24 @@ class GenerationLog:
                     ending = Ending(Phase(said["phase"]), said["facts"])
         if head is None:
             if at:
-                raise GenerationExpired  # its beginning has gone
+                raise GenerationExpired  # the `start` record was trimmed
             return None
-        return Generation.over(head, parts, ending or _LOST, at)
+        return Generation.over(head, parts, ending or _INTERRUPTED, at)
 
 
-_LOST = Ending(
+_INTERRUPTED = Ending(
     Phase.FAILED,
     {"reason": "producer_lost", "message": "the hub was restarted before the answer was complete"},
 )
 
 
 def key_topic(owner: str | None, key: str) -> str:
-    """Return the topic that leads to what *owner* began with *key*: of one length, however long these are."""
+    """Return the topic of the generation that *owner* began with *key*; a digest, so that its length is fixed."""
     named = repr((owner, key)).encode(errors="surrogatepass")
     return f"key/{hashlib.sha256(named).hexdigest()}"
 
 
 def _take(stream: Generation, number: int, what: str | Ending) -> None:
-    """Deliver *what* is kept, unless something before it is not: who watches gets no text with a hole."""
+    """Deliver *what*, which is now stored, unless an earlier part was lost: viewers get no text with a hole."""
     if number == stream.newest + isinstance(what, str):
         stream.kept(what)

@@ -1,4 +1,4 @@
-"""`hub load` as a command: its arguments, and its exit status."""
+"""The command `hub load`: its arguments and its exit status."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hub.load.options import CannotRun, Options, add_arguments
 __all__ = ["add_arguments", "run"]
 
 NEEDED = {"hdrh": "hdrhistogram", "psutil": "psutil", "rich": "rich"}
-"""What the extra `load` brings: how it is imported, and how it is installed."""
+"""The packages of the extra `load`: name for the import, name for pip."""
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the load that *args* ask for and return the exit status.
 
     Returns:
-        0 if all is well, 1 if deliveries were lost, repeated or out of order or an assertion failed, 2 if the run
+        0 if all is well; 1 if deliveries were lost, repeated or out of order, or if an assertion failed; 2 if the run
         could not take place.
     """
     if any(importlib.util.find_spec(name) is None for name in NEEDED):

@@ -1,4 +1,4 @@
-"""What the user sees: a live table on a terminal, plain lines everywhere else."""
+"""The output during a run: a live table on a terminal, plain lines everywhere else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hub.load.figures import Figures
 from hub.load.latency import Spread
 
 MAX_LINES = 60
-"""Plain lines in a run, about: one a second, fewer in a long one."""
+"""Approximate maximum of plain lines in a run: one a second, fewer in a long run."""
 
 
 def display_for(seconds: float) -> Display:
@@ -22,7 +22,7 @@ def display_for(seconds: float) -> Display:
 
 
 class Display:
-    """A line for each moment, for logs and pipes. Use with `closing`.
+    """One plain line per `show`, for logs and pipes. Use with `closing`.
 
     Attributes:
         every: seconds from one `show` to the next.
@@ -32,20 +32,20 @@ class Display:
         self.every = every
 
     def close(self) -> None:
-        """Leave standard output as it was."""
+        """Restore standard output; here there is nothing to do."""
 
     def say(self, text: str) -> None:
-        """Print *text* above everything that moves."""
+        """Print the line *text*."""
         print(text, flush=True)
 
     def show(self, figures: Figures) -> None:
-        """Show *figures*."""
+        """Print *figures* as one line."""
         pairs = "  ".join(f"{name} {value}" for name, value in cells(figures) if value != "-")
         print(f"{figures.elapsed:6.1f} s  {figures.phase}  {pairs}", flush=True)
 
 
 class LiveTable(Display):
-    """Progress bars and a table that stay in place."""
+    """Progress bars and a table that are redrawn in place."""
 
     def __init__(self, console: Console | None = None) -> None:
         super().__init__(0.5)
@@ -61,7 +61,7 @@ class LiveTable(Display):
         self._live.start()
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         self._live.stop()
 
     def say(self, text: str) -> None:
@@ -69,7 +69,7 @@ class LiveTable(Display):
         self._live.console.print(text, markup=False, highlight=False)
 
     def show(self, figures: Figures) -> None:
-        """Draw *figures* in place of those before."""
+        """Redraw the bars and the table with *figures*."""
         connections, planned = figures.options.connections, figures.options.planned
         still = planned if figures.phase in {"connecting", "publishing"} else figures.published
         bars = (
@@ -96,7 +96,7 @@ def _table(figures: Figures) -> Table:
 
 
 def cells(figures: Figures) -> list[tuple[str, str]]:
-    """Return the figures by name, as text; `-` where there is nothing to tell yet."""
+    """Return the names of the figures and their values as text; `-` where there is no value yet."""
     latency, lag, server = figures.latencies.spread(), figures.lags.spread(), figures.now
     names = ("connected", "published", "expected", "delivered", "missing", "duplicates", "out_of_order", "reconnects")
     return [

@@ -1,6 +1,6 @@
-"""What is counted and looked at in a run: subscribers and publisher write it, the display and the report read it.
+"""The figures of a run: subscribers and publisher write them, the display and the report read them.
 
-Deliveries are counted by sequence number: what came once, what twice, what late, what not at all. In bounded memory.
+Deliveries are counted by sequence number, in bounded memory: delivered, repeated, out of order and missing.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from hub.load.latency import Latencies
 from hub.load.options import CannotRun, Options
 
 MAX_HOLES = 64
-"""Runs of skipped numbers that one track remembers; far more than a hub that works ever leaves open."""
+"""Maximum number of holes that one track remembers; a hub that works never leaves so many."""
 
 
 class Track:
-    """What one subscriber has received: everything below `next`, except for its holes.
+    """The numbers that one subscriber has received: all below `next`, except for its holes.
 
-    A hole is a run of numbers that later ones overtook, as [first, after the last). Beyond `MAX_HOLES` of them the
-    oldest is forgotten, and its numbers stay missing, whatever comes later.
+    A hole is a range of numbers that have not come although later ones have, as (first, last + 1). Beyond `MAX_HOLES`
+    of them the oldest is forgotten; its numbers stay missing, even if they come later.
     """
 
     __slots__ = ("forgotten", "holes", "next")
@@ -39,7 +39,7 @@ class Track:
         return self.forgotten + skipped + max(0, total - self.next)
 
     def fill(self, number: int) -> bool:
-        """Take *number* out of its hole; false if it lies in none."""
+        """Remove *number* from its hole; return False if it is in none."""
         for index, (start, end) in enumerate(self.holes):
             if start <= number < end:
                 halves = ((start, number), (number + 1, end))
@@ -52,17 +52,17 @@ class Tally:
     """The totals over all tracks.
 
     Attributes:
-        delivered: numbers that came, each counted once per track.
-        duplicates: numbers that came again.
-        out_of_order: numbers that came after a greater one.
-        missing: numbers overtaken and still not here.
+        delivered: numbers received, each counted once per track.
+        duplicates: numbers received again.
+        out_of_order: numbers received after a greater one.
+        missing: numbers not received although a greater one was.
     """
 
     def __init__(self) -> None:
         self.delivered = self.duplicates = self.out_of_order = self.missing = 0
 
     def take(self, track: Track, number: int) -> bool:
-        """Count *number* for *track*; true if it is there for the first time."""
+        """Count *number* for *track*; return whether it was received for the first time."""
         if number == track.next:
             track.next = number + 1
         elif number > track.next:
@@ -83,7 +83,7 @@ class Tally:
 
 
 class Usage(NamedTuple):
-    """What processes use: resident bytes, percent of one core since the look before, seconds of CPU so far."""
+    """The resources that processes use: resident bytes, percent of one core since the last look, CPU seconds so far."""
 
     rss: int
     cpu_percent: float
@@ -91,7 +91,7 @@ class Usage(NamedTuple):
 
     @classmethod
     def of(cls, processes: list[psutil.Process]) -> Usage | None:
-        """Look at *processes*; None if there are none, or they are gone."""
+        """Return what *processes* use together; None if there are none, or if they have ended."""
         with suppress(psutil.Error):
             memory = sum(process.memory_info().rss for process in processes)
             percent = sum(process.cpu_percent() for process in processes)
@@ -104,22 +104,24 @@ class Figures(Tally):
     """The figures of one run so far.
 
     Attributes:
-        began: when, in ISO 8601.
-        started, last_delivery: when the first event was due and the last one came, in monotonic nanoseconds; 0 before.
+        began: when the run began, in ISO 8601.
+        started, last_delivery: when the first event was due, and when the last delivery came, in monotonic nanoseconds;
+            0 before.
         phase: connecting, publishing, settling or done.
         opening: seconds until all subscribers had their stream.
-        connected, opened: subscribers that have their stream now, and those that have ever had one.
-        reconnects, failed_attempts: streams had again after a lost one; attempts to connect that brought none.
-        refusals, gaps, notices: subscribers turned away for good, by HTTP status; resumes that the hub could not
-            fulfil, by its reason; what the hub announced about streams, by type.
-        dropped: connections the storm cut.
-        published: events that the hub has confirmed, the numbers below this.
+        connected, opened: subscribers that have a stream now, and those that have ever had one.
+        reconnects, failed_attempts: streams opened again after a lost one, and attempts that opened no stream.
+        refusals, gaps, notices: subscribers refused for good, by HTTP status; resumes that the hub could not fulfil,
+            by its reason; events of the hub about the streams, by type.
+        dropped: connections that the storm closed.
+        published: number of events that the hub has confirmed; they have the sequence numbers below it.
         posts, retries, trouble: publish requests that were answered, those that were sent again, and why the last was.
-        interrupts: how often the user asked for an end.
-        deliveries_per_s: over the last moments; at the end over the whole run.
-        caught_up: age at delivery of what fell due while the storm kept its receiver away; not in `latencies`.
-        lags: how late the driver's own loop ran.
-        idle, open, now: what the hub's processes used before the run, with all streams open, and now; None if unknown.
+        interrupts: number of signals with which the user asked for an end.
+        deliveries_per_s: over the last moments; at the end, over the whole run.
+        caught_up: age at delivery of the events that fell due while the storm kept their receiver disconnected; they
+            are not in `latencies`.
+        lags: how late the loop of this driver ran.
+        idle, open, now: usage of the hub's processes before the run, with all streams open, and now; None if unknown.
     """
 
     idle: Usage | None = None
@@ -152,7 +154,7 @@ class Figures(Tally):
 
 
 def process(pid: int) -> psutil.Process:
-    """Return the process *pid*; `CannotRun` if it is not there, or not ours to look at."""
+    """Return the process *pid*; raise `CannotRun` if there is none, or if this user may not read its figures."""
     try:
         found = psutil.Process(pid)
         found.memory_info()
@@ -162,11 +164,11 @@ def process(pid: int) -> psutil.Process:
 
 
 def processes_listening(address: str, port: int) -> list[psutil.Process]:
-    """Return who listens on *address* and *port* of this machine; nobody if that cannot be told.
+    """Return the processes that listen on *address* and *port* of this machine; none if that cannot be found out.
 
-    Blocks for as long as it takes to walk the open files of all processes: some milliseconds.
+    Blocks for some milliseconds, while it reads the open files of all processes.
     """
-    places = {(host, port) for host in (address, "0.0.0.0", "::")}  # noqa: S104  # looked for, not listened on
+    places = {(host, port) for host in (address, "0.0.0.0", "::")}  # noqa: S104  # only compared, not listened on
     with suppress(psutil.Error, OSError, CannotRun):
         listening = psutil.net_connections("tcp")
         pids = {one.pid for one in listening if one.status == psutil.CONN_LISTEN and tuple(one.laddr) in places}

@@ -1,4 +1,4 @@
-"""Durations in an HDR histogram, recorded at the price of a dictionary entry; and how late the loop runs."""
+"""Durations in an HDR histogram, each recorded in a dictionary first, which is cheap; and the lag of the loop."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import NamedTuple
 from hdrh.histogram import HdrHistogram
 
 LONGEST = 2 * 3600 * 1_000_000
-"""Two hours, in microseconds, which no run lasts: what is longer counts as that."""
+"""Two hours, in microseconds, longer than any run: a longer duration is recorded as this."""
 LOOK_NS = 10_000_000
-"""Nanoseconds from one look at the loop's lag to the next."""
+"""Nanoseconds from one measurement of the loop's lag to the next."""
 
 
 class Spread(NamedTuple):
-    """How durations are spread, in seconds."""
+    """Percentiles and maximum of durations, in seconds."""
 
     p50: float
     p90: float
@@ -36,19 +36,19 @@ class Latencies:
         self._fresh: defaultdict[int, int] = defaultdict(int)
 
     def record(self, nanoseconds: int) -> None:
-        """Add one duration; below zero (two clocks that differ by their grain) is zero."""
+        """Record one duration; a negative one (clocks differ by their resolution) counts as zero."""
         microseconds = nanoseconds // 1000 if nanoseconds > 0 else 0
-        # The histogram's own classes are 2,048 to the octave. Rounding into them first lets durations of one
-        # class be counted in a dictionary: the histogram itself needs microseconds for each value.
+        # The histogram has 2,048 classes per octave. Durations are rounded to their class here and counted in a
+        # dictionary, because recording a value in the histogram itself takes microseconds.
         surplus = microseconds.bit_length() - 11
         self._fresh[microseconds if surplus <= 0 else microseconds >> surplus << surplus] += 1
 
     def record_stall(self, nanoseconds: int, every: int) -> None:
-        """Add the delay of something due *every* so many nanoseconds, and the delays that it hid by being late."""
+        """Record the delay of something due *every* so many nanoseconds, and the shorter delays that it hid."""
         self._histogram.record_corrected_value(min(max(nanoseconds // 1000, 0), LONGEST), every // 1000)
 
     def spread(self) -> Spread | None:
-        """Return the spread of everything recorded so far, or None if that is nothing. Costs milliseconds."""
+        """Return the spread of everything recorded so far; None if nothing was recorded. Takes milliseconds."""
         for value, times in self._fresh.items():
             self._histogram.record_value(min(value, LONGEST), times)
         self._fresh.clear()
@@ -59,9 +59,9 @@ class Latencies:
 
 
 async def watch_lag(lags: Latencies) -> None:
-    """Note in *lags*, a hundred times a second until cancelled, how late this loop comes to it.
+    """Record in *lags* how late the running loop is, a hundred times a second, until cancelled.
 
-    What the loop does is measured no finer than that. A long stall counts for each look that it hid.
+    Shorter delays of the loop are not seen. A long stall is counted once for each measurement that it delayed.
     """
     while True:
         due = time.monotonic_ns() + LOOK_NS

@@ -1,4 +1,4 @@
-"""What a run is asked to do and must satisfy: the command line, read and checked."""
+"""The options and assertions of a run: the command line, parsed and checked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hub.topics import check_topic
 T = TypeVar("T")
 
 DURATIONS = ("p50", "p90", "p99", "max", "lag")
-"""Metrics in seconds; an assertion gives them with a unit."""
+"""Metrics in seconds; an assertion on one needs a unit."""
 NUMBERS = ("missing", "duplicates", "out_of_order", "reconnects", "deliveries_per_s")
 """Metrics without a unit."""
 
@@ -33,8 +33,8 @@ _OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": opera
 _ASSERTION = re.compile(r"\s*([a-z0-9_]+)\s*(<=|>=|==|<|>)\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.ASCII)
 
 
-class CannotRun(Exception):  # named after what happened, like every error of the hub
-    """The run cannot take place. The text is the line for the user; the exit status is 2."""
+class CannotRun(Exception):  # named without "Error", like every error of the hub
+    """The run cannot take place. The text is shown to the user; the exit status is 2."""
 
 
 class Assertion(NamedTuple):
@@ -47,7 +47,11 @@ class Assertion(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the assertion `metric operator number[unit]` that *text* is; a ValueError says what is wrong."""
+        """Return the assertion in *text*, which is `metric operator number[unit]`.
+
+        Raises:
+            ValueError: *text* is none; the message says why.
+        """
         match = _ASSERTION.fullmatch(text)
         if match is None:
             raise ValueError(f"{text!r} is not like p99<250ms (operators {' '.join(_OPERATORS)})")
@@ -61,11 +65,11 @@ class Assertion(NamedTuple):
         return cls(text, metric, sign, float(number) * _SECONDS.get(unit, 1.0))
 
     def holds(self, value: float | None) -> bool:
-        """Compare *value* with the bound; a metric without a value (nothing was delivered) holds nothing."""
+        """Return whether *value* satisfies the bound; None (nothing was delivered) never does."""
         return value is not None and bool(_OPERATORS[self.operator](value, self.bound))
 
     def outcome(self, value: float | None) -> str:
-        """Return in words what came of it."""
+        """Return a sentence that says whether *value* satisfies the bound."""
         shown = f"{value or 0:,.10g}" if self.metric in NUMBERS else f"{(value or 0) * 1000:,.3f} ms"
         held = "held" if self.holds(value) else "FAILED"
         return f"{self.text}: {held}, it was {'without a value' if value is None else shown}"
@@ -73,7 +77,7 @@ class Assertion(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """A run as it was asked for; `add_arguments` has the meaning and the default of each field."""
+    """The options of a run; `add_arguments` has the meaning and the default of each field."""
 
     url: URL
     topic: str
@@ -90,17 +94,17 @@ class Options:
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Self:
-        """Return what *args*, parsed with `add_arguments`, ask for."""
+        """Return the options in *args*, which were parsed with `add_arguments`."""
         asked = {field.name: getattr(args, field.name) for field in fields(cls)}
         return cls(**{**asked, "topic": args.topic or f"load/{secrets.token_hex(4)}"})
 
     @property
     def planned(self) -> int:
-        """The number of events to publish."""
+        """Number of events to publish."""
         return max(1, round(self.rate * self.seconds))
 
     def check(self) -> None:
-        """Raise `CannotRun` unless the hub may be loaded and the report written. Blocks while a name is looked up."""
+        """Raise `CannotRun` unless the hub may be loaded and the report written. Blocks while it resolves the name."""
         try:
             found = socket.getaddrinfo(self.url.host, self.url.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
@@ -118,7 +122,7 @@ class Options:
             raise CannotRun(f"--report {place}: {why}")
 
     def find_hub(self) -> tuple[str, int]:
-        """Return address and port at which the hub listens, or raise `CannotRun`. Blocks for some seconds at most."""
+        """Return address and port at which the hub listens, or raise `CannotRun`. Blocks for a few seconds at most."""
         try:
             with socket.create_connection((self.url.host or "", self.url.port or 80), 5) as probe:
                 address, port = probe.getpeername()[:2]
@@ -128,12 +132,12 @@ class Options:
 
 
 def is_loopback(address: str) -> bool:
-    """Tell whether *address* never leaves this machine."""
+    """Return whether *address* is a loopback address: packets to it never leave this machine."""
     return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Give *parser* the options of a load run; a wrong value is a usage error (exit status 2)."""
+    """Add the options of a load run to *parser*; a wrong value is a usage error (exit status 2)."""
     add = parser.add_argument
     url = os.environ.get("HUB_URL", "http://127.0.0.1:8080")
     add("--url", type=_checked(_url), default=url, help="where the hub is mounted [HUB_URL; %(default)s]")
@@ -165,7 +169,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _checked(read: Callable[[str], T]) -> Callable[[str], T]:
-    """Return what does as *read*, and makes a usage error with the same words of what that raises."""
+    """Return a function that calls *read* and turns its errors into usage errors with the same text."""
 
     def checked(text: str) -> T:
         try:

@@ -1,4 +1,4 @@
-"""The publishing side: one event after the other, each due at its own moment, whatever the hub does."""
+"""The publisher: publishes the events of a run in order and on a fixed schedule, however slow the hub is."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hub.load.figures import Figures
 from hub.load.stream import END, Answer, Mark, draft, refusal
 
 MAX_BATCH = 100
-"""Events in one POST when the publisher has fallen behind."""
+"""Maximum number of events in one POST when the publisher has fallen behind."""
 SPIN = 0.0015
-"""Seconds before an event is due at which the publisher stops sleeping: timers are a millisecond coarse."""
+"""Seconds before an event is due at which the publisher stops sleeping: timers have a resolution of a millisecond."""
 SPIN_UP_TO = 50
-"""Events per second up to which that is affordable."""
+"""Maximum rate, in events per second, at which there is enough CPU time for this."""
 ANSWER = 30.0
 """Seconds to wait for an answer before the same drafts are sent again."""
 AGAIN = 0.25
@@ -23,14 +23,13 @@ MAX_ANSWER = 1024 * 1024
 
 
 class Publisher:
-    """Publishes the events of a run in order, over one connection that it renews when it must.
+    """Publishes the events of a run in order, over one connection that is renewed when necessary.
 
-    The schedule is open-loop: a mark is stamped with the moment it was due, so that a slow hub (or driver) cannot
-    make itself look fast by delaying the next event. Each draft has a key: sending it again after a lost answer
-    is safe.
+    The schedule is open-loop: each mark carries the time at which it was due, so that a slow hub (or driver) does not
+    look fast because the next event was delayed. Each draft has a key: sending it again after a lost answer is safe.
 
     Attributes:
-        stopped: set it to end the publishing; it is looked at between two requests, ten times a second.
+        stopped: set it to True to end the publishing; it is checked between two requests, ten times a second.
     """
 
     def __init__(self, figures: Figures, hub: tuple[str, int], run: str) -> None:
@@ -41,7 +40,7 @@ class Publisher:
         self._pipe: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def publish(self) -> None:
-        """Publish all events, or those before it is stopped or the hub stays away for longer than the grace period."""
+        """Publish all events; stop early if `stopped` is set, or if the hub does not answer for the grace period."""
         self._figures.started = time.monotonic_ns()
         while self._figures.published < self._options.planned:
             await self._wait_until(self._due(self._figures.published))
@@ -70,12 +69,12 @@ class Publisher:
 
     async def _wait_until(self, due: int) -> None:
         spin = SPIN if self._options.rate <= SPIN_UP_TO else 0.0
-        # Not wait_for(event.wait()): that is a task and a timer for each event.
+        # Not wait_for(event.wait()), which would cost a task and a timer for each event.
         while not self.stopped and (left := (due - time.monotonic_ns()) / 1e9) > 0:  # noqa: ASYNC110  # see above
             await asyncio.sleep(min(max(left - spin, 0), 0.1))
 
     async def _post(self, marks: list[Mark]) -> bool:
-        """Publish *marks* until the hub confirms them; false if it does not before it is stopped or the grace ends."""
+        """Publish *marks*, repeatedly if necessary; return False if `stopped` is set or the grace period ends first."""
         until = time.monotonic() + self._options.grace
         drafts = ",".join(draft(self._run, self._options.topic, mark, self._pad) for mark in marks)
         body = (drafts if len(marks) == 1 else f"[{drafts}]").encode()
@@ -93,7 +92,7 @@ class Publisher:
                     return True
                 if status not in {429, 502, 503, 504}:
                     refused = refusal(self._request, status, answer)
-                    if not self._figures.published:  # then there is nothing to report on
+                    if not self._figures.published:  # there is nothing to report
                         raise refused
                     self._figures.trouble = str(refused)
                     return False

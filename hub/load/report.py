@@ -1,4 +1,4 @@
-"""What a run came to: facts and a verdict, as JSON and as lines."""
+"""The report of a run: its figures and a verdict, as JSON and as lines."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from hub.load.figures import Figures
 from hub.load.options import DURATIONS, NUMBERS, CannotRun
 
 WORTH_SAYING = 0.005
-"""Seconds: a lag below this is the grain of timers and of one read, whatever the latency is."""
+"""Seconds: a lag below this comes from the resolution of timers and from single reads, and is never reported."""
 
 
 class Report:
     """The report of a finished run.
 
     Attributes:
-        driver_was_bottleneck: its lag is so large against the latency that it, not the hub, was measured.
+        driver_was_bottleneck: whether the lag of the driver is so large, compared with the latency, that the driver
+            was measured and not the hub.
     """
 
     def __init__(self, figures: Figures) -> None:
@@ -33,7 +34,7 @@ class Report:
 
     @cached_property
     def faults(self) -> list[str]:
-        """Everything that keeps the run from being well, in words."""
+        """The faults of the run, as sentences; empty if all is well."""
         figures, planned = self._figures, self._options.planned
         counts = {
             "missing deliveries": figures.missing,
@@ -51,11 +52,11 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether all is well."""
+        """Whether there are no faults."""
         return not self.faults
 
     def lines(self) -> Iterator[str]:
-        """Yield the verdict in words, with everything a reader should know beside the figures."""
+        """Yield the lines of the verdict, and whatever a reader must know to judge the figures."""
         figures = self._figures
         yield from (one.outcome(value) for one, value in self._outcomes if one.holds(value))
         if figures.dropped:
@@ -83,7 +84,7 @@ class Report:
             )
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report as JSON values; durations carry their unit in their name."""
+        """Return the report as JSON values; the name of a duration ends with its unit."""
         options, figures, caught_up = self._options, self._figures, self._figures.caught_up.spread()
         return {
             "schema": 1,
@@ -128,7 +129,7 @@ class Report:
         }
 
     def write(self, path: str) -> None:
-        """Write the report to *path*; `CannotRun` if that is not possible any more."""
+        """Write the report to *path*; raise `CannotRun` if that is no longer possible."""
         try:
             Path(path).write_text(json.dumps(self.as_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         except OSError as error:

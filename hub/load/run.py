@@ -1,4 +1,4 @@
-"""A run from the first connection to the report: connect, publish (and storm), settle."""
+"""One run, from the first connection to the report: connect, publish (with the storm), settle."""
 
 from __future__ import annotations
 
@@ -20,19 +20,23 @@ from hub.load.report import Report
 from hub.load.subscribers import Subscribers
 
 STORM_SHARE = 0.3
-"""How many of the connections the storm drops."""
+"""Share of the connections that the storm drops."""
 LOOK = 0.05
-"""Seconds between two looks at whether the display is due and the run at rest."""
+"""Seconds between two checks whether the display is due and whether the run has come to rest."""
 OPENING = 30.0
-"""Seconds for the subscribers to get their streams, and one more for each 100 of them."""
+"""Seconds in which the subscribers must get their streams, plus one for each 100 of them."""
 LONGEST_SETTLING = 60.0
-"""Seconds beyond the grace after which nobody is waited for, even if things still move."""
+"""Seconds beyond the grace period after which the waiting ends, even if deliveries still arrive."""
 SPARE_FILES = 64
-"""Files the process needs for itself: the loop, the publisher, the terminal, the report, modules being read."""
+"""Files that the process needs besides the streams: loop, publisher, terminal, report, modules being imported."""
 
 
 def show_load(options: Options) -> bool:
-    """Run what *options* ask for, show it and its report, and tell whether all was well; `CannotRun` if it can't be."""
+    """Run the load with *options*, show its progress and its report, and return whether all was well.
+
+    Raises:
+        CannotRun: the run can't take place.
+    """
     options.check()
     with closing(display_for(options.seconds)) as display:
         before, limit = raise_file_limit()
@@ -65,10 +69,10 @@ async def _load(options: Options, hub: tuple[str, int], display: Display) -> Fig
 
 
 class Run:
-    """One run. `execute` it once.
+    """One run. Call `execute` once.
 
-    SIGINT and SIGTERM end the connecting, the publishing or the waiting for stragglers, and still bring the report;
-    who has ended the publishing ends the waiting with a second one.
+    SIGINT and SIGTERM end the connecting, the publishing or the waiting for late deliveries; the report is still made.
+    After a signal that ended the publishing, a second one ends the waiting.
     """
 
     def __init__(self, options: Options, hub: tuple[str, int], display: Display) -> None:
@@ -83,14 +87,14 @@ class Run:
         else:
             self._server = processes_listening(*hub) if is_loopback(hub[0]) else []
         self._figures.idle = Usage.of(self._server)
-        self._bearable = 0
+        self._ignored = 0  # number of interrupts that do not cancel the present work
         self._work: asyncio.Task[object] | None = None
         self._shown = (time.monotonic(), 0)
 
     async def execute(self) -> Figures:
-        """Go through all phases and return the figures."""
+        """Run all phases and return the figures."""
         figures = self._figures
-        self._hear_signals()
+        self._handle_signals()
         with closing(self._publisher):
             async with aclosing(self._subscribers):
                 async with _alongside(self._keep_showing()):
@@ -98,38 +102,38 @@ class Run:
                     if not figures.interrupts:
                         figures.open = Usage.of(self._server)
                         gc.collect()
-                        gc.freeze()  # the collector must not walk thousands of connections while reads are timed
-                        async with _alongside(watch_lag(figures.lags)):  # waiting for stragglers would dilute it
+                        gc.freeze()  # the collector must not traverse thousands of connections during the measurement
+                        async with _alongside(watch_lag(figures.lags)):  # not while settling: the loop is idle then
                             await self._publish()
                         await self._settle()
                         gc.unfreeze()
                 self._conclude()
         return figures
 
-    def _hear_signals(self) -> None:
+    def _handle_signals(self) -> None:
         try:
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, self._interrupt)
         except (ValueError, RuntimeError, NotImplementedError):
-            pass  # not the main thread, or Windows: the default stays
+            pass  # not the main thread, or Windows: keep the default handlers
 
     def _interrupt(self) -> None:
         self._figures.interrupts += 1
         self._publisher.stopped = True
-        if self._work is not None and self._figures.interrupts > self._bearable:
+        if self._work is not None and self._figures.interrupts > self._ignored:
             self._work.cancel()
 
-    async def _unless_interrupted(self, work: Coroutine[object, object, object], *, bearable: int = 0) -> None:
-        """Do *work*, but cancel it as soon as there are more than *bearable* interrupts."""
+    async def _unless_interrupted(self, work: Coroutine[object, object, object], *, ignored: int = 0) -> None:
+        """Run *work*, but cancel it as soon as there are more than *ignored* interrupts."""
         async with _alongside(work) as self._work:
-            self._bearable = bearable
-            if self._figures.interrupts > bearable:
+            self._ignored = ignored
+            if self._figures.interrupts > ignored:
                 self._work.cancel()
             await asyncio.wait((self._work,))
 
     async def _connect(self) -> None:
         connections, started = self._options.connections, time.monotonic()
-        gc.disable()  # what is made now lives as long as the run: the collector would walk it again and again
+        gc.disable()  # the objects made now live as long as the run: collecting would only traverse them repeatedly
         try:
             await self._subscribers.open(OPENING + connections / 100)
         finally:
@@ -140,8 +144,9 @@ class Run:
     async def _publish(self) -> None:
         self._figures.phase = "publishing"
         async with _alongside(self._storm()) as storm:
-            await self._unless_interrupted(self._publisher.publish(), bearable=1)
-            await self._unless_interrupted(asyncio.wait((storm,)))  # the last event may be due before mid run
+            # The first interrupt sets `stopped`, which lets the publisher end by itself; the second cancels it.
+            await self._unless_interrupted(self._publisher.publish(), ignored=1)
+            await self._unless_interrupted(asyncio.wait((storm,)))  # the last event may be due before the storm
 
     async def _storm(self) -> None:
         if self._options.storm:
@@ -152,11 +157,11 @@ class Run:
     async def _settle(self) -> None:
         self._figures.phase = "settling"
         async with _alongside(self._publisher.publish_end()):
-            # Who ended the publishing asks again to end the waiting too; who did not asks for the first time.
-            await self._unless_interrupted(self._wait_for_stragglers(), bearable=min(self._figures.interrupts, 1))
+            # An interrupt that ended the publishing does not end the waiting: that takes one more.
+            await self._unless_interrupted(self._wait_for_stragglers(), ignored=min(self._figures.interrupts, 1))
 
     async def _wait_for_stragglers(self) -> None:
-        """Return when everybody has read the end, or when nothing has moved for the grace period."""
+        """Wait until every subscriber has read the end, or nothing has arrived for the grace period."""
         grace, figures = self._options.grace, self._figures
         begun = still_since = time.monotonic()
         moved = -1
@@ -170,9 +175,9 @@ class Run:
                 return
 
     async def _keep_showing(self) -> None:
-        """Show the figures when it is time, if possible while nothing is on its way.
+        """Show the figures regularly, if possible at moments when no delivery is expected.
 
-        Drawing takes milliseconds; what arrives in them would be measured late.
+        Drawing takes milliseconds, and deliveries that arrive meanwhile would be measured too late.
         """
         figures, due = self._figures, time.monotonic()
         while True:
@@ -185,7 +190,7 @@ class Run:
                 due = time.monotonic() + self._display.every
 
     def _conclude(self) -> None:
-        """Bring the figures to their final state, and show them."""
+        """Compute the final figures, and show them."""
         figures = self._figures
         figures.phase, figures.now = "done", Usage.of(self._server)
         figures.missing = self._subscribers.missing(figures.published)
@@ -196,7 +201,7 @@ class Run:
 
 @asynccontextmanager
 async def _alongside(work: Coroutine[object, object, object]) -> AsyncIterator[asyncio.Task[object]]:
-    """Do *work* as long as the block lasts, then cancel it; what it raises comes out at the end of the block."""
+    """Run *work* as a task during the block, then cancel it; an exception of the task is raised at the block's end."""
     task = asyncio.create_task(work)
     try:
         yield task

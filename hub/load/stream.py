@@ -1,4 +1,4 @@
-"""From the bytes of an HTTP answer to what its SSE blocks say, wherever the bytes are cut. Pure."""
+"""The parser of HTTP answers and SSE streams, for bytes that are cut anywhere. It does no I/O."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from hub.eventstream import Decoder, compact_json
 from hub.load.options import CannotRun
 
 MAX_PART = 4 * 1024 * 1024
-"""More than this in one chunk or one block is nothing that a hub sends (its bound is 1 MiB of data)."""
+"""Maximum size of one chunk or block in bytes; a hub sends nothing larger (its bound is 1 MiB of data)."""
 KNOWN, MAX_KNOWN = 256, 16 * 1024
-"""So many received parts, of so many bytes at most, are remembered with what they say."""
+"""Number of received parts whose readings are cached, and their maximum size in bytes."""
 
 
 class MalformedAnswer(ValueError):
-    """The peer sent something that is not an HTTP/1.x answer, or a part beyond every bound."""
+    """The peer sent something that is not an HTTP/1.x answer, or a part above the bounds."""
 
 
 class Answer:
-    """Reads one HTTP answer; the next one needs a new one.
+    """The parser of one HTTP answer; each answer needs a new object.
 
     Attributes:
-        status: 0 until the head is complete.
-        ended: the body is complete, nothing follows.
-        closes: the connection ends with the body.
+        status: the status code; 0 until the head is complete.
+        ended: whether the body is complete.
+        closes: whether the connection ends with the body.
     """
 
     def __init__(self) -> None:
         self.status = 0
         self.ended = self.closes = self.chunked = False
-        self._left = -1  # bytes to come if the head said so
+        self._left = -1  # bytes of the body still to come; -1 if the head does not say
         self._wire = b""
 
     def feed(self, received: bytes) -> bytes:
-        """Return the part of the body that *received* completes; `MalformedAnswer` if there is no way to go on."""
+        """Return the part of the body that *received* completes; raise `MalformedAnswer` if it can't be parsed."""
         self._wire += received
         if len(self._wire) > MAX_PART:
             raise MalformedAnswer("a part of the answer is larger than 4 MiB")
@@ -72,7 +72,10 @@ class Answer:
         return body
 
     def _take_chunks(self) -> bytes:
-        """Take whole chunks off the wire (RFC 9112, section 7.1); extensions and trailers mean nothing here."""
+        """Remove whole chunks from the received bytes and return their content (RFC 9112, section 7.1).
+
+        Chunk extensions and trailers are ignored.
+        """
         wire, at, parts = self._wire, 0, []
         while not self.ended and (line_end := wire.find(b"\r\n", at)) >= 0:
             try:
@@ -91,12 +94,12 @@ class Answer:
 
 
 class Stream(Answer):
-    """Reads an answer that is a stream of SSE blocks.
+    """The parser of an answer that is a stream of SSE blocks.
 
     Attributes:
-        text: what came of the body without completing a block (of a refusal: the problem document).
-        between: nothing is half read in a chunked stream, so that the next bytes mean the same on every stream
-            that is between two blocks.
+        text: the bytes of the body that do not complete a block yet (of a refusal: the problem document).
+        between: whether a chunked stream is exactly between two blocks: then the same bytes have the same meaning on
+            every such stream.
     """
 
     def __init__(self) -> None:
@@ -105,7 +108,7 @@ class Stream(Answer):
         self.between = False
 
     def blocks(self, received: bytes) -> bytes:
-        """Return the blocks that *received* completes, as they are (lines and blocks end with LF); raises as `feed`."""
+        """Return the blocks that *received* completes, undecoded; lines and blocks end with LF. Raises as `feed`."""
         blocks, end, self.text = (self.text + self.feed(received)).rpartition(b"\n\n")
         if len(self.text) > MAX_PART:
             raise MalformedAnswer("a block of the stream is larger than 4 MiB")
@@ -114,9 +117,9 @@ class Stream(Answer):
 
 
 def refusal(request: str, status: int, body: bytes) -> CannotRun:
-    """Return what to say of an answer that can never become a run; *status* 0 is no HTTP at all.
+    """Return the error for an answer that makes the run impossible; *status* 0: the answer was not HTTP.
 
-    The reason is in the *body* if that is a problem document (RFC 9457).
+    Its text quotes the reason in *body*, if that is a problem document (RFC 9457).
     """
     answer, why = f"with {status}" if status else "in something that is not HTTP/1.1", "is this a hub?"
     with suppress(ValueError):
@@ -127,49 +130,52 @@ def refusal(request: str, status: int, body: bytes) -> CannotRun:
 
 
 class Mark(NamedTuple):
-    """One event of a run. *stamp* is when it was due, in nanoseconds of the monotonic clock."""
+    """One event of a run. `stamp` is the time when it was due, in nanoseconds of the monotonic clock."""
 
     number: int
     stamp: int
 
 
 END = Mark(-1, 0)
-"""Published last: who has read it has read everything that was meant for it."""
+"""The mark that is published last: a subscriber that has read it has read all its events."""
 
 
 def draft(run: str, topic: str, mark: Mark, pad: str = "") -> str:
-    """Return the JSON of the draft that publishes *mark*; its type says whose it is, its key makes a retry safe."""
+    """Return the JSON of the draft that publishes *mark*; the type names the run, the key makes a retry safe."""
     return compact_json({"topic": topic, "type": f"load.{run}", "key": f"{run}-{mark.number}", "data": [*mark, pad]})
 
 
 class Reading(NamedTuple):
-    """What some blocks say to a subscriber."""
+    """The meaning of some blocks for a subscriber."""
 
     marks: tuple[Mark, ...] = ()  # the events of this run
-    cursor: str = ""  # the id to resume from, empty if the blocks bring none
-    retry: float | None = None  # seconds until the return after a lost connection, if the blocks say so
-    notices: tuple[str, ...] = ()  # what the hub says about the stream: types of its own (`hub.open`, `hub.gap`, …)
-    gap: str = ""  # why the hub can't resume this stream, empty if it can
-    end: bool = False  # the run is over for whoever reads this
-    plain: bool = True  # there is nothing beside marks and a cursor
+    cursor: str = ""  # the id to resume from; empty if the blocks have none
+    retry: float | None = None  # seconds to wait before a reconnect; None if the blocks do not say
+    notices: tuple[str, ...] = ()  # the types of the hub's own events (`hub.open`, `hub.gap`, …)
+    gap: str = ""  # why the hub can't resume this stream; empty if it can
+    end: bool = False  # whether the blocks contain the end of the run
+    plain: bool = True  # whether there is nothing but marks and a cursor
 
 
 class Reader:
-    """Reads the blocks of one run; `whole` keeps what `_whole` returns for bytes that come again."""
+    """The decoder of the blocks of one run; `whole` is `_whole` with a cache for bytes that come again."""
 
     def __init__(self, run: str) -> None:
         self._type = f"load.{run}"
         self.whole = lru_cache(KNOWN)(self._whole)
 
     def _whole(self, received: bytes) -> Reading | None:
-        """Return what *received* says between two blocks of a chunked stream; None if it ends within one."""
+        """Return the reading of *received*, which begins between two blocks of a chunked stream.
+
+        Return None if it ends within a block.
+        """
         stream = Stream()
         stream.status, stream.chunked = 200, True
         blocks = stream.blocks(received)
         return self.read(blocks) if stream.between else None
 
     def read(self, blocks: bytes) -> Reading:
-        """Return what *blocks* say; they are whole and end with LF, as the hub writes them."""
+        """Return the reading of *blocks*, which are complete and end with LF, as the hub writes them."""
         decoder = Decoder()
         marks, notices, gap = [], [], ""
         for message in decoder.feed(blocks):

@@ -1,4 +1,4 @@
-"""All subscribers of a run; each is a bare protocol that counts and times what it reads, and comes back when cut."""
+"""The subscribers of a run: each is an asyncio protocol that counts and times deliveries, and reconnects when cut."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from hub.load.options import CannotRun
 from hub.load.stream import MAX_KNOWN, MalformedAnswer, Reader, Reading, Stream, refusal
 
 AT_ONCE = 64
-"""Attempts under way at once: below the backlog of any server, or the system would make them wait a second."""
+"""Maximum number of attempts under way: below the backlog of any server, else the system delays them by a second."""
 ATTEMPT = 15.0
-"""Seconds until an attempt to get a stream is given up and tried anew."""
+"""Seconds after which an attempt to open a stream is given up and repeated."""
 DEFAULT_RETRY = 3.0
-"""Seconds until the return where the hub never said `retry:`; what browsers do."""
+"""Seconds to wait before a reconnect if the hub sent no `retry:`, as in browsers."""
 SOURCE_PORTS = 20_000
-"""Connections from one source address: ports are finite (28,000 on Linux), and others need some too."""
+"""Maximum number of connections from one source address: it has 28,000 ports on Linux, and others need some too."""
 
 
 class Subscribers:
-    """The subscribers of one run; what they see is counted in its figures. Use with `aclosing`.
+    """The subscribers of one run, which count their deliveries in its figures. Use with `aclosing`.
 
     Attributes:
-        returning: when the last of those whose connection ended will be back (monotonic seconds).
-        all_opened: everybody has had a stream; fails with the refusal of one who was turned away before.
-        unfinished: how many have neither read the end of the run nor been turned away.
+        returning: when the last subscriber that lost its connection will reconnect (monotonic seconds).
+        all_opened: done when every subscriber has had a stream; fails if one was refused before.
+        unfinished: number of subscribers that have neither read the end of the run nor been refused.
     """
 
     def __init__(self, figures: Figures, hub: tuple[str, int], run: str) -> None:
@@ -46,7 +46,7 @@ class Subscribers:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self, seconds: float) -> None:
-        """Return once all have their stream; `CannotRun` if one was turned away, or it took more than *seconds*."""
+        """Open the streams of all subscribers; raise `CannotRun` if one is refused, or after *seconds*."""
         self._tasks = [asyncio.create_task(self._keep_open(*each)) for each in enumerate(self.each)]
         try:
             async with asyncio.timeout(seconds):
@@ -56,7 +56,7 @@ class Subscribers:
             raise CannotRun(f"{count}: {self._last_failure}") from None
 
     def drop(self, share: float) -> int:
-        """Cut *share* of the open connections, chosen at random, all at once; return how many."""
+        """Abort *share* of the open connections, chosen at random, all at once; return how many."""
         connected = [subscriber for subscriber in self.each if subscriber.open]
         chosen = random.sample(connected, round(len(connected) * share))
         for subscriber in chosen:
@@ -65,11 +65,11 @@ class Subscribers:
         return len(chosen)
 
     def missing(self, total: int) -> int:
-        """Return how many of the events 0 to *total* - 1 did not come, over all subscribers."""
+        """Return how many deliveries of the events 0 to *total* - 1 are missing, over all subscribers."""
         return sum(subscriber.track.missing(total) for subscriber in self.each)
 
     async def aclose(self) -> None:
-        """Cut all connections and return when the last is closed."""
+        """Abort all connections and wait until the last one is closed."""
         for task in self._tasks:
             task.cancel()
         outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -81,11 +81,11 @@ class Subscribers:
                 raise outcome
 
     async def _keep_open(self, number: int, subscriber: Subscriber) -> None:
-        """Connect *subscriber* whenever it has no connection, until it is turned away."""
+        """Connect *subscriber* whenever it has no connection, until it is refused."""
         while True:
             async with self._attempts:
                 opened = await self._attempt(number, subscriber)
-            self.figures.failed_attempts += not opened  # not around the await: others count meanwhile
+            self.figures.failed_attempts += not opened  # after the await: other tasks change it meanwhile
             if subscriber.closed is not None:
                 await asyncio.shield(subscriber.closed)
             if subscriber.refused:
@@ -93,7 +93,7 @@ class Subscribers:
             await asyncio.sleep(subscriber.retry)
 
     async def _attempt(self, number: int, subscriber: Subscriber) -> bool:
-        """Connect *subscriber*; return true once it has its stream, false if that failed."""
+        """Connect *subscriber*; return True when it has its stream, False if the attempt failed."""
         loop = asyncio.get_running_loop()
         subscriber.attempt = loop.create_future()
         source = source_address(number, self._hub[0])
@@ -102,7 +102,7 @@ class Subscribers:
                 try:
                     await loop.create_connection(lambda: subscriber, *self._hub, local_addr=source)
                 except BaseException:
-                    # Cancelled with the connection made but not handed out: uvloop closes it without telling anybody.
+                    # If this was cancelled after the connection was made, uvloop closes it without `connection_lost`.
                     subscriber.connection_lost(None)
                     raise
                 return await subscriber.attempt
@@ -113,13 +113,13 @@ class Subscribers:
 
 
 class Subscriber(asyncio.Protocol):
-    """Reads one stream over as many connections as it takes, like an `EventSource` does.
+    """A reader of one stream that reconnects as often as necessary, as an `EventSource` does.
 
     Attributes:
-        open, refused, dropped: it has its stream now; was turned away for good; was cut by the driver itself.
-        retry: seconds to wait before a return, as the hub asked.
-        attempt: true as soon as the present attempt has brought a stream, false if it has ended without one.
-        closed: done when the present connection is closed; None before the first.
+        open, refused, dropped: whether it has a stream now, was refused for good, was disconnected by the driver.
+        retry: seconds to wait before a reconnect, as the hub asked.
+        attempt: result True when the present attempt has opened a stream, False if it ended without one.
+        closed: done when the present connection is closed; None before the first one.
     """
 
     def __init__(self, everybody: Subscribers) -> None:
@@ -136,19 +136,19 @@ class Subscriber(asyncio.Protocol):
         self._live_from = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask for the stream, from the last id seen on."""
+        """Request the stream, from the last received id on."""
         # A cast, not a check: uvloop's transports are no subclass of asyncio's.
         self._transport = transport = cast(asyncio.Transport, transport)
         self.closed = asyncio.get_running_loop().create_future()
         self._stream = Stream()
         if self.dropped:
-            # What fell due while the driver itself kept this one away says nothing about the hub's speed.
+            # Events that fell due while the driver kept this subscriber disconnected do not show the hub's speed.
             self.dropped, self._live_from = False, time.monotonic_ns()
         resume = f"Last-Event-ID: {self._cursor}\r\n" if self._cursor else ""
         transport.write(f"{self._everybody.request}{resume}\r\n".encode())
 
     def data_received(self, data: bytes) -> None:
-        """Count and time what *data* completes. Called once per delivery: the hot path of the driver."""
+        """Count and time the deliveries that *data* completes. This is the hot path of the driver."""
         now, figures = time.monotonic_ns(), self._figures
         reading = self._read(data)
         if reading.marks:
@@ -159,12 +159,12 @@ class Subscriber(asyncio.Protocol):
         if reading.cursor:
             self._cursor = reading.cursor
         if not reading.plain:
-            self._heed(reading)
+            self._apply(reading)
 
     def _read(self, data: bytes) -> Reading:
         stream, reader = self._stream, self._everybody.reader
         try:
-            # Equal bytes say the same on every stream that is between two blocks, so they are read once.
+            # The same bytes have the same meaning on every stream that is between two blocks: decode them once.
             if stream.between and len(data) <= MAX_KNOWN and (known := reader.whole(data)) is not None:
                 return known
             blocks = stream.blocks(data)
@@ -177,7 +177,7 @@ class Subscriber(asyncio.Protocol):
         return reader.read(blocks)
 
     def _refuse(self, status: int, detail: bytes) -> Reading:
-        """Stay away from now on; without a stream before there is nothing to measure."""
+        """Never connect again; if not all streams were open yet, the run fails."""
         if not self.refused:
             self.refused = True
             self._figures.refusals[status] += 1
@@ -187,7 +187,7 @@ class Subscriber(asyncio.Protocol):
             self.abort()
         return Reading()
 
-    def _heed(self, reading: Reading) -> None:
+    def _apply(self, reading: Reading) -> None:
         figures = self._figures
         if reading.retry is not None:
             self.retry = reading.retry
@@ -210,12 +210,12 @@ class Subscriber(asyncio.Protocol):
         self._finished = True
 
     def abort(self) -> None:
-        """Cut the connection if there is one."""
+        """Abort the connection, if there is one."""
         if self._transport is not None:
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note that the connection ended. Without one this does nothing."""
+        """Record that the connection has ended; without a connection, do nothing."""
         if self._transport is None or self.closed is None:
             return
         self._figures.connected -= self.open
@@ -232,9 +232,9 @@ class Subscriber(asyncio.Protocol):
 
 
 def source_address(number: int, address: str) -> tuple[str, int] | None:
-    """Return where connection *number* to *address* comes from; None leaves it to the system.
+    """Return the source address of connection *number* to *address*; None leaves the choice to the system.
 
-    One source address has too few ports for the largest runs; 127.0.0.0/8 has plenty (Linux answers on all of it).
+    One source address has too few ports for the largest runs; 127.0.0.0/8 has enough (Linux answers on all of it).
     """
     group = number // SOURCE_PORTS
     return (f"127.0.0.{group + 1}", 0) if group and address.startswith("127.") else None

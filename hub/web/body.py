@@ -1,4 +1,4 @@
-"""Reading a JSON body, within bounds."""
+"""Request bodies: reads JSON within bounds, and refuses compressed bodies."""
 
 from __future__ import annotations
 
@@ -25,35 +25,36 @@ _decode = json.JSONDecoder(parse_constant=_refuse).decode
 
 
 def check_encoding(request: web.Request) -> None:
-    """Refuse a compressed body before any of it is read: 1 MiB of it can be a gigabyte, and seconds of CPU.
+    """Raise if *request* has a compressed body, before any of it is read: 1 MiB of it can expand to a gigabyte.
 
     Raises:
-        UnsupportedEncoding: it is compressed. The connection takes no more of it, and closes after the answer.
+        UnsupportedEncoding: it is compressed. The rest of the body is dropped, and the connection closes after the
+            answer.
     """
     encoding = request.headers.get("Content-Encoding")
     if encoding is None or encoding.strip().lower() == "identity" or not request.body_exists:
         return
-    # aiohttp inflates what comes in, also what nobody reads, for ten seconds after the answer. Once it is to close, it
-    # drops that; it still takes the bytes, so that the answer is not lost to a reset.
+    # aiohttp decompresses even a body that nobody reads, for ten seconds after the answer. After `close()` it still
+    # receives the bytes, so that a reset does not destroy the answer, but drops them.
     request.protocol.close()
     raise UnsupportedEncoding(encoding)
 
 
 async def read_json(request: web.Request) -> Any:
-    """Return the body of *request* read as JSON (RFC 8259).
+    """Return the body of *request*, decoded as JSON (RFC 8259).
 
     Raises:
-        UnsupportedMediaType: it is not said to be JSON.
+        UnsupportedMediaType: its Content-Type is not JSON.
         TooLarge: it has more than 1 MiB.
-        InvalidInput: it is not JSON.
+        InvalidInput: it is not valid JSON in UTF-8, is nested too deeply, or is shorter than its Content-Length.
     """
     content_type = request.headers.get("Content-Type", "")
     if not _is_json(content_type):
         raise UnsupportedMediaType(content_type)
     content = request.content
-    # A small body is there before its handler is: then there is nothing to wait for.
-    is_there = content.is_eof() and not content.at_eof()
-    body = content.read_nowait() if is_there else await _read(request)
+    # A small body has often been received completely when the handler starts: then there is no need to wait.
+    received = content.is_eof() and not content.at_eof()
+    body = content.read_nowait() if received else await _read(request)
     if len(body) > MAX_BODY_BYTES:
         raise TooLarge("body", MAX_BODY_BYTES)
     try:
@@ -70,7 +71,7 @@ def _is_json(content_type: str) -> bool:
 
 
 async def _read(request: web.Request) -> bytes:
-    """Return the body, whatever size the application allows in its own handlers."""
+    """Return the body of up to 1 MiB, even if the application sets another limit for its own handlers."""
     if not request.can_read_body:
         return await request.read()  # there is none, or a middleware has read it already
     length = request.content_length

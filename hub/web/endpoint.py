@@ -1,4 +1,4 @@
-"""One path of the hub: its methods, its errors as problem+json, and cross-origin access (CORS)."""
+"""An endpoint, one path of the hub: its methods, its errors as problem+json, and cross-origin access (CORS)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _EXPOSED_HEADERS = "Content-Location, Location, Retry-After"
 
 
 class Endpoint:
-    """Answers every method on one path: by its handler, or with what the standards say.
+    """A path of the hub, with a handler for each method; other methods are answered as HTTP and CORS require.
 
     Args:
-        hub: the hub that the handlers get.
-        handlers: by method; `OPTIONS` is answered here.
+        hub: the hub that is passed to the handlers.
+        handlers: the handlers by method; `OPTIONS` is answered here.
     """
 
     def __init__(self, hub: Hub, handlers: Mapping[str, Handler]) -> None:
@@ -37,7 +37,7 @@ class Endpoint:
         self._origins = frozenset(hub.settings.cors_origins)
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        """Answer *request*."""
+        """Return the answer to *request*."""
         answer = await answered(request, self._answer(request))
         if not answer.prepared:
             answer.headers.setdefault("Cache-Control", "no-store")
@@ -48,16 +48,16 @@ class Endpoint:
         return answer
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        check_encoding(request)  # also where nobody reads the body: aiohttp would inflate it all the same
+        check_encoding(request)  # even if no handler reads the body: aiohttp would decompress it all the same
         handler = self._handlers.get(request.method)
         return self._without_handler(request) if handler is None else await handler(self._hub, request)
 
     def add_to(self, app: web.Application, path: str) -> None:
-        """Answer on *path* of *app*."""
+        """Add the endpoint to *app* under *path*."""
         app.router.add_route("*", path, self.__call__, expect_handler=self.expect)
 
     async def expect(self, request: web.Request) -> web.StreamResponse | None:
-        """Answer what *request* expects (RFC 9110, 10.1.1): `100-continue`, or else a refusal, as a problem."""
+        """Meet the expectation `100-continue` of *request* (RFC 9110, 10.1.1); return a problem for any other."""
         if request.headers["Expect"].lower() != "100-continue":
             return problem(417, "the only expectation that can be met is 100-continue")
         if request.version >= (1, 1) and request.transport is not None:
@@ -82,10 +82,10 @@ class Endpoint:
 
 
 def _allowed_headers(asked: str) -> str:
-    """Return the headers that a page of an allowed origin may send: the hub's, and those *asked* for.
+    """Return the headers that a page of an allowed origin may send: those of the hub, and those in *asked*.
 
-    Which ones its clients have (HX-…, Datastar-Request, X-Stainless-…) is not for a hub to know: whoever may call may
-    call with any.
+    Client libraries add headers that a hub can't know (HX-…, Datastar-Request, X-Stainless-…), so an allowed origin may
+    send any.
     """
     names = asked.lower().replace(" ", "").split(",") if _HEADER_NAMES.fullmatch(asked) else []
     known = {name.lower() for name in _HEADERS}
@@ -93,7 +93,7 @@ def _allowed_headers(asked: str) -> str:
 
 
 class NotFound(Endpoint):
-    """Answers where there is nothing."""
+    """The endpoint for paths that do not exist."""
 
     def __init__(self, hub: Hub) -> None:
         super().__init__(hub, {})
@@ -105,9 +105,9 @@ class NotFound(Endpoint):
 async def answered(
     request: web.BaseRequest, handling: Awaitable[web.StreamResponse], *, own: bool = True
 ) -> web.StreamResponse:
-    """Return what *handling* answers to *request*; what it raises becomes a problem, and never a stack trace.
+    """Return the answer of *handling* to *request*; turn exceptions into problems, never into stack traces.
 
-    Where the handler is not the hub's *own*, an `HTTPException` is what it wants to say, and passes.
+    If the handler is not the hub's *own*, an `HTTPException` is its answer, and is raised again.
     """
     try:
         return await handling
@@ -123,20 +123,20 @@ async def answered(
         return from_http(error) if error.status >= 400 else error
     except Exception as error:
         if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
-            return web.Response()  # the client has left: nobody will read this, and aiohttp finds that unremarkable
+            return web.Response()  # the client has disconnected: this is never sent, and aiohttp logs nothing
         logger.exception("%s %s failed", request.method, request.path)
         return from_status(500) if own else problem(500, "the handler failed; the log says why")
 
 
 def check_site(hub: Hub, request: web.BaseRequest) -> None:
-    """Refuse what a page of another site asks for, unless its origin may call.
+    """Raise if a page of another site sent *request*, unless the origin of the page is allowed.
 
-    For what changes something although a browser sends it without a preflight: an `<img>` would do. Browsers say where
-    a request comes from (Fetch Metadata), others do not, and pass. To old browsers, and over plain HTTP, only `Origin`
-    is left: at a GET it is there where the page is of another origin.
+    This protects requests that change something although a browser sends them without a preflight, for example for an
+    `<img>`. Browsers say where a request comes from (Fetch Metadata); other clients do not, and are let through. Old
+    browsers, and browsers over plain HTTP, send only `Origin`: on a GET it is present if the page is of another origin.
 
     Raises:
-        CrossSite: it is one.
+        CrossSite: the page is of another site, and its origin is not allowed.
     """
     origin = request.headers.get("Origin")
     if origin in hub.settings.cors_origins:

@@ -1,12 +1,12 @@
-"""Taking an open socket out of aiohttp's hands.
+"""The handover: takes an open socket away from aiohttp and gives it to a protocol of the hub.
 
-After the headers of a stream, aiohttp's request, parser and task would only cost memory and hide the client's leave,
-so the transport moves to a protocol of the hub's own. aiohttp has no call for that. What is done here instead leans
-on three things it does not promise (`RequestHandler._task_handler`, `.transport` and what `.connection_lost` does
-with them), so it is done in this one module, and `check` proves at every start that it works.
+After the headers of a stream, aiohttp's request, parser and task would only cost memory and delay the moment at which
+the hub learns that the client has left. aiohttp has no function to give a transport away. The code here relies on three
+details that aiohttp does not guarantee (`RequestHandler._task_handler`, `.transport`, and what `.connection_lost` does
+with them), so it is in this module only, and `check` proves at every start that it works.
 
-aiohttp also keeps the headers back until there is a body, to send both in one packet. They are given along, so that
-the new protocol can do the same.
+aiohttp also holds the headers back until there is a body, to send both in one packet. They are passed on, so that the
+new protocol can do the same.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ from hub.errors import UnsupportedAiohttp
 
 
 class Successor(Protocol):
-    """Who takes a socket over."""
+    """The protocol that takes a socket over."""
 
     def take_over(self, transport: asyncio.Transport, unsent: bytes) -> None:
-        """Be the protocol of *transport* from now on; the first thing to write is *unsent*, at once."""
+        """Become the protocol of *transport*, and write *unsent* at once, before anything else."""
         ...
 
 
 def hand_over(request: web.BaseRequest, writer: AbstractStreamWriter | None, successor: Successor) -> bool:
-    """Let *successor* have the socket of *request*, now; return False if the client has left already.
+    """Give the socket of *request* to *successor* at once; return False if the client has disconnected already.
 
-    The answer has been prepared with *writer*, and nothing more may be written through aiohttp. The handler goes on to
-    return its response as usual; what the client sent behind the request is dropped.
+    The answer must have been prepared with *writer*, and nothing more may be written through aiohttp. The handler then
+    returns its response as usual. Bytes that the client sent after the request are dropped.
     """
     handler: Any = request.protocol
     transport = handler.transport
     if transport is None or transport.is_closing():
         return False
     unsent = _unsent(handler, writer)
-    _let_go(handler)
+    _detach(handler)
     transport.set_protocol(successor)
     if not transport.is_reading():
         transport.resume_reading()
     try:
         successor.take_over(transport, unsent)
     except BaseException:
-        transport.abort()  # nobody else owns it any more
+        transport.abort()  # it has no other owner any more
         raise
     return True
 
 
 def _unsent(handler: Any, writer: AbstractStreamWriter | None) -> bytes:
-    """Return the headers, if *writer* has kept them back (aiohttp before 3.12 did not)."""
+    """Return the headers, if *writer* has held them back (aiohttp before 3.12 does not)."""
     send = getattr(writer, "send_headers", None)
     if send is None:
         return b""
-    transport, handler.transport = handler.transport, _Witness()
+    transport, handler.transport = handler.transport, _RecordingTransport()
     try:
         send()
         return bytes(handler.transport.written)
@@ -65,18 +65,20 @@ def _unsent(handler: Any, writer: AbstractStreamWriter | None) -> bytes:
         handler.transport = transport
 
 
-def _let_go(handler: Any) -> None:
-    """Make aiohttp believe that the connection is gone, without closing it."""
-    handler._task_handler = None  # so that the handler and the application's middlewares are not cancelled
-    handler.transport = None  # so that it is not closed
+def _detach(handler: Any) -> None:
+    """Make aiohttp treat the connection as lost, without closing it."""
+    # Both assignments must come first: `connection_lost` would otherwise cancel the handler's task, and with it the
+    # application's middlewares, and close the transport.
+    handler._task_handler = None
+    handler.transport = None
     handler.connection_lost(None)
 
 
 async def check() -> None:
-    """Prove on a connection without a socket that the installed aiohttp lets go.
+    """Check, on a connection without a socket, that the handover works with the installed aiohttp.
 
     Raises:
-        UnsupportedAiohttp: it does not.
+        UnsupportedAiohttp: it does not work; the error says why.
     """
 
     async def never(request: web.BaseRequest) -> web.StreamResponse:
@@ -84,12 +86,12 @@ async def check() -> None:
 
     server = web.Server(never)
     handler: Any = server()
-    transport = _Witness()
+    transport = _RecordingTransport()
     why = ""
     try:
         handler.connection_made(transport)
         task = handler._task_handler
-        _let_go(handler)
+        _detach(handler)
         if transport.closed:
             why = "it closes the socket"
         elif server.connections:
@@ -104,8 +106,8 @@ async def check() -> None:
         raise UnsupportedAiohttp(aiohttp.__version__, why)
 
 
-class _Witness(asyncio.Transport):
-    """A transport that only remembers what was done to it."""
+class _RecordingTransport(asyncio.Transport):
+    """A transport without a socket that records what is written and whether it was closed."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Links in answers: paths as the client of a request sees them, whatever proxies took away in front."""
+"""Links in answers: paths as the client sees them, with the prefix that proxies have removed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hub.proxies import Proxies
 
 
 def link(hub: Hub, request: web.BaseRequest, *, up: int, path: str) -> str:
-    """Return the path of *request*, *up* segments shorter and with *path* at its end, percent-encoded."""
+    """Return the path of *request* without its last *up* segments and with *path* appended, percent-encoded."""
     own = request.rel_url.raw_path
-    if not own.isascii():  # only aiohttp's parser in Python lets that pass
+    if not own.isascii():  # only aiohttp's parser in pure Python accepts such a path
         own = quote(own, safe="/%", errors="surrogateescape")
     prefix = hub.proxies.root_path
     if hub.proxies.any and (told := request.headers.getall("X-Forwarded-Prefix", ())):
@@ -22,8 +22,8 @@ def link(hub: Hub, request: web.BaseRequest, *, up: int, path: str) -> str:
 
 
 def client_address(proxies: Proxies, request: web.BaseRequest) -> str:
-    """Return the address of whoever sent *request* to the outermost proxy that is trusted."""
+    """Return the address of the client that sent *request* to the outermost trusted proxy."""
     peer = request.remote or ""
-    # A request that aiohttp could not read has headers of another kind.
+    # A request that aiohttp could not parse has headers without `getall`.
     getall = getattr(request.headers, "getall", None)
     return proxies.client(peer, getall("X-Forwarded-For", ())) if proxies.any and getall is not None else peer

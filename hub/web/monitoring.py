@@ -12,26 +12,7 @@ from prometheus_client.registry import Collector
 from hub.connections.client_stream import StreamKind
 from hub.errors import LogUnavailable, ShuttingDown
 from hub.hub import Hub
-
-_COUNTERS = {
-    "published": "Notifications the log confirmed.",
-    "repeated": "Publishes answered from an idempotency key.",
-    "delivered": "Frames of live notifications given to a transport.",
-    "replayed": "Frames given to a transport from the log.",
-    "dropped": "Frames a slow-reader policy left out.",
-    "slow_disconnects": "Streams cut because their reader was too slow.",
-    "peer_timeouts": "Streams cut because their peer took nothing.",
-    "connects": "Streams opened.",
-    "disconnects": "Streams ended.",
-    "refused": "Subscribes told to come back later.",
-    "unobserved_failures": "Failed publishes that nobody awaited.",
-    "observer_failures": "Exceptions of in-process observers.",
-    "left_behind": "Cleanups that shutdown no longer waited for.",
-    "generations_begun": "Answers of an AI that began.",
-    "generations_done": "Answers that are complete.",
-    "generations_failed": "Answers that failed.",
-    "generations_cancelled": "Answers that were stopped.",
-}
+from hub.metrics import COUNTERS
 
 
 async def healthz(hub: Hub, request: web.Request) -> web.Response:
@@ -56,7 +37,7 @@ async def stats(hub: Hub, request: web.Request) -> web.Response:
             "topics": hub.fanout.topics,
             "generations": hub.generations.streaming,
             "viewers": hub.viewers,
-            **{name: getattr(hub.metrics, name) for name in _COUNTERS},
+            **{name: getattr(hub.metrics, name) for name in COUNTERS},
             "log": _log_bounds(hub),
             "draining": hub.draining,
             "uptime": round(hub.metrics.uptime, 3),
@@ -93,7 +74,7 @@ class _Figures(Collector):
 
     def collect(self) -> Iterator[Metric]:
         hub = self._hub
-        for name, text in _COUNTERS.items():
+        for name, text in COUNTERS.items():
             yield CounterMetricFamily(f"hub_{name}", text, value=getattr(hub.metrics, name))
         streams = GaugeMetricFamily("hub_streams", "Open client streams, by kind.", labels=["kind"])
         for kind in StreamKind:

@@ -1,4 +1,4 @@
-"""Every error answer of the hub: `application/problem+json` (RFC 9457), made here and nowhere else."""
+"""The error answers of the hub, in `application/problem+json` (RFC 9457); all of them are made here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WORD = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 def problem(status: int, detail: str, *, name: str = "", **facts: object) -> web.Response:
-    """Return the answer for an error: *detail* in one sentence, *facts* as further members."""
+    """Return the answer for an error: *detail* is a sentence, *facts* are additional members."""
     phrase = HTTPStatus(status).phrase
     body = {
         "type": f"urn:broadcast-hub:{name}" if name else "about:blank",
@@ -47,12 +47,12 @@ def from_error(error: HubError) -> web.Response:
 
 
 def from_status(status: int) -> web.Response:
-    """Return the answer where aiohttp refuses a request that no handler has seen, with *status*."""
+    """Return the answer with *status* to a request that aiohttp refused before it called a handler."""
     return problem(status, _BROKEN if status < 500 else _FAILED)
 
 
 def from_http(error: web.HTTPException) -> web.Response:
-    """Return the answer for an exception of aiohttp's, its headers kept."""
+    """Return the answer for an exception of aiohttp, with its headers `Allow`, `Location` and `WWW-Authenticate`."""
     details = {404: "there is nothing at this path", 413: "the body is too large"}
     answer = problem(error.status, details.get(error.status, error.reason))
     for header in ("Allow", "Location", "WWW-Authenticate"):

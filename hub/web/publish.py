@@ -1,4 +1,4 @@
-"""`/notifications/publish` and `/events/{name}`: what comes in by HTTP."""
+"""The endpoints `/notifications/publish` and `/events/{name}`: notifications and events over HTTP."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_DRAFTS = 1_000
 
 
 async def publish(hub: Hub, request: web.Request) -> web.Response:
-    """Accept one draft, or a list of them, and answer with the positions the log confirmed."""
+    """Publish one draft, or a list of them, and return the positions that the log has confirmed."""
     if hub.draining:
         raise ShuttingDown
     body = await read_json(request)
@@ -43,12 +43,12 @@ _quoted = lru_cache(maxsize=4096)(partial(quote, safe="/"))
 
 
 def _place(topic: str, position: Position) -> str:
-    """Return where the history begins with this notification: of its own topic, the first after its predecessor."""
+    """Return the path and query of the history page that has just this notification, the next one of *topic*."""
     return f"/history?topic={_quoted(topic)}&after={position.epoch}-{position.offset - 1}&limit=1"
 
 
 async def _all_accepted(receipts: Sequence[Receipt]) -> list[str]:
-    """Return what is answered for each; every receipt is looked at, also where one has failed."""
+    """Return the JSON for each receipt. All receipts are awaited, even after one has failed."""
     answers: list[str] = []
     failure: LogUnavailable | None = None
     for receipt in receipts:
@@ -61,7 +61,8 @@ async def _all_accepted(receipts: Sequence[Receipt]) -> list[str]:
     return answers
 
 
-_one_as_json = lru_cache(maxsize=4096)(compact_json)  # most have one; with up to 16 the cache would grow by megabytes
+# Most notifications have one topic. A cache for lists of up to 16 could grow by megabytes.
+_one_as_json = lru_cache(maxsize=4096)(compact_json)
 
 
 def _accepted(receipt: Receipt, position: Position) -> str:
@@ -83,7 +84,7 @@ def _drafts(body: list[object]) -> list[Draft]:
 
 
 async def emit(hub: Hub, request: web.Request) -> web.Response:
-    """Emit an internal event with the body as its payload."""
+    """Emit an event on the bus, with the JSON body as its payload."""
     if hub.draining:
         raise ShuttingDown
     event = hub.bus.emit(request.match_info["name"], await read_json(request))

@@ -1,4 +1,4 @@
-"""The query of a request: UTF-8 or nothing, every usual spelling understood, and no typo without a word."""
+"""The query of a request: checked for UTF-8, read in all usual spellings, and refused with a hint for typos."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from hub.names import mistyped, plain
 
 MAX_NAME = 64
 MOST_JUDGED = 16
-"""Of so many names that are not the hub's, the first ones of a query, each is looked at for a typo."""
+"""Maximum number of unknown names in a query that are checked for typos."""
 
-# `Last-Event-ID`, `last_event_id`, `lastEventID` (Mercure), and what the polyfill of amvtek sends.
+# `Last-Event-ID`, `last_event_id`, `lastEventID` (Mercure), and the parameter of the polyfill by amvtek.
 _LAST_EVENT_ID = frozenset({"lasteventid", "evslasteventid"})
 
 
 class Parameters:
-    """The parameters that one path knows.
+    """The query parameters of one path.
 
-    Others are not the hub's affair (`datastar`, cache busters), unless they are typos of these: then whoever sent them
-    would wonder why nothing happens.
+    Unknown parameters are ignored (`datastar`, cache busters), unless they are typos of known ones: a client must not
+    have to wonder why its parameter has no effect.
 
     Args:
-        names: how they are spelled.
-        elsewhere: names that mean something on other paths, and what to do instead here.
+        names: the names of the parameters.
+        elsewhere: names of parameters that only other paths have, with a sentence that says what to do instead.
     """
 
     def __init__(self, *names: str, elsewhere: Mapping[str, str] | None = None) -> None:
@@ -37,10 +37,10 @@ class Parameters:
         self._meant = lru_cache(maxsize=256)(self._look_up)
 
     def read(self, request: web.BaseRequest) -> MultiMapping[str]:
-        """Return the query of *request*, its parameters under the names that they have here.
+        """Return the query of *request*, with usual spellings of its parameters replaced by their names.
 
         Raises:
-            InvalidInput: it is not UTF-8, or a parameter is a typo of one of these.
+            InvalidInput: it is not UTF-8, or a parameter is a typo of a known one.
         """
         raw = request.rel_url.raw_query_string
         if not raw:
@@ -72,7 +72,7 @@ class Parameters:
         raise InvalidInput(name, f"is no parameter here; did you mean {meant}?")
 
     def _look_up(self, name: str) -> str:
-        # `topic[]` and `topic[0]` are how some clients spell lists.
+        # Some clients spell lists as `topic[]` or `topic[0]`.
         return mistyped(name.partition("[")[0], [*self._names, *self._elsewhere])
 
 

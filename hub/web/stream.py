@@ -1,4 +1,4 @@
-"""The answer a stream begins with: aiohttp-sse's response, sent through aiohttp so that signals apply."""
+"""The response that begins a stream: that of aiohttp-sse, sent through aiohttp so that its signals apply."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 
 
 class Away(enum.StrEnum):
-    """Why there is no stream now: the `reason` that the client is told."""
+    """The reason why there is no stream now, as the client is told."""
 
     CAPACITY = "capacity"
     DRAINING = "draining"
@@ -31,19 +31,19 @@ _SECONDS = {Away.CAPACITY: (10, 60), Away.DRAINING: (1, 6), Away.LOG_UNAVAILABLE
 
 
 def is_chunked(request: web.BaseRequest) -> bool:
-    """Tell whether the client of *request* understands chunks: HTTP/1.0 gets bare bytes and a closed connection."""
+    """Return whether the client of *request* understands chunks; HTTP/1.0 gets bare bytes, ended by the connection."""
     return request.version >= (1, 1)
 
 
 class EventStream(EventSourceResponse):
-    """The headers of an event stream; what follows is written by the protocol that takes the socket over.
+    """The response with the headers of an event stream; the protocol that takes the socket over writes the rest.
 
-    Differs from its base: no ping task of its own, any method, and a middleware that compresses everything is
-    ignored instead of breaking the stream.
+    Unlike its base class, it has no ping task, allows any method, and ignores a middleware that enables compression,
+    which would break the stream.
     """
 
     _handed_over = False
-    _send_headers_immediately = False  # but in one write with the first bytes of the stream
+    _send_headers_immediately = False  # they are sent in one write with the first bytes of the stream
 
     def __init__(self, request: web.BaseRequest) -> None:
         super().__init__(headers=None)
@@ -52,24 +52,24 @@ class EventStream(EventSourceResponse):
             self.headers["Connection"] = "close"
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Send the headers, after the application's `on_response_prepare` signals."""
+        """Prepare the headers, after the application's `on_response_prepare` signals."""
         return await web.StreamResponse.prepare(self, request)
 
     async def hand_over(self, request: web.BaseRequest, successor: Successor) -> bool:
-        """Prepare the headers and give the socket to *successor*; return False if the client has left already."""
-        # What an earlier answer on this connection left unsent must not count against the stream.
+        """Prepare the headers and give the socket to *successor*; return False if the client has disconnected."""
+        # Unsent bytes of an earlier answer on this connection must not count as unsent bytes of the stream.
         await request.writer.drain()
         writer = await self.prepare(request)
         self._handed_over = hand_over(request, writer, successor)
         return self._handed_over
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """End the answer, unless its end is the new protocol's affair."""
+        """End the answer, unless the socket was handed over: then the new protocol ends it."""
         if not self._handed_over:
             await super().write_eof(data)
 
     def enable_compression(self, *args: Any, **options: Any) -> None:
-        """Ignore it: a compressed stream would arrive in lumps."""
+        """Do nothing: compression would hold back the events of a stream."""
 
 
 def sent_away(hub: Hub, tell: Callable[[str, int], bytes] = DIALECTS["events"].away) -> web.Response | None:
@@ -81,14 +81,14 @@ def sent_away(hub: Hub, tell: Callable[[str, int], bytes] = DIALECTS["events"].a
 
 
 def come_back(why: Away, tell: Callable[[str, int], bytes] = DIALECTS["events"].away) -> web.Response:
-    """Return an answer that sends an `EventSource` away, and tells it when to come back.
+    """Return an answer that refuses a stream for now, and tells an `EventSource` when to reconnect.
 
-    Any status but 200 would make it give up for ever (WHATWG HTML, 9.2.3). The time travels with an event: clients
-    that are no `EventSource` (htmx 4) drop a block that has none, and come back twice a second.
+    The status is 200, because after any other an `EventSource` never reconnects (WHATWG HTML, 9.2.3). The block with
+    the time has an event too: other clients (htmx 4) ignore a block without one, and reconnect twice a second.
 
     Args:
-        why: what the client is told; how long it stays away follows from it.
-        tell: makes the block from the reason and the milliseconds to wait, for clients that read another dialect.
+        why: the reason that the client is told; it determines the time.
+        tell: returns the block for the reason and the milliseconds to wait; clients of other dialects need another one.
     """
     return web.Response(
         body=tell(why, retry_between(*_SECONDS[why])),

@@ -1,4 +1,4 @@
-"""A timer that starts anew whenever something is heard."""
+"""An idle timeout that is restarted whenever something happens."""
 
 from __future__ import annotations
 
@@ -53,56 +53,56 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
 
 @pytest.fixture
 def lost() -> list[float]:
-    """When something was lost."""
+    """When the timeout expired."""
     return []
 
 
-def patience(loop: Loop, lost: list[float], seconds: float) -> IdleTimeout:
+def idle_timeout(loop: Loop, lost: list[float], seconds: float) -> IdleTimeout:
     return IdleTimeout(seconds, lambda: lost.append(loop.time()))
 
 
 def test_silence_is_told_once_and_at_its_end(loop: Loop, lost: list[float]):
-    patience(loop, lost, 8)
+    idle_timeout(loop, lost, 8)
     loop.wait(7.5)
     assert not lost
     loop.wait(100)
     assert lost == [1_008]
 
 
-def test_silence_begins_when_something_was_heard_last(loop: Loop, lost: list[float]):
-    waiting = patience(loop, lost, 8)
+def test_silence_is_counted_from_the_last_restart(loop: Loop, lost: list[float]):
+    waiting = idle_timeout(loop, lost, 8)
     loop.wait(5)
-    waiting.heard(8)
+    waiting.restart(8)
     loop.wait(7.5)
     assert not lost
     loop.wait(100)
     assert lost == [1_013]
 
 
-def test_whoever_is_heard_may_take_for_ever_with_one_timer(loop: Loop, lost: list[float]):
-    waiting = patience(loop, lost, 8)
+def test_many_restarts_need_one_timer(loop: Loop, lost: list[float]):
+    waiting = idle_timeout(loop, lost, 8)
     for _ in range(10_000):
         loop.wait(0.5)
-        waiting.heard(8)
+        waiting.restart(8)
         assert len(loop._timers) == 1
     assert not lost
 
 
 def test_nothing_is_told_after_a_stop(loop: Loop, lost: list[float]):
-    patience(loop, lost, 8).stop()
+    idle_timeout(loop, lost, 8).stop()
     loop.wait(100)
     assert not lost
 
 
-def test_patience_can_grow(loop: Loop, lost: list[float]):
-    waiting = patience(loop, lost, 8)
-    waiting.heard(64)
+def test_the_timeout_can_grow(loop: Loop, lost: list[float]):
+    waiting = idle_timeout(loop, lost, 8)
+    waiting.restart(64)
     loop.wait(100)
     assert lost == [1_064]
 
 
-def test_patience_can_shrink(loop: Loop, lost: list[float]):
-    waiting = patience(loop, lost, 64)
-    waiting.heard(8)
+def test_the_timeout_can_shrink(loop: Loop, lost: list[float]):
+    waiting = idle_timeout(loop, lost, 64)
+    waiting.restart(8)
     loop.wait(100)
     assert lost == [1_008]

@@ -1,4 +1,4 @@
-"""A client of the hub on a raw socket: it sees every byte, and can leave in every way a client can leave."""
+"""A client on a raw socket: it reads every byte of an answer, and can disconnect in every possible way."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from multidict import CIMultiDict
 from tests.spec_decoder import Event, SpecDecoder
 
 PATIENCE = 10.0
-"""Seconds after which what should have happened counts as never happening; nothing waits that long when it works.
+"""Seconds after which a wait fails; in a test that passes, nothing waits that long.
 
-It is less than a heartbeat of the hub as it comes: what is noticed only then was not noticed at once.
+It is less than the default heartbeat, so that a test fails if the hub notices something only at the next heartbeat.
 """
 
 Address = tuple[str, int] | str
@@ -30,27 +30,27 @@ _CHUNK_SIZE = re.compile(rb"[0-9a-f]{1,8}")
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Return as soon as *condition* holds."""
+    """Wait until *condition* returns a true value."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - what is looked at has no events to wait for
+        while not condition():  # noqa: ASYNC110 - the observed state has no event to wait for
             await asyncio.sleep(0.002)
 
 
 class StreamEnded(Exception):
-    """The stream ended before what was awaited."""
+    """The stream ended before the awaited bytes or event."""
 
 
 class Unframed(Exception):
-    """The bytes are not framed the way HTTP/1.1 demands."""
+    """The framing of the bytes breaks the rules of HTTP/1.1."""
 
 
 class Chunks:
-    """Takes the chunk framing off a body (RFC 9112, section 7.1), wherever the bytes are cut; lenient in nothing."""
+    """A strict decoder of chunked bodies (RFC 9112, section 7.1), for bytes that are cut anywhere."""
 
     def __init__(self) -> None:
         self.complete = False
         self.unread = bytearray()
-        self._left: int | None = None  # of the chunk that is being read, its final CRLF included
+        self._left: int | None = None  # remaining bytes of the present chunk, with its final CRLF
 
     def feed(self, received: bytes) -> bytes:
         """Return the part of the body that *received* brings."""
@@ -84,7 +84,7 @@ class Chunks:
 
 
 class Length:
-    """A body whose length was announced."""
+    """A body with a Content-Length."""
 
     def __init__(self, length: int) -> None:
         self.unread = bytearray()
@@ -101,7 +101,7 @@ class Length:
 
 
 class UntilClosed:
-    """A body that ends with the connection."""
+    """A body that ends when the connection closes."""
 
     unread = bytearray()
     complete = False
@@ -112,13 +112,13 @@ class UntilClosed:
 
 
 class Client:
-    """One connection.
+    """One connection to a hub.
 
     Attributes:
-        status, headers: of the answer that was read last.
-        decoder: an `EventSource` that hears the body of the answer.
-        received: the body so far, chunk framing removed.
-        opened: the `hub.open` of the stream, if one was waited for.
+        status, headers: those of the answer that was read last.
+        decoder: an `EventSource` that gets the body of the answer.
+        received: the body so far, without chunk framing.
+        opened: the `hub.open` of the stream, if it was waited for.
     """
 
     opened: Event
@@ -151,10 +151,10 @@ class Client:
 
         Args:
             address: a host and a port, or the path of a Unix socket.
-            tls: trusts the server's certificate.
-            receive_buffer: bytes that the kernel keeps for a reader who does not read, about.
-            its_socket: connected already.
-            keep: remember the body in `received`.
+            tls: a context that trusts the server's certificate.
+            receive_buffer: approximate size of the kernel's receive buffer in bytes.
+            its_socket: a connected socket to use.
+            keep: whether to store the body in `received`.
         """
         loop = asyncio.get_running_loop()
         if its_socket is None:
@@ -176,7 +176,7 @@ class Client:
     # ---- out ----
 
     async def send(self, data: bytes) -> None:
-        """Send *data* as it is."""
+        """Send *data* unchanged."""
         async with asyncio.timeout(PATIENCE):
             self._writer.write(data)
             await self._writer.drain()
@@ -190,13 +190,13 @@ class Client:
         body: bytes | None = None,
         version: str = "1.1",
     ) -> None:
-        """Send a whole request."""
+        """Send a request with its body."""
         await self.send(request(method, path, headers=headers, body=body, version=version))
 
     # ---- in ----
 
     async def head(self) -> int:
-        """Read the status line and the headers of an answer; return its status."""
+        """Read the status line and the headers of an answer; return the status."""
         async with asyncio.timeout(PATIENCE):
             while b"\r\n\r\n" not in self._unread:
                 self._unread += await self._some_bytes()
@@ -241,14 +241,14 @@ class Client:
 
     @property
     def complete(self) -> bool:
-        """Whether the answer has been read to the end that its framing announces."""
+        """Whether the body has been read to the end that its framing announces."""
         return self._framing.complete
 
     async def more(self) -> bytes:
         """Return the next bytes of the body; empty when it is complete.
 
         Raises:
-            StreamEnded: the connection ended; whether that was the end of the body `complete` tells.
+            StreamEnded: the connection ended; `complete` says whether that was the end of the body.
         """
         async with asyncio.timeout(PATIENCE):
             while True:
@@ -267,7 +267,7 @@ class Client:
                     return body
 
     async def body(self) -> bytes:
-        """Read the answer to its end and return all of its body."""
+        """Read the answer to its end and return its whole body."""
         with suppress(StreamEnded):
             while await self.more():
                 pass
@@ -275,14 +275,14 @@ class Client:
         return bytes(self.received)
 
     async def json(self) -> Any:
-        """Read the body to its end as JSON."""
+        """Read the answer to its end and return its body, decoded as JSON."""
         return json.loads(await self.body())
 
     async def event(self) -> Event:
         """Return the next event, whatever its type.
 
         Raises:
-            StreamEnded: there is none any more.
+            StreamEnded: there are no more events.
         """
         while not self._events:
             if not await self.more():
@@ -290,20 +290,20 @@ class Client:
         return self._events.popleft()
 
     async def next(self, type: str = "message") -> Event:
-        """Return the next event, which has to be of *type*."""
+        """Return the next event, and assert that it is of *type*."""
         event = await self.event()
         assert event.type == type, event
         return event
 
     async def upto(self, data: str) -> list[Event]:
-        """Return the events up to and with the first one that carries *data*."""
+        """Return the events up to and including the first one with *data*."""
         events = [await self.event()]
         while events[-1].data != data:
             events.append(await self.event())
         return events
 
     async def rest(self, upto: str | None = None) -> list[Event]:
-        """Return the events until the stream ends, however it does, or up to the first one that carries *upto*."""
+        """Return the events until the stream ends in any way, or up to the first one with the data *upto*."""
         events: list[Event] = []
         with suppress(StreamEnded):
             while not events or events[-1].data != upto:
@@ -311,13 +311,13 @@ class Client:
         return events
 
     async def block(self) -> None:
-        """Return when one more block, dispatched or not, has been read."""
+        """Read one more block, whether it dispatches an event or not."""
         before = self.decoder.blocks
         while self.decoder.blocks == before:
             assert await self.more(), "the answer is complete"
 
     async def gone(self) -> None:
-        """Return when the server has ended the connection, however it does; what came before is read."""
+        """Read until the server has ended the connection in any way."""
         with suppress(StreamEnded):
             while True:
                 if not await self.more():
@@ -325,56 +325,56 @@ class Client:
                         self._unread += await self._some_bytes()
 
     async def exactly(self, count: int) -> bytes:
-        """Return the next *count* bytes, framing and all, and take no notice of them otherwise."""
+        """Return the next *count* raw bytes, with their framing; they are not decoded."""
         taken = b""
         while len(taken) < count:
             taken += await self.at_most(count - len(taken))
         return taken
 
     async def at_most(self, count: int) -> bytes:
-        """Return up to *count* bytes as soon as there are any, framing and all, and take no notice of them."""
+        """Return up to *count* raw bytes as soon as there are any, with their framing; they are not decoded."""
         async with asyncio.timeout(PATIENCE):
             some = self._unread or await self._some_bytes()
         self._unread = some[count:]
         return some[:count]
 
     def sip(self, count: int) -> bytes:
-        """Return up to *count* bytes of what the kernel has; only after `stop_reading`, and without TLS."""
+        """Return up to *count* bytes from the kernel's buffer; only after `stop_reading`, and without TLS."""
         try:
             return self._socket.recv(count)
         except BlockingIOError:
             return b""
 
     def is_silent(self) -> bool:
-        """Whether nothing has arrived that was not read yet."""
-        buffered: bytes = self._reader._buffer  # type: ignore[attr-defined]  # what has arrived is nowhere public
+        """Return whether there are no received bytes or events that were not read yet."""
+        buffered: bytes = self._reader._buffer  # type: ignore[attr-defined]  # there is no public access to it
         return not buffered and not self._unread and not self._events
 
     def stop_reading(self) -> None:
-        """Leave what comes to the kernel's buffer, until `read_on`."""
+        """Stop reading from the socket until `read_on`; the kernel's buffer fills."""
         self._writer.transport.pause_reading()  # type: ignore[attr-defined]  # every socket transport has it
 
     def read_on(self) -> None:
-        """Undo `stop_reading`."""
+        """Read from the socket again."""
         self._writer.transport.resume_reading()  # type: ignore[attr-defined]  # every socket transport has it
 
-    # ---- ways to leave ----
+    # ---- ways to disconnect ----
 
     def reset(self) -> None:
-        """Leave with a RST, as a process that dies with unread bytes does."""
+        """Disconnect with a RST, as a process that dies with unread bytes does."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
 
     def close(self) -> None:
-        """Leave with a FIN, as a closed tab does."""
+        """Disconnect with a FIN, as a closed tab does."""
         self._writer.transport.abort()
 
     def half_close(self) -> None:
-        """Say that nothing more will be sent, and go on reading."""
+        """Send a FIN, but go on reading."""
         self._socket.shutdown(socket.SHUT_WR)
 
     async def aclose(self) -> None:
-        """Leave no trace."""
+        """Disconnect, and wait until the connection is closed."""
         self._writer.transport.abort()
         with suppress(OSError):
             await self._writer.wait_closed()

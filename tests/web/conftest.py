@@ -1,4 +1,4 @@
-"""What the tests over real sockets share: hubs on free ports, on either event loop, over TCP or TLS."""
+"""Fixtures of the tests over real sockets: hubs on free ports, on either event loop, over TCP or TLS."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> LoopFactories:
-    """Run what is marked with `both_loops` on both, and the rest on asyncio's own."""
+    """Return both event loops for tests marked with `both_loops`, else asyncio's own."""
     factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
     if item.get_closest_marker("both_loops"):
         try:
@@ -47,7 +47,7 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> L
 
 @pytest.fixture(scope="session")
 def tls() -> TLS:
-    """What a server and a client of it speak TLS with."""
+    """The TLS contexts of a server, and of clients that trust it."""
     authority = trustme.CA()
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(server)
@@ -57,18 +57,18 @@ def tls() -> TLS:
 
 
 class Complaints(logging.Handler):
-    """What the loop, aiohttp and the hub complained about while a test ran; a test may take what it expects."""
+    """A handler that collects warnings and errors of the loop, aiohttp and the hub; a test takes those it expects."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        # Not the record itself: it could keep alive what the test says is gone.
+        # Not the record itself: it could keep objects alive that the test expects to be freed.
         self._lines.append(self.format(record))
 
     def take(self) -> list[str]:
-        """Return the complaints so far and forgive them."""
+        """Return the lines so far, and remove them."""
         taken, self._lines = self._lines, []
         return taken
 
@@ -86,7 +86,7 @@ def complaints() -> Iterator[Complaints]:
 
 
 class Serve(Protocol):
-    """Starts a hub that ends with the test; the keywords that `Server.start` does not know are settings."""
+    """A function that starts a hub for one test; keywords that `Server.start` does not have are settings."""
 
     async def __call__(
         self,
@@ -126,7 +126,7 @@ async def serve(complaints: Complaints) -> AsyncIterator[Serve]:
 
 @pytest.fixture
 async def server(serve: Serve) -> Server:
-    """A hub as it is without settings."""
+    """A hub with the default settings."""
     return await serve()
 
 
@@ -171,7 +171,7 @@ async def nothing_goes_wrong_behind_the_scenes() -> AsyncIterator[None]:
     assert told == []
 
 
-# ---- the ways in which a client leaves ----
+# ---- the ways in which a client disconnects ----
 
 
 @pytest.fixture(params=["FIN", "RST", "half-close"])

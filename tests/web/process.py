@@ -1,4 +1,4 @@
-"""A command of the hub in a process of its own."""
+"""A `hub` command in a process of its own."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ STARTING = 30.0  # seconds; a loaded machine takes long to start Python
 
 
 class Process:
-    """`hub …` as a process; everything it writes is kept.
+    """A process that runs `hub …`; everything it writes is kept.
 
     Attributes:
-        out, err: what it wrote so far.
+        out, err: its standard output and standard error so far.
     """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -39,9 +39,9 @@ class Process:
         cwd: Path = ROOT,
         stdin: str | None = None,
     ) -> Self:
-        """Start `hub`, or another Python *program*, with *arguments*; of the hub's variables it has those in *environ*.
+        """Start `hub`, or another Python *program*, with *arguments*.
 
-        Every warning is shown.
+        Of the variables `HUB_*` the process gets only those in *environ*. It shows every warning.
         """
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
         process = await asyncio.create_subprocess_exec(
@@ -67,7 +67,7 @@ class Process:
             setattr(self, name, getattr(self, name) + line.decode())
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send the signal *number* to the process."""
         self._process.send_signal(number)
 
     @property
@@ -75,7 +75,7 @@ class Process:
         return self._process.returncode is not None
 
     async def end(self) -> int:
-        """Return its exit status when it has ended by itself."""
+        """Wait until the process ends by itself; return its exit status."""
         async with asyncio.timeout(STARTING):
             await self._process.wait()
             await self._reading
@@ -83,14 +83,14 @@ class Process:
         return self._process.returncode
 
     async def aclose(self) -> None:
-        """End it, whatever it does."""
+        """Kill the process if it still runs."""
         if not self.ended:
             self._process.kill()
         await self._process.wait()
         await self._reading
 
     def check_tidy(self) -> None:
-        """Check that it wrote nothing like a traceback or a warning."""
+        """Assert that it wrote no traceback and no warning."""
         for sign in ("Traceback", "Warning", " ERROR ", " WARNING ", "exception"):
             assert sign not in self.err, self.err
 
@@ -99,7 +99,7 @@ class ServeProcess(Process):
     """`hub serve` on a free port.
 
     Attributes:
-        site, url, port: where it answers, once it listens.
+        site, url, port: its address, once it listens.
     """
 
     site: Site
@@ -107,7 +107,7 @@ class ServeProcess(Process):
     port = 0
 
     async def listening(self) -> Self:
-        """Return when it listens."""
+        """Wait until it listens; return this object."""
         async with asyncio.timeout(STARTING):
             while not (match := LISTENING.search(self.out)):
                 assert not self.ended, self.err

@@ -1,4 +1,4 @@
-"""A hub on a real port, and the shortest ways to ask it something."""
+"""A hub on a real port, and short methods for requests to it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.web.client import Address, Client, until
 
 @dataclass
 class Answer:
-    """An answer that was read to its end."""
+    """A complete answer."""
 
     status: int
     headers: CIMultiDict[str]
@@ -32,10 +32,10 @@ class Answer:
 
 
 class Site:
-    """Where a hub answers, whoever runs it.
+    """The address of a hub, in this process or another one, and the clients connected to it.
 
     Attributes:
-        clients: everybody who was connected with `client`.
+        clients: all clients that `client` has connected.
     """
 
     def __init__(self, address: Address, *, tls: ssl.SSLContext | None = None, prefix: str = "") -> None:
@@ -43,7 +43,7 @@ class Site:
         self.clients: list[Client] = []
 
     async def client(self, **options: Any) -> Client:
-        """Connect; *options* as for `Client.connect`."""
+        """Return a new client of this hub; *options* as for `Client.connect`."""
         client = await Client.connect(self.address, tls=self.tls, **options)
         self.clients.append(client)
         return client
@@ -57,7 +57,7 @@ class Site:
         query: Mapping[str, str] | None = None,
         **options: Any,
     ) -> Client:
-        """Open a stream and read its `hub.open`."""
+        """Return a new client with an open stream whose `hub.open` has been read."""
         client = await self.client(**options)
         path = self.subscribe_path(*topics, **(query or {}))
         cursor = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
@@ -67,7 +67,7 @@ class Site:
         return client
 
     def subscribe_path(self, *topics: str, **query: str) -> str:
-        """Return the path of a stream of *topics*."""
+        """Return the path and query that subscribe to *topics*."""
         pairs = [("topic", topic) for topic in topics] + list(query.items())
         return f"{self.prefix}/notifications/subscribe" + (f"?{urlencode(pairs)}" if pairs else "")
 
@@ -80,31 +80,31 @@ class Site:
         body: bytes | None = None,
         version: str = "1.1",
     ) -> Answer:
-        """Send a request on a connection of its own and read the whole answer."""
+        """Send a request on a new connection and return the whole answer."""
         client = await self.client()
         await client.request(method, path, headers=headers, body=body, version=version)
         await client.head()
-        # The body of an answer to HEAD is only announced.
+        # An answer to HEAD has a Content-Length but no body.
         answer = Answer(client.status, client.headers, b"" if method == "HEAD" else await client.body())
         await client.aclose()
         return answer
 
     async def post(self, path: str, body: object, **headers: str) -> Answer:
-        """Post *body* as JSON."""
+        """Send *body* as JSON in a POST and return the answer; `_` in the names of *headers* stands for `-`."""
         said = {"Content-Type": "application/json", **{name.replace("_", "-"): text for name, text in headers.items()}}
         return await self.ask("POST", self.prefix + path, headers=said, body=json.dumps(body).encode())
 
     async def publish(self, draft: object) -> Answer:
-        """Publish *draft*, or a list of them, over HTTP."""
+        """Publish *draft*, or a list of drafts, over HTTP."""
         return await self.post("/notifications/publish", draft)
 
     async def aclose(self) -> None:
-        """End all clients."""
+        """Disconnect all clients."""
         await asyncio.gather(*(client.aclose() for client in self.clients))
 
 
 class Server(Site):
-    """A hub in this process, in an application of its own, until `aclose`."""
+    """A hub in this process, with a server of its own, until `aclose`."""
 
     def __init__(self, app: web.Application, hub: Hub, runner: web.AppRunner, *, prefix: str) -> None:
         super().__init__("", prefix=prefix)
@@ -121,15 +121,15 @@ class Server(Site):
         handler_cancellation: bool = False,
         tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
     ) -> Server:
-        """Start a hub with *settings*, by default one that ends without a drain window.
+        """Start a hub with *settings* on a free port.
 
         Args:
-            settings: what is not said is as the hub has it, except that it drains in no time.
-            app: where the hub is set up; None: in an application of its own.
-            prefix: where its routes begin.
-            demo: add the demo's routes.
+            settings: the settings; the others have their defaults, except `drain`, which is 0.
+            app: the application in which the hub is set up; None: a new one.
+            prefix: the path prefix of the hub's routes.
+            demo: whether to add the demo's routes.
             handler_cancellation: aiohttp's setting of that name.
-            tls: what the server and what its clients speak TLS with.
+            tls: the contexts of the server and of its clients; None: no TLS.
         """
         app = web.Application() if app is None else app
         hub = setup_hub(app, Settings(**{"drain": 0, **settings}), prefix=prefix)
@@ -149,7 +149,7 @@ class Server(Site):
         return server
 
     def send(self, *items: object, topic: str | None = None, **options: Any) -> list[str]:
-        """Send one notification per item in-process; return their ids."""
+        """Send one notification for each item without HTTP; return their ids."""
         return [str(self.hub.notifications.send_notification(item, topic=topic, **options).result()) for item in items]
 
     @property
@@ -159,7 +159,7 @@ class Server(Site):
 
     @property
     def registered(self) -> dict[str, int]:
-        """How many entries each registry of open streams has."""
+        """The number of entries in each registry of open streams."""
         hub = self.hub
         index = hub.fanout._index
         return {
@@ -172,15 +172,15 @@ class Server(Site):
         }
 
     async def deserted(self) -> None:
-        """Return when no stream is registered anywhere."""
+        """Wait until no stream is registered anywhere."""
         await until(lambda: not any(self.registered.values()))
 
     async def aclose_server(self) -> None:
-        """End the server the way an application ends."""
+        """Shut the server down as an application does; leave its clients alone."""
         await self.runner.cleanup()
 
     async def aclose(self) -> None:
-        """End the server, then its clients."""
+        """Shut the server down, disconnect its clients, and check that no stream is left."""
         await self.runner.cleanup()
         await super().aclose()
         assert not any(self.registered.values()), self.registered

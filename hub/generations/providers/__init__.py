@@ -1,1 +1,1 @@
-"""Providers: the protocol of what answers a prompt, and its implementations."""
+"""Providers: the protocol of an answering model, and its implementations."""

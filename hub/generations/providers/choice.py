@@ -1,4 +1,4 @@
-"""From the settings to the provider that answers."""
+"""The choice of the provider that the settings name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ def make_provider(settings: Settings) -> Provider:
     """Return the provider that *settings* name.
 
     Raises:
-        InvalidSettings: what it needs is not installed or not set, or the class can't be found or made, or is none.
+        InvalidSettings: a package or a setting is missing, or the class can't be found, can't be constructed or is no
+            provider.
     """
     if settings.ai_provider == "simulated":
         return SimulatedProvider(
@@ -28,7 +29,7 @@ def make_provider(settings: Settings) -> Provider:
 
 
 def _named(name: str) -> Provider:
-    """Make a provider of the class that *name*, `module:Class`, says."""
+    """Return an instance of the class that *name*, `module:Class`, names."""
     try:
         provider: Provider = pkgutil.resolve_name(name)()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible API, through OpenAI's own client (the extra `openai`)."""
+"""The provider for OpenAI-compatible APIs, through OpenAI's own client (the extra `openai`)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REASONS: tuple[tuple[type[Exception], str, str], ...] = (
     (openai.NotFoundError, "invalid_request", "the provider has no such model"),
     (openai.APITimeoutError, "timeout", "the provider did not answer in time"),
     (openai.APIConnectionError, "provider_disconnected", _BROKE),
-    # The client explains no error of the line behind the headers, and no answer that is not JSON.
+    # The client does not convert connection errors after the headers, nor answers that are not JSON.
     (httpx.TimeoutException, "timeout", "the provider said nothing for too long"),
     (httpx.HTTPError, "provider_disconnected", _BROKE),
     (ValueError, "provider_malformed", "the provider sent something unreadable"),
@@ -31,26 +31,27 @@ _REASONS: tuple[tuple[type[Exception], str, str], ...] = (
 
 
 class OpenAIProvider:
-    """Streams chat completions.
+    """A provider that streams chat completions.
 
     Args:
-        base_url: where the API is; None: OpenAI's own, or what `OPENAI_BASE_URL` says.
-        api_key: None: what `OPENAI_API_KEY` says, but only without a *base_url*: OpenAI's key goes nowhere else.
-        model: what answers where the prompt names nothing.
+        base_url: the address of the API; None: the value of `OPENAI_BASE_URL`, or else OpenAI's own API.
+        api_key: the key; None: the value of `OPENAI_API_KEY`, but only without a *base_url*, so that OpenAI's key is
+            sent to nobody else.
+        model: the model for prompts that name none.
     """
 
     def __init__(self, base_url: str | None = None, api_key: str | None = None, model: str | None = None) -> None:
         if base_url is not None and api_key is None:
             api_key = "none"
         try:
-            # A second attempt would be a second answer: whoever asked decides about that.
+            # A retry would generate a second answer, which the caller has to decide.
             self._client = openai.AsyncOpenAI(base_url=base_url, api_key=api_key, max_retries=0)
         except openai.OpenAIError as error:
             raise InvalidSettings([f"ai_api_key (HUB_AI_API_KEY): {error}"]) from None
         self._model = model
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[Delta, None]:
-        """Yield what the model says; closing this closes the request, and the provider stops."""
+        """Yield the answer of the model; closing the generator closes the request, and the provider stops."""
         said = complete = False
         try:
             answer = await self._client.chat.completions.create(**self._request(prompt))
@@ -60,9 +61,9 @@ class OpenAIProvider:
                         said, complete = said or bool(delta.text), complete or bool(delta.finish_reason)
                         yield delta
         except (openai.OpenAIError, httpx.HTTPError, ValueError) as error:
-            if not complete:  # else all is said; only what the answer cost may be missing
+            if not complete:  # otherwise the answer is complete, and only its usage may be missing
                 raise _explained(error, said) from error
-        if not complete:  # a connection that is closed in the middle looks like an end otherwise
+        if not complete:  # a connection that is closed in the middle would look like a normal end
             raise ProviderError("provider_disconnected", _BROKE, "no finish_reason")
 
     def _request(self, prompt: Prompt) -> dict[str, Any]:
@@ -84,7 +85,7 @@ class OpenAIProvider:
 
 
 def _deltas(chunk: Any) -> list[Delta]:
-    """Return what one chunk says."""
+    """Return the deltas of the first choice in *chunk*, and one with the usage, if the chunk has it."""
     usage = chunk.usage.model_dump(exclude_none=True) if getattr(chunk, "usage", None) else None
     deltas = [
         Delta((choice.delta.content if choice.delta else None) or "", choice.finish_reason)
@@ -95,7 +96,7 @@ def _deltas(chunk: Any) -> list[Delta]:
 
 
 def _explained(error: Exception, said: bool) -> ProviderError:
-    """Return *error* in the hub's words: nothing of what was asked or answered reaches a client, or the log."""
+    """Return *error* as a `ProviderError` without any text of the question or the answer, for clients and the log."""
     for kind, reason, message in _REASONS:
         if isinstance(error, kind):
             return ProviderError(reason, message, type(error).__name__)

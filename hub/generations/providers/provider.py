@@ -1,4 +1,4 @@
-"""What every provider of answers does."""
+"""The protocol of a provider, and its values: prompts, deltas and errors."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _to_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False)
 
 
 class Prompt(NamedTuple):
-    """What is asked.
+    """A conversation whose last message is to be answered.
 
     Attributes:
-        messages: the conversation, each message with `role` and `content`; the last one is to be answered.
-        model: which model is to answer; None: the provider's choice.
-        options: what else the provider may understand (`temperature`, `max_tokens`, …).
+        messages: the messages, each with `role` and `content`.
+        model: the model that should answer; None: the provider's choice.
+        options: further options that the provider may know (`temperature`, `max_tokens`, …).
     """
 
     messages: Sequence[Mapping[str, Any]]
@@ -25,7 +25,7 @@ class Prompt(NamedTuple):
 
     @property
     def question(self) -> str:
-        """The text of the last message; of one in parts, that of its text parts."""
+        """The text of the last message; if it consists of parts, the joined text of its text parts."""
         content = self.messages[-1].get("content", "") if self.messages else ""
         if isinstance(content, str):
             return content
@@ -34,21 +34,21 @@ class Prompt(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """A short name of the question: another one has another.
+        """A digest of the prompt (SHA-256, in hexadecimal): different prompts have different digests.
 
         Raises:
-            ValueError, RecursionError: JSON in UTF-8 can't carry the question.
+            ValueError, RecursionError: the prompt can't be written as JSON in UTF-8.
         """
         return hashlib.sha256(_to_json(self).encode()).hexdigest()
 
 
 class Delta(NamedTuple):
-    """What a provider says next.
+    """The next piece that a provider yields.
 
     Attributes:
         text: a piece of the answer; may be empty.
-        finish_reason: in one of the last, why the answer ends: `stop`, `length`, …
-        usage: in one of the last, what it cost: tokens by kind.
+        finish_reason: in one of the last deltas, why the answer ends: `stop`, `length`, …
+        usage: in one of the last deltas, the numbers of tokens by kind.
     """
 
     text: str = ""
@@ -57,12 +57,14 @@ class Delta(NamedTuple):
 
 
 class ProviderError(Exception):
-    """The provider can't answer, or not to the end. Raised by providers, for viewers; no `HubError`, for nobody else.
+    """The provider can't answer, or can't complete the answer.
+
+    Providers raise it, and the hub tells the viewers. No caller of the hub gets it, so it is no `HubError`.
 
     Attributes:
         reason: a word for programs, such as `rate_limited`.
-        message: a sentence for people; clients get it as it is.
-        detail: what the hub's own log may say beside that.
+        message: a sentence for people; clients get it unchanged.
+        detail: additional text for the hub's own log only.
     """
 
     def __init__(self, reason: str, message: str, detail: str = "") -> None:
@@ -74,15 +76,15 @@ class ProviderError(Exception):
 
 
 class Provider(Protocol):
-    """Answers prompts, piece by piece."""
+    """A model, or an API in front of one, that answers prompts piece by piece."""
 
     def stream(self, prompt: Prompt) -> AsyncGenerator[Delta, None]:
-        """Return the answer as it is made. Closing the generator stops the making at once.
+        """Return a generator of the answer. Closing it stops the generation at once.
 
-        It raises `ProviderError` if it can't go on.
+        The generator raises `ProviderError` if it can't go on.
         """
         ...
 
     async def aclose(self) -> None:
-        """Let go of every resource."""
+        """Release every resource."""
         ...

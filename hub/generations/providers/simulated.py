@@ -1,4 +1,4 @@
-"""A provider without a model: it says the same to the same prompt, as fast and as badly as it is told to."""
+"""A provider without a model: the same prompt gets the same answer, at a given speed and with given failures."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _PIECES = re.compile(r"\S+\s*|\s+")
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatedProvider:
-    """Makes up an answer of at least *tokens* pieces; what it says depends on the prompt and the *seed* alone.
+    """A provider that makes up answers; their text depends only on the prompt and the *seed*.
 
     Attributes:
-        seed: changes what is said.
-        tokens: how many pieces an answer has, at least.
+        seed: another seed gives another text.
+        tokens: minimum number of pieces of an answer.
         first: seconds until the first piece.
         rate: pieces a second, above 0.
-        jitter: by which part of the time between two pieces that time may differ, 0 to 1.
-        fail_after: pieces after which the provider fails; None: it does not.
-        hang_after: pieces after which it says nothing more, and does not end; None: it does not.
-        disconnect_after: pieces after which the line to it breaks; None: it does not.
+        jitter: maximum random change of the time between two pieces, as a share of it, 0 to 1.
+        fail_after: number of pieces after which the provider fails; None: never.
+        hang_after: number of pieces after which it sends nothing more and does not end; None: never.
+        disconnect_after: number of pieces after which the connection to it breaks; None: never.
     """
 
     seed: int = 0
@@ -44,17 +44,17 @@ class SimulatedProvider:
     disconnect_after: int | None = None
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[Delta, None]:
-        """Say something about the prompt, piece by piece."""
+        """Yield the answer to *prompt*, piece by piece, then the finish reason and the usage."""
         asked = prompt.question
         chance = random.Random(f"{self.seed}:{asked}")
         pieces = self._pieces(asked, chance)
         await asyncio.sleep(self.first)
         for number, piece in enumerate(pieces):
-            await self._misbehave(number)
+            await self._fail_if_due(number)
             if number:
                 await asyncio.sleep((1 + self.jitter * chance.uniform(-1, 1)) / self.rate)
             yield Delta(piece)
-        await self._misbehave(len(pieces))
+        await self._fail_if_due(len(pieces))
         words = len(asked.split())
         yield Delta(
             finish_reason="stop",
@@ -69,7 +69,7 @@ class SimulatedProvider:
             pieces += [words[0].capitalize(), *(f" {word}" for word in words[1:-1]), f" {words[-1]}. "]
         return pieces
 
-    async def _misbehave(self, said: int) -> None:
+    async def _fail_if_due(self, said: int) -> None:
         if said == self.fail_after:
             raise ProviderError("provider_failed", "the provider failed")
         if said == self.disconnect_after:
@@ -78,4 +78,4 @@ class SimulatedProvider:
             await asyncio.Event().wait()
 
     async def aclose(self) -> None:
-        """Hold nothing, let go of nothing."""
+        """Do nothing: there is no resource to release."""
