@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from hub.errors import LogUnavailable
 from hub.fanout import Shape
-from hub.log.log import Frames, Log, Page
+from hub.log.log import Frames, Framing, Log, Page
 from hub.patterns import compiled
 
 SHARED_BYTES = 8 * 1024 * 1024
@@ -61,6 +61,7 @@ class PageCache:
 
     def __init__(self, log: Log, now: Callable[[], float] = time.monotonic) -> None:
         self._log = log
+        self._framing = log if isinstance(log, Framing) else None
         self._now = now
         self._shared: OrderedDict[PageQuery, _Shared] = OrderedDict()
         self._size = 0
@@ -122,8 +123,8 @@ class PageCache:
 
     def _read(self, question: PageQuery, upto: int) -> asyncio.Future[Frames]:
         after, topics, shape, _, latest = question
-        if shape == Shape():
-            return self._log.frames(after, topics, upto=upto, latest=latest)
+        if shape == Shape() and self._framing is not None:
+            return self._framing.frames(after, topics, upto=upto, latest=latest)
         framed: asyncio.Future[Frames] = asyncio.get_running_loop().create_future()
         reading = self._log.read(after, topics, upto=upto, latest=latest)
         if reading.done():

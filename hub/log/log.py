@@ -108,10 +108,6 @@ class Log(Protocol):
         """
         ...
 
-    def frames(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Frames]:
-        """Do what `read` does, for somebody who only wants to send it."""
-        ...
-
     def bounds(self) -> Bounds:
         """Return what the log holds."""
         ...
@@ -125,22 +121,6 @@ class Log(Protocol):
         """
         ...
 
-    def lost(self) -> Lost:
-        """Return all that is known of what is gone."""
-        ...
-
-    async def adopt(self, epoch: str, newest: int, lost: Lost, history: AsyncIterator[Sequence[Notification]]) -> None:
-        """Take over another log: its *epoch*, the *newest* offset it gave out, what it had *lost*, and its *history*.
-
-        The history comes in order, in parts, and keeps its positions; nothing is announced. All or nothing: if
-        *history* raises, this log stays as it was. What the retention does not keep goes as ever.
-
-        Raises:
-            LogNotEmpty: something was appended here once.
-            LogUnavailable: it could not be kept.
-        """
-        ...
-
     def trim(self) -> None:
         """Let go what the retention no longer keeps; called now and then, for age passes without appends."""
         ...
@@ -150,9 +130,42 @@ class Log(Protocol):
         ...
 
 
+# What only some logs can do. A caller asks with `isinstance`, once, and knows another way.
+
+
+@runtime_checkable
+class Framing(Protocol):
+    """A log that has the frames ready, or makes them where they cost this process nothing."""
+
+    def frames(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Frames]:
+        """Return what `read` does, as the bytes that go out."""
+        ...
+
+
+@runtime_checkable
+class Movable(Log, Protocol):
+    """A log whose history can move to another home, and which can be that home."""
+
+    def lost(self) -> Lost:
+        """Return all that is known of what is gone."""
+        ...
+
+    async def adopt(self, epoch: str, newest: int, lost: Lost, history: AsyncIterator[Sequence[Notification]]) -> None:
+        """Take over another log: its *epoch*, the *newest* offset it gave out, what it had *lost*, and its *history*.
+
+        The history comes in order, in parts, and keeps its positions; nothing is announced. All or nothing: if
+        *history* raises, this log stays as it was. What the retention does not keep is trimmed as usual.
+
+        Raises:
+            LogNotEmpty: something was appended here once.
+            LogUnavailable: it could not be kept.
+        """
+        ...
+
+
 @runtime_checkable
 class Lasting(Protocol):
-    """What a log can do that outlives its process."""
+    """A log that outlives its process."""
 
     async def tidy(self) -> bool:
         """Let go of what an earlier process left and the retention no longer keeps; tell whether anything is left.
