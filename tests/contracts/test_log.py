@@ -2,8 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,56 +17,9 @@ from hub.log.search import topic_size
 from hub.log.sqlite.log import SQLiteLog
 from hub.log.trimmed import Lost
 from hub.notification import MAX_OFFSET, Draft, Notification, Position
+from tests.contracts.conftest import Clock as Clock  # noqa: PLC0414 - said to mypy: others take it from here
+from tests.contracts.conftest import Make, MakeMovable
 from tests.contracts.model import ListLog
-
-Make = Callable[..., Awaitable[Log]]
-MakeMovable = Callable[..., Awaitable[Movable]]
-
-
-class Clock:
-    """Seconds since 1970, moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@asynccontextmanager
-async def maker(home: str, clock: Clock, folder: Path) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
-    """Return a maker of logs in *home*, closed in the end."""
-    made: list[Log] = []
-
-    async def one(**bounds: Any) -> Log:
-        bounds = {"count": 10**6, "size": 10**9, "age": None, "clock": clock, **bounds}
-        log: Log = MemoryLog(**bounds) if home == "memory" else SQLiteLog(folder / f"{len(made)}.db", **bounds)
-        await log.open()
-        made.append(log)
-        return log
-
-    yield one
-    for log in made:
-        await log.aclose()
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-async def make(request: pytest.FixtureRequest, clock: Clock, tmp_path: Path) -> AsyncIterator[Make]:
-    """Return a maker of logs, in every home there is."""
-    async with maker(request.param, clock, tmp_path) as one:
-        yield one
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-async def make_movable(request: pytest.FixtureRequest, clock: Clock, tmp_path: Path) -> AsyncIterator[MakeMovable]:
-    """Return a maker of logs whose history can move."""
-    async with maker(request.param, clock, tmp_path) as one:
-        yield one
 
 
 def drafts(*topics: str, size: int = 1, **options: Any) -> list[Draft]:
@@ -79,15 +31,15 @@ async def append(log: Log, *topics: str, **options: Any) -> list[int]:
 
 
 async def read_all(
-    log: Log, after: int, topics: Sequence[str], upto: int | None = None, *, latest: bool = False
+    log: Log, after: int, topics: Sequence[str], upto: int | None = None, **options: Any
 ) -> list[Notification]:
     """Read page after page, the way a connection does."""
-    found = [page async for page in pages(log, after, topics, upto, latest=latest)]
+    found = [page async for page in pages(log, after, topics, upto, **options)]
     return [notification for page in found for notification in page.notifications]
 
 
 async def pages(
-    log: Log, after: int, topics: Sequence[str], upto: int | None = None, *, latest: bool = False
+    log: Log, after: int, topics: Sequence[str], upto: int | None = None, **options: Any
 ) -> AsyncIterator[Page]:
     """Yield page after page, the way a connection reads; `frames` has to say the same, as far as both have come.
 
@@ -95,9 +47,9 @@ async def pages(
     """
     end = log.bounds().newest.offset if upto is None else upto
     while True:
-        page = await log.read(after, topics, upto=end, latest=latest)
+        page = await log.read(after, topics, upto=end, **options)
         if isinstance(log, Framing):
-            frames = await log.frames(after, topics, upto=end, latest=latest)
+            frames = await log.frames(after, topics, upto=end, **options)
             same = [each.chunk for each in page.notifications if each.position.offset <= frames.reached]
             assert frames.payload.startswith(b"".join(same))
             assert frames[4:] == page[2:]
