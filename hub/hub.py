@@ -27,7 +27,7 @@ from hub.generations.registry import GenerationLimits, Generations
 from hub.generations.store import generation_log
 from hub.log.archive.format import Contents
 from hub.log.archive.spool import Spool
-from hub.log.log import Log
+from hub.log.log import Log, Movable
 from hub.log.log_url import make_log
 from hub.metrics import Metrics
 from hub.notification import Position
@@ -169,6 +169,8 @@ class Hub:
 
     async def _adopt(self, spool: Spool) -> Contents:
         try:
+            if not isinstance(self.log, Movable):
+                raise LogUnavailable("it can't take over a history")
             contents = await spool.verify()
             await self.log.adopt(contents.epoch, contents.newest, contents.lost, spool.history())
             return contents

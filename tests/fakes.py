@@ -101,11 +101,11 @@ class SlowLog:
     def append(self, drafts: Sequence[Draft]) -> list[Receipt]:
         return self._log.append(drafts)
 
-    def read(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Page]:
-        return self._later(lambda: self._log.read(after, topics, upto=upto, latest=latest))
+    def read(self, after: int, topics: Collection[str], **options: Any) -> asyncio.Future[Page]:
+        return self._later(lambda: self._log.read(after, topics, **options))
 
-    def frames(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Frames]:
-        return self._later(lambda: self._log.frames(after, topics, upto=upto, latest=latest))
+    def frames(self, after: int, topics: Collection[str], **options: Any) -> asyncio.Future[Frames]:
+        return self._later(lambda: self._log.frames(after, topics, **options))
 
     def _later(self, read: Callable[[], asyncio.Future[Any]]) -> asyncio.Future[Any]:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()

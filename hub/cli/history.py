@@ -16,9 +16,10 @@ from typing import Any, BinaryIO
 import aiohttp
 
 from hub.cli.target import add_target, check, facts_of, unreachable
-from hub.errors import HubError, InvalidArchive
+from hub.errors import HubError, InvalidArchive, LogUnavailable
 from hub.log.archive.format import MEDIA_TYPE, Contents, is_last_line
 from hub.log.archive.spool import Spool
+from hub.log.log import Movable
 from hub.log.log_url import make_log
 from hub.notification import Position
 
@@ -224,6 +225,8 @@ async def _adopt(home: str, contents: Contents, spool: Spool) -> None:
     log = make_log(home, count=None, size=None, age=None, topics={}, clock=time.time, unobserved=lambda error: None)
     try:
         await log.open()
+        if not isinstance(log, Movable):
+            raise LogUnavailable(f"{home} can't take over a history")
         await log.adopt(contents.epoch, contents.newest, contents.lost, spool.history())
     finally:
         await log.aclose()

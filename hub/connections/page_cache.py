@@ -17,7 +17,7 @@ from typing import NamedTuple
 from hub.access.visibility import EVERYTHING, Visibility
 from hub.encoding import SSE, Encoding
 from hub.errors import LogUnavailable
-from hub.log.log import Frames, Log, Page
+from hub.log.log import Frames, Framing, Log, Page
 from hub.patterns import compiled
 
 SHARED_BYTES = 8 * 1024 * 1024
@@ -67,6 +67,7 @@ class PageCache:
 
     def __init__(self, log: Log, now: Callable[[], float] = time.monotonic) -> None:
         self._log = log
+        self._framing = log if isinstance(log, Framing) else None
         self._now = now
         self._shared: OrderedDict[PageQuery, _Shared] = OrderedDict()
         self._size = 0
@@ -128,10 +129,10 @@ class PageCache:
 
     def _read(self, query: PageQuery, upto: int) -> asyncio.Future[Frames]:
         after, topics, encoding, visibility, _, latest = query
-        if encoding.takes_chunks and visibility == EVERYTHING:
-            return self._log.frames(after, topics, upto=upto, latest=latest)
+        if encoding.takes_chunks and self._framing is not None:
+            return self._framing.frames(after, topics, upto=upto, latest=latest, visibility=visibility)
         framed: asyncio.Future[Frames] = asyncio.get_running_loop().create_future()
-        reading = self._log.read(after, topics, upto=upto, latest=latest)
+        reading = self._log.read(after, topics, upto=upto, latest=latest, visibility=visibility)
         if reading.done():
             _frame(query, framed, reading)
         else:
@@ -146,7 +147,7 @@ def _frame(query: PageQuery, framed: asyncio.Future[Frames], reading: asyncio.Fu
         framed.set_exception(error)
         return
     page = reading.result()
-    found = [each for each in page.notifications if query.visibility.sees(each.topics, private=each.private)]
+    found = page.notifications
     wanted = compiled(query.topics).match
     payload = b"".join([query.encoding.notification(each, next(filter(wanted, each.topics))) for each in found])
     framed.set_result(Frames(payload, len(found), found[0].position.offset if found else 0, *page[1:]))

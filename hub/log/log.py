@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Hashable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from hub.access.visibility import EVERYTHING, Visibility
 from hub.log.receipt import Receipt
 from hub.log.trimmed import Lost
 from hub.notification import Draft, Notification, Position
@@ -34,7 +35,8 @@ class Page(NamedTuple):
 
     Attributes:
         notifications: what matched.
-        reached: the offset up to which this is all that matches; less than the asked end if there is more to read.
+        reached: the offset up to which this is all that matches and can be seen; less than the asked end if there is
+            more to read.
         hole: not false if something that matched after the asked position had been trimmed when this was read: a mark,
             and another one each time something that matches is trimmed. Who knows of the mark misses nothing else.
         oldest: the oldest offset still kept, when this was read.
@@ -98,18 +100,26 @@ class Log(Protocol):
         """
         ...
 
-    def read(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Page]:
+    def read(
+        self,
+        after: int,
+        topics: Collection[str],
+        *,
+        upto: int,
+        latest: bool = False,
+        visibility: Visibility = EVERYTHING,
+    ) -> asyncio.Future[Page]:
         """Return what matches *topics* (patterns too) with `after < offset <= upto`: a page, found by index.
 
         A page is bounded in count, in bytes and in what had to be looked at for it, whatever the patterns are; it gets
-        nearer to *upto* each time, but may hold nothing. With *latest* it holds only what is the newest of one of the
-        topics, as of *upto*. The future may already be done; cancelling it is allowed. It raises `LogUnavailable` if
-        the log can't be read.
-        """
-        ...
+        nearer to *upto* each time, but may hold nothing. It holds nothing that *visibility* does not see; a hole is
+        judged by the topics alone.
 
-    def frames(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Frames]:
-        """Do what `read` does, for somebody who only wants to send it."""
+        With *latest* it holds only the newest of each topic that can be seen, as of *upto*. Where thousands that can't
+        be seen are newer, older ones of that topic may come before it: to find it is bounded work as well.
+
+        The future may already be done; cancelling it is allowed. It raises `LogUnavailable` if the log can't be read.
+        """
         ...
 
     def bounds(self) -> Bounds:
@@ -125,22 +135,6 @@ class Log(Protocol):
         """
         ...
 
-    def lost(self) -> Lost:
-        """Return all that is known of what is gone."""
-        ...
-
-    async def adopt(self, epoch: str, newest: int, lost: Lost, history: AsyncIterator[Sequence[Notification]]) -> None:
-        """Take over another log: its *epoch*, the *newest* offset it gave out, what it had *lost*, and its *history*.
-
-        The history comes in order, in parts, and keeps its positions; nothing is announced. All or nothing: if
-        *history* raises, this log stays as it was. What the retention does not keep goes as ever.
-
-        Raises:
-            LogNotEmpty: something was appended here once.
-            LogUnavailable: it could not be kept.
-        """
-        ...
-
     def trim(self) -> None:
         """Let go what the retention no longer keeps; called now and then, for age passes without appends."""
         ...
@@ -150,9 +144,50 @@ class Log(Protocol):
         ...
 
 
+# What only some logs can do. A caller asks with `isinstance`, once, and knows another way.
+
+
+@runtime_checkable
+class Framing(Protocol):
+    """A log that has the frames ready, or makes them where they cost this process nothing."""
+
+    def frames(
+        self,
+        after: int,
+        topics: Collection[str],
+        *,
+        upto: int,
+        latest: bool = False,
+        visibility: Visibility = EVERYTHING,
+    ) -> asyncio.Future[Frames]:
+        """Return what `read` does, as the bytes that go out."""
+        ...
+
+
+@runtime_checkable
+class Movable(Log, Protocol):
+    """A log whose history can move to another home, and which can be that home."""
+
+    def lost(self) -> Lost:
+        """Return all that is known of what is gone."""
+        ...
+
+    async def adopt(self, epoch: str, newest: int, lost: Lost, history: AsyncIterator[Sequence[Notification]]) -> None:
+        """Take over another log: its *epoch*, the *newest* offset it gave out, what it had *lost*, and its *history*.
+
+        The history comes in order, in parts, and keeps its positions; nothing is announced. All or nothing: if
+        *history* raises, this log stays as it was. What the retention does not keep is trimmed as usual.
+
+        Raises:
+            LogNotEmpty: something was appended here once.
+            LogUnavailable: it could not be kept.
+        """
+        ...
+
+
 @runtime_checkable
 class Lasting(Protocol):
-    """What a log can do that outlives its process."""
+    """A log that outlives its process."""
 
     async def tidy(self) -> bool:
         """Let go of what an earlier process left and the retention no longer keeps; tell whether anything is left.

@@ -14,12 +14,12 @@ from aiohttp import ClientConnectionError, web
 from hub.connections.peer import watch_peer
 from hub.connections.resume import EARLIEST, LATEST, Start, start
 from hub.encoding import GapReason
-from hub.errors import InvalidInput, LogNotEmpty, ShuttingDown, UnsupportedMediaType
+from hub.errors import InvalidInput, LogNotEmpty, LogUnavailable, ShuttingDown, UnsupportedMediaType
 from hub.eventstream import compact_json
 from hub.hub import Hub
 from hub.log.archive.format import MEDIA_TYPE, entry, lines
 from hub.log.archive.spool import Spool
-from hub.log.log import Page
+from hub.log.log import Movable, Page
 from hub.notification import Notification, Position
 from hub.topics import check_wanted
 from hub.web.endpoint import cors
@@ -149,7 +149,10 @@ async def _export(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Stream the archive, as fast as the client takes it. What can't be completed is cut, not ended."""
     if hub.draining:
         raise ShuttingDown
-    hub.log.bounds()  # raises while the log can't be read: behind the headers it is too late to say so
+    log = hub.log
+    if not isinstance(log, Movable):
+        raise LogUnavailable("its history can't be exported")
+    log.bounds()  # raises while the log can't be read: behind the headers it is too late to say so
     response = web.StreamResponse(headers=_HEADERS | {"Content-Type": MEDIA_TYPE})
     response.headers.update(cors(request, hub.settings.cors_origins))
     await response.prepare(request)
@@ -158,7 +161,7 @@ async def _export(hub: Hub, request: web.Request) -> web.StreamResponse:
         return response
     watch_peer(transport.get_extra_info("socket"), hub.settings.peer_timeout)
     try:
-        async with aclosing(lines(hub.log, hub.fanout.newest.offset)) as archive:
+        async with aclosing(lines(log, hub.fanout.newest.offset)) as archive:
             async for some in archive:
                 await _write(response, some, hub.settings.peer_timeout)
         await response.write_eof()

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from hub.access.visibility import EVERYTHING, Visibility
 from hub.errors import LogNotEmpty, LogUnavailable
 from hub.eventstream import compact_json, data_of, unchunk
 from hub.log.keys import KEY_BYTES, KEY_COUNT, Keys
@@ -351,18 +352,34 @@ class SQLiteLog:
     def lost(self) -> Lost:
         return self._gone.all()
 
-    def read(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Page]:
+    def read(
+        self,
+        after: int,
+        topics: Collection[str],
+        *,
+        upto: int,
+        latest: bool = False,
+        visibility: Visibility = EVERYTHING,
+    ) -> asyncio.Future[Page]:
         def page(found: dict[str, Any]) -> Page:
             notifications = [from_row(row, self.epoch) for row in found["rows"]]
             return Page(notifications, found["reached"], found["hole"], found["oldest"])
 
-        return self._ask_reader("read", (after, upto, sorted(topics), latest), page)
+        return self._ask_reader("read", (after, upto, sorted(topics), latest, visibility.private), page)
 
-    def frames(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Frames]:
+    def frames(
+        self,
+        after: int,
+        topics: Collection[str],
+        *,
+        upto: int,
+        latest: bool = False,
+        visibility: Visibility = EVERYTHING,
+    ) -> asyncio.Future[Frames]:
         def frames(found: dict[str, Any]) -> Frames:
             return Frames(**found)
 
-        return self._ask_reader("frames", (after, upto, sorted(topics), latest), frames)
+        return self._ask_reader("frames", (after, upto, sorted(topics), latest, visibility.private), frames)
 
     def _ask_reader(
         self, call: str, asked: tuple[object, ...], made: Callable[[dict[str, Any]], T]
