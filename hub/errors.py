@@ -20,7 +20,7 @@ HubError
 │   ├── TooManyStreams                   as many streams are open as may be
 │   ├── EventBufferFull                  too many events wait to be dispatched
 │   └── ShuttingDown                     this process is about to end
-├── LogNotEmpty                     409  taking a history over into a log that has one
+├── LogNotEmpty                          importing a history into a log that has one
 ├── BusNotOpen                           waiting for handlers that are not bound yet
 ├── HandlerCancelled                     an event handler that ended by cancellation
 ├── AlreadySetUp                         a second hub in one application
@@ -83,7 +83,7 @@ class InvalidEventName(InvalidInput):
 
 
 class InvalidArchive(InvalidInput):
-    """The caller would import a history that is cut short, or that has a line that breaks a rule."""
+    """The caller imports an archive that is cut short, or that has a line that breaks a rule."""
 
     def __init__(self, line: int, why: str) -> None:
         super().__init__(f"line {line}", why)
@@ -113,16 +113,16 @@ class TooLarge(HubError):
 
 
 class UnsupportedMediaType(HubError):
-    """The caller sent a body in something other than what is *wanted* there."""
+    """The caller sent a body that its own `Content-Type` does not call JSON."""
 
     status = 415
 
-    def __init__(self, media_type: str, wanted: str = "application/json") -> None:
-        super().__init__(media_type, wanted)
-        self.media_type, self.wanted = media_type, wanted
+    def __init__(self, media_type: str) -> None:
+        super().__init__(media_type)
+        self.media_type = media_type
 
     def __str__(self) -> str:
-        return f"Content-Type: {self.media_type[:80]!r} is not {self.wanted}"
+        return f"Content-Type: {self.media_type[:80]!r} is not application/json"
 
 
 class CrossSite(HubError):
@@ -212,12 +212,10 @@ class ShuttingDown(TryLater):
 
 
 class LogNotEmpty(HubError):
-    """The caller would let a log take over a history although it has one of its own."""
-
-    status = 409
+    """The caller imports a history into a log that has one of its own."""
 
     def __str__(self) -> str:
-        return "the log is not empty: a history can only be taken over by a log that never held anything"
+        return "the log is not empty: an import takes a file that is new, or a log that never held anything"
 
 
 class UnknownGeneration(HubError):

@@ -12,7 +12,7 @@ from hub.cleanup import cleaned_up
 from hub.connections.connection import Wiring
 from hub.connections.page_cache import PageCache
 from hub.connections.registry import Connections
-from hub.errors import InvalidTopic, LogUnavailable, TryLater
+from hub.errors import InvalidTopic, TryLater
 from hub.events.bus import EventBus
 from hub.events.event import qualified_name
 from hub.events.loader import Listeners
@@ -23,8 +23,6 @@ from hub.generations.providers.choice import make_provider
 from hub.generations.providers.provider import Provider
 from hub.generations.registry import GenerationLimits, Generations
 from hub.generations.store import generation_log
-from hub.log.archive.format import Contents
-from hub.log.archive.spool import Spool
 from hub.log.log import Log
 from hub.log.log_url import make_log
 from hub.metrics import Metrics
@@ -91,7 +89,6 @@ class Hub:
         self.draining = False
         self._listeners = Listeners(settings.listeners, self.bus, self.notifications)
         self._bound = ExitStack()
-        self._adopting: asyncio.Task[Contents] | None = None
 
     @property
     def full(self) -> bool:
@@ -143,40 +140,16 @@ class Hub:
         self.draining = True
         await self.connections.drain(self.settings.drain if seconds is None else seconds)
 
-    async def adopt(self, spool: Spool) -> Contents:
-        """Let the log take over the history in *spool*, which is closed in the end; return what it was.
-
-        It is verified before anything is touched. Every open stream ends, and is told of the gap when it comes back.
-        Cancelling this leaves it unknown whether the history was taken over.
-
-        Raises:
-            InvalidArchive: it is cut short, or a line breaks a rule.
-            LogNotEmpty: something was sent here once.
-            LogUnavailable: it could not be kept, or another one is being taken over.
-        """
-        if self._adopting is not None:
-            spool.close()
-            raise LogUnavailable("it is taking over a history already")
-        self._adopting = asyncio.create_task(self._adopt(spool))
-        return await asyncio.shield(self._adopting)
-
-    async def _adopt(self, spool: Spool) -> Contents:
-        try:
-            contents = await spool.verify()
-            await self.log.adopt(contents.epoch, contents.newest, contents.lost, spool.history())
-            return contents
-        finally:
-            # However it ended: in the same step in which the log is another one, everybody else begins anew.
-            with suppress(LogUnavailable):
-                self._begin_anew(self.log.bounds().newest)
-            self._adopting = None
-            spool.close()
-
     def _begin_anew(self, newest: Position) -> None:
+        """Go on with a log that is another one by now, *newest* being its newest position.
+
+        In the same step in which the log is another one: what is announced after it belongs to the new one. Every open
+        stream ends, and is told of the gap when its client comes back.
+        """
         if newest != self.fanout.newest:
             self.connections.send_away()
             self.fanout.begin(newest)
-            logger.info("the log has taken over another one, newest %s", newest)
+            logger.info("the log is another one than it was, newest %s", newest)
 
     async def aclose(self) -> None:
         """End: running handlers finish, streams complete, the log keeps what it took.
@@ -194,9 +167,6 @@ class Hub:
             last.push_async_callback(self.bus.aclose, self.settings.drain)
             last.push_async_callback(self._close_provider)
             last.push_async_callback(self.generations.aclose)
-            if self._adopting is not None:
-                self._adopting.cancel()
-                await cleaned_up({self._adopting: "the taking over of a history"}, self.metrics)
 
     async def _drain_the_rest(self) -> None:
         if len(self.connections):

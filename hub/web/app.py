@@ -22,7 +22,7 @@ from hub.web import generations, handover
 from hub.web.endpoint import Endpoint, Handler, NotFound
 from hub.web.generations import TokenViewers
 from hub.web.handler_streams import HandlerStreams
-from hub.web.history import history, import_history
+from hub.web.history import history
 from hub.web.monitoring import healthz, metrics, readyz, stats
 from hub.web.publish import emit, publish
 from hub.web.subscribe import subscribe, subscribe_by_post
@@ -125,7 +125,7 @@ def _routes(hub: Hub) -> dict[str, dict[str, Handler]]:
     routes: dict[str, dict[str, Handler]] = {
         "/notifications/subscribe": {"GET": subscribe, "POST": subscribe_by_post},
         "/notifications/publish": {"POST": publish},
-        "/notifications/history": {"GET": history, "POST": import_history},
+        "/notifications/history": {"GET": history},
         "/notifications/stats": {"GET": stats},
         "/healthz": {"GET": healthz},
         "/readyz": {"GET": readyz},
