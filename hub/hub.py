@@ -43,11 +43,17 @@ class Hub:
         proxies: what stands before it.
         json_default: what turns objects that neither the standard library nor pydantic knows into JSON.
         max_connections: streams that may be open at once; 0: no limit.
+        provider: what answers on `/ai/chat/stream`; None: nobody.
         viewers: how many watch an answer as it is generated.
     """
 
     def __init__(
-        self, settings: Settings, *, clock: Callable[[], float] = time.time, json_default: JsonDefault | None = None
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.time,
+        json_default: JsonDefault | None = None,
+        provider: Provider | None = None,
     ) -> None:
         self.settings = settings
         self.json_default = json_default
@@ -75,7 +81,7 @@ class Hub:
             settings.peer_timeout,
         )
         self.connections = Connections(self.wiring, heartbeat=settings.heartbeat)
-        self.provider: Provider = make_provider(settings)
+        self.provider = make_provider(settings) if provider is None else provider
         self.generations = Generations(
             _limits(settings),
             log=generation_log(settings, clock),
@@ -173,12 +179,13 @@ class Hub:
             await self.connections.drain(0)
 
     async def _close_provider(self) -> None:
-        closing = asyncio.create_task(self._let_provider_close())
-        await cleaned_up({closing: qualified_name(self.provider.aclose)}, self.metrics)
+        if self.provider is not None:
+            closing = asyncio.create_task(self._let_it_close(self.provider))
+            await cleaned_up({closing: qualified_name(self.provider.aclose)}, self.metrics)
 
-    async def _let_provider_close(self) -> None:
+    async def _let_it_close(self, provider: Provider) -> None:
         try:
-            await self.provider.aclose()
+            await provider.aclose()
         except Exception:
             logger.exception("the provider failed to close")
 

@@ -6,7 +6,9 @@ is installed, and no package with the name `listeners` lies in `site-packages`, 
 
 from hub.demo.routes import setup_demo
 
-__all__ = ["LISTENERS", "setup_demo"]
+__all__ = ["LISTENERS", "PROVIDER", "setup_demo"]
 
 LISTENERS = "hub.demo.listeners"
 """The module with the demo's own listeners, for whoever names no others."""
+PROVIDER = "simulated"
+"""What answers in the chat of the demo page, for whoever sets nothing else."""

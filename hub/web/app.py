@@ -15,6 +15,7 @@ from yarl import URL
 from hub.errors import AlreadySetUp
 from hub.events.bus import EventBus
 from hub.eventstream import JsonDefault
+from hub.generations.providers.provider import Provider
 from hub.hub import Hub
 from hub.notifications import NotificationService
 from hub.settings import Settings, unknown_variables
@@ -42,6 +43,7 @@ def setup_hub(
     *,
     prefix: str = "",
     json_default: JsonDefault | None = None,
+    provider: Provider | None = None,
 ) -> Hub:
     """Give *app* a hub: its routes under *prefix*, its start and its drain.
 
@@ -54,6 +56,8 @@ def setup_hub(
         json_default: called with each object in the data of a notification, or of an event of an `@sse` handler, that
             is neither JSON nor known to pydantic, as `json.dumps(default=…)` would: it returns something that can be
             sent, or raises `TypeError`.
+        provider: what answers on `/ai/chat/stream`, closed with the hub; None: what the settings name. Where neither
+            names one, those routes are not there.
 
     Raises:
         AlreadySetUp: *app* has a hub.
@@ -61,7 +65,7 @@ def setup_hub(
     """
     if HUB in app:
         raise AlreadySetUp
-    hub = Hub(settings or _found(), json_default=json_default)
+    hub = Hub(settings or _found(), json_default=json_default, provider=provider)
     app[HUB], app[NOTIFICATIONS], app[BUS] = hub, hub.notifications, hub.bus
     streams = app[HandlerStreams.KEY] = HandlerStreams(hub)
     app[TokenViewers.KEY] = TokenViewers(hub)
@@ -131,7 +135,7 @@ def _routes(hub: Hub) -> dict[str, dict[str, Handler]]:
         "/readyz": {"GET": readyz},
         "/metrics": {"GET": metrics},
     }
-    routes |= generations.routes()
+    routes |= generations.routes(hub)
     if hub.settings.events_api:
         routes["/events/{name}"] = {"POST": emit}
     return routes

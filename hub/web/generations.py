@@ -112,13 +112,22 @@ class TokenViewers:
 TokenViewers.KEY = web.AppKey("token_viewers", TokenViewers)
 
 
-def routes() -> dict[str, dict[str, Handler]]:
-    """Return the handlers, by path and method."""
+def routes(hub: Hub) -> dict[str, dict[str, Handler]]:
+    """Return the handlers, by path and method.
+
+    Without a provider there are none; or only those to watch and to stop what the application begins itself, if the
+    settings say that it does.
+    """
+    watching: dict[str, dict[str, Handler]] = {
+        PATH + "/{sessionId}": {"GET": watch, "DELETE": cancel},
+        PATH + "/{sessionId}/cancel": {"POST": cancel, "DELETE": cancel},
+    }
+    if hub.provider is None:
+        return watching if hub.settings.ai_provider == "application" else {}
     return {
         PATH: {"GET": generate_and_watch, "POST": generate_on_the_post},
         PATH + "/init": {"POST": init},
-        PATH + "/{sessionId}": {"GET": watch, "DELETE": cancel},
-        PATH + "/{sessionId}/cancel": {"POST": cancel, "DELETE": cancel},
+        **watching,
     }
 
 
@@ -210,8 +219,10 @@ async def _begin(hub: Hub, request: web.Request, prompt: Prompt) -> tuple[Genera
     key = request.headers.get("Idempotency-Key")
     if key is not None and not 1 <= len(key) <= MAX_KEY_LENGTH:
         raise InvalidInput("Idempotency-Key", f"is not a string of 1 to {MAX_KEY_LENGTH} characters")
+    provider = hub.provider
+    assert provider is not None  # or there was no route
     return await hub.generations.start(
-        lambda: hub.provider.stream(prompt), model=prompt.model, key=key, asked=prompt.digest
+        lambda: provider.stream(prompt), model=prompt.model, key=key, asked=prompt.digest
     )
 
 

@@ -14,7 +14,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from hub import Hub, Settings, setup_hub
-from hub.demo import setup_demo
+from hub.demo import PROVIDER, setup_demo
 from tests.web.client import Address, Client, until
 
 
@@ -126,12 +126,14 @@ class Server(Site):
             settings: what is not said is as the hub has it, except that it drains in no time.
             app: where the hub is set up; None: in an application of its own.
             prefix: where its routes begin.
-            demo: add the demo's routes.
+            demo: add the demo's routes, and the provider for its chat.
             handler_cancellation: aiohttp's setting of that name.
             tls: what the server and what its clients speak TLS with.
         """
         app = web.Application() if app is None else app
-        hub = setup_hub(app, Settings(**{"drain": 0, **settings}), prefix=prefix)
+        hub = setup_hub(
+            app, Settings(**{"drain": 0, "ai_provider": PROVIDER if demo else None, **settings}), prefix=prefix
+        )
         if demo:
             setup_demo(app)
         runner = web.AppRunner(app, handler_cancellation=handler_cancellation, shutdown_timeout=2, access_log=None)

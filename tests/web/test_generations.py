@@ -7,6 +7,7 @@ import json
 import re
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,12 @@ AWAY = {"draining": rb"[1-6][0-9]{3}", "capacity": rb"[1-6][0-9]{4}", "log_unava
 def away(reason: str) -> bytes:
     """Return the pattern of an answer that sends a client away."""
     return rb'retry: %b\nevent: hub\.close\ndata: \{"reason":"%b"\}\n\n' % (AWAY[reason], reason.encode())
+
+
+@pytest.fixture
+def serve(serve: Serve) -> Serve:
+    """Start a hub with a provider; the tests that script its answers put another one in its place."""
+    return partial(serve, ai_provider="simulated")
 
 
 class Answering:
@@ -800,8 +807,9 @@ async def hubs(tmp_path: Path) -> AsyncIterator[Any]:
 
     async def start() -> ServeProcess:
         process = await ServeProcess.start(
-            *("serve", "--port", str(port), "--log", f"sqlite:///{tmp_path}/hub.db", "--ai-simulated-tokens", "100000"),
-            *("--ai-simulated-first", "0", "--ai-simulated-rate", "200", "--drain", "0"),
+            *("serve", "--port", str(port), "--log", f"sqlite:///{tmp_path}/hub.db", "--ai-provider", "simulated"),
+            *("--ai-simulated-tokens", "100000", "--ai-simulated-first", "0", "--ai-simulated-rate", "200"),
+            *("--drain", "0"),
         )
         started.append(process)
         return await process.listening()
