@@ -14,7 +14,7 @@ from hub.connections.client_stream import CloseReason, StreamKind
 from hub.connections.connection import Wiring
 from hub.connections.page_cache import PageCache
 from hub.connections.registry import StreamRegistry
-from hub.errors import InvalidTopic, LogUnavailable, TryLater
+from hub.errors import InvalidTopic, TryLater
 from hub.events.bus import EventBus
 from hub.events.event import qualified_name
 from hub.events.loader import Listeners
@@ -25,9 +25,7 @@ from hub.generations.providers.choice import make_provider
 from hub.generations.providers.provider import Provider
 from hub.generations.registry import GenerationLimits, Generations
 from hub.generations.store import generation_log
-from hub.log.archive.format import Contents
-from hub.log.archive.spool import Spool
-from hub.log.log import Log, Movable
+from hub.log.log import Log
 from hub.log.log_url import make_log
 from hub.metrics import Metrics
 from hub.notification import Position
@@ -47,10 +45,16 @@ class Hub:
         proxies: what stands before it.
         json_default: what turns objects that neither the standard library nor pydantic knows into JSON.
         connections: all open client streams, of whatever kind.
+        provider: what answers on `/ai/chat/stream`; None: nothing does.
     """
 
     def __init__(
-        self, settings: Settings, *, clock: Callable[[], float] = time.time, json_default: JsonDefault | None = None
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.time,
+        json_default: JsonDefault | None = None,
+        provider: Provider | None = None,
     ) -> None:
         self.settings = settings
         self.json_default = json_default
@@ -80,7 +84,7 @@ class Hub:
         self.wiring = Wiring(
             self.log, pages, self.fanout, self.metrics, self.connections, settings.buffer_bytes, settings.slow
         )
-        self.provider: Provider = make_provider(settings)
+        self.provider = make_provider(settings) if provider is None else provider
         self.generations = Generations(
             _limits(settings),
             log=generation_log(settings, clock),
@@ -92,7 +96,6 @@ class Hub:
         self.draining = False
         self._listeners = Listeners(settings.listeners, self.bus, self.notifications)
         self._bound = ExitStack()
-        self._adopting: asyncio.Task[Contents] | None = None
 
     @property
     def max_connections(self) -> int:
@@ -150,42 +153,16 @@ class Hub:
         within = self.settings.drain if seconds is None else seconds
         await self.connections.drain(within, finish=self.settings.finish)
 
-    async def adopt(self, spool: Spool) -> Contents:
-        """Let the log take over the history in *spool*, which is closed in the end; return what it was.
-
-        It is verified before anything is touched. Every open stream ends, and is told of the gap when it comes back.
-        Cancelling this leaves it unknown whether the history was taken over.
-
-        Raises:
-            InvalidArchive: it is cut short, or a line breaks a rule.
-            LogNotEmpty: something was sent here once.
-            LogUnavailable: it could not be kept, or another one is being taken over.
-        """
-        if self._adopting is not None:
-            spool.close()
-            raise LogUnavailable("it is taking over a history already")
-        self._adopting = asyncio.create_task(self._adopt(spool))
-        return await asyncio.shield(self._adopting)
-
-    async def _adopt(self, spool: Spool) -> Contents:
-        try:
-            if not isinstance(self.log, Movable):
-                raise LogUnavailable("it can't take over a history")
-            contents = await spool.verify()
-            await self.log.adopt(contents.epoch, contents.newest, contents.lost, spool.history())
-            return contents
-        finally:
-            # However it ended: in the same step in which the log is another one, everybody else begins anew.
-            with suppress(LogUnavailable):
-                self._begin_anew(self.log.bounds().newest)
-            self._adopting = None
-            spool.close()
-
     def _begin_anew(self, newest: Position) -> None:
+        """Go on with a log that is another one by now, *newest* being its newest position.
+
+        In the same step in which the log is another one: what is announced after it belongs to the new one. Every open
+        stream ends, and is told of the gap when its client comes back.
+        """
         if newest != self.fanout.newest:
             self.connections.end_all(StreamKind.SUBSCRIPTION, CloseReason.LOG_UNAVAILABLE)
             self.fanout.begin(newest)
-            logger.info("the log has taken over another one, newest %s", newest)
+            logger.info("the log is another one than it was, newest %s", newest)
 
     async def aclose(self) -> None:
         """End: running handlers finish, streams complete, the log keeps what it took.
@@ -203,21 +180,19 @@ class Hub:
             last.push_async_callback(self.bus.aclose, self.settings.drain)
             last.push_async_callback(self._close_provider)
             last.push_async_callback(self.generations.aclose)
-            if self._adopting is not None:
-                self._adopting.cancel()
-                await cleaned_up({self._adopting: "the taking over of a history"}, self.metrics)
 
     async def _drain_the_rest(self) -> None:
         if len(self.connections):
             await self.connections.drain(0)
 
     async def _close_provider(self) -> None:
-        closing = asyncio.create_task(self._let_provider_close())
-        await cleaned_up({closing: qualified_name(self.provider.aclose)}, self.metrics)
+        if self.provider is not None:
+            closing = asyncio.create_task(self._let_it_close(self.provider))
+            await cleaned_up({closing: qualified_name(self.provider.aclose)}, self.metrics)
 
-    async def _let_provider_close(self) -> None:
+    async def _let_it_close(self, provider: Provider) -> None:
         try:
-            await self.provider.aclose()
+            await provider.aclose()
         except Exception:
             logger.exception("the provider failed to close")
 

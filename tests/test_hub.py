@@ -112,7 +112,7 @@ _STEPS = [
 async def test_whatever_fails_at_the_end_all_else_ends(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, part: str, caplog: pytest.LogCaptureFixture
 ):
-    settings = settings.model_copy(update={"listeners": ()})
+    settings = settings.model_copy(update={"listeners": (), "ai_provider": "simulated"})
     hub = Hub(settings)
     await hub.open()
     ended: list[str] = []

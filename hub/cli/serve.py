@@ -137,11 +137,11 @@ async def serve(settings: Settings) -> int:
     app = web.Application()
     settings = _within_file_limit(settings)
     if settings.demo:
-        from hub.demo import LISTENERS, setup_demo  # noqa: PLC0415 - only where it is wanted
+        from hub.demo import LISTENERS, PROVIDER, setup_demo  # noqa: PLC0415 - only where it is wanted
 
-        # Without a listener nobody would hear of the demo's orders and trades.
-        settings = settings.model_copy(update={"listeners": settings.listeners or (LISTENERS,)})
-        hub = setup_hub(app, settings)
+        # Without them nobody would hear of the demo's orders and trades, or answer in its chat.
+        parts = {"listeners": settings.listeners or (LISTENERS,), "ai_provider": settings.ai_provider or PROVIDER}
+        hub = setup_hub(app, settings.model_copy(update=parts))
         setup_demo(app)
     else:
         hub = setup_hub(app, settings)

@@ -14,13 +14,14 @@ from yarl import URL
 from hub.errors import AlreadySetUp
 from hub.events.bus import EventBus
 from hub.eventstream import JsonDefault
+from hub.generations.providers.provider import Provider
 from hub.hub import Hub
 from hub.notifications import NotificationService
 from hub.settings import Settings, unknown_variables
 from hub.web import generations, handover
 from hub.web.endpoint import Endpoint, Handler, NotFound
 from hub.web.handler_streams import HandlerStreams
-from hub.web.history import history, import_history
+from hub.web.history import history
 from hub.web.monitoring import healthz, metrics, readyz, stats
 from hub.web.publish import emit, publish
 from hub.web.subscribe import subscribe, subscribe_by_post
@@ -40,6 +41,7 @@ def setup_hub(
     *,
     prefix: str = "",
     json_default: JsonDefault | None = None,
+    provider: Provider | None = None,
 ) -> Hub:
     """Give *app* a hub: its routes under *prefix*, its start and its drain.
 
@@ -52,6 +54,8 @@ def setup_hub(
         json_default: called with each object in the data of a notification, or of an event of an `@sse` handler, that
             is neither JSON nor known to pydantic, as `json.dumps(default=…)` would: it returns something that can be
             sent, or raises `TypeError`.
+        provider: what answers on `/ai/chat/stream`, closed with the hub; None: what the settings name. Where neither
+            names one, those routes are not there.
 
     Raises:
         AlreadySetUp: *app* has a hub.
@@ -59,7 +63,7 @@ def setup_hub(
     """
     if HUB in app:
         raise AlreadySetUp
-    hub = Hub(settings or _found(), json_default=json_default)
+    hub = Hub(settings or _found(), json_default=json_default, provider=provider)
     app[HUB], app[NOTIFICATIONS], app[BUS] = hub, hub.notifications, hub.bus
     streams = app[HandlerStreams.KEY] = HandlerStreams(hub)
     prefix = _as_matched(prefix.rstrip("/"))
@@ -121,13 +125,13 @@ def _routes(hub: Hub) -> dict[str, dict[str, Handler]]:
     routes: dict[str, dict[str, Handler]] = {
         "/notifications/subscribe": {"GET": subscribe, "POST": subscribe_by_post},
         "/notifications/publish": {"POST": publish},
-        "/notifications/history": {"GET": history, "POST": import_history},
+        "/notifications/history": {"GET": history},
         "/notifications/stats": {"GET": stats},
         "/healthz": {"GET": healthz},
         "/readyz": {"GET": readyz},
         "/metrics": {"GET": metrics},
     }
-    routes |= generations.routes()
+    routes |= generations.routes(hub)
     if hub.settings.events_api:
         routes["/events/{name}"] = {"POST": emit}
     return routes

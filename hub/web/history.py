@@ -1,12 +1,12 @@
-"""`/notifications/history`: what the log keeps, page by page or as an archive; and an archive for a log without one."""
+"""`/notifications/history`: what the log keeps, page by page or as an archive."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Hashable
-from contextlib import ExitStack, aclosing
+from collections.abc import Hashable
+from contextlib import aclosing
 from datetime import UTC, datetime
 
 from aiohttp import ClientConnectionError, web
@@ -14,11 +14,10 @@ from aiohttp import ClientConnectionError, web
 from hub.connections.peer import watch_peer
 from hub.connections.resume import EARLIEST, LATEST, Start, start
 from hub.encoding import GapReason
-from hub.errors import InvalidInput, LogNotEmpty, LogUnavailable, ShuttingDown, UnsupportedMediaType
+from hub.errors import InvalidInput, LogUnavailable, ShuttingDown
 from hub.eventstream import compact_json
 from hub.hub import Hub
 from hub.log.archive.format import MEDIA_TYPE, entry, lines
-from hub.log.archive.spool import Spool
 from hub.log.log import Movable, Page
 from hub.notification import Notification, Position
 from hub.topics import check_wanted
@@ -183,42 +182,3 @@ async def _write(response: web.StreamResponse, some: bytes, patience: float) -> 
         async with asyncio.timeout(patience):
             await response.write(some[place : place + WRITE_BYTES])
         await asyncio.sleep(0)  # a fast client is not the only one
-
-
-# ---- and back ----
-
-
-async def import_history(hub: Hub, request: web.Request) -> web.Response:
-    """Let a log that never held anything take over the archive in the body."""
-    if request.content_type != MEDIA_TYPE:
-        raise UnsupportedMediaType(request.headers.get("Content-Type", ""), MEDIA_TYPE)
-    _check_welcome(hub)
-    with ExitStack() as opened:
-        spool = Spool()
-        opened.callback(spool.close)
-        async for part in _body(request):
-            await spool.write(part)
-        _check_welcome(hub)  # again: that may have taken long
-        opened.pop_all()  # from here on it is the hub's
-    contents = await hub.adopt(spool)
-    newest = str(Position(contents.epoch, contents.newest))
-    return web.Response(
-        body=compact_json({"notifications": contents.number, "newest": newest}).encode(),
-        status=201,
-        content_type="application/json",
-    )
-
-
-def _check_welcome(hub: Hub) -> None:
-    if hub.draining:
-        raise ShuttingDown
-    if hub.log.bounds().newest.offset:
-        raise LogNotEmpty
-
-
-async def _body(request: web.Request) -> AsyncIterator[bytes]:
-    if not request.can_read_body:
-        yield await request.read()  # there is none, or a middleware has read it already
-        return
-    async for part in request.content.iter_any():
-        yield part

@@ -37,7 +37,7 @@ async def exported(log: Movable) -> bytes:
 
 
 async def adopt(log: Movable, archive: bytes) -> Contents:
-    """Let *log* take over *archive* the way the hub does."""
+    """Let *log* take over *archive* the way `hub history import` does."""
     spool = Spool(io.BytesIO(archive))
     contents = await spool.verify()
     await log.adopt(contents.epoch, contents.newest, contents.lost, spool.history())
@@ -341,7 +341,8 @@ def test_the_lines_of_the_tests_are_right():
         (3, "at", True, "at: is not a number of seconds"),
         (3, "key", "k", "key: unknown field"),
         (4, "newest", 3, "newest: is not an offset from 4 to"),
-        (4, "newest", 10**18, "newest: is not an offset from 4 to"),
+        (3, "id", f"{EPOCH}-{10**15 + 1}", "id: is beyond 8e844e1e90-1000000000000000: a log has to have room"),
+        (4, "newest", 10**15 + 1, "newest: is not an offset from 4 to"),
         (4, "newest", None, "newest: is not an offset from 4 to"),
         (4, "notifications", 3, "notifications: is not 2"),
         (4, "lost", [], "lost: is not a JSON object"),

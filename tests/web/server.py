@@ -15,7 +15,7 @@ from multidict import CIMultiDict
 
 from hub import Hub, Settings, setup_hub
 from hub.connections.connection import Connection
-from hub.demo import setup_demo
+from hub.demo import PROVIDER, setup_demo
 from tests.web.client import Address, Client, until
 
 
@@ -127,12 +127,14 @@ class Server(Site):
             settings: the settings; the others have their defaults, except `drain`, which is 0.
             app: the application in which the hub is set up; None: a new one.
             prefix: the path prefix of the hub's routes.
-            demo: whether to add the demo's routes.
+            demo: whether to add the demo's routes, and the provider for its chat.
             handler_cancellation: aiohttp's setting of that name.
             tls: the contexts of the server and of its clients; None: no TLS.
         """
         app = web.Application() if app is None else app
-        hub = setup_hub(app, Settings(**{"drain": 0, **settings}), prefix=prefix)
+        hub = setup_hub(
+            app, Settings(**{"drain": 0, "ai_provider": PROVIDER if demo else None, **settings}), prefix=prefix
+        )
         if demo:
             setup_demo(app)
         runner = web.AppRunner(app, handler_cancellation=handler_cancellation, shutdown_timeout=2, access_log=None)

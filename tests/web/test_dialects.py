@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,12 @@ from tests.web.chat import PATH, USAGE, Chat
 from tests.web.conftest import Serve
 
 pytestmark = pytest.mark.both_loops
+
+
+@pytest.fixture
+def serve(serve: Serve) -> Serve:
+    """Start a hub with a provider; the tests that script its answers put another one in its place."""
+    return partial(serve, ai_provider="simulated")
 
 
 async def test_openai_chunks(chat: Chat):

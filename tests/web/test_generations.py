@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,12 @@ ID = re.compile(r"[A-Za-z0-9._~-]+")
 
 
 # ---- POST …/init ----
+
+
+@pytest.fixture
+def serve(serve: Serve) -> Serve:
+    """Start a hub with a provider; the tests that script its answers put another one in its place."""
+    return partial(serve, ai_provider="simulated")
 
 
 async def test_init_begins_at_once_and_says_where(chat: Chat):

@@ -315,7 +315,8 @@ async def test_a_stream_from_a_handler_comes_through_message_by_message(
 async def test_every_link_leads_somewhere_through_the_blocks_of_the_documentation(
     serve: Serve, nginx: str, tmp_path: Path, location: str, settings: dict[str, Any]
 ) -> None:
-    server = await serve(ai_simulated_first=0, ai_simulated_rate=10_000, ai_simulated_tokens=3, **settings)
+    fast: dict[str, Any] = {"ai_simulated_first": 0, "ai_simulated_rate": 10_000, "ai_simulated_tokens": 3}
+    server = await serve(ai_provider="simulated", **fast, **settings)
     async with behind(server, nginx, tmp_path, location) as proxy:
         found = await links(proxy, "/live")
         assert all(each.startswith("/live/") for each in found.values())

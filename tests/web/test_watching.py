@@ -6,6 +6,7 @@ import json
 import re
 import signal
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,12 @@ pytestmark = pytest.mark.both_loops
 
 
 # ---- on the wire ----
+
+
+@pytest.fixture
+def serve(serve: Serve) -> Serve:
+    """Start a hub with a provider; the tests that script its answers put another one in its place."""
+    return partial(serve, ai_provider="simulated")
 
 
 async def test_the_first_frame_leaves_with_the_headers_before_the_provider_has_said_anything(chat: Chat):
@@ -361,8 +368,9 @@ async def hubs(tmp_path: Path) -> AsyncIterator[Any]:
 
     async def start() -> ServeProcess:
         process = await ServeProcess.start(
-            *("serve", "--port", str(port), "--log", f"sqlite:///{tmp_path}/hub.db", "--ai-simulated-tokens", "100000"),
-            *("--ai-simulated-first", "0", "--ai-simulated-rate", "200", "--drain", "0"),
+            *("serve", "--port", str(port), "--log", f"sqlite:///{tmp_path}/hub.db", "--ai-provider", "simulated"),
+            *("--ai-simulated-tokens", "100000", "--ai-simulated-first", "0", "--ai-simulated-rate", "200"),
+            *("--drain", "0"),
         )
         started.append(process)
         return await process.listening()
