@@ -21,12 +21,12 @@ from typing import NamedTuple, cast
 
 from hub.connections.page_cache import PageCache, PageQuery
 from hub.connections.peer import OneWay, watch_peer
-from hub.connections.resume import GapReason, Start, start
+from hub.connections.resume import GapReason, Start, position_asked, start
 from hub.connections.send_queue import Dropped, SendQueue
 from hub.errors import LogUnavailable
 from hub.eventstream import LAST_CHUNK, block, chunk, compact_json
 from hub.fanout import Audience, Batch, Fanout, Shape
-from hub.log.log import Frames, Log
+from hub.log.log import Frames, Located, Log
 from hub.metrics import Metrics
 from hub.notification import Notification, Position
 from hub.settings import SlowPolicy
@@ -129,6 +129,7 @@ class Connection(OneWay):
         "_held_bytes",
         "_last_event_id",
         "_latest",
+        "_locating",
         "_outbox",
         "_owed",
         "_paused",
@@ -164,6 +165,7 @@ class Connection(OneWay):
         self._owed: Start | None = None  # the stream's beginning, still to be written
         self._told: Hashable = None  # which mark of a hole was the last one it was told of
         self._upto = 0  # the offset up to which the page that is being read goes
+        self._locating: asyncio.Future[Located] | None = None
         self._reading: asyncio.Future[Frames] | None = None
         self._rest: memoryview | None = None  # of a page, which the transport has had no room for yet
         self._held: list[Batch] | None = None
@@ -233,7 +235,7 @@ class Connection(OneWay):
         self._going_on = False
         if self._state is State.LIVE:
             self._empty_outbox()
-        elif self._reading is None:
+        elif self._reading is None and self._locating is None:
             self._catch_up()
 
     def cut(self, *, flood: bool) -> None:
@@ -309,13 +311,31 @@ class Connection(OneWay):
 
     def _begin(self) -> None:
         """Decide where the stream begins, say so, and go there."""
-        tail = self._wiring.fanout.flush()
-        log = self._wiring.log
-        begin = start(
-            self._last_event_id,
-            newest=log.bounds().newest,
-            trimmed=lambda after: log.trimmed(self._topics, after),
-        )
+        log, position = self._wiring.log, position_asked(self._last_event_id)
+        log.bounds()  # raises while the log can't be used
+        if position is None:
+            self._begin_at(None)
+            return
+        locating = log.locate(position)
+        if locating.done():
+            self._begin_at(locating.result())
+        else:
+            self._locating = locating
+            locating.add_done_callback(self._position_came)
+
+    def _position_came(self, locating: asyncio.Future[Located]) -> None:
+        self._locating = None
+        try:
+            self._begin_at(locating.result())
+        except LogUnavailable:
+            self._come_back()
+        except Exception:
+            logger.exception("%s could not begin", self.id)
+            self.abort()
+
+    def _begin_at(self, located: Located | None) -> None:
+        log, tail = self._wiring.log, self._wiring.fanout.flush()
+        begin = start(self._last_event_id, located=located, trimmed=lambda after: log.trimmed(self._topics, after))
         if begin.after is None:
             self._cursor = tail
             self._open(tail, recovered=None)
@@ -520,6 +540,10 @@ class Connection(OneWay):
         if self._reading is not None:
             self._reading.remove_done_callback(self._page_came)  # others may wait for it, too
             self._reading = None
+        if self._locating is not None:
+            self._locating.remove_done_callback(self._position_came)
+            self._locating.cancel()
+            self._locating = None
 
     def _leave_audience(self) -> None:
         if self._audience is not None:
