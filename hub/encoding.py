@@ -22,7 +22,7 @@ class GapReason(enum.StrEnum):
     """Why not everything after the asked id can be sent."""
 
     TRIMMED = "trimmed"  # something that matches was kept once, and is no longer
-    EPOCH = "epoch"  # the id belongs to another log: this one is new
+    EPOCH = "epoch"  # the id belongs to another log, or to more of an earlier epoch than this log has
     UNKNOWN = "unknown"  # no position of this log has that id
 
 

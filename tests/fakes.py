@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any
 
-from hub.log.log import Announce, Bounds, Frames, Page
+from hub.log.log import Announce, Bounds, Frames, Located, Page
 from hub.log.memory import MemoryLog
 from hub.log.receipt import Receipt
 from hub.log.trimmed import Lost
-from hub.notification import Draft, Notification
+from hub.notification import Draft, Notification, Position
 
 
 class FakeTransport(asyncio.Transport):
@@ -126,6 +126,9 @@ class SlowLog:
 
     def bounds(self) -> Bounds:
         return self._log.bounds()
+
+    def locate(self, position: Position) -> asyncio.Future[Located]:
+        return self._log.locate(position)
 
     def trimmed(self, topics: Collection[str], after: int = 0) -> int:
         return self._log.trimmed(topics, after)

@@ -17,13 +17,13 @@ from hub.access.visibility import EVERYTHING, Visibility
 from hub.connections.client_stream import ClientStream, CloseReason, StreamKind
 from hub.connections.page_cache import PageCache, PageQuery
 from hub.connections.registry import StreamRegistry
-from hub.connections.resume import start
+from hub.connections.resume import position_asked, start
 from hub.connections.seam import Beginning, Seam, State, Step
 from hub.connections.send_queue import Dropped, SendQueue
 from hub.encoding import SSE, Drop, Encoding, End, Opening, retry_between
 from hub.errors import LogUnavailable
 from hub.fanout import Audience, Batch, Fanout
-from hub.log.log import Frames, Log
+from hub.log.log import Frames, Located, Log
 from hub.metrics import Metrics
 from hub.notification import Notification, Position
 from hub.settings import SlowPolicy
@@ -80,6 +80,7 @@ class Connection(ClientStream):
         "_dropped_before",
         "_encoding",
         "_last_event_id",
+        "_locating",
         "_queue",
         "_reading",
         "_rest",
@@ -100,6 +101,7 @@ class Connection(ClientStream):
         self._audience: Audience | None = None
         self._cursor = 0  # live: the offset up to which everything was written or announced as missing
         self._seam: Seam | None = None  # until it is live
+        self._locating: asyncio.Future[Located] | None = None
         self._reading: asyncio.Future[Frames] | None = None
         self._rest: memoryview | None = None  # of a page, which the transport has had no room for yet
         self._queue: SendQueue | None = None
@@ -110,7 +112,9 @@ class Connection(ClientStream):
     @property
     def state(self) -> State:
         """Where it stands between its client's position and live."""
-        return State.LIVE if self._seam is None else self._seam.state
+        if self._seam is not None:
+            return self._seam.state
+        return State.LIVE if self._locating is None else State.REPLAYING
 
     @property
     def topics(self) -> Collection[str]:
@@ -139,10 +143,11 @@ class Connection(ClientStream):
         super().pause_writing()
 
     def _go_on(self) -> None:
-        if self._seam is None:
+        if self._seam is not None:
+            if self._reading is None:
+                self._catch_up()
+        elif self._locating is None:
             self._empty_queue()
-        elif self._reading is None:
-            self._catch_up()
 
     # ---- the trunk's side: a receiver of the fan-out ----
 
@@ -206,17 +211,37 @@ class Connection(ClientStream):
     # ---- replay, and the seam to live ----
 
     def _begin(self) -> None:
+        """Find the client's position in the log, which may take its time."""
+        position = position_asked(self._last_event_id)
+        if position is None:
+            self._begin_at(None)
+            return
+        locating = self._wiring.log.locate(position)
+        if locating.done():
+            self._located(locating)
+        else:
+            self._locating = locating
+            locating.add_done_callback(self._located)
+
+    def _located(self, locating: asyncio.Future[Located]) -> None:
+        self._locating = None
+        if self.closed_because is not None:
+            return
+        try:
+            located = locating.result()
+        except LogUnavailable:
+            self._come_back()
+        else:
+            self._begin_at(located)
+
+    def _begin_at(self, located: Located | None) -> None:
         """Decide where the stream begins, say so, and go there."""
         wiring, log = self._wiring, self._wiring.log
         # Flushed first: what was gathered before this step is in the log, and must not come a second time.
         wiring.fanout.flush()
         tail = wiring.fanout.newest
         try:
-            begin = start(
-                self._last_event_id,
-                newest=log.bounds().newest,
-                trimmed=lambda after: log.trimmed(self._topics, after),
-            )
+            begin = start(self._last_event_id, located=located, trimmed=lambda after: log.trimmed(self._topics, after))
         except LogUnavailable:
             self._come_back()
             return
@@ -368,6 +393,8 @@ class Connection(ClientStream):
         self._let_queue_go()
         self._rest = None
         self._leave_audience()
+        if self._locating is not None:
+            self._locating.cancel()
         if self._reading is not None:
             self._reading.remove_done_callback(self._page_came)  # others may wait for it, too
             self._reading = None

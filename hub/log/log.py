@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Hashable, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from hub.access.visibility import EVERYTHING, Visibility
 from hub.log.receipt import Receipt
@@ -66,6 +66,33 @@ class Frames(NamedTuple):
     oldest: int
 
 
+class Located(NamedTuple):
+    """Where a client that holds a position goes on in the present history.
+
+    Attributes:
+        after: the offset behind which it goes on; None if there is no such place.
+        why: what then is wrong with the position: it belongs to another history (`epoch`), or to no place in this one
+            (`unknown`).
+    """
+
+    after: int | None
+    why: Literal["epoch", "unknown"] | None = None
+
+
+def located(position: Position, newest: Position, ended: Mapping[str, int]) -> Located:
+    """Return where *position* is in a history.
+
+    Args:
+        position: what a client holds.
+        newest: the newest position of the history.
+        ended: by name of an earlier epoch, the newest offset of it that is a part of the history.
+    """
+    epoch, offset = position
+    if epoch == newest.epoch:
+        return Located(offset) if offset <= newest.offset else Located(None, "unknown")
+    return Located(offset) if offset <= ended.get(epoch, -1) else Located(None, "epoch")
+
+
 class Log(Protocol):
     """The append-only, totally ordered history; it gives positions.
 
@@ -122,8 +149,22 @@ class Log(Protocol):
         """
         ...
 
+    def locate(self, position: Position) -> asyncio.Future[Located]:
+        """Return behind which offset of the present history a client that holds *position* goes on.
+
+        That is its own offset, if the epoch is the present one and so much was given out; or if it is an earlier one of
+        this log, and the offset not beyond the newest that was known of it when it ended. When the future is done,
+        everything up to that offset has been announced here: a log elsewhere waits for that, and for no more than a
+        bounded time. Cancelling it is allowed. It raises `LogUnavailable` if it can't be told now.
+        """
+        ...
+
     def bounds(self) -> Bounds:
-        """Return what the log holds."""
+        """Return what this process knows that the log holds.
+
+        Raises:
+            LogUnavailable: the log can't be used now.
+        """
         ...
 
     def trimmed(self, topics: Collection[str], after: int = 0) -> int:

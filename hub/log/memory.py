@@ -19,7 +19,7 @@ from hub.access.visibility import EVERYTHING, Visibility
 from hub.errors import LogNotEmpty, LogUnavailable
 from hub.log.index import Names, Offsets, Topic
 from hub.log.keys import Keys
-from hub.log.log import Announce, Bounds, Frames, Page
+from hub.log.log import Announce, Bounds, Frames, Located, Page, located
 from hub.log.receipt import Receipt
 from hub.log.search import Search, Searches, cost, judging, topic_size
 from hub.log.topic_limits import TopicLimits
@@ -211,6 +211,11 @@ class MemoryLog:
             len(self._kept),
             self._size,
         )
+
+    def locate(self, position: Position) -> asyncio.Future[Located]:
+        answer: asyncio.Future[Located] = asyncio.get_running_loop().create_future()
+        answer.set_result(located(position, Position(self.epoch, self._newest), {}))
+        return answer
 
     def trimmed(self, topics: Collection[str], after: int = 0) -> int:
         return self._gone.newest(topics, after)

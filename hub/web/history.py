@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from aiohttp import ClientConnectionError, web
 
 from hub.connections.peer import watch_peer
-from hub.connections.resume import EARLIEST, LATEST, Start, start
+from hub.connections.resume import EARLIEST, LATEST, Start, position_asked, start
 from hub.encoding import GapReason
 from hub.errors import InvalidInput, LogUnavailable, ShuttingDown
 from hub.eventstream import compact_json
@@ -115,8 +115,11 @@ async def history(hub: Hub, request: web.Request) -> web.StreamResponse:
     asked = query.get("after") or EARLIEST
     if asked == LATEST:
         raise InvalidInput("after", "is an id, or earliest; the latest are for a stream to begin with")
-    log, upto = hub.log, hub.fanout.newest.offset
-    begin = start(asked, newest=log.bounds().newest, trimmed=lambda after: log.trimmed(topics, after))
+    log, position = hub.log, position_asked(asked)
+    log.bounds()  # raises while the log can't be used
+    located = None if position is None else await log.locate(position)
+    upto = hub.fanout.newest.offset
+    begin = start(asked, located=located, trimmed=lambda after: log.trimmed(topics, after))
     excerpt = Excerpt(begin, upto, limit)
     # Where little matches, the log is walked in vain for long: it goes on with the next request.
     for _ in range(MAX_PAGES):

@@ -20,7 +20,7 @@ from hub.access.visibility import EVERYTHING, Visibility
 from hub.errors import LogNotEmpty, LogUnavailable
 from hub.eventstream import compact_json, data_of, unchunk
 from hub.log.keys import KEY_BYTES, KEY_COUNT, Keys
-from hub.log.log import Announce, Bounds, Frames, Page
+from hub.log.log import Announce, Bounds, Frames, Located, Page, located
 from hub.log.receipt import Receipt
 from hub.log.sqlite.process import ANSWER_TICKS, RESTART_SECONDS, WorkerDied, WorkerProcess
 from hub.log.sqlite.supervisor import Supervisor
@@ -96,6 +96,7 @@ class SQLiteLog:
         }
         self._gone = Gone()
         self._keys = Keys(clock)
+        self._ended: dict[str, int] = {}  # earlier epochs, and how far each of them went
         self._given = 0  # the newest offset given out
         self._bounds = Bounds(Position(self.epoch, 0), Position(self.epoch, 0), 0, 0)
         self._waiting: list[_Unconfirmed] = []  # for the next commit
@@ -186,7 +187,7 @@ class SQLiteLog:
     def _find(self, state: dict[str, Any]) -> None:
         """Learn what the writer found in the file."""
         self.epoch = state["epoch"]
-        self._found = state
+        self._found, self._ended = state, state["ended"]
         self._given = max(self._given, state["newest"])
         for key, offset, topics, expires in state["keys"]:
             self._keys.put(key, tuple(topics.split("\n")), offset, expires=expires)
@@ -345,6 +346,14 @@ class SQLiteLog:
         if not self._reader.up:
             raise self._reader.why
         return self._bounds
+
+    def locate(self, position: Position) -> asyncio.Future[Located]:
+        answer: asyncio.Future[Located] = asyncio.get_running_loop().create_future()
+        try:
+            answer.set_result(located(position, self.bounds().newest, self._ended))
+        except LogUnavailable as error:
+            answer.set_exception(error)
+        return answer
 
     def trimmed(self, topics: Collection[str], after: int = 0) -> int:
         return self._gone.newest(topics, after)
