@@ -23,8 +23,9 @@ from hub.generations.providers.choice import make_provider
 from hub.generations.providers.provider import Provider
 from hub.generations.registry import GenerationLimits, Generations
 from hub.generations.store import generation_log
+from hub.log.choice import make_log
 from hub.log.log import Log
-from hub.log.log_url import make_log
+from hub.log_url import LogURL
 from hub.metrics import Metrics
 from hub.notification import Position
 from hub.notifications import NotificationService
@@ -59,7 +60,7 @@ class Hub:
         self.json_default = json_default
         self.metrics = Metrics()
         self.log: Log = make_log(
-            settings.log,
+            LogURL.parse(settings.log),
             count=settings.retain_count,
             size=settings.retain_bytes,
             age=settings.retain_age,

@@ -19,13 +19,12 @@ from hub.cli.target import add_target, check, facts_of, unreachable
 from hub.errors import HubError, InvalidArchive, LogNotEmpty
 from hub.log.archive.format import MEDIA_TYPE, Contents, is_last_line
 from hub.log.archive.spool import Spool
-from hub.log.log_url import make_log
+from hub.log.choice import make_log
+from hub.log_url import SQLITE, LogURL
 from hub.notification import Position
 
 PART_BYTES = 256 * 1024
 PAGE = 1_000
-
-_SQLITE = "sqlite:///"
 
 
 class HistoryRefused(HubError):
@@ -51,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     importing = _action(actions, "import", _import, "write an archive into a new log, which no hub has open")
     importing.add_argument("--url", action=_NoHub, help=argparse.SUPPRESS)
     importing.add_argument(
-        "--log", type=_home, required=True, metavar="sqlite:///PATH", help="the file: a new one, or an empty log"
+        "--log", type=_file, required=True, metavar="sqlite:///PATH", help="the file: a new one, or an empty log"
     )
     importing.add_argument("file", nargs="?", type=Path, metavar="FILE", help="the archive; default: standard input")
 
@@ -65,7 +64,7 @@ def _action(actions: Any, name: str, act: Any, summary: str) -> argparse.Argumen
 def _add_source(parser: argparse.ArgumentParser, what: str) -> None:
     source = parser.add_mutually_exclusive_group()
     add_target(source)
-    source.add_argument("--log", type=_home, metavar="sqlite:///PATH", help=what)
+    source.add_argument("--log", type=_file, metavar="sqlite:///PATH", help=what)
 
 
 class _NoHub(argparse.Action):
@@ -78,10 +77,14 @@ class _NoHub(argparse.Action):
         )
 
 
-def _home(text: str) -> str:
-    if not text.startswith(_SQLITE) or text == _SQLITE:
-        raise argparse.ArgumentTypeError(f"{text!r} is not sqlite:/// and a path")
-    return text
+def _file(text: str) -> LogURL:
+    try:
+        url = LogURL.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+    if url.scheme != SQLITE:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a file; write sqlite:/// and a path")
+    return url
 
 
 def _positive(text: str) -> int:
@@ -170,10 +173,10 @@ async def _archive_of_hub(url: str) -> AsyncIterator[bytes]:
                 raise HistoryRefused("the hub broke the export off; its own log says why") from None
 
 
-async def _archive_of_file(home: str) -> AsyncIterator[bytes]:
+async def _archive_of_file(url: LogURL) -> AsyncIterator[bytes]:
     from hub.log.sqlite.snapshot import snapshot  # noqa: PLC0415 - not on Windows
 
-    for line in snapshot(_path(home)):
+    for line in snapshot(url.path):
         yield line
 
 
@@ -218,7 +221,7 @@ async def _import(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_new(home: str) -> None:
+def _check_new(url: LogURL) -> None:
     """Check that a history can begin in the file, and leave it as it is.
 
     To open it as a hub does would bring it up to date, give it a new epoch if it is a copy, or put it aside if it is
@@ -230,13 +233,13 @@ def _check_new(home: str) -> None:
     """
     from hub.log.sqlite.snapshot import is_new  # noqa: PLC0415 - not on Windows
 
-    if not is_new(_path(home)):
+    if not is_new(url.path):
         raise LogNotEmpty
 
 
-async def _adopt(home: str, contents: Contents, spool: Spool) -> None:
+async def _adopt(url: LogURL, contents: Contents, spool: Spool) -> None:
     # Without bounds: the hub that will open the file decides what goes.
-    log = make_log(home, count=None, size=None, age=None, topics={}, clock=time.time, unobserved=lambda error: None)
+    log = make_log(url, count=None, size=None, age=None, topics={}, clock=time.time, unobserved=lambda error: None)
     try:
         await log.open()
         await log.adopt(contents.epoch, contents.newest, contents.lost, spool.history())
@@ -259,7 +262,3 @@ def _input(path: Path | None) -> Iterator[BinaryIO]:
             yield file
     except OSError as error:
         raise ArchiveUnusable(f"{path}: {error.strerror or error}") from None
-
-
-def _path(home: str) -> Path:
-    return Path(home.removeprefix(_SQLITE))
