@@ -148,15 +148,15 @@ class Hub:
         await self.connections.drain(self.settings.drain if seconds is None else seconds)
 
     def _begin_anew(self, newest: Position) -> None:
-        """Go on with a log that is another one by now, *newest* being its newest position.
+        """Go on with a log that has become another one, with *newest* as its newest position.
 
-        In the same step in which the log is another one: what is announced after it belongs to the new one. Every open
-        stream ends, and is told of the gap when its client comes back.
+        Every open stream ends; its client is told of the gap when it comes back. Call this in the same step in which
+        the log changes: what it announces after that already belongs to the new history.
         """
         if newest != self.fanout.newest:
             self.connections.send_away()
             self.fanout.begin(newest)
-            logger.info("the log is another one than it was, newest %s", newest)
+            logger.info("the log has become another one, newest %s", newest)
 
     async def aclose(self) -> None:
         """End: running handlers finish, streams complete, the log keeps what it took.

@@ -28,11 +28,11 @@ PAGE = 1_000
 
 
 class HistoryRefused(HubError):
-    """The archive does not allow what was asked."""
+    """The archive is incomplete or breaks a rule."""
 
 
 class ArchiveUnusable(HubError):
-    """The file to read or to write is not there, or can't be used."""
+    """The file to read or to write is missing, or can't be used."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +68,7 @@ def _add_source(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 class _NoHub(argparse.Action):
-    """Refuses `--url` where it would be natural, and says what to do instead."""
+    """Refuses `--url`, and says what to do instead."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         parser.error(
@@ -94,11 +94,11 @@ def _positive(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what was asked."""
+    """Run the action, and return the exit status."""
     try:
         status: int = asyncio.run(args.act(args))
     except BrokenPipeError:
-        # Who reads has enough. What is left in the buffer must not be tried again when Python ends.
+        # The reader has closed the pipe. Python would try to write the rest of the buffer at its end, and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0 if args.act is _list else 1
     return status
@@ -182,7 +182,7 @@ async def _archive_of_file(url: LogURL) -> AsyncIterator[bytes]:
 
 @contextmanager
 def _output(path: Path | None) -> Iterator[BinaryIO]:
-    """Yield where to write; a file has its name only when it is complete."""
+    """Yield the stream to write to. A file is written under another name, and renamed when it is complete."""
     if path is None:
         yield sys.stdout.buffer
         return
@@ -205,14 +205,14 @@ def _output(path: Path | None) -> Iterator[BinaryIO]:
 
 async def _import(args: argparse.Namespace) -> int:
     with _input(args.file) as file, ExitStack() as opened:
-        _check_new(args.log)  # before a long archive is read in vain
+        _check_new(args.log)  # first, so that no long archive is read in vain
         spool = Spool(file if file.seekable() else None)
         if not file.seekable():
             opened.callback(spool.close)
             async for part in _parts(file):
                 await spool.write(part)
         try:
-            # Read to its end before the log is touched: what is broken anywhere leaves nothing behind.
+            # Read it to its end before the log is opened: an archive that is broken anywhere changes nothing.
             contents = await spool.verify()
             await _adopt(args.log, contents, spool)
         except InvalidArchive as error:
@@ -222,13 +222,13 @@ async def _import(args: argparse.Namespace) -> int:
 
 
 def _check_new(url: LogURL) -> None:
-    """Check that a history can begin in the file, and leave it as it is.
+    """Check that the file is new, or an empty log; change nothing.
 
-    To open it as a hub does would bring it up to date, give it a new epoch if it is a copy, or put it aside if it is
-    damaged.
+    To open a file as a hub does may change it: an old version is migrated, a copy gets a new epoch, a damaged file is
+    moved aside.
 
     Raises:
-        LogNotEmpty: there was a notification in it.
+        LogNotEmpty: it has, or once had, a notification.
         LogUnavailable: it is not the log of a hub, or can't be read.
     """
     from hub.log.sqlite.snapshot import is_new  # noqa: PLC0415 - not on Windows
@@ -238,7 +238,7 @@ def _check_new(url: LogURL) -> None:
 
 
 async def _adopt(url: LogURL, contents: Contents, spool: Spool) -> None:
-    # Without bounds: the hub that will open the file decides what goes.
+    # Nothing is trimmed here: the hub that opens the file next applies its own retention.
     log = make_log(url, count=None, size=None, age=None, topics={}, clock=time.time, unobserved=lambda error: None)
     try:
         await log.open()
