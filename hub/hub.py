@@ -25,8 +25,9 @@ from hub.generations.providers.choice import make_provider
 from hub.generations.providers.provider import Provider
 from hub.generations.registry import GenerationLimits, Generations
 from hub.generations.store import generation_log
+from hub.log.choice import make_log
 from hub.log.log import Log
-from hub.log.log_url import make_log
+from hub.log_url import LogURL
 from hub.metrics import Metrics
 from hub.notification import Position
 from hub.notifications import NotificationService
@@ -60,7 +61,7 @@ class Hub:
         self.json_default = json_default
         self.metrics = Metrics()
         self.log: Log = make_log(
-            settings.log,
+            LogURL.parse(settings.log),
             count=settings.retain_count,
             size=settings.retain_bytes,
             age=settings.retain_age,
@@ -154,15 +155,15 @@ class Hub:
         await self.connections.drain(within, finish=self.settings.finish)
 
     def _begin_anew(self, newest: Position) -> None:
-        """Go on with a log that is another one by now, *newest* being its newest position.
+        """Go on with a log that has become another one, with *newest* as its newest position.
 
-        In the same step in which the log is another one: what is announced after it belongs to the new one. Every open
-        stream ends, and is told of the gap when its client comes back.
+        Every open stream ends; its client is told of the gap when it comes back. Call this in the same step in which
+        the log changes: what it announces after that already belongs to the new history.
         """
         if newest != self.fanout.newest:
             self.connections.end_all(StreamKind.SUBSCRIPTION, CloseReason.LOG_UNAVAILABLE)
             self.fanout.begin(newest)
-            logger.info("the log is another one than it was, newest %s", newest)
+            logger.info("the log has become another one, newest %s", newest)
 
     async def aclose(self) -> None:
         """End: running handlers finish, streams complete, the log keeps what it took.

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from hub.errors import InvalidSettings
+from hub.log_url import LogURL
 from hub.names import fault, nearest
 from hub.origin import origin_of
 from hub.proxies import UNIX, encoded_prefix, network_of
@@ -102,7 +103,7 @@ class Settings(BaseModel):
     tls_key: Annotated[Path | None, BeforeValidator(_none)] = Field(
         default=None, description="PEM file with the key, unless `tls_cert` holds it too."
     )
-    log: str = Field(default="memory://", description="Home of the log: `memory://`, or `sqlite:///` and a path.")
+    log: str = Field(default="memory://", description="Where the log is kept: `memory://`, or `sqlite:///` and a path.")
     listeners: _List = Field(default=(), description="Modules with listener classes, comma-separated.")
     events_api: bool = Field(default=False, description="Accept `POST /events/{name}`.")
     demo: bool = Field(default=False, description="Serve the demo page and its routes (`hub serve`).")
@@ -254,10 +255,8 @@ class Settings(BaseModel):
 
     @field_validator("log")
     @classmethod
-    def _home(cls, value: str) -> str:
-        if value != "memory://" and not (value.startswith("sqlite:///") and len(value) > len("sqlite:///")):
-            path = value.rpartition("://")[2].lstrip("/") or "path/to/file"
-            raise ValueError(f"is no home for a log; write memory://, or three slashes and a path: sqlite:///{path}")
+    def _address(cls, value: str) -> str:
+        LogURL.parse(value)
         return value
 
     @field_validator("host")

@@ -1,4 +1,4 @@
-"""The command line: which commands there are, and how they end."""
+"""The command line: its commands and their exit statuses."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ Run = Callable[[argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that *arguments* (None: those of the process) name; return its exit status.
+    """Run the command in *arguments* (None: those of the process) and return its exit status.
 
-    0: done; 1: it failed, with one line that says why; 2: it was called wrongly. A program that calls this goes on.
+    0: done; 1: it failed, and one line on stderr says why; 2: the arguments or settings are wrong. The process of the
+    caller goes on.
     """
     return _run(arguments, whole_process=False)
 
 
 def command() -> NoReturn:
-    """`hub`: be the process of the command that its arguments name; end with its exit status, whatever it leaves."""
+    """Run `hub` as a whole process, and end it with the command's exit status, even if threads or tasks are left."""
     sys.exit(_run(None, whole_process=True))
 
 
@@ -56,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Version(argparse.Action):
-    """Looks the versions up where somebody asks: every other command starts without that."""
+    """Prints the versions, which are looked up only here: other commands start faster without."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         hub, aiohttp = (_version_of(name) for name in ("broadcast-hub", "aiohttp"))

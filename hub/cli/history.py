@@ -19,22 +19,21 @@ from hub.cli.target import add_target, check, facts_of, unreachable
 from hub.errors import HubError, InvalidArchive, LogNotEmpty, LogUnavailable
 from hub.log.archive.format import MEDIA_TYPE, Contents, is_last_line
 from hub.log.archive.spool import Spool
+from hub.log.choice import make_log
 from hub.log.log import Movable
-from hub.log.log_url import make_log
+from hub.log_url import SQLITE, LogURL
 from hub.notification import Position
 
 PART_BYTES = 256 * 1024
 PAGE = 1_000
 
-_SQLITE = "sqlite:///"
-
 
 class HistoryRefused(HubError):
-    """The archive does not allow what was asked."""
+    """The archive is incomplete or breaks a rule."""
 
 
 class ArchiveUnusable(HubError):
-    """The file to read or to write is not there, or can't be used."""
+    """The file to read or to write is missing, or can't be used."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     importing = _action(actions, "import", _import, "write an archive into a new log, which no hub has open")
     importing.add_argument("--url", action=_NoHub, help=argparse.SUPPRESS)
     importing.add_argument(
-        "--log", type=_home, required=True, metavar="sqlite:///PATH", help="the file: a new one, or an empty log"
+        "--log", type=_file, required=True, metavar="sqlite:///PATH", help="the file: a new one, or an empty log"
     )
     importing.add_argument("file", nargs="?", type=Path, metavar="FILE", help="the archive; default: standard input")
 
@@ -66,11 +65,11 @@ def _action(actions: Any, name: str, act: Any, summary: str) -> argparse.Argumen
 def _add_source(parser: argparse.ArgumentParser, what: str) -> None:
     source = parser.add_mutually_exclusive_group()
     add_target(source)
-    source.add_argument("--log", type=_home, metavar="sqlite:///PATH", help=what)
+    source.add_argument("--log", type=_file, metavar="sqlite:///PATH", help=what)
 
 
 class _NoHub(argparse.Action):
-    """Refuses `--url` where it would be natural, and says what to do instead."""
+    """Refuses `--url`, and says what to do instead."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         parser.error(
@@ -79,10 +78,14 @@ class _NoHub(argparse.Action):
         )
 
 
-def _home(text: str) -> str:
-    if not text.startswith(_SQLITE) or text == _SQLITE:
-        raise argparse.ArgumentTypeError(f"{text!r} is not sqlite:/// and a path")
-    return text
+def _file(text: str) -> LogURL:
+    try:
+        url = LogURL.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+    if url.scheme != SQLITE:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a file; write sqlite:/// and a path")
+    return url
 
 
 def _positive(text: str) -> int:
@@ -92,11 +95,11 @@ def _positive(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what was asked."""
+    """Run the action, and return the exit status."""
     try:
         status: int = asyncio.run(args.act(args))
     except BrokenPipeError:
-        # Who reads has enough. What is left in the buffer must not be tried again when Python ends.
+        # The reader has closed the pipe. Python would try to write the rest of the buffer at its end, and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0 if args.act is _list else 1
     return status
@@ -171,16 +174,16 @@ async def _archive_of_hub(url: str) -> AsyncIterator[bytes]:
                 raise HistoryRefused("the hub broke the export off; its own log says why") from None
 
 
-async def _archive_of_file(home: str) -> AsyncIterator[bytes]:
+async def _archive_of_file(url: LogURL) -> AsyncIterator[bytes]:
     from hub.log.sqlite.snapshot import snapshot  # noqa: PLC0415 - not on Windows
 
-    for line in snapshot(_path(home)):
+    for line in snapshot(url.path):
         yield line
 
 
 @contextmanager
 def _output(path: Path | None) -> Iterator[BinaryIO]:
-    """Yield where to write; a file has its name only when it is complete."""
+    """Yield the stream to write to. A file is written under another name, and renamed when it is complete."""
     if path is None:
         yield sys.stdout.buffer
         return
@@ -203,14 +206,14 @@ def _output(path: Path | None) -> Iterator[BinaryIO]:
 
 async def _import(args: argparse.Namespace) -> int:
     with _input(args.file) as file, ExitStack() as opened:
-        _check_new(args.log)  # before a long archive is read in vain
+        _check_new(args.log)  # first, so that no long archive is read in vain
         spool = Spool(file if file.seekable() else None)
         if not file.seekable():
             opened.callback(spool.close)
             async for part in _parts(file):
                 await spool.write(part)
         try:
-            # Read to its end before the log is touched: what is broken anywhere leaves nothing behind.
+            # Read it to its end before the log is opened: an archive that is broken anywhere changes nothing.
             contents = await spool.verify()
             await _adopt(args.log, contents, spool)
         except InvalidArchive as error:
@@ -219,29 +222,29 @@ async def _import(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_new(home: str) -> None:
-    """Check that a history can begin in the file, and leave it as it is.
+def _check_new(url: LogURL) -> None:
+    """Check that the file is new, or an empty log; change nothing.
 
-    To open it as a hub does would bring it up to date, give it a new epoch if it is a copy, or put it aside if it is
-    damaged.
+    To open a file as a hub does may change it: an old version is migrated, a copy gets a new epoch, a damaged file is
+    moved aside.
 
     Raises:
-        LogNotEmpty: there was a notification in it.
+        LogNotEmpty: it has, or once had, a notification.
         LogUnavailable: it is not the log of a hub, or can't be read.
     """
     from hub.log.sqlite.snapshot import is_new  # noqa: PLC0415 - not on Windows
 
-    if not is_new(_path(home)):
+    if not is_new(url.path):
         raise LogNotEmpty
 
 
-async def _adopt(home: str, contents: Contents, spool: Spool) -> None:
-    # Without bounds: the hub that will open the file decides what goes.
-    log = make_log(home, count=None, size=None, age=None, topics={}, clock=time.time, unobserved=lambda error: None)
+async def _adopt(url: LogURL, contents: Contents, spool: Spool) -> None:
+    # Nothing is trimmed here: the hub that opens the file next applies its own retention.
+    log = make_log(url, count=None, size=None, age=None, topics={}, clock=time.time, unobserved=lambda error: None)
     try:
         await log.open()
         if not isinstance(log, Movable):
-            raise LogUnavailable(f"{home} can't take over a history")
+            raise LogUnavailable(f"{url} can't take over a history")
         await log.adopt(contents.epoch, contents.newest, contents.lost, spool.history())
     finally:
         await log.aclose()
@@ -262,7 +265,3 @@ def _input(path: Path | None) -> Iterator[BinaryIO]:
             yield file
     except OSError as error:
         raise ArchiveUnusable(f"{path}: {error.strerror or error}") from None
-
-
-def _path(home: str) -> Path:
-    return Path(home.removeprefix(_SQLITE))

@@ -15,7 +15,7 @@ from hub.eventstream import Decoder, Message
 
 FIRST_RETRY = 3_000
 
-# Taken apart as text, so that the data stays as it came, to the last digit.
+# Split as text, not as JSON, so that numbers keep every digit.
 _ENVELOPE = re.compile(r'\{"topic":("(?:[^"\\]|\\.)*"),"data":(.*)\}', re.DOTALL)
 
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what arrives until interrupted, or until there were enough."""
+    """Print what arrives until interrupted, or until `--count` is reached."""
     return asyncio.run(_Listening(args).follow())
 
 
@@ -60,7 +60,7 @@ class _Listening:
         return 0
 
     async def _stream(self, session: aiohttp.ClientSession) -> None:
-        """Read one stream to its end, or until there was enough."""
+        """Read one stream to its end, or until `--count` is reached."""
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": self._cursor} if self._cursor else {})
         params = [*(("topic", topic) for topic in self._args.topic), ("envelope", "1")]
         async with session.get(f"{self._args.url}/notifications/subscribe", params=params, headers=headers) as answer:
@@ -96,7 +96,7 @@ class _Listening:
 
 
 def _opened(envelope: str) -> tuple[str | None, str]:
-    """Return the topic on *envelope* and the text of the data in it."""
+    """Return the topic in *envelope*, and its data as text."""
     found = _ENVELOPE.fullmatch(envelope)
     if not found:
         return None, envelope

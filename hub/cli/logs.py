@@ -1,4 +1,4 @@
-"""What `hub serve` writes to stderr: lines cheap enough for thousands of connects a second."""
+"""Logging of `hub serve` to stderr, cheap enough for thousands of connects a second."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from hub.web.links import client_address
 
 
 def log_to_stderr(level: str) -> None:
-    """Send what the whole process logs from *level* on to stderr."""
+    """Log what the whole process logs, from *level* on, to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.getLogger("aiohttp.server").addFilter(_NoQuotes())
-    # Not in our lines, and not for free: a line per connect is enough to see it (Logging HOWTO, "Optimization").
+    # Our lines don't show these facts, and to find them costs time on every line (Logging HOWTO, "Optimization").
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
 
 
 class LineFormatter(logging.Formatter):
-    """Makes a line as ever, but works the time out once a second."""
+    """Formats a line as `logging.Formatter` does, but computes the time only once a second."""
 
     _second = -1
     _shown = ""
@@ -35,7 +35,7 @@ class LineFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line of *record*, and the lines of its error behind it."""
+        """Return the line of *record*, followed by its traceback if it has one."""
         if record.exc_info or record.stack_info:
             return super().format(record)
         return f"{self.formatTime(record)} {record.levelname} {record.name}: {record.getMessage()}"
@@ -49,7 +49,7 @@ class LineFormatter(logging.Formatter):
 
 
 class _NoQuotes(logging.Filter):
-    """Makes one quiet line of a malformed request: aiohttp would log it as an error, with a traceback and its query."""
+    """Logs a malformed request as one line at level info; aiohttp would log a traceback, and the query in it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
@@ -60,17 +60,17 @@ class _NoQuotes(logging.Filter):
 
 
 class AccessLog(AbstractAccessLogger):
-    """A line per request, without its query: that is where tokens travel."""
+    """Logs a line per request, without its query, which may hold a token."""
 
     proxies = Proxies()
 
     @classmethod
     def behind(cls, proxies: Proxies) -> type[AccessLog]:
-        """Return the class for a hub behind *proxies*: aiohttp makes the instances."""
+        """Return a subclass for a hub behind *proxies*; aiohttp makes the instances."""
         return type(cls.__name__, (cls,), {"proxies": proxies})
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """Write the line; *time* in seconds."""
+        """Log *request* and *response*; *time* is in seconds."""
         self.logger.info(
             '%s "%s %s" %d %.1f ms',
             client_address(self.proxies, request),

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Publish; print the id of each notification the hub accepted."""
+    """Publish, and print the id of each notification that the hub accepted."""
     return asyncio.run(_publish(args))
 
 

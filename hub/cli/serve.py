@@ -1,7 +1,7 @@
 """`hub serve`: run a hub as its own server.
 
-What concerns the whole process is set here and nowhere else: the event loop, the file limit, the garbage collector,
-the signals. An embedded hub leaves all of it to its application.
+Whatever concerns the whole process is set only here: the event loop, the file limit, the garbage collector, the
+signals. An embedded hub leaves all of it to its application.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ logger = logging.getLogger("hub")
 
 BACKLOG = 8_192
 SPARE_FILES = 128
-ENDING_SECONDS = 60.0  # beyond the windows of the settings; every step of the end is bounded, and in sum they take less
+ENDING_SECONDS = 60.0  # beyond the windows of the settings; each step of the end has a bound, and their sum is less
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _STDERR = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add a flag for each setting, and the file that can hold them."""
+    """Add a flag for each setting, and `--config`."""
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help=f"TOML file with settings, by field name ({PREFIX}CONFIG)"
     )
@@ -80,8 +80,8 @@ def _metavar(field: FieldInfo) -> str:
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; return 0 once all is drained and closed.
 
-    A process that is nothing else then ends, whatever was left behind in it; a program that called goes on. If
-    something blocks even the event loop, the process ends with status 1 and says where each thread stood.
+    As the command `hub`, the process then ends even if threads or tasks are left; called by a program, it goes on. If
+    something blocks the event loop itself, the process ends with status 1 and prints the stack of each thread.
     """
     flags = {name: value for name in Settings.model_fields if (value := getattr(args, name)) is not None}
     settings = Settings.load(flags, file=args.config)
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     for sentence in unknown_variables(os.environ):
         logger.warning("%s", sentence)
     if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)  # listeners are found by name, beside where the hub is started
+        sys.path.insert(0, here)  # listeners are imported by name from the working directory
     heard_before = {number: signal.getsignal(number) for number in _STOPS}
     try:
         with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
 def _end_anyway(status: int) -> None:
     """End the process with *status* in 5 seconds, unless it has ended by then.
 
-    Python waits for every task and every thread, however long they take to end, or do not.
+    Python itself would wait for every task and every thread, for ever if one does not end.
     """
 
     def end() -> None:
@@ -139,7 +139,7 @@ async def serve(settings: Settings) -> int:
     if settings.demo:
         from hub.demo import LISTENERS, PROVIDER, setup_demo  # noqa: PLC0415 - only where it is wanted
 
-        # Without them nobody would hear of the demo's orders and trades, or answer in its chat.
+        # Without them the demo's orders and trades reach nobody, and nothing answers in its chat.
         parts = {"listeners": settings.listeners or (LISTENERS,), "ai_provider": settings.ai_provider or PROVIDER}
         hub = setup_hub(app, settings.model_copy(update=parts))
         setup_demo(app)
@@ -153,7 +153,7 @@ async def serve(settings: Settings) -> int:
         access_log_class=AccessLog.behind(hub.proxies),
         shutdown_timeout=5,
         auto_decompress=False,  # no route takes a compressed body
-        tcp_keepalive=sys.platform != "linux",  # there the listening socket passes it on
+        tcp_keepalive=sys.platform != "linux",  # on Linux the listening socket hands its options on
     )
     try:
         await runner.setup()
@@ -173,8 +173,8 @@ async def serve(settings: Settings) -> int:
     print(f"hub: listening on {scheme}://{shown}:{port}", flush=True)
     number = await stop
     streams = len(hub.connections)
-    # The listener stays open for the whole window: behind a proxy a closed one is an error page. There, SIGTERM comes
-    # from what starts and ends processes; Ctrl-C is somebody at a terminal, who waits for nothing if nobody is there.
+    # The listening socket stays open for the whole window: behind a proxy, a closed one means an error page. A process
+    # manager sends SIGTERM; Ctrl-C comes from a terminal, and does not wait if no stream is open.
     window = settings.drain if streams or number != signal.SIGINT else 0.0
     logger.info("draining %d streams over %g s", streams, window)
     await asyncio.gather(drain_hub(app), asyncio.sleep(window))
@@ -185,7 +185,7 @@ async def serve(settings: Settings) -> int:
 
 
 async def _listen(runner: web.AppRunner, hub: Hub) -> asyncio.Server:
-    """Listen, with a socket that passes on to every connection what each would otherwise have to be told."""
+    """Listen; on Linux with socket options that accepted connections inherit, so that none has to be set on each."""
     settings = hub.settings
     assert runner.server is not None
     make = _with_problems(runner.server)
@@ -198,7 +198,7 @@ async def _listen(runner: web.AppRunner, hub: Hub) -> asyncio.Server:
 
 
 class _RequestHandler(web.RequestHandler):
-    """Answers what aiohttp refuses by itself, such as a garbled request, with a problem."""
+    """Answers requests that aiohttp itself refuses, such as malformed ones, with a problem (RFC 9457)."""
 
     __slots__ = ()
 
@@ -209,31 +209,31 @@ class _RequestHandler(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        super().handle_error(request, status, exc, message)  # logs it, and raises if an answer is on its way
+        super().handle_error(request, status, exc, message)  # logs it, and raises if a response has begun
         answer = from_status(status)
         answer.force_close()
         return answer
 
 
 def _with_problems(server: web.Server) -> Callable[[], web.RequestHandler]:
-    """Return what makes the protocol of each connection to *server*."""
+    """Return the protocol factory of *server*, whose protocols are `_RequestHandler`s."""
 
     def make() -> web.RequestHandler:
         handler = server()
-        handler.__class__ = _RequestHandler  # aiohttp has no place to name the class, and they differ in nothing else
+        handler.__class__ = _RequestHandler  # aiohttp has no option for the class, and only a method differs
         return handler
 
     return make
 
 
 class _CannotListen(HubError):
-    """The address is taken, or not this machine's."""
+    """The address is in use, or does not belong to this machine."""
 
 
 def _signals(most: float) -> asyncio.Future[int]:
     """Return the future of the first SIGTERM or SIGINT; the second one ends the process at once.
 
-    From the first on the process has *most* seconds. Both holds even if something blocks the event loop.
+    After the first one the process has *most* seconds to end. Both hold even if something blocks the event loop.
     """
     loop, heard = asyncio.get_running_loop(), list[int]()
     stop: asyncio.Future[int] = loop.create_future()
@@ -252,14 +252,14 @@ def _signals(most: float) -> asyncio.Future[int]:
 
     of_the_loop: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
     for number in _STOPS:
-        loop.add_signal_handler(number, wake, number)  # it wakes the loop up, whichever thread gets the signal
+        loop.add_signal_handler(number, wake, number)  # wakes the loop, whichever thread gets the signal
         of_the_loop[number] = signal.getsignal(number)
         signal.signal(number, hear)
     return stop
 
 
 def _within_file_limit(settings: Settings) -> Settings:
-    """Allow as many open files as this user may have; return *settings* with no more streams than fit."""
+    """Raise the limit of open files as far as this user may; return *settings* with no more streams than fit."""
     _, limit = raise_file_limit()
     if limit == UNLIMITED:
         return settings
@@ -269,9 +269,9 @@ def _within_file_limit(settings: Settings) -> Settings:
 
 
 def _spare_the_collector() -> None:
-    """Keep what lives as long as the process out of the garbage collector's way, and let it look less often.
+    """Exclude the objects that exist now from garbage collection, and collect less often.
 
-    Bursts of connects make many objects that live long; at the default threshold each burst walks all of them.
+    A burst of connects makes many objects that live long; at the default thresholds each burst would walk all of them.
     """
     gc.collect()
     gc.freeze()

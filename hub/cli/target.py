@@ -1,4 +1,4 @@
-"""Which hub a command talks to, and what to say where it does not answer as a hub does."""
+"""The hub that a command talks to, and the errors where something else answers, or nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Unreachable(HubError):
 
 
 class NotAHub(HubError):
-    """What answers there is something else than a hub."""
+    """Something that is not a hub answers there."""
 
     def __init__(self, url: str, answer: aiohttp.ClientResponse) -> None:
         super().__init__(url, answer.status)
@@ -35,7 +35,7 @@ class NotAHub(HubError):
 
 
 class Refused(HubError):
-    """The hub will not do what was asked."""
+    """The hub refused the request; its reason is the text."""
 
 
 def add_target(parser: argparse.ArgumentParser | argparse._MutuallyExclusiveGroup) -> None:
@@ -45,7 +45,7 @@ def add_target(parser: argparse.ArgumentParser | argparse._MutuallyExclusiveGrou
 
 
 def default_url() -> str:
-    """Return where the hub is if nobody says so on the command line."""
+    """Return the address that is used without `--url`: `HUB_URL`, or the hub's default port on this machine."""
     return os.environ.get("HUB_URL") or "http://127.0.0.1:8080"
 
 
@@ -58,7 +58,7 @@ def _url(text: str) -> str:
 
 @contextmanager
 def unreachable(url: str) -> Iterator[None]:
-    """Turn a failure to talk to *url* into one line."""
+    """Turn an error of the connection to *url* into `Unreachable`, whose text is one line."""
     try:
         yield
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -66,7 +66,7 @@ def unreachable(url: str) -> Iterator[None]:
 
 
 def _why(error: Exception) -> str:
-    """Return the reason alone: aiohttp's own sentence names the address again, and says `ssl:default` without TLS."""
+    """Return only the reason: aiohttp's text repeats the address, and says `ssl:default` even without TLS."""
     cause: BaseException = error
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         cause = error.certificate_error
@@ -82,11 +82,11 @@ def _why(error: Exception) -> str:
 
 
 async def check(url: str, answer: aiohttp.ClientResponse, *expected: int, media_type: str) -> None:
-    """Check that *answer* has one of the *expected* statuses and is of *media_type*.
+    """Check that the response *answer* has one of the *expected* statuses and is of *media_type*.
 
     Raises:
         Refused: the hub said why not.
-        NotAHub: no hub answers like this.
+        NotAHub: no hub sends such a response.
     """
     if answer.status in expected:
         if answer.content_type != media_type:
@@ -99,7 +99,7 @@ async def check(url: str, answer: aiohttp.ClientResponse, *expected: int, media_
 
 
 async def facts_of(url: str, answer: aiohttp.ClientResponse, *expected: int, has: str) -> dict[str, Any]:
-    """Return the JSON object of *answer*, which has a field *has*.
+    """Return the JSON object in the response *answer*; it must have the field *has*.
 
     Raises:
         Refused, NotAHub: as for `check`.
@@ -115,7 +115,7 @@ async def facts_of(url: str, answer: aiohttp.ClientResponse, *expected: int, has
 
 
 async def _read(answer: aiohttp.ClientResponse) -> Any:
-    """Return the short JSON of *answer*; None if it is none."""
+    """Return the JSON in the response *answer*; None if it is not JSON, or longer than 64 KiB."""
     body = bytearray()
     async for part in answer.content.iter_any():
         body += part

@@ -15,9 +15,10 @@ from collections.abc import Callable
 
 from hub.errors import GenerationExpired, HubError, LogUnavailable
 from hub.generations.generation import Ending, Generation, Head, Phase
+from hub.log.choice import make_log
 from hub.log.log import Lasting, Log
-from hub.log.log_url import make_log
 from hub.log.receipt import Receipt
+from hub.log_url import MEMORY, LogURL
 from hub.notification import Draft
 from hub.settings import Settings
 
@@ -39,14 +40,15 @@ def generation_log(settings: Settings, clock: Callable[[], float]) -> Log | None
     Each record is kept for `ai_timeout` plus `ai_keep` seconds after it was written. An answer that takes longer than
     `ai_timeout`, which is possible only if the application appends to it itself, is not found after a restart.
     """
-    if settings.log == "memory://":
+    url = LogURL.parse(settings.log)
+    if url.scheme == MEMORY:
         return None
-    path, _, suffix = settings.log.rpartition(".")
-    home = f"{path}.ai.{suffix}" if path and "/" not in suffix else f"{settings.log}.ai"
     age = settings.ai_timeout + settings.ai_keep
     size = SPARE * settings.ai_keep_bytes
     # There are no unobserved failures to report: each receipt is awaited or has a callback.
-    return make_log(home, count=10**9, size=size, age=age, topics={}, clock=clock, unobserved=lambda error: None)
+    return make_log(
+        url.beside("ai"), count=10**9, size=size, age=age, topics={}, clock=clock, unobserved=lambda error: None
+    )
 
 
 class GenerationLog:

@@ -1,4 +1,4 @@
-"""Setting a hub up in an aiohttp application."""
+"""`setup_hub`: add a hub to an aiohttp application."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def setup_hub(
     json_default: JsonDefault | None = None,
     provider: Provider | None = None,
 ) -> Hub:
-    """Give *app* a hub: its routes under *prefix*, its start and its drain.
+    """Add a hub to *app*: its routes under *prefix*, its start and its drain.
 
-    The service is `app[NOTIFICATIONS]`, the event bus `app[BUS]`, at once and for the application's whole life.
+    The service is `app[NOTIFICATIONS]`, the event bus `app[BUS]`, from now on.
 
     Args:
         app: any application, not started yet.
@@ -70,7 +70,7 @@ def setup_hub(
     for path, handlers in _routes(hub).items():
         Endpoint(hub, handlers).add_to(app, (_in_pattern(prefix) if "{" in path else prefix) + path)
     if prefix:
-        # aiohttp asks the routes whose first segment is no fixed text last: those that the application adds come first.
+        # A first segment that is a parameter makes aiohttp try this route last, after all that the application adds.
         NotFound(hub).add_to(app, _in_pattern(prefix, first_too=True) + "/{path:.*}")
 
     async def live(app: web.Application) -> AsyncIterator[None]:
@@ -83,7 +83,7 @@ def setup_hub(
             await hub.aclose()
 
     app.cleanup_ctx.append(live)
-    # Not in the cleanup: aiohttp would first wait, twice, for what only this ends.
+    # On shutdown, not in the cleanup: aiohttp waits before the cleanup for open requests, which only this ends.
     app.on_shutdown.append(drain_hub)
     return hub
 
@@ -101,7 +101,7 @@ async def drain_hub(app: web.Application) -> None:
 
 
 def _as_matched(prefix: str) -> str:
-    """Return *prefix*, percent-encoded or not, the way aiohttp has a path when it looks for a route."""
+    """Return *prefix*, percent-encoded or not, as aiohttp spells a path when it looks for a route."""
     if "{" in prefix:  # it has parameters of its own
         return prefix
     return URL.build(path=quote(unquote(prefix), safe="/"), encoded=True).path_safe
@@ -110,8 +110,8 @@ def _as_matched(prefix: str) -> str:
 def _in_pattern(prefix: str, *, first_too: bool = False) -> str:
     """Return *prefix* as the beginning of a route that has parameters.
 
-    There aiohttp compares fixed text, percent-encoded, with a path that is not. So what that would change, and the
-    first segment if *first_too*, becomes a parameter that matches nothing else.
+    There aiohttp compares fixed text that is percent-encoded with a path that is not. So each segment that encoding
+    would change, and the first one if *first_too*, becomes a parameter that matches only itself.
     """
     segments = prefix.split("/")
     for place, segment in enumerate(segments):

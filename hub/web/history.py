@@ -38,16 +38,16 @@ _HEADERS = {"Cache-Control": "no-store"}
 
 
 class Excerpt:
-    """What one answer tells of the history, gathered from the pages of the log.
+    """The part of the history in one response, gathered from pages of the log.
 
     Args:
         begin: where it begins.
         upto: the offset at which the history ends.
-        limit: how many notifications there may be.
+        limit: how many notifications it may have.
 
     Attributes:
-        after: the offset up to which this is all that matches.
-        gap: why something is missing; None if nothing is.
+        after: the offset up to which it is complete.
+        gap: why notifications are missing; None if none is.
         oldest: the oldest offset that is still kept.
     """
 
@@ -59,11 +59,11 @@ class Excerpt:
         self._upto, self._limit = upto, limit
         self._size = 0
         self._cut = False
-        self._told: Hashable = None  # which mark of a hole the pages before had
-        self._begun = begin.known  # else nothing is missing yet: it begins with the first there is
+        self._told: Hashable = None  # the mark of the last hole in the earlier pages
+        self._begun = begin.known  # else it begins with the first that is found, and nothing before that is missing
 
     def take(self, page: Page) -> None:
-        """Add what there is room for; of a single one there always is."""
+        """Add the notifications of *page* that fit; the first one always fits."""
         told, self._told = self._told, page.hole or self._told
         if page.hole and page.hole != told and self._begun:
             self.gap = self.gap or GapReason.TRIMMED
@@ -80,7 +80,7 @@ class Excerpt:
 
     @property
     def at_end(self) -> bool:
-        """Whether nothing follows."""
+        """Whether the end of the history is reached."""
         return self.after >= self._upto
 
     @property
@@ -89,7 +89,7 @@ class Excerpt:
         return self.at_end or self._cut or len(self.notifications) == self._limit
 
     def to_json(self, epoch: str) -> str:
-        """Return the answer."""
+        """Return the body of the response."""
         found = ",".join([entry(each, f'"{moment(each.at)}"') for each in self.notifications])
         facts: dict[str, object] = {
             "next": None if self.at_end else str(Position(epoch, self.after)),
@@ -106,7 +106,7 @@ def moment(at: float) -> str:
 
 
 async def history(hub: Hub, request: web.Request) -> web.StreamResponse:
-    """Answer with a part of the history; or with all of it, to who accepts an archive."""
+    """Return a page of the history; or all of it, as an archive, if the client accepts that media type."""
     if _accepts_archive(request):
         return await _export(hub, request)
     query = _PARAMETERS.read(request)
@@ -121,7 +121,7 @@ async def history(hub: Hub, request: web.Request) -> web.StreamResponse:
     upto = hub.fanout.newest.offset
     begin = start(asked, located=located, trimmed=lambda after: log.trimmed(topics, after))
     excerpt = Excerpt(begin, upto, limit)
-    # Where little matches, the log is walked in vain for long: it goes on with the next request.
+    # Where little matches, many pages are empty: the client goes on with its next request.
     for _ in range(MAX_PAGES):
         excerpt.take(await log.read(excerpt.after, topics, upto=upto))
         if excerpt.full:
@@ -148,13 +148,13 @@ def _accepts_archive(request: web.Request) -> bool:
 
 
 async def _export(hub: Hub, request: web.Request) -> web.StreamResponse:
-    """Stream the archive, as fast as the client takes it. What can't be completed is cut, not ended."""
+    """Stream the archive as fast as the client reads; abort what can't be completed, so that it does not look whole."""
     if hub.draining:
         raise ShuttingDown
     log = hub.log
     if not isinstance(log, Movable):
         raise LogUnavailable("its history can't be exported")
-    log.bounds()  # raises while the log can't be read: behind the headers it is too late to say so
+    log.bounds()  # raises while the log can't be read: after the headers no status can say so
     response = web.StreamResponse(headers=_HEADERS | {"Content-Type": MEDIA_TYPE})
     response.headers.update(cors(request, hub.settings.cors_origins))
     await response.prepare(request)
@@ -180,8 +180,8 @@ async def _export(hub: Hub, request: web.Request) -> web.StreamResponse:
 
 
 async def _write(response: web.StreamResponse, some: bytes, patience: float) -> None:
-    """Write *some* in parts that even a slow client takes in *patience* seconds each."""
+    """Write *some* in small parts; each has *patience* seconds, which is enough for a slow client."""
     for place in range(0, len(some), WRITE_BYTES):
         async with asyncio.timeout(patience):
             await response.write(some[place : place + WRITE_BYTES])
-        await asyncio.sleep(0)  # a fast client is not the only one
+        await asyncio.sleep(0)  # others get their turn, however fast this client reads

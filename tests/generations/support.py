@@ -12,10 +12,11 @@ from hub.errors import (
 )
 from hub.generations.generation import Generation
 from hub.generations.providers.provider import Delta
+from hub.log.choice import make_log
 from hub.log.log import Announce, Log
-from hub.log.log_url import make_log
 from hub.log.memory import MemoryLog
 from hub.log.receipt import Receipt
+from hub.log_url import LogURL
 from hub.notification import Draft
 
 
@@ -63,7 +64,7 @@ class Source:
 def log_file(folder: Path, clock: Callable[[], float] | None = None, age: float | None = None) -> Log:
     """A log in a file of *folder*, which keeps what is *age* seconds old at most."""
     options: dict[str, Any] = {"count": 10**6, "size": None, "age": age, "topics": {}, "unobserved": print}
-    return make_log(f"sqlite:///{folder / 'ai.db'}", clock=clock or Clock(), **options)
+    return make_log(LogURL.parse(f"sqlite:///{folder / 'ai.db'}"), clock=clock or Clock(), **options)
 
 
 class HeldLog:

@@ -1,1 +1,1 @@
-"""Archives: a history as a file of JSON lines, and the disk it waits on while it is read or written."""
+"""Archives: the format of a history as JSON lines, and the file in which one is verified before an import."""

@@ -1,11 +1,11 @@
-"""A whole log as JSON lines, so that it can move from one home to another and keep its ids. Pure format, no files.
+"""The archive of a log: JSON lines, with which it can move to another file or machine and keep its ids. No I/O.
 
     {"hub":"history","version":1,"epoch":"8e844e1e90"}
     {"id":"8e844e1e90-2","topics":["a"],"data":1,"type":null,"retry":null,"private":false,"tags":null,"at":1795172710.25}
     {"newest":3,"notifications":1,"lost":{"swept":1,"topics":{"a":1},"forgotten":0}}
 
-The last line says how many there are and what is known to be missing. Each line, the last one too, ends with LF: an
-archive that was cut anywhere has no last line, and is refused.
+The last line has the number of notifications, and what is known to be missing. Each line, also the last, ends with LF:
+an archive that was cut anywhere has no last line, and is refused.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VERSION = 1
 MAX_AT = 253_402_300_800.0  # the year 10000
 # Far below the last offset that an id can name, and far beyond any that a hub gives out: 300 years at 100,000 a second.
 MAX_NEWEST = 10**15
-# Each byte of the data may take six as JSON, and the last line names up to 20,000 topics.
+# As JSON, each byte of the data may take six; and the last line has up to 20,000 topics.
 MAX_LINE_BYTES = 16 * 1024 * 1024
 WRITTEN_TOGETHER = 100
 
@@ -41,7 +41,7 @@ class Contents(NamedTuple):
         epoch: the name of the history.
         newest: the newest offset that was given out in it.
         number: how many notifications there are.
-        lost: all that was known of what is missing.
+        lost: what was known to be missing.
     """
 
     epoch: str
@@ -54,7 +54,7 @@ class Contents(NamedTuple):
 
 
 def entry(notification: Notification, at: str) -> str:
-    """Return *notification* as a JSON object on one line; *at*, JSON too, says when it was accepted."""
+    """Return *notification* as a JSON object on one line; *at* is the time of its acceptance, as JSON."""
     _, topics, text, is_json, _, _, type, retry, private, tags = notification
     data = text if is_json else compact_json(text)
     rest = compact_json({"type": type, "retry": retry, "private": private, "tags": tags or None})[1:-1]
@@ -62,7 +62,7 @@ def entry(notification: Notification, at: str) -> str:
 
 
 def first_line(epoch: str) -> bytes:
-    """Return the line that an archive begins with."""
+    """Return the first line of an archive."""
     return f"{compact_json({'hub': 'history', 'version': VERSION, 'epoch': epoch})}\n".encode()
 
 
@@ -72,9 +72,9 @@ def line(notification: Notification) -> bytes:
 
 
 def last_line(newest: int, number: int, lost: Lost) -> bytes:
-    """Return the line that completes an archive of *number* notifications up to *newest*.
+    """Return the last line of an archive of *number* notifications up to the offset *newest*.
 
-    What was *lost* beyond that offset, while the archive was made, counts as lost up to it.
+    Greater offsets in *lost*, of notifications that came and went while the archive was made, become *newest*.
     """
     topics = {topic: min(offset, newest) for topic, offset in lost.topics.items()} if newest else {}
     gone = {"swept": min(lost.swept, newest), "topics": topics, "forgotten": min(lost.forgotten, newest)}
@@ -82,14 +82,14 @@ def last_line(newest: int, number: int, lost: Lost) -> bytes:
 
 
 def is_last_line(line: bytes) -> bool:
-    """Tell whether *line* is one that completes an archive."""
+    """Return whether *line* is the last line of an archive."""
     return line.startswith(b'{"newest":') and line.endswith(b"\n")
 
 
 async def lines(log: Movable, upto: int) -> AsyncGenerator[bytes]:
-    """Yield the archive of *log* up to the offset *upto*, some lines at a time.
+    """Yield the archive of *log* up to the offset *upto*, several lines at a time.
 
-    What the retention takes away meanwhile is missing, and the last line says so.
+    Notifications that are trimmed meanwhile are missing, and the last line says so.
 
     Raises:
         LogUnavailable: the log can't be read.
@@ -109,7 +109,7 @@ async def lines(log: Movable, upto: int) -> AsyncGenerator[bytes]:
 
 
 def read(lines: Iterable[bytes]) -> Iterator[Notification | Contents]:
-    """Yield each notification of an archive, and at the very end its contents; *lines* keep their line ends.
+    """Yield each notification of an archive, then its contents; *lines* must have their line ends.
 
     Raises:
         InvalidArchive: it is cut short, or a line breaks a rule.
@@ -146,7 +146,7 @@ def _fields(number: int, line: bytes) -> dict[str, Any]:
 
 
 class _Reading:
-    """Where reading an archive stands: before the first line, between, after the last."""
+    """The state of reading an archive: before the first line, between, or after the last."""
 
     def __init__(self) -> None:
         self._epoch: str | None = None
@@ -154,7 +154,7 @@ class _Reading:
         self.complete = False
 
     def take(self, fields: Mapping[str, Any]) -> Notification | Contents | None:
-        """Return what the next line stands for; None for the first."""
+        """Return the notification or the contents in the next line; None for the first line."""
         if self._epoch is None:
             self._epoch = _epoch(fields)
             return None

@@ -1,4 +1,4 @@
-"""An archive on its way in: whole in a file first, and verified, before any log hears of it."""
+"""The file that holds an archive during an import: it is verified as a whole before the log is touched."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _Part = list[Notification | Contents]
 
 
 class Spool:
-    """Keeps an archive in a file, and reads it as often as it is asked to.
+    """An archive in a file; it can be read more than once.
 
-    Every touch of the file is a thread's affair, part by part: neither a disk nor a large archive holds the event
-    loop up.
+    The file is read and written in threads, part by part, so that neither a slow disk nor a large archive blocks the
+    event loop.
 
     Args:
-        file: holds the archive already; None: a temporary one, to be written.
-        bound: how many bytes may be written.
+        file: a file with the archive; None: make a temporary one, for `write`.
+        bound: the greatest number of bytes that `write` takes.
     """
 
     def __init__(self, file: BinaryIO | None = None, *, bound: int = MAX_ARCHIVE_BYTES) -> None:
@@ -34,11 +34,11 @@ class Spool:
         self._left = self._bound = bound
 
     async def write(self, part: bytes) -> None:
-        """Add *part*.
+        """Append *part* to the file.
 
         Raises:
-            TooLarge: it is more than may be written.
-            LogUnavailable: there is no room for it.
+            TooLarge: the archive is larger than the bound.
+            LogUnavailable: the disk is full, or fails.
         """
         self._left -= len(part)
         if self._left < 0:
@@ -49,10 +49,10 @@ class Spool:
             raise LogUnavailable(f"there is no place for the archive: {error.strerror or error}") from None
 
     async def verify(self) -> Contents:
-        """Read everything, and return what it is.
+        """Read the archive to its end, and return its contents.
 
         Raises:
-            InvalidArchive: names the line, and what is wrong with it.
+            InvalidArchive: it is cut short, or a line breaks a rule; names the line and the rule.
         """
         last: Notification | Contents | None = None
         async for part in self._parts():
@@ -64,7 +64,7 @@ class Spool:
         """Yield the notifications, in order, in parts.
 
         Raises:
-            InvalidArchive: it is no longer what `verify` saw.
+            InvalidArchive: the file has changed since `verify`.
         """
         async for part in self._parts():
             yield [each for each in part if isinstance(each, Notification)]
@@ -88,5 +88,5 @@ class Spool:
             yield part
 
     def close(self) -> None:
-        """Let go of the file; a temporary one is gone."""
+        """Close the file; a temporary one is removed."""
         self._file.close()

@@ -1,4 +1,4 @@
-"""The log in a SQLite file as it stands at one moment, for who only wants to read it: no hub, no worker, no lock."""
+"""The log in a SQLite file at one moment, for reading without a hub, a worker or a lock."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hub.log.trimmed import Lost
 def snapshot(path: Path) -> Iterator[bytes]:
     """Yield the archive of the log at *path*, line by line; a hub that has it open goes on writing.
 
-    What is written meanwhile is not seen, and makes the write-ahead log grow until this ends.
+    What is written meanwhile is not included, and makes the write-ahead log grow until this ends.
 
     Raises:
         LogUnavailable: it is not there, not a log, or can't be read.
@@ -32,9 +32,9 @@ def snapshot(path: Path) -> Iterator[bytes]:
 
 
 def is_new(path: Path) -> bool:
-    """Tell whether a history can begin at *path*: no file, an empty one, or a log that never held anything.
+    """Return whether *path* has no history: there is no file, an empty one, or a log that never held a notification.
 
-    Nothing there is changed.
+    The file is not changed.
 
     Raises:
         LogUnavailable: what is there is not the log of a hub, or can't be read.
@@ -52,7 +52,7 @@ def is_new(path: Path) -> bool:
 
 
 def _is_blank(database: sqlite3.Connection) -> bool:
-    """Tell whether there is nothing in the file yet, not even the tables of a log."""
+    """Return whether the file has no content yet, not even the tables of a log."""
     tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     return not tables and not database.execute("PRAGMA application_id").fetchone()[0]
 
@@ -71,12 +71,12 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 def _connected(path: Path) -> sqlite3.Connection:
     """Open the file, to read what it holds at this moment."""
-    # Not read-only: the last one to leave a write-ahead log cleans up behind itself, and has to be able to.
+    # Not read-only: the last one that closes a write-ahead log removes it, and must be able to.
     address = f"file:{quote(str(path.absolute()))}?mode=rw"
     database = sqlite3.connect(address, uri=True, isolation_level=None, timeout=BUSY_SECONDS)
     try:
         database.execute("PRAGMA query_only = ON")
-        database.execute("BEGIN")  # all that follows sees one moment
+        database.execute("BEGIN")  # all that follows reads one state
     except BaseException:
         database.close()
         raise

@@ -1,0 +1,54 @@
+"""The address of a log: `memory://`, or `sqlite:///` and a path. Pure: nothing is opened here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+MEMORY = "memory"
+SQLITE = "sqlite"
+
+
+class LogURL(NamedTuple):
+    """Where a log is kept; made by `parse`.
+
+    Attributes:
+        scheme: `memory` or `sqlite`.
+        rest: what follows `scheme://`.
+    """
+
+    scheme: str
+    rest: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.rest}"
+
+    @classmethod
+    def parse(cls, text: str) -> LogURL:
+        """Return the address that *text* is.
+
+        A relative path has three slashes before it, an absolute one four.
+
+        Raises:
+            ValueError: the rule that *text* breaks, for a sentence that begins with the name of the field.
+        """
+        scheme, found, rest = text.partition("://")
+        if scheme == MEMORY and found and not rest:
+            return cls(MEMORY)
+        if scheme == SQLITE and rest.startswith("/") and rest != "/" and "\0" not in rest:
+            return cls(SQLITE, rest)
+        path = text.rpartition("://")[2].lstrip("/").replace("\0", "") or "path/to/file"
+        raise ValueError(f"is not the address of a log; write memory://, or three slashes and a path: sqlite:///{path}")
+
+    @property
+    def path(self) -> Path:
+        """The file of a `sqlite` log."""
+        return Path(self.rest[1:])
+
+    def beside(self, name: str) -> LogURL:
+        """Return the address of a second log of the same hub: in a file, `hub.db` becomes `hub.{name}.db`."""
+        if self.scheme != SQLITE:
+            return self
+        folder, slash, file = self.rest.rpartition("/")
+        stem, dot, suffix = file.rpartition(".")
+        return self._replace(rest=folder + slash + (f"{stem}.{name}.{suffix}" if dot else f"{file}.{name}"))
