@@ -20,7 +20,7 @@ HubError
 │   ├── TooManyStreams                   the maximum number of streams is open
 │   ├── EventBufferFull                  too many events wait to be dispatched
 │   └── ShuttingDown                     this process is about to end
-├── LogNotEmpty                     409  importing a history into a log that has one
+├── LogNotEmpty                          importing a history into a log that has one
 ├── BusNotOpen                           waiting for handlers that are not bound yet
 ├── HandlerCancelled                     an event handler that ended by cancellation
 ├── AlreadySetUp                         a second hub in one application
@@ -113,16 +113,16 @@ class TooLarge(HubError):
 
 
 class UnsupportedMediaType(HubError):
-    """The caller sent a body of a media type other than *wanted*."""
+    """The caller sent a body that its own `Content-Type` does not call JSON."""
 
     status = 415
 
-    def __init__(self, media_type: str, wanted: str = "application/json") -> None:
-        super().__init__(media_type, wanted)
-        self.media_type, self.wanted = media_type, wanted
+    def __init__(self, media_type: str) -> None:
+        super().__init__(media_type)
+        self.media_type = media_type
 
     def __str__(self) -> str:
-        return f"Content-Type: {self.media_type[:80]!r} is not {self.wanted}"
+        return f"Content-Type: {self.media_type[:80]!r} is not application/json"
 
 
 class CrossSite(HubError):
@@ -214,10 +214,8 @@ class ShuttingDown(TryLater):
 class LogNotEmpty(HubError):
     """The caller tried to import a history into a log that already has one."""
 
-    status = 409
-
     def __str__(self) -> str:
-        return "the log is not empty: a history can only be taken over by a log that never held anything"
+        return "the log is not empty: an import takes a file that is new, or a log that never held anything"
 
 
 class UnknownGeneration(HubError):

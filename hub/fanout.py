@@ -1,8 +1,8 @@
 """From one notification to every connection that wants it.
 
-The fan-out observes the trunk. Connections that asked for the same topics in the same shape form one audience; the
-index finds the audiences, their frames are gathered, and a flush joins them once and offers them to every receiver
-as one batch, so that each connection is written to once.
+The fan-out observes the trunk. Connections that asked for the same topics in the same encoding, and may see the same,
+form one audience; the index finds the audiences, their frames are gathered, and a flush joins them once and offers
+them to every receiver as one batch, so that each connection is written to once.
 
 When nothing is going on a notification is flushed at once, before the publisher has its answer. In a burst they gather
 first, so that it costs each connection a write or two; `hub/pacing.py` decides for how long. Nothing waits longer than
@@ -15,9 +15,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from hub.eventstream import unchunk
+from hub.access.visibility import EVERYTHING, Visibility
+from hub.encoding import Encoding
 from hub.metrics import Metrics
 from hub.notification import Notification, Position
 from hub.pacing import Pacing, Step
@@ -28,16 +29,7 @@ logger = logging.getLogger("hub.fanout")
 GATHER_BYTES = 64 * 1024
 
 
-class Shape(NamedTuple):
-    """How a connection wants its frames."""
-
-    envelope: bool = False  # data wrapped as {"topic": …, "data": …}
-    chunked: bool = True  # with HTTP/1.1 chunk framing; False for HTTP/1.0
-
-    def frame(self, notification: Notification, topic: str) -> bytes:
-        """Return the bytes of *notification* for a receiver who wants it because of *topic*."""
-        framed = notification.envelope(topic) if self.envelope else notification.chunk
-        return framed if self.chunked else unchunk(framed)
+AudienceKey = tuple[frozenset[str], Encoding, Visibility]
 
 
 class Batch:
@@ -63,55 +55,87 @@ class Batch:
 
 
 class Receiver(Protocol):
-    """Who takes batches: a connection. It never waits; if it raises it is aborted, and nobody else feels it."""
+    """What takes batches: a connection. One that raises is aborted, and nobody else feels it."""
 
     def on_next(self, batch: Batch) -> None:
-        """Take *batch*."""
+        """Take *batch*, without waiting."""
         ...
 
     def abort(self) -> None:
-        """Be cut."""
+        """Close the connection at once."""
         ...
 
 
 class Audience:
-    """The receivers with identical subscriptions, and what has been gathered for them since the last flush."""
+    """The receivers with identical subscriptions, and what has been gathered for them since the last flush.
 
-    __slots__ = ("_frames", "_notifications", "gathered", "receivers", "shape", "topics", "touched")
+    Attributes:
+        key: what is identical: topics, encoding and visibility.
+        gathered: bytes that wait for the next flush.
+        offered: frames that each receiver was offered since this audience exists.
+        touched: when something was last flushed to all of them, in seconds of `time.monotonic`.
+    """
 
-    def __init__(self, topics: frozenset[str], shape: Shape) -> None:
-        self.topics, self.shape = topics, shape
+    __slots__ = (
+        "_deferred",
+        "_encoding",
+        "_frames",
+        "_notifications",
+        "_visibility",
+        "gathered",
+        "key",
+        "offered",
+        "receivers",
+        "topics",
+        "touched",
+    )
+
+    def __init__(self, topics: frozenset[str], encoding: Encoding, visibility: Visibility = EVERYTHING) -> None:
+        self.key: AudienceKey = (topics, encoding, visibility)
+        self.topics = topics
+        self._encoding, self._visibility = encoding, visibility
         self.receivers: dict[Receiver, None] = {}
-        self.touched = 0.0  # when something was last flushed to all of them, in seconds of time.monotonic
-        self.gathered = 0  # bytes
+        self.touched = 0.0
+        self.gathered = 0
+        self.offered = 0
+        self._deferred = 0  # frames of the batch that is being offered which receivers could not write yet
         self._notifications: list[Notification] = []
         self._frames: list[bytes] = []
 
     def gather(self, notification: Notification, topic: str) -> bool:
-        """Keep *notification* for the next flush; tell whether it is the first."""
-        frame = self.shape.frame(notification, topic)
+        """Keep *notification*, which matches because of *topic*, for the next flush; return whether it is the first."""
+        if notification.private and not self._visibility.sees(notification.topics, private=True):
+            return False
+        frame = self._encoding.notification(notification, topic)
         self._notifications.append(notification)
         self._frames.append(frame)
         self.gathered += len(frame)
         return len(self._frames) == 1
 
+    def defer(self, batch: Batch) -> None:
+        """Count *batch*, which is being offered, as not delivered yet to one of the receivers."""
+        self._deferred += len(batch)
+
     def flush(self, now: float) -> int:
-        """Offer what was gathered to every receiver and return how many frames that were."""
+        """Offer what was gathered to every receiver and return how many frames were written at once."""
         batch = Batch(self._notifications, self._frames)
         self._notifications, self._frames, self.gathered = [], [], 0
         self.touched = now
+        self.offered += len(batch)
+        self._deferred = 0
         receivers = list(self.receivers)  # a receiver may leave while it is offered something
         for receiver in receivers:
             try:
                 receiver.on_next(batch)
             except Exception:
-                logger.exception("a connection failed while it was written to, and is cut")
+                logger.exception("a connection failed while it was written to, and is aborted")
+                self.defer(batch)
                 receiver.abort()
-        return len(batch) * len(receivers)
+        return len(batch) * len(receivers) - self._deferred
 
 
 class Fanout:
-    """Observes the trunk and brings each notification to every connection that wants it.
+    """Observes the trunk and offers each notification to every connection that wants it.
 
     Args:
         metrics: `delivered` grows here.
@@ -123,7 +147,7 @@ class Fanout:
         self._newest = 0
         self._metrics = metrics
         self._index: TopicIndex[Audience] = TopicIndex()
-        self._audiences: dict[tuple[frozenset[str], Shape], Audience] = {}
+        self._audiences: dict[AudienceKey, Audience] = {}
         self._unflushed: dict[Audience, None] = {}
         self._pacing = Pacing(now)
         self._now = now
@@ -153,21 +177,27 @@ class Fanout:
         """Tell whether any open connection wants *topic*."""
         return self._index.wants(topic)
 
-    def join(self, receiver: Receiver, topics: Iterable[str], shape: Shape) -> Audience:
-        """Let *receiver* have everything that is not gathered yet; call `flush` in the same step, before."""
-        wanted = frozenset(topics)
-        audience = self._audiences.get((wanted, shape))
+    def join(
+        self,
+        receiver: Receiver,
+        topics: Iterable[str],
+        encoding: Encoding,
+        visibility: Visibility = EVERYTHING,
+    ) -> Audience:
+        """Offer *receiver* everything that is not gathered yet; call `flush` before, in the same step."""
+        key = (frozenset(topics), encoding, visibility)
+        audience = self._audiences.get(key)
         if audience is None:
-            audience = self._audiences[wanted, shape] = Audience(wanted, shape)
-            self._index.add(wanted, audience)
+            audience = self._audiences[key] = Audience(*key)
+            self._index.add(audience.topics, audience)
         audience.receivers[receiver] = None
         return audience
 
     def leave(self, receiver: Receiver, audience: Audience) -> None:
-        """Bring *receiver* nothing more."""
+        """Offer *receiver* nothing more."""
         audience.receivers.pop(receiver, None)
-        if not audience.receivers and (audience.topics, audience.shape) in self._audiences:
-            del self._audiences[audience.topics, audience.shape]
+        if not audience.receivers and audience.key in self._audiences:
+            del self._audiences[audience.key]
             self._index.remove(audience.topics, audience)
             self._unflushed.pop(audience, None)
 
@@ -183,17 +213,15 @@ class Fanout:
             return
         self._go_on(self._pacing.arrived(full=full))
 
-    def flush(self) -> int:
-        """Bring what was gathered to its receivers; return the newest offset, which all have now been offered."""
+    def flush(self) -> None:
+        """Offer what was gathered to its receivers. After this all have been offered everything up to `newest`."""
         if self._unflushed:
             began = self._now()
             while self._unflushed:
                 audience = next(iter(self._unflushed))
                 del self._unflushed[audience]
-                offered = audience.flush(began)
-                self._metrics.delivered += offered  # not in one line: a receiver may correct the count meanwhile
+                self._metrics.delivered += audience.flush(began)
             self._go_on(self._pacing.flushed(began))
-        return self._newest
 
     def _tick(self) -> None:
         self._timer = None

@@ -7,12 +7,14 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack, suppress
+from functools import partial
 
 from hub.cleanup import cleaned_up
+from hub.connections.client_stream import CloseReason, StreamKind
 from hub.connections.connection import Wiring
 from hub.connections.page_cache import PageCache
-from hub.connections.registry import Connections
-from hub.errors import InvalidTopic, LogUnavailable, TryLater
+from hub.connections.registry import StreamRegistry
+from hub.errors import InvalidTopic, TryLater
 from hub.events.bus import EventBus
 from hub.events.event import qualified_name
 from hub.events.loader import Listeners
@@ -23,8 +25,6 @@ from hub.generations.providers.choice import make_provider
 from hub.generations.providers.provider import Provider
 from hub.generations.registry import GenerationLimits, Generations
 from hub.generations.store import generation_log
-from hub.log.archive.format import Contents
-from hub.log.archive.spool import Spool
 from hub.log.log import Log
 from hub.log.log_url import make_log
 from hub.metrics import Metrics
@@ -44,12 +44,17 @@ class Hub:
         draining: shutdown has begun: HTTP publishes and subscribes are told to come back.
         proxies: what stands before it.
         json_default: what turns objects that neither the standard library nor pydantic knows into JSON.
-        max_connections: streams that may be open at once; 0: no limit.
-        viewers: how many watch an answer as it is generated.
+        connections: all open client streams, of whatever kind.
+        provider: what answers on `/ai/chat/stream`; None: nothing does.
     """
 
     def __init__(
-        self, settings: Settings, *, clock: Callable[[], float] = time.time, json_default: JsonDefault | None = None
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.time,
+        json_default: JsonDefault | None = None,
+        provider: Provider | None = None,
     ) -> None:
         self.settings = settings
         self.json_default = json_default
@@ -67,17 +72,19 @@ class Hub:
         self.notifications = NotificationService(self.log, self.metrics, json_default=json_default)
         self.fanout = Fanout(self.metrics)
         self.notifications.subject.subscribe(self.fanout.on_next, self.fanout.on_error, self.fanout.on_completed)
-        self.wiring = Wiring(
-            self.log,
-            PageCache(self.log),
-            self.fanout,
+        pages = PageCache(self.log)
+        self.connections = StreamRegistry(
             self.metrics,
-            settings.buffer_bytes,
-            settings.slow,
-            settings.peer_timeout,
+            limit=settings.max_connections,
+            heartbeat=settings.heartbeat,
+            peer_timeout=settings.peer_timeout,
+            buffer_bytes=settings.buffer_bytes,
+            before_sweep=partial(_before_sweep, self.log, pages, self.fanout),
         )
-        self.connections = Connections(self.wiring, heartbeat=settings.heartbeat)
-        self.provider: Provider = make_provider(settings)
+        self.wiring = Wiring(
+            self.log, pages, self.fanout, self.metrics, self.connections, settings.buffer_bytes, settings.slow
+        )
+        self.provider = make_provider(settings) if provider is None else provider
         self.generations = Generations(
             _limits(settings),
             log=generation_log(settings, clock),
@@ -85,18 +92,20 @@ class Hub:
             metrics=self.metrics,
             clock=clock,
         )
-        self.max_connections = settings.max_connections
         self.proxies = Proxies(settings.root_path, settings.trusted_proxies)
-        self.viewers = 0
         self.draining = False
         self._listeners = Listeners(settings.listeners, self.bus, self.notifications)
         self._bound = ExitStack()
-        self._adopting: asyncio.Task[Contents] | None = None
 
     @property
-    def full(self) -> bool:
-        """Whether no further stream may be opened."""
-        return bool(self.max_connections) and len(self.connections) + self.viewers >= self.max_connections
+    def max_connections(self) -> int:
+        """How many streams may be open at once; 0: no limit."""
+        return self.connections.limit
+
+    @property
+    def viewers(self) -> int:
+        """How many streams of generations are open."""
+        return self.connections.count(StreamKind.GENERATION)
 
     def _answered(self, stream: Generation) -> None:
         """Let the rest of the hub know of an answer that has ended.
@@ -141,42 +150,19 @@ class Hub:
         if self.draining:
             return
         self.draining = True
-        await self.connections.drain(self.settings.drain if seconds is None else seconds)
-
-    async def adopt(self, spool: Spool) -> Contents:
-        """Let the log take over the history in *spool*, which is closed in the end; return what it was.
-
-        It is verified before anything is touched. Every open stream ends, and is told of the gap when it comes back.
-        Cancelling this leaves it unknown whether the history was taken over.
-
-        Raises:
-            InvalidArchive: it is cut short, or a line breaks a rule.
-            LogNotEmpty: something was sent here once.
-            LogUnavailable: it could not be kept, or another one is being taken over.
-        """
-        if self._adopting is not None:
-            spool.close()
-            raise LogUnavailable("it is taking over a history already")
-        self._adopting = asyncio.create_task(self._adopt(spool))
-        return await asyncio.shield(self._adopting)
-
-    async def _adopt(self, spool: Spool) -> Contents:
-        try:
-            contents = await spool.verify()
-            await self.log.adopt(contents.epoch, contents.newest, contents.lost, spool.history())
-            return contents
-        finally:
-            # However it ended: in the same step in which the log is another one, everybody else begins anew.
-            with suppress(LogUnavailable):
-                self._begin_anew(self.log.bounds().newest)
-            self._adopting = None
-            spool.close()
+        within = self.settings.drain if seconds is None else seconds
+        await self.connections.drain(within, finish=self.settings.finish)
 
     def _begin_anew(self, newest: Position) -> None:
+        """Go on with a log that is another one by now, *newest* being its newest position.
+
+        In the same step in which the log is another one: what is announced after it belongs to the new one. Every open
+        stream ends, and is told of the gap when its client comes back.
+        """
         if newest != self.fanout.newest:
-            self.connections.send_away()
+            self.connections.end_all(StreamKind.SUBSCRIPTION, CloseReason.LOG_UNAVAILABLE)
             self.fanout.begin(newest)
-            logger.info("the log has taken over another one, newest %s", newest)
+            logger.info("the log is another one than it was, newest %s", newest)
 
     async def aclose(self) -> None:
         """End: running handlers finish, streams complete, the log keeps what it took.
@@ -194,23 +180,27 @@ class Hub:
             last.push_async_callback(self.bus.aclose, self.settings.drain)
             last.push_async_callback(self._close_provider)
             last.push_async_callback(self.generations.aclose)
-            if self._adopting is not None:
-                self._adopting.cancel()
-                await cleaned_up({self._adopting: "the taking over of a history"}, self.metrics)
 
     async def _drain_the_rest(self) -> None:
         if len(self.connections):
             await self.connections.drain(0)
 
     async def _close_provider(self) -> None:
-        closing = asyncio.create_task(self._let_provider_close())
-        await cleaned_up({closing: qualified_name(self.provider.aclose)}, self.metrics)
+        if self.provider is not None:
+            closing = asyncio.create_task(self._let_it_close(self.provider))
+            await cleaned_up({closing: qualified_name(self.provider.aclose)}, self.metrics)
 
-    async def _let_provider_close(self) -> None:
+    async def _let_it_close(self, provider: Provider) -> None:
         try:
-            await self.provider.aclose()
+            await provider.aclose()
         except Exception:
             logger.exception("the provider failed to close")
+
+
+def _before_sweep(log: Log, pages: PageCache, fanout: Fanout) -> None:
+    log.trim()
+    pages.trim()
+    fanout.flush()  # so that an idle stream has been offered everything when its heartbeat says so
 
 
 def _topics_of(stream: Generation) -> list[str]:

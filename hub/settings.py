@@ -142,9 +142,10 @@ class Settings(BaseModel):
         description="How many notifications to keep of each topic that matches a pattern, such as `state/**=1`; "
         "comma-separated.",
     )
-    ai_provider: str = Field(
-        default="simulated",
-        description="Who answers on `/ai/chat/stream`: `simulated`, `openai`, or a class of yours as `module:Class`.",
+    ai_provider: Annotated[str | None, BeforeValidator(_none)] = Field(
+        default=None,
+        description="Who answers on `/ai/chat/stream`: `simulated`, `openai`, or a class of yours as `module:Class`; "
+        "`application`: nobody there, but what the application begins can be watched; unset: there are no such routes.",
     )
     ai_base_url: Annotated[str | None, BeforeValidator(_none)] = Field(
         default=None, description="Address of an OpenAI-compatible API; unset: OpenAI's own."
@@ -231,9 +232,9 @@ class Settings(BaseModel):
 
     @field_validator("ai_provider")
     @classmethod
-    def _who(cls, value: str) -> str:
-        if value not in {"simulated", "openai"} and not _CLASS.fullmatch(value):
-            raise ValueError("is neither simulated nor openai, nor a class such as answers.mine:Parrot")
+    def _who(cls, value: str | None) -> str | None:
+        if value not in {None, "simulated", "openai", "application"} and not _CLASS.fullmatch(value or ""):
+            raise ValueError("is none of simulated, openai and application, nor a class such as answers.mine:Parrot")
         return value
 
     @field_validator("ai_api_key")

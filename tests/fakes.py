@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any
 
-from hub.log.log import Announce, Bounds, Frames, Page
+from hub.log.log import Announce, Bounds, Frames, Located, Page
 from hub.log.memory import MemoryLog
 from hub.log.receipt import Receipt
 from hub.log.trimmed import Lost
-from hub.notification import Draft, Notification
+from hub.notification import Draft, Notification, Position
 
 
 class FakeTransport(asyncio.Transport):
@@ -101,11 +101,11 @@ class SlowLog:
     def append(self, drafts: Sequence[Draft]) -> list[Receipt]:
         return self._log.append(drafts)
 
-    def read(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Page]:
-        return self._later(lambda: self._log.read(after, topics, upto=upto, latest=latest))
+    def read(self, after: int, topics: Collection[str], **options: Any) -> asyncio.Future[Page]:
+        return self._later(lambda: self._log.read(after, topics, **options))
 
-    def frames(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Frames]:
-        return self._later(lambda: self._log.frames(after, topics, upto=upto, latest=latest))
+    def frames(self, after: int, topics: Collection[str], **options: Any) -> asyncio.Future[Frames]:
+        return self._later(lambda: self._log.frames(after, topics, **options))
 
     def _later(self, read: Callable[[], asyncio.Future[Any]]) -> asyncio.Future[Any]:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -126,6 +126,9 @@ class SlowLog:
 
     def bounds(self) -> Bounds:
         return self._log.bounds()
+
+    def locate(self, position: Position) -> asyncio.Future[Located]:
+        return self._log.locate(position)
 
     def trimmed(self, topics: Collection[str], after: int = 0) -> int:
         return self._log.trimmed(topics, after)

@@ -14,7 +14,6 @@ import pytest
 from hub.connections.connection import Connection, Subscription
 from hub.connections.page_cache import PageCache, PageQuery
 from hub.connections.send_queue import SendQueue
-from hub.fanout import Shape
 from hub.generations.generation import FACT_BYTES, Generation, Head
 from hub.generations.registry import GenerationLimits, Generations
 from hub.log.keys import KEY_BYTES, KEY_COUNT, Keys
@@ -258,7 +257,7 @@ async def test_pages_are_counted_as_they_are_used(topics: int, size: int):
     with Used() as used:
         for number in range(20 if size > 1 else 500):
             wanted = frozenset([f"t/{number % 20}", *(f"{number}/{n}".ljust(200, "t") for n in range(topics - 1))])
-            await pages.read(PageQuery(0, wanted, Shape(), 20 + number), upto=20)
+            await pages.read(PageQuery(0, wanted, until=20 + number), upto=20)
         compiled.cache_clear()  # patterns at hand are bounded by themselves
     check(pages._size, used.bytes)
 

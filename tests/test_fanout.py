@@ -5,7 +5,8 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.fanout import GATHER_BYTES, Audience, Batch, Fanout, Shape
+from hub.encoding import SSE
+from hub.fanout import GATHER_BYTES, Audience, Batch, Fanout
 from hub.metrics import Metrics
 from hub.notification import Draft, Notification, Position
 from tests.test_topics import matches
@@ -51,7 +52,7 @@ class Feed:
 
     def join(self, reader: Reader, *topics: str, envelope: bool = False) -> Audience:
         self.fanout.flush()
-        return self.fanout.join(reader, topics, Shape(envelope=envelope))
+        return self.fanout.join(reader, topics, SSE(envelope=envelope))
 
 
 async def rest(feed: Feed) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from hub.connections.registry import Connections
+from hub.connections.registry import StreamRegistry
 from hub.errors import InvalidListener, LogUnavailable
 from hub.hub import Hub
 from hub.log.sqlite import log as sqlite_log
@@ -112,7 +112,7 @@ _STEPS = [
 async def test_whatever_fails_at_the_end_all_else_ends(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, part: str, caplog: pytest.LogCaptureFixture
 ):
-    settings = settings.model_copy(update={"listeners": ()})
+    settings = settings.model_copy(update={"listeners": (), "ai_provider": "simulated"})
     hub = Hub(settings)
     await hub.open()
     ended: list[str] = []
@@ -126,7 +126,7 @@ async def test_whatever_fails_at_the_end_all_else_ends(
 
         return ends
 
-    monkeypatch.setattr(Connections, "__len__", lambda connections: 1)
+    monkeypatch.setattr(StreamRegistry, "__len__", lambda connections: 1)
     for name in _STEPS:
         owner, call = name.split(".")
         found = getattr(hub, owner)

@@ -18,7 +18,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tests.log.image import Image
+from tests.ports import free_port
 from tests.spec_decoder import Event, SpecDecoder
 from tests.web.client import Chunks, Client, StreamEnded
 from tests.web.process import ServeProcess
@@ -419,15 +419,6 @@ def children(pid: int) -> list[int]:
     return [
         int(child) for each in Path(f"/proc/{pid}/task").glob("*/children") for child in each.read_text("ascii").split()
     ]
-
-
-def free_port() -> int:
-    """A port that nobody listens on, outside of what the kernel gives to connections."""
-    for port in random.SystemRandom().sample(range(20_000, 30_000), 100):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no free port")
 
 
 @contextlib.asynccontextmanager

@@ -16,9 +16,10 @@ from typing import Any, BinaryIO
 import aiohttp
 
 from hub.cli.target import add_target, check, facts_of, unreachable
-from hub.errors import HubError, InvalidArchive
+from hub.errors import HubError, InvalidArchive, LogNotEmpty, LogUnavailable
 from hub.log.archive.format import MEDIA_TYPE, Contents, is_last_line
 from hub.log.archive.spool import Spool
+from hub.log.log import Movable
 from hub.log.log_url import make_log
 from hub.notification import Position
 
@@ -48,8 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     exporting = _action(actions, "export", _export, "write everything a log keeps as an archive")
     _add_source(exporting, "a file instead of a hub; one that a hub has open, too")
     exporting.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: standard output")
-    importing = _action(actions, "import", _import, "let a log that never held anything take over an archive")
-    _add_source(importing, "a file that is new or empty instead of a hub")
+    importing = _action(actions, "import", _import, "write an archive into a new log, which no hub has open")
+    importing.add_argument("--url", action=_NoHub, help=argparse.SUPPRESS)
+    importing.add_argument(
+        "--log", type=_home, required=True, metavar="sqlite:///PATH", help="the file: a new one, or an empty log"
+    )
     importing.add_argument("file", nargs="?", type=Path, metavar="FILE", help="the archive; default: standard input")
 
 
@@ -63,6 +67,16 @@ def _add_source(parser: argparse.ArgumentParser, what: str) -> None:
     source = parser.add_mutually_exclusive_group()
     add_target(source)
     source.add_argument("--log", type=_home, metavar="sqlite:///PATH", help=what)
+
+
+class _NoHub(argparse.Action):
+    """Refuses `--url` where it would be natural, and says what to do instead."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        parser.error(
+            "argument --url: a running hub takes no archive: import it into a new file (--log sqlite:///PATH), then "
+            "start a hub on that file (HUB_LOG=sqlite:///PATH)"
+        )
 
 
 def _home(text: str) -> str:
@@ -93,8 +107,7 @@ def _note(text: str) -> None:
 
 
 def _session() -> aiohttp.ClientSession:
-    # A hub that verifies a large archive says nothing for as long as that takes.
-    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=600))
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60))
 
 
 # ---- list ----
@@ -189,41 +202,46 @@ def _output(path: Path | None) -> Iterator[BinaryIO]:
 
 
 async def _import(args: argparse.Namespace) -> int:
-    with _input(args.file) as file:
-        number, newest = await (_import_into_file(file, args.log) if args.log else _import_into_hub(file, args.url))
-    print(f"{number:,} notifications, the newest is {newest}")
-    return 0
-
-
-async def _import_into_hub(file: BinaryIO, url: str) -> tuple[int, str]:
-    async with _session() as session:
-        with unreachable(url):
-            headers = {"Content-Type": MEDIA_TYPE}
-            async with session.post(f"{url}/notifications/history", data=_parts(file), headers=headers) as answer:
-                said = await facts_of(url, answer, 201, has="newest")
-    return said["notifications"], said["newest"]
-
-
-async def _import_into_file(file: BinaryIO, home: str) -> tuple[int, str]:
-    with ExitStack() as opened:
+    with _input(args.file) as file, ExitStack() as opened:
+        _check_new(args.log)  # before a long archive is read in vain
         spool = Spool(file if file.seekable() else None)
         if not file.seekable():
             opened.callback(spool.close)
             async for part in _parts(file):
                 await spool.write(part)
         try:
+            # Read to its end before the log is touched: what is broken anywhere leaves nothing behind.
             contents = await spool.verify()
-            await _adopt(home, contents, spool)
+            await _adopt(args.log, contents, spool)
         except InvalidArchive as error:
             raise HistoryRefused(str(error)) from None
-    return contents.number, str(Position(contents.epoch, contents.newest))
+    print(f"{contents.number:,} notifications, the newest is {Position(contents.epoch, contents.newest)}")
+    return 0
+
+
+def _check_new(home: str) -> None:
+    """Check that a history can begin in the file, and leave it as it is.
+
+    To open it as a hub does would bring it up to date, give it a new epoch if it is a copy, or put it aside if it is
+    damaged.
+
+    Raises:
+        LogNotEmpty: there was a notification in it.
+        LogUnavailable: it is not the log of a hub, or can't be read.
+    """
+    from hub.log.sqlite.snapshot import is_new  # noqa: PLC0415 - not on Windows
+
+    if not is_new(_path(home)):
+        raise LogNotEmpty
 
 
 async def _adopt(home: str, contents: Contents, spool: Spool) -> None:
-    # Whatever is in the archive is kept: the hub that will open the file decides what goes.
+    # Without bounds: the hub that will open the file decides what goes.
     log = make_log(home, count=None, size=None, age=None, topics={}, clock=time.time, unobserved=lambda error: None)
     try:
         await log.open()
+        if not isinstance(log, Movable):
+            raise LogUnavailable(f"{home} can't take over a history")
         await log.adopt(contents.epoch, contents.newest, contents.lost, spool.history())
     finally:
         await log.aclose()

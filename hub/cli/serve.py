@@ -14,7 +14,6 @@ import gc
 import logging
 import os
 import signal
-import socket
 import ssl
 import sys
 import threading
@@ -29,14 +28,12 @@ from pydantic.fields import FieldInfo
 
 from hub.cleanup import CLEANUP_SECONDS
 from hub.cli.logs import AccessLog, log_to_stderr
-from hub.connections.peer import watch_peer
 from hub.errors import HubError, InvalidSettings
 from hub.file_limit import UNLIMITED, raise_file_limit
 from hub.hub import Hub
 from hub.settings import PREFIX, Settings, unknown_variables
 from hub.web.app import drain_hub, setup_hub
 from hub.web.endpoint import NotFound
-from hub.web.handler_streams import HandlerStreams
 from hub.web.problems import from_status
 
 logger = logging.getLogger("hub")
@@ -138,17 +135,17 @@ def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop]
 async def serve(settings: Settings) -> int:
     """Serve a hub with *settings* until a signal ends it."""
     app = web.Application()
+    settings = _within_file_limit(settings)
     if settings.demo:
-        from hub.demo import LISTENERS, setup_demo  # noqa: PLC0415 - only where it is wanted
+        from hub.demo import LISTENERS, PROVIDER, setup_demo  # noqa: PLC0415 - only where it is wanted
 
-        # Without a listener nobody would hear of the demo's orders and trades.
-        settings = settings.model_copy(update={"listeners": settings.listeners or (LISTENERS,)})
-        hub = setup_hub(app, settings)
+        # Without them nobody would hear of the demo's orders and trades, or answer in its chat.
+        parts = {"listeners": settings.listeners or (LISTENERS,), "ai_provider": settings.ai_provider or PROVIDER}
+        hub = setup_hub(app, settings.model_copy(update=parts))
         setup_demo(app)
     else:
         hub = setup_hub(app, settings)
     NotFound(hub).add_to(app, "/{path:.*}")
-    _raise_file_limit(hub)
     stop = _signals(settings.drain + max(settings.drain, settings.finish) + ENDING_SECONDS)
     runner = web.AppRunner(
         app,
@@ -175,7 +172,7 @@ async def serve(settings: Settings) -> int:
     shown = f"[{host}]" if ":" in host else host
     print(f"hub: listening on {scheme}://{shown}:{port}", flush=True)
     number = await stop
-    streams = len(hub.connections) + hub.viewers + len(app[HandlerStreams.KEY])
+    streams = len(hub.connections)
     # The listener stays open for the whole window: behind a proxy a closed one is an error page. There, SIGTERM comes
     # from what starts and ends processes; Ctrl-C is somebody at a terminal, who waits for nothing if nobody is there.
     window = settings.drain if streams or number != signal.SIGINT else 0.0
@@ -195,11 +192,7 @@ async def _listen(runner: web.AppRunner, hub: Hub) -> asyncio.Server:
     server = await asyncio.get_running_loop().create_server(
         make, settings.host, settings.port, backlog=BACKLOG, ssl=_tls(settings), start_serving=False
     )
-    if sys.platform == "linux":
-        for each in server.sockets:
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            watch_peer(each, settings.peer_timeout)
-        hub.wiring.peers_watched = True
+    hub.connections.inherit_from(server.sockets)
     await server.start_serving()
     return server
 
@@ -265,12 +258,14 @@ def _signals(most: float) -> asyncio.Future[int]:
     return stop
 
 
-def _raise_file_limit(hub: Hub) -> None:
-    """Allow as many open files as this user may have, and no more streams than fit."""
+def _within_file_limit(settings: Settings) -> Settings:
+    """Allow as many open files as this user may have; return *settings* with no more streams than fit."""
     _, limit = raise_file_limit()
-    if limit != UNLIMITED:
-        hub.max_connections = hub.max_connections or max(limit - SPARE_FILES, 1)
-        logger.info("open files: at most %s; streams: at most %s", f"{limit:,}", f"{hub.max_connections:,}")
+    if limit == UNLIMITED:
+        return settings
+    streams = settings.max_connections or max(limit - SPARE_FILES, 1)
+    logger.info("open files: at most %s; streams: at most %s", f"{limit:,}", f"{streams:,}")
+    return settings.model_copy(update={"max_connections": streams})
 
 
 def _spare_the_collector() -> None:

@@ -1,4 +1,4 @@
-"""PageCache of the history as they go out, each read once for all who ask for it at the same time.
+"""Pages of the history as they go out, each read once for all connections that ask for it at the same time.
 
 When a hub comes back, thousands of clients resume from the same few positions. What the first of them asks of the log
 is shared by the others: one read, the same bytes.
@@ -14,9 +14,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from hub.access.visibility import EVERYTHING, Visibility
+from hub.encoding import SSE, Encoding
 from hub.errors import LogUnavailable
-from hub.fanout import Shape
-from hub.log.log import Frames, Log, Page
+from hub.log.log import Frames, Framing, Log, Page
 from hub.patterns import compiled
 
 SHARED_BYTES = 8 * 1024 * 1024
@@ -25,16 +26,21 @@ _OVERHEAD = 900  # what a page costs beside its bytes and the names of the topic
 
 
 class PageQuery(NamedTuple):
-    """What is read: everything after an offset, for topics, in a shape.
+    """What is read.
 
     Attributes:
+        after: everything beyond this offset,
+        topics: that matches these topics and patterns,
+        encoding: as bytes of this encoding.
+        visibility: which of it the reader may see.
         until: nothing beyond this offset; 0: as far as there is something when the first one asks.
         latest: only the newest of each topic, as of *until*.
     """
 
     after: int
     topics: frozenset[str]
-    shape: Shape
+    encoding: Encoding = SSE()
+    visibility: Visibility = EVERYTHING
     until: int = 0
     latest: bool = False
 
@@ -61,25 +67,26 @@ class PageCache:
 
     def __init__(self, log: Log, now: Callable[[], float] = time.monotonic) -> None:
         self._log = log
+        self._framing = log if isinstance(log, Framing) else None
         self._now = now
         self._shared: OrderedDict[PageQuery, _Shared] = OrderedDict()
         self._size = 0
 
-    def read(self, question: PageQuery, *, upto: int) -> asyncio.Future[Frames]:
-        """Return a page of what *question* asks for; *upto* is the newest offset by now, or what it says itself.
+    def read(self, query: PageQuery, *, upto: int) -> asyncio.Future[Frames]:
+        """Return a page of what *query* asks for; *upto* is the newest offset by now, or what it says itself.
 
-        The future is shared: who loses interest takes the callback back, and never cancels it. It raises
-        `LogUnavailable` if the log can't be read.
+        The future is shared: a caller that loses interest takes its callback back, and never cancels the future. It
+        raises `LogUnavailable` if the log can't be read.
         """
-        if upto <= question.after:  # nothing is there yet: that takes no read, and will not stay true
+        if upto <= query.after:  # nothing is there yet: that takes no read, and will not stay true
             return self._nothing(upto)
-        if question in self._shared:
-            return self._shared[question].answer
-        answer = self._read(question, upto)
-        size = _OVERHEAD + sys.getsizeof(question.topics) + sum(map(sys.getsizeof, question.topics))
-        self._shared[question] = _Shared(answer, self._now(), size)
+        if query in self._shared:
+            return self._shared[query].answer
+        answer = self._read(query, upto)
+        size = _OVERHEAD + sys.getsizeof(query.topics) + sum(map(sys.getsizeof, query.topics))
+        self._shared[query] = _Shared(answer, self._now(), size)
         self._size += size
-        answer.add_done_callback(partial(self._came, question))
+        answer.add_done_callback(partial(self._came, query))
         return answer
 
     def _nothing(self, upto: int) -> asyncio.Future[Frames]:
@@ -90,13 +97,13 @@ class PageCache:
             answer.set_exception(error)
         return answer
 
-    def _came(self, question: PageQuery, answer: asyncio.Future[Frames]) -> None:
+    def _came(self, query: PageQuery, answer: asyncio.Future[Frames]) -> None:
         """Count what came; what failed is asked for anew by the next."""
-        shared = self._shared.get(question)
+        shared = self._shared.get(query)
         if shared is None or shared.answer is not answer:
             return
         if answer.cancelled() or answer.exception() is not None:
-            del self._shared[question]
+            del self._shared[query]
             self._size -= shared.size
             return
         size = len(answer.result().payload)
@@ -107,10 +114,10 @@ class PageCache:
 
     def _drop_oldest(self) -> bool:
         """Forget the page that was asked for first; tell whether it had come, or is still waited for."""
-        question, shared = next(iter(self._shared.items()))
+        query, shared = next(iter(self._shared.items()))
         if not shared.answer.done():
             return False
-        del self._shared[question]
+        del self._shared[query]
         self._size -= shared.size
         return True
 
@@ -120,27 +127,27 @@ class PageCache:
         while self._shared and next(iter(self._shared.values())).at < limit and self._drop_oldest():
             pass
 
-    def _read(self, question: PageQuery, upto: int) -> asyncio.Future[Frames]:
-        after, topics, shape, _, latest = question
-        if shape == Shape():
-            return self._log.frames(after, topics, upto=upto, latest=latest)
+    def _read(self, query: PageQuery, upto: int) -> asyncio.Future[Frames]:
+        after, topics, encoding, visibility, _, latest = query
+        if encoding.takes_chunks and self._framing is not None:
+            return self._framing.frames(after, topics, upto=upto, latest=latest, visibility=visibility)
         framed: asyncio.Future[Frames] = asyncio.get_running_loop().create_future()
-        reading = self._log.read(after, topics, upto=upto, latest=latest)
+        reading = self._log.read(after, topics, upto=upto, latest=latest, visibility=visibility)
         if reading.done():
-            _frame(question, framed, reading)
+            _frame(query, framed, reading)
         else:
-            reading.add_done_callback(partial(_frame, question, framed))
+            reading.add_done_callback(partial(_frame, query, framed))
         return framed
 
 
-def _frame(question: PageQuery, framed: asyncio.Future[Frames], reading: asyncio.Future[Page]) -> None:
-    """Give the page that was read the shape that was asked for."""
+def _frame(query: PageQuery, framed: asyncio.Future[Frames], reading: asyncio.Future[Page]) -> None:
+    """Encode the page that was read."""
     error = reading.exception()
     if error is not None:
         framed.set_exception(error)
         return
     page = reading.result()
     found = page.notifications
-    wanted = compiled(question.topics).match
-    payload = b"".join([question.shape.frame(each, next(filter(wanted, each.topics))) for each in found])
+    wanted = compiled(query.topics).match
+    payload = b"".join([query.encoding.notification(each, next(filter(wanted, each.topics))) for each in found])
     framed.set_result(Frames(payload, len(found), found[0].position.offset if found else 0, *page[1:]))

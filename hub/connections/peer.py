@@ -1,46 +1,15 @@
-"""The other end of an open stream: a client that should only listen, on a network that may swallow it."""
+"""The other end of an open stream: a client that only listens, on a network that may lose it without a word."""
 
 from __future__ import annotations
 
-import abc
-import asyncio
 import socket
 import sys
 
-UNREAD_BYTES = 64 * 1024
 UNSENT_BYTES = 128 * 1024
 
 _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 # Python knows the name of this one only where the C headers do; Linux has had the number since 3.12.
 _NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else None)
-
-
-class OneWay(asyncio.Protocol, abc.ABC):
-    """A socket that only the hub writes to.
-
-    What the client says into its stream goes by, within reason; a FIN is its leave, for nobody half-closes a stream to
-    go on reading it.
-    """
-
-    __slots__ = ("_unread",)
-
-    def __init__(self) -> None:
-        self._unread = 0
-
-    def data_received(self, data: bytes) -> None:
-        """Let it go by, up to 64 KiB."""
-        self._unread += len(data)
-        if self._unread > UNREAD_BYTES:
-            self.cut(flood=True)
-
-    def eof_received(self) -> bool:
-        """Take it as the client's leave."""
-        self.cut(flood=False)
-        return False
-
-    @abc.abstractmethod
-    def cut(self, *, flood: bool) -> None:
-        """End it: the client sends much where it should only listen (*flood*), or has left."""
 
 
 def watch_peer(its_socket: socket.socket | None, seconds: float) -> None:

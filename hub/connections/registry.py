@@ -1,46 +1,168 @@
-"""All open connections: one sweep for their heartbeats, one drain for their end."""
+"""All open client streams: one limit, one sweep for heartbeats and stuck peers, one drain."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
+import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
-from hub.connections.connection import CloseReason, Connection, Wiring, retry_between
-from hub.eventstream import block
+from hub.connections.client_stream import ClientStream, CloseReason, StreamFacts, StreamKind
+from hub.connections.peer import watch_peer
+from hub.encoding import retry_between
+from hub.metrics import Metrics
 
-SLICES_PER_HEARTBEAT = 15
+logger = logging.getLogger("hub.connection")
+
+WRITE_BYTES = 64 * 1024
+SWEEPS_PER_HEARTBEAT = 15
+LONGEST_SWEEP = 1.0
 DRAIN_SLICE = 0.05
 
+Watcher = Callable[[StreamFacts], object]
+"""Is called with the facts of a stream; what it raises is logged."""
 
-class Connections:
-    """Every open connection of one hub.
+
+class Ending(NamedTuple):
+    """How a stream ends: why, and the milliseconds after which the client may come back."""
+
+    reason: CloseReason
+    retry: int
+
+
+def shutdown() -> Ending:
+    """Return the end of a stream whose process ends; each client gets a time of its own to come back."""
+    return Ending(CloseReason.SHUTDOWN, retry_between(1, 6))
+
+
+class StreamRegistry:
+    """Every open client stream of one hub, of whatever kind.
 
     Args:
-        wiring: what the connections share; its registry is the truth about who is open.
+        metrics: counts connects, disconnects and peer timeouts.
+        limit: streams that may be open at once; 0: no limit.
         heartbeat: seconds a stream may be idle before it gets a heartbeat.
-        now: seconds of the clock that connections use.
+        peer_timeout: seconds a peer may take nothing while something waits for it.
+        buffer_bytes: how much may wait for one client; at most a quarter of it waits in the transport.
+        before_sweep: called at the beginning of each sweep.
+        now: seconds of `time.monotonic`, or a clock that is moved by hand.
+
+    Attributes:
+        draining: shutdown has begun: whatever opens ends at once.
+        write_bytes: the high-water mark of the transports.
+        peers_watched: the listening socket has seen to what `watch_peer` does.
     """
 
-    def __init__(self, wiring: Wiring, *, heartbeat: float = 15.0, now: Callable[[], float] = time.monotonic) -> None:
-        self._wiring = wiring
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        limit: int = 0,
+        heartbeat: float = 15.0,
+        peer_timeout: float = 30.0,
+        buffer_bytes: int = 1024 * 1024,
+        before_sweep: Callable[[], object] = lambda: None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.metrics = metrics
+        self.limit = limit
+        self.peer_timeout = peer_timeout
+        self.write_bytes = min(WRITE_BYTES, buffer_bytes // 4)
+        self.draining = False
+        self.peers_watched = False
         self._heartbeat = heartbeat
+        self._before_sweep = before_sweep
         self._now = now
+        self._streams: dict[str, ClientStream] = {}
+        self._kinds: Counter[StreamKind] = Counter()
+        self._opened: list[Watcher] = []
+        self._closed: list[Watcher] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self._wiring.connections)
+        return len(self._streams)
 
     def __bool__(self) -> bool:
         return True
 
-    def get(self, id: str) -> Connection | None:
-        """Return the open connection with this *id*."""
-        return self._wiring.connections.get(id)
+    def __iter__(self) -> Iterator[ClientStream]:
+        """Iterate over those that are open now, whatever closes meanwhile."""
+        return iter(list(self._streams.values()))
+
+    def get(self, id: str) -> ClientStream | None:
+        """Return the stream with this *id*, or None if none is open."""
+        return self._streams.get(id)
+
+    def count(self, kind: StreamKind) -> int:
+        """Return how many streams of *kind* are open."""
+        return self._kinds[kind]
+
+    @property
+    def full(self) -> bool:
+        """Whether no further stream may be opened."""
+        return 0 < self.limit <= len(self._streams)
+
+    # ---- streams come and go ----
+
+    def add(self, stream: ClientStream) -> Ending | None:
+        """Count *stream*, which has taken its socket over; return how it has to end if it may not begin."""
+        refused = None
+        if self.full:  # it was not when its request came
+            refused = Ending(CloseReason.CAPACITY, retry_between(10, 60))
+            self.metrics.refused += 1
+        elif self.draining and not stream.finishes:
+            refused = shutdown()
+        self._streams[stream.id] = stream
+        self._kinds[stream.kind] += 1
+        self.metrics.connects += 1
+        if self._opened:
+            self._tell(self._opened, stream.facts())
+        if logger.isEnabledFor(logging.DEBUG):
+            facts = stream.facts()
+            topics = ",".join(facts.topics)[:300]
+            logger.debug("open %s kind=%s peer=%s topics=%s", facts.id, facts.kind, facts.address, topics)
+        return refused
+
+    def remove(self, stream: ClientStream) -> None:
+        """Count *stream* no more: its socket is closed."""
+        if self._streams.pop(stream.id, None) is not None:
+            self._kinds[stream.kind] -= 1
+            self.metrics.disconnects += 1
+            if self._closed:
+                self._tell(self._closed, stream.facts())
+            logger.debug("closed %s reason=%s", stream.id, stream.closed_because)
+
+    def watch(self, *, opened: Watcher | None = None, closed: Watcher | None = None) -> None:
+        """Call *opened* with the facts of each stream that begins, and *closed* with those of each that has ended."""
+        self._opened += [opened] if opened is not None else []
+        self._closed += [closed] if closed is not None else []
+
+    def _tell(self, watchers: Iterable[Watcher], facts: StreamFacts) -> None:
+        for watcher in watchers:
+            try:
+                watcher(facts)
+            except Exception:
+                logger.exception("a watcher of streams failed")
+
+    def inherit_from(self, listeners: Iterable[socket.socket]) -> None:
+        """Set on listening sockets what every stream needs: on Linux each connection inherits it from them."""
+        if sys.platform != "linux":
+            return
+        for listener in listeners:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            watch_peer(listener, self.peer_timeout)
+        self.peers_watched = True
+
+    # ---- the sweep ----
 
     def start(self) -> None:
         """Sweep from now on, on the running loop."""
-        self._timer = asyncio.get_running_loop().call_later(self._heartbeat / SLICES_PER_HEARTBEAT, self._again)
+        pause = min(self._heartbeat / SWEEPS_PER_HEARTBEAT, LONGEST_SWEEP)
+        self._timer = asyncio.get_running_loop().call_later(pause, self._again)
 
     def _again(self) -> None:
         self.sweep()
@@ -53,50 +175,56 @@ class Connections:
             self._timer = None
 
     def sweep(self) -> None:
-        """Send a heartbeat to each idle stream, with the cursor it stands at, and cut the peers that are stuck.
-
-        An idle live stream has been offered everything the fan-out has flushed, so they all stand at its newest
-        position and share the same bytes.
-        """
+        """Send a heartbeat to each idle stream, and abort those whose peers take nothing."""
+        self._before_sweep()
         now = self._now()
-        self._wiring.log.trim()
-        self._wiring.pages.trim()
-        self._wiring.fanout.flush()
-        heartbeat = block(comment="", id=str(self._wiring.fanout.newest))
-        for connection in list(self._wiring.connections.values()):
-            connection.tend(now, now - self._heartbeat, heartbeat)
+        idle_since = now - self._heartbeat
+        for stream in self:
+            try:
+                stream.tend(now, idle_since)
+            except Exception:
+                logger.exception("%s failed in a sweep, and is aborted", stream.id)
+                stream.abort()
 
-    def send_away(self) -> None:
-        """End every stream at once; each client gets a jittered time to come back."""
-        for connection in list(self._wiring.connections.values()):
-            connection.close(CloseReason.LOG_UNAVAILABLE, retry_between(1, 6))
+    # ---- the end ----
 
-    async def drain(self, seconds: float) -> None:
-        """End every stream within *seconds*, spread evenly; cut what still has unsent bytes at the end.
+    def end_all(self, kind: StreamKind, reason: CloseReason) -> None:
+        """End every stream of *kind* at once; each client gets a time of its own to come back."""
+        for stream in self:
+            if stream.kind is kind:
+                stream.end(reason, retry_between(1, 6))
 
-        Returns as soon as the last stream has ended.
-        Each client gets a jittered time to come back, so that the next process is not met by all at once.
+    async def drain(self, seconds: float, *, finish: float = 0.0) -> None:
+        """End every stream; return as soon as the last one has ended. A second call has little left to do.
+
+        Those that may finish have *finish* seconds to end by themselves. The others end within *seconds*, spread
+        evenly, so that the next process is not met by all clients at once. What then still has unsent bytes is aborted.
         """
+        self.draining = True
         deadline = self._now() + seconds
-        waiting = list(self._wiring.connections.values())
+        await asyncio.gather(self._end_spread(seconds, deadline), self._let_finish(finish))
+        for stream in self:
+            stream.end(*shutdown())
+        await asyncio.sleep(0)  # a turn of the loop for what can be sent at once
+        for stream in self:
+            stream.abort(CloseReason.SHUTDOWN)
+        while self._streams:  # noqa: ASYNC110 - an abort ends within a turn or two
+            await asyncio.sleep(0)
+
+    async def _end_spread(self, seconds: float, deadline: float) -> None:
+        waiting = [stream for stream in self if not stream.finishes]
         slices = max(1, round(seconds / DRAIN_SLICE))
         for turn in range(slices):
-            for connection in waiting[turn::slices]:
-                connection.close(CloseReason.SHUTDOWN, retry_between(1, 6))
-            if not self._wiring.connections:
-                break
+            for stream in waiting[turn::slices]:
+                stream.end(*shutdown())
+            if not any(stream.id in self._streams for stream in waiting):
+                return
             await asyncio.sleep(DRAIN_SLICE if seconds else 0)
-        # What a close still has to send is the kernel's affair: its end is looked for, not announced.
-        while self._wiring.connections and self._now() < deadline:  # noqa: ASYNC110 - see above
+        # A close is over when the kernel has taken the last byte: that is looked for, not announced.
+        while self._now() < deadline and any(stream.id in self._streams for stream in waiting):  # noqa: ASYNC110 - see above
             await asyncio.sleep(DRAIN_SLICE)
-        await self._end_the_rest()
 
-    async def _end_the_rest(self) -> None:
-        """Close who came in meanwhile, allow a turn of the loop for what can be sent at once, then cut."""
-        for connection in list(self._wiring.connections.values()):
-            connection.close(CloseReason.SHUTDOWN, retry_between(1, 6))
-        await asyncio.sleep(0)
-        for connection in list(self._wiring.connections.values()):
-            connection.abort(CloseReason.SHUTDOWN)
-        while self._wiring.connections:  # noqa: ASYNC110 - an abort ends within a turn or two
-            await asyncio.sleep(0)
+    async def _let_finish(self, seconds: float) -> None:
+        deadline = self._now() + seconds
+        while self._now() < deadline and any(stream.finishes for stream in self):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(DRAIN_SLICE)

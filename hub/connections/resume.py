@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from typing import NamedTuple
 
+from hub.encoding import GapReason
+from hub.log.log import Located
 from hub.notification import Position
-
-
-class GapReason(enum.StrEnum):
-    """Why not everything after the asked id can be sent."""
-
-    TRIMMED = "trimmed"  # something that matches was kept once, and is no longer
-    EPOCH = "epoch"  # the id belongs to another log: this one is new
-    UNKNOWN = "unknown"  # no position of this log has that id
-
 
 EARLIEST = "earliest"
 LATEST = "latest"
@@ -42,26 +34,28 @@ class Start(NamedTuple):
         return None if self.after is None else self.gap is None
 
 
-def start(asked: str | None, *, newest: Position, trimmed: Callable[[int], int]) -> Start:
+def position_asked(asked: str | None) -> Position | None:
+    """Return the position that the log has to locate before a stream begins; None if what was asked names none."""
+    return Position.parse(asked) if asked else None
+
+
+def start(asked: str | None, *, located: Located | None = None, trimmed: Callable[[int], int]) -> Start:
     """Decide where a stream begins.
 
     Args:
         asked: the `Last-Event-ID`, as it came; None or empty if there was none; `earliest` for all that is kept,
             `latest` for the newest of each topic.
-        newest: the newest position of the log.
+        located: where the log found the position that it names, if it names one.
         trimmed: returns, for an offset, the newest one beyond it that is gone and may have matched the subscription.
     """
     if not asked:
         return Start(None)
     if asked in {EARLIEST, LATEST}:
         return Start(0, latest=asked == LATEST)
-    position = Position.parse(asked)
-    if position is None:
+    if located is None:
         return Start(0, GapReason.UNKNOWN)
-    if position.epoch != newest.epoch:
-        return Start(0, GapReason.EPOCH)
-    if position.offset > newest.offset:
-        return Start(0, GapReason.UNKNOWN)
-    if trimmed(position.offset):
-        return Start(position.offset, GapReason.TRIMMED)
-    return Start(position.offset, known=True)
+    if located.after is None:
+        return Start(0, GapReason(located.why or GapReason.UNKNOWN))
+    if trimmed(located.after):
+        return Start(located.after, GapReason.TRIMMED)
+    return Start(located.after, known=True)

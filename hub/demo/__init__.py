@@ -6,7 +6,9 @@ wherever the hub is installed, without a package named `listeners` in `site-pack
 
 from hub.demo.routes import setup_demo
 
-__all__ = ["LISTENERS", "setup_demo"]
+__all__ = ["LISTENERS", "PROVIDER", "setup_demo"]
 
 LISTENERS = "hub.demo.listeners"
 """The module with the demo's own listeners, used where the settings name no others."""
+PROVIDER = "simulated"
+"""The provider behind the chat of the demo page, used where the settings name no other."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Hashable, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
+from hub.access.visibility import EVERYTHING, Visibility
 from hub.log.receipt import Receipt
 from hub.log.trimmed import Lost
 from hub.notification import Draft, Notification, Position
@@ -34,7 +35,8 @@ class Page(NamedTuple):
 
     Attributes:
         notifications: what matched.
-        reached: the offset up to which this is all that matches; less than the asked end if there is more to read.
+        reached: the offset up to which this is all that matches and can be seen; less than the asked end if there is
+            more to read.
         hole: not false if something that matched after the asked position had been trimmed when this was read: a mark,
             and another one each time something that matches is trimmed. Who knows of the mark misses nothing else.
         oldest: the oldest offset still kept, when this was read.
@@ -62,6 +64,33 @@ class Frames(NamedTuple):
     reached: int
     hole: Hashable
     oldest: int
+
+
+class Located(NamedTuple):
+    """Where a client that holds a position goes on in the present history.
+
+    Attributes:
+        after: the offset behind which it goes on; None if there is no such place.
+        why: what then is wrong with the position: it belongs to another history (`epoch`), or to no place in this one
+            (`unknown`).
+    """
+
+    after: int | None
+    why: Literal["epoch", "unknown"] | None = None
+
+
+def located(position: Position, newest: Position, ended: Mapping[str, int]) -> Located:
+    """Return where *position* is in a history.
+
+    Args:
+        position: what a client holds.
+        newest: the newest position of the history.
+        ended: by name of an earlier epoch, the newest offset of it that is a part of the history.
+    """
+    epoch, offset = position
+    if epoch == newest.epoch:
+        return Located(offset) if offset <= newest.offset else Located(None, "unknown")
+    return Located(offset) if offset <= ended.get(epoch, -1) else Located(None, "epoch")
 
 
 class Log(Protocol):
@@ -98,22 +127,44 @@ class Log(Protocol):
         """
         ...
 
-    def read(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Page]:
+    def read(
+        self,
+        after: int,
+        topics: Collection[str],
+        *,
+        upto: int,
+        latest: bool = False,
+        visibility: Visibility = EVERYTHING,
+    ) -> asyncio.Future[Page]:
         """Return what matches *topics* (patterns too) with `after < offset <= upto`: a page, found by index.
 
         A page is bounded in count, in bytes and in what had to be looked at for it, whatever the patterns are; it gets
-        nearer to *upto* each time, but may hold nothing. With *latest* it holds only what is the newest of one of the
-        topics, as of *upto*. The future may already be done; cancelling it is allowed. It raises `LogUnavailable` if
-        the log can't be read.
+        nearer to *upto* each time, but may hold nothing. It holds nothing that *visibility* does not see; a hole is
+        judged by the topics alone.
+
+        With *latest* it holds only the newest of each topic that can be seen, as of *upto*. Where thousands that can't
+        be seen are newer, older ones of that topic may come before it: to find it is bounded work as well.
+
+        The future may already be done; cancelling it is allowed. It raises `LogUnavailable` if the log can't be read.
         """
         ...
 
-    def frames(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Frames]:
-        """Do what `read` does, for somebody who only wants to send it."""
+    def locate(self, position: Position) -> asyncio.Future[Located]:
+        """Return behind which offset of the present history a client that holds *position* goes on.
+
+        That is its own offset, if the epoch is the present one and so much was given out; or if it is an earlier one of
+        this log, and the offset not beyond the newest that was known of it when it ended. When the future is done,
+        everything up to that offset has been announced here: a log elsewhere waits for that, and for no more than a
+        bounded time. Cancelling it is allowed. It raises `LogUnavailable` if it can't be told now.
+        """
         ...
 
     def bounds(self) -> Bounds:
-        """Return what the log holds."""
+        """Return what this process knows that the log holds.
+
+        Raises:
+            LogUnavailable: the log can't be used now.
+        """
         ...
 
     def trimmed(self, topics: Collection[str], after: int = 0) -> int:
@@ -122,22 +173,6 @@ class Log(Protocol):
         Exact for the topics that are remembered. Else, and for patterns, it is the newest offset that the log as a
         whole let go of; what went for the sake of a topic's own bound is known exactly for patterns, too, unless it
         takes too long to judge all those topics.
-        """
-        ...
-
-    def lost(self) -> Lost:
-        """Return all that is known of what is gone."""
-        ...
-
-    async def adopt(self, epoch: str, newest: int, lost: Lost, history: AsyncIterator[Sequence[Notification]]) -> None:
-        """Take over another log: its *epoch*, the *newest* offset it gave out, what it had *lost*, and its *history*.
-
-        The history comes in order, in parts, and keeps its positions; nothing is announced. All or nothing: if
-        *history* raises, this log stays as it was. What the retention does not keep goes as ever.
-
-        Raises:
-            LogNotEmpty: something was appended here once.
-            LogUnavailable: it could not be kept.
         """
         ...
 
@@ -150,9 +185,50 @@ class Log(Protocol):
         ...
 
 
+# What only some logs can do. A caller asks with `isinstance`, once, and knows another way.
+
+
+@runtime_checkable
+class Framing(Protocol):
+    """A log that has the frames ready, or makes them where they cost this process nothing."""
+
+    def frames(
+        self,
+        after: int,
+        topics: Collection[str],
+        *,
+        upto: int,
+        latest: bool = False,
+        visibility: Visibility = EVERYTHING,
+    ) -> asyncio.Future[Frames]:
+        """Return what `read` does, as the bytes that go out."""
+        ...
+
+
+@runtime_checkable
+class Movable(Log, Protocol):
+    """A log whose history can move to another home, and which can be that home."""
+
+    def lost(self) -> Lost:
+        """Return all that is known of what is gone."""
+        ...
+
+    async def adopt(self, epoch: str, newest: int, lost: Lost, history: AsyncIterator[Sequence[Notification]]) -> None:
+        """Take over another log: its *epoch*, the *newest* offset it gave out, what it had *lost*, and its *history*.
+
+        The history comes in order, in parts, and keeps its positions; nothing is announced. All or nothing: if
+        *history* raises, this log stays as it was. What the retention does not keep is trimmed as usual.
+
+        Raises:
+            LogNotEmpty: something was appended here once.
+            LogUnavailable: it could not be kept.
+        """
+        ...
+
+
 @runtime_checkable
 class Lasting(Protocol):
-    """What a log can do that outlives its process."""
+    """A log that outlives its process."""
 
     async def tidy(self) -> bool:
         """Let go of what an earlier process left and the retention no longer keeps; tell whether anything is left.

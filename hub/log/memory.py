@@ -15,12 +15,13 @@ import time
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 
+from hub.access.visibility import EVERYTHING, Visibility
 from hub.errors import LogNotEmpty, LogUnavailable
 from hub.log.index import Names, Offsets, Topic
 from hub.log.keys import Keys
-from hub.log.log import Announce, Bounds, Frames, Page
+from hub.log.log import Announce, Bounds, Frames, Located, Page, located
 from hub.log.receipt import Receipt
-from hub.log.search import Search, Searches, cost, topic_size
+from hub.log.search import Search, Searches, cost, judging, topic_size
 from hub.log.topic_limits import TopicLimits
 from hub.log.trimmed import Gone, Lost
 from hub.notification import MAX_OFFSET, Draft, Notification, Position, made, new_epoch
@@ -32,7 +33,9 @@ LOOK_UP_STEPS = 2
 FEW = 1_000  # notifications that are walked over sooner than looking for the topics of a pattern
 HOLE_STEPS = 1_000
 MERGE_STEPS = 4  # that it takes to get one offset out of several lists in order
+LOOK_BACK = 20_000  # steps, to find the newest that a reader may see of each topic
 
+_Sees = Callable[..., bool]
 _Part = tuple[list[Notification], int]
 """Notifications in order, and the offset up to which they are all that matches."""
 
@@ -209,6 +212,11 @@ class MemoryLog:
             self._size,
         )
 
+    def locate(self, position: Position) -> asyncio.Future[Located]:
+        answer: asyncio.Future[Located] = asyncio.get_running_loop().create_future()
+        answer.set_result(located(position, Position(self.epoch, self._newest), {}))
+        return answer
+
     def trimmed(self, topics: Collection[str], after: int = 0) -> int:
         return self._gone.newest(topics, after)
 
@@ -237,24 +245,48 @@ class MemoryLog:
 
     # ---- out ----
 
-    def read(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Page]:
+    def read(
+        self,
+        after: int,
+        topics: Collection[str],
+        *,
+        upto: int,
+        latest: bool = False,
+        visibility: Visibility = EVERYTHING,
+    ) -> asyncio.Future[Page]:
         page: asyncio.Future[Page] = asyncio.get_running_loop().create_future()
-        page.set_result(self._page(after, topics, upto, latest))
+        page.set_result(self._page(after, topics, upto, latest, visibility))
         return page
 
-    def frames(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Frames]:
+    def frames(
+        self,
+        after: int,
+        topics: Collection[str],
+        *,
+        upto: int,
+        latest: bool = False,
+        visibility: Visibility = EVERYTHING,
+    ) -> asyncio.Future[Frames]:
         frames: asyncio.Future[Frames] = asyncio.get_running_loop().create_future()
-        page = self._page(after, topics, upto, latest)
+        page = self._page(after, topics, upto, latest, visibility)
         found = page.notifications
         first = found[0].position.offset if found else 0
         frames.set_result(Frames(b"".join([each.chunk for each in found]), len(found), first, *page[1:]))
         return frames
 
-    def _page(self, after: int, topics: Collection[str], upto: int, latest: bool) -> Page:
-        search = self._searches.of(topics)
-        chosen, reached = self._latest(after, search, upto) if latest else self._matching(after, search, upto)
+    def _page(self, after: int, topics: Collection[str], upto: int, latest: bool, visibility: Visibility) -> Page:
+        sees = None if visibility.private is None else visibility.sees
+        own = (upto, visibility) if latest and sees is not None else ()
+        search = self._searches.of(topics, *own)
+        look_back = _LookBack(search, upto, self._kept, sees) if latest and sees is not None else None
+        if latest:
+            chosen, reached = self._latest(after, search, upto, look_back)
+        else:
+            chosen, reached = self._matching(after, search, upto)
         if reached >= upto:
-            self._searches.end(topics)
+            self._searches.end(topics, *own)
+        if sees is not None:  # of a page, so that what can't be seen is bounded work as well
+            chosen = [each for each in chosen if not each.private or sees(each.topics, private=True)]
         return Page(chosen, reached, self._gone.hole(topics, after), self.bounds().oldest.offset)
 
     def _matching(self, after: int, search: Search, upto: int) -> _Part:
@@ -275,14 +307,24 @@ class MemoryLog:
             return self._walk(after, search, upto)
         return self._take(heapq.merge(*(each.after(after) for each in lists)), upto)
 
-    def _latest(self, after: int, search: Search, upto: int) -> _Part:
-        """Return what is the newest of one of its topics, as of *upto*, in order; or the first part of it."""
+    def _latest(self, after: int, search: Search, upto: int, look_back: _LookBack | None) -> _Part:
+        """Return what is the newest of one of its topics, as of *upto*, in order; or the first part of it.
+
+        Where a reader may not see everything, *look_back* finds the newest that it may.
+        """
         if search.known < upto and self._order.count(after, upto) > FEW:
             search.find(self._names.between, self._newest)
         if search.known < upto or search.names is None:
-            return self._walk(after, search, upto, latest=True)
+            return self._walk(after, search, upto, latest=True, look_back=look_back)
         # One that went meanwhile gave way to a newer one of its topic, which follows.
-        offsets = sorted({self._by_topic[name].newest(upto) for name in search.names if name in self._by_topic})
+        places = [(name, self._by_topic[name]) for name in search.names if name in self._by_topic]
+        if look_back is None:
+            offsets = sorted({place.newest(upto) for _, place in places})
+        else:
+            newest = {look_back.newest(name, place) for name, place in places}
+            if any(offset < 0 for offset in newest):
+                return self._walk(after, search, upto, latest=True, look_back=look_back)
+            offsets = sorted(filter(self._kept.__contains__, newest))
         return self._take(offsets[bisect_right(offsets, after) :], upto)
 
     def _take(self, offsets: Iterable[int], upto: int) -> _Part:
@@ -302,12 +344,15 @@ class MemoryLog:
             chosen.append(notification)
         return chosen, upto
 
-    def _walk(self, after: int, search: Search, upto: int, *, latest: bool = False) -> _Part:
+    def _walk(
+        self, after: int, search: Search, upto: int, *, latest: bool = False, look_back: _LookBack | None = None
+    ) -> _Part:
         """Return what matches of all that is kept, as much as makes a page, or as can be looked at for one."""
         chosen: list[Notification] = []
         kept, verdicts = self._kept.get, search.verdicts.get
         everything = search.patterns.everything and not latest
-        places = self._by_topic if latest or self._limits else None
+        place = self._by_topic.get if latest or self._limits else None
+        stands = _stands if look_back is None else look_back.stands
         size, steps = 0, PAGE_WALK
         offsets = self._order.part(after, upto, PAGE_WALK)
         for offset in offsets:
@@ -322,10 +367,10 @@ class MemoryLog:
                         steps -= cost(topic)
                     if not verdict:
                         continue
-                    if places is None:
+                    if place is None:
                         break
                     steps -= LOOK_UP_STEPS
-                    if _stands(offset, places.get(topic), upto, latest):
+                    if stands(offset, topic, place(topic), upto, latest):
                         break
                 else:
                     if steps <= 0:
@@ -343,8 +388,49 @@ class MemoryLog:
         self._closed = True
 
 
-def _stands(offset: int, place: Topic | None, upto: int, latest: bool) -> bool:
-    """Tell whether a topic, which is at *place*, still has what stands at *offset*; as its newest, for the *latest*."""
+def _stands(offset: int, topic: str, place: Topic | None, upto: int, latest: bool) -> bool:
+    """Tell whether *topic*, which is at *place*, still has what stands at *offset*; as its newest, for the *latest*."""
     if place is None:
         return False
     return place.newest(upto) == offset if latest else place.oldest <= offset
+
+
+class _LookBack:
+    """Finds, for a page, the newest notification of a topic that a reader may see; never in more than so many steps.
+
+    What it learns the search keeps for the next page.
+    """
+
+    __slots__ = ("_kept", "_search", "_sees", "_steps", "_upto")
+
+    def __init__(self, search: Search, upto: int, kept: Mapping[int, Notification], sees: _Sees) -> None:
+        self._search, self._upto, self._kept, self._sees = search, upto, kept, sees
+        self._steps = LOOK_BACK
+
+    def newest(self, name: str, place: Topic) -> int:
+        """Return its offset for the topic at *place*; see `Search.newest`."""
+        known = self._search.newest.get(name, ~self._upto)
+        if known >= 0 or self._steps <= 0:
+            return known
+        known = self._found(place.upto(~known))
+        self._search.note(name, known)
+        return known
+
+    def _found(self, offsets: Iterable[int]) -> int:
+        for offset in offsets:
+            notification = self._kept[offset]
+            if not notification.private:
+                return offset
+            self._steps -= judging(notification.topics)
+            if self._sees(notification.topics, private=True):
+                return offset
+            if self._steps <= 0:
+                return ~(offset - 1)
+        return 0
+
+    def stands(self, offset: int, topic: str, place: Topic | None, upto: int, latest: bool) -> bool:
+        """Tell whether *topic*, which is at *place*, has what stands at *offset* as that one, or may have."""
+        if place is None or place.oldest > offset:
+            return False
+        newest = self.newest(topic, place)
+        return offset == newest if newest >= 0 else offset <= ~newest

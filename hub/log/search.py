@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
+from hub.access.visibility import EVERYTHING, Visibility
 from hub.patterns import compiled
 
 FIND_STEPS = 10_000
@@ -26,15 +27,29 @@ class Search:
             is better to walk over the notifications and judge each, or more than there is room for. Some may not exist.
         known: the offset up to which `names` is the truth: a topic that is made later only has greater ones.
         verdicts: whether a name matches, for those that were judged while there was room to remember it.
-        newest: the newest offset of a name, likewise, for a log that has to look that up.
+        newest: the newest offset of a name that counts, for a log that has to look that up; 0 if there is none. A
+            negative number says how far that was looked for in vain: `~number` is the newest offset that may count.
+        keeps: what is learned is kept for the next page.
         size: bytes that are taken by all of these; a name counts wherever it stands, as the log may let go of it.
         dense: most of what was on the last page was found to match, and walking is better, unless that changes.
     """
 
-    __slots__ = ("_names_size", "_searches", "dense", "known", "names", "newest", "patterns", "size", "verdicts")
+    __slots__ = (
+        "_names_size",
+        "_searches",
+        "dense",
+        "keeps",
+        "known",
+        "names",
+        "newest",
+        "patterns",
+        "size",
+        "verdicts",
+    )
 
-    def __init__(self, topics: frozenset[str], searches: Searches) -> None:
+    def __init__(self, topics: frozenset[str], searches: Searches, *, looks_back: bool = False) -> None:
         self.patterns = compiled(topics)
+        self.keeps = bool(self.patterns.ranges) or looks_back
         self.names: Collection[str] | None = self.patterns.single
         self.known = -1 if self.patterns.ranges else 2**63 - 1  # plain names are found without looking
         self.verdicts: dict[str, bool] = {}
@@ -52,7 +67,7 @@ class Search:
 
     def note(self, name: str, newest: int) -> None:
         """Remember the *newest* offset of *name*, if there is room."""
-        if self.patterns.ranges and (name in self.newest or self._take(size_of(name))):
+        if self.keeps and (name in self.newest or self._take(size_of(name))):
             self.newest[name] = newest
 
     def _take(self, size: int) -> bool:
@@ -98,31 +113,42 @@ def cost(name: str) -> int:
     return 2 + name.count("/")
 
 
+def judging(topics: Iterable[str]) -> int:
+    """Return how many steps it takes to judge whether a reader may see a private notification of *topics*."""
+    return 1 + sum(map(cost, topics))
+
+
 class Searches:
     """The last few searches that did not come to their end, and how much they may remember between them.
 
     Where there is no more room, a search goes on without remembering: to take it from another one that is under way
-    would make both learn everything again and again. Plain names have nothing to remember.
+    would make both learn everything again and again. Plain names have nothing to remember, except where a reader may
+    not see everything.
     """
 
     def __init__(self) -> None:
         self._searches: dict[object, Search] = {}
         self._left = SEARCHED_BYTES
 
-    def of(self, topics: Collection[str], upto: int = 0) -> Search:
-        """Return the search for *topics*, and what it knows by now; with *upto*, one of its own for that end."""
+    def of(self, topics: Collection[str], upto: int = 0, visibility: Visibility = EVERYTHING) -> Search:
+        """Return the search for *topics*, and what it knows by now; with *upto*, one of its own for the newest there.
+
+        Only then *visibility* counts.
+        """
         wanted = frozenset(topics)
-        key = (wanted, upto)
-        search = self._searches.pop(key, None) or Search(wanted, self)
-        if search.patterns.ranges:
+        key = (wanted, upto, visibility)
+        search = self._searches.pop(key, None)
+        if search is None:
+            search = Search(wanted, self, looks_back=visibility.private is not None)
+        if search.keeps:
             self._searches[key] = search  # the one that was asked for last is the last one of the dict
             if len(self._searches) > REMEMBERED_SEARCHES:
                 self._forget(next(iter(self._searches)))
         return search
 
-    def end(self, topics: Collection[str], upto: int = 0) -> None:
+    def end(self, topics: Collection[str], upto: int = 0, visibility: Visibility = EVERYTHING) -> None:
         """Forget the search for *topics*, which was read to its end."""
-        key = (frozenset(topics), upto)
+        key = (frozenset(topics), upto, visibility)
         if key in self._searches:
             self._forget(key)
 

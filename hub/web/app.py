@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import re
@@ -15,14 +14,14 @@ from yarl import URL
 from hub.errors import AlreadySetUp
 from hub.events.bus import EventBus
 from hub.eventstream import JsonDefault
+from hub.generations.providers.provider import Provider
 from hub.hub import Hub
 from hub.notifications import NotificationService
 from hub.settings import Settings, unknown_variables
 from hub.web import generations, handover
 from hub.web.endpoint import Endpoint, Handler, NotFound
-from hub.web.generations import TokenViewers
 from hub.web.handler_streams import HandlerStreams
-from hub.web.history import history, import_history
+from hub.web.history import history
 from hub.web.monitoring import healthz, metrics, readyz, stats
 from hub.web.publish import emit, publish
 from hub.web.subscribe import subscribe, subscribe_by_post
@@ -42,6 +41,7 @@ def setup_hub(
     *,
     prefix: str = "",
     json_default: JsonDefault | None = None,
+    provider: Provider | None = None,
 ) -> Hub:
     """Give *app* a hub: its routes under *prefix*, its start and its drain.
 
@@ -54,6 +54,8 @@ def setup_hub(
         json_default: called with each object in the data of a notification, or of an event of an `@sse` handler, that
             is neither JSON nor known to pydantic, as `json.dumps(default=…)` would: it returns something that can be
             sent, or raises `TypeError`.
+        provider: what answers on `/ai/chat/stream`, closed with the hub; None: what the settings name. Where neither
+            names one, those routes are not there.
 
     Raises:
         AlreadySetUp: *app* has a hub.
@@ -61,10 +63,9 @@ def setup_hub(
     """
     if HUB in app:
         raise AlreadySetUp
-    hub = Hub(settings or _found(), json_default=json_default)
+    hub = Hub(settings or _found(), json_default=json_default, provider=provider)
     app[HUB], app[NOTIFICATIONS], app[BUS] = hub, hub.notifications, hub.bus
     streams = app[HandlerStreams.KEY] = HandlerStreams(hub)
-    app[TokenViewers.KEY] = TokenViewers(hub)
     prefix = _as_matched(prefix.rstrip("/"))
     for path, handlers in _routes(hub).items():
         Endpoint(hub, handlers).add_to(app, (_in_pattern(prefix) if "{" in path else prefix) + path)
@@ -96,8 +97,7 @@ def _found() -> Settings:
 
 async def drain_hub(app: web.Application) -> None:
     """End every stream of the hub of *app* within its drain window. A second call has nothing left to do."""
-    hub = app[HUB]
-    await asyncio.gather(hub.drain(), app[HandlerStreams.KEY].drain(), app[TokenViewers.KEY].drain())
+    await app[HUB].drain()
 
 
 def _as_matched(prefix: str) -> str:
@@ -125,13 +125,13 @@ def _routes(hub: Hub) -> dict[str, dict[str, Handler]]:
     routes: dict[str, dict[str, Handler]] = {
         "/notifications/subscribe": {"GET": subscribe, "POST": subscribe_by_post},
         "/notifications/publish": {"POST": publish},
-        "/notifications/history": {"GET": history, "POST": import_history},
+        "/notifications/history": {"GET": history},
         "/notifications/stats": {"GET": stats},
         "/healthz": {"GET": healthz},
         "/readyz": {"GET": readyz},
         "/metrics": {"GET": metrics},
     }
-    routes |= generations.routes()
+    routes |= generations.routes(hub)
     if hub.settings.events_api:
         routes["/events/{name}"] = {"POST": emit}
     return routes

@@ -1,4 +1,4 @@
-"""How a generation is told to a client: the hub's own events, OpenAI's chunks, or the AI SDK's message stream. Pure."""
+"""The formats in which a generation is sent: the hub's own events, OpenAI's chunks, the AI SDK's messages. Pure."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ CLOSE = "hub.close"
 
 
 class Dialect(Protocol):
-    """What goes out for what happens; each method returns whole SSE blocks."""
+    """A format of a generation; each method returns complete SSE blocks."""
 
     name: ClassVar[str]
-    headers: ClassVar[Mapping[str, str]]  # of the answer
+    headers: ClassVar[Mapping[str, str]]  # of the response
 
-    def start(self, stream: Generation, after: int, retry: int) -> bytes:
-        """Return what a stream begins with that goes on behind part *after*; *retry* is in milliseconds."""
+    def start(self, generation: Generation, after: int, retry: int) -> bytes:
+        """Return the first blocks of a stream that goes on after part *after*; *retry* is in milliseconds."""
         ...
 
-    def text(self, stream: Generation, after: int) -> bytes:
-        """Return the text behind part *after*, in one piece, with the number of its last part."""
+    def text(self, generation: Generation, after: int) -> bytes:
+        """Return the text after part *after*, in one piece, with the id of its last part."""
         ...
 
-    def end(self, stream: Generation, ending: Ending) -> bytes:
-        """Return all that says how it ended; after this the server ends the answer."""
+    def end(self, generation: Generation, ending: Ending) -> bytes:
+        """Return the last blocks, which say how the generation ended; then the server ends the stream."""
         ...
 
     def away(self, reason: str, retry: int) -> bytes:
-        """Return the one block that ends a stream which is to go on in *retry* milliseconds; it has no id."""
+        """Return the only block, without an id, of a stream that the client should open again after *retry* ms."""
         ...
 
 
-def part_id(stream: Generation, number: int) -> str:
+def part_id(generation: Generation, number: int) -> str:
     """Return the SSE id of a part: `sessionId.number`."""
-    return f"{stream.id}.{number}"
+    return f"{generation.id}.{number}"
 
 
-def end_id(stream: Generation) -> str:
-    """Return the SSE id of the end: who comes back with it is answered 204, by whatever hub."""
-    return f"{stream.id}.{stream.newest}.end"
+def end_id(generation: Generation) -> str:
+    """Return the SSE id of the end: a client that comes back with it gets 204, from any hub."""
+    return f"{generation.id}.{generation.newest}.end"
 
 
 class Classic:
@@ -52,19 +52,19 @@ class Classic:
     name: ClassVar[str] = "events"
     headers: ClassVar[Mapping[str, str]] = {}
 
-    def start(self, stream: Generation, after: int, retry: int) -> bytes:
-        facts = {"sessionId": stream.id, "model": stream.head.model, "createdAt": iso(stream.head.created)}
-        return block(compact_json(facts), type="start", id=part_id(stream, after), retry=retry)
+    def start(self, generation: Generation, after: int, retry: int) -> bytes:
+        facts = {"sessionId": generation.id, "model": generation.head.model, "createdAt": iso(generation.head.created)}
+        return block(compact_json(facts), type="start", id=part_id(generation, after), retry=retry)
 
-    def text(self, stream: Generation, after: int) -> bytes:
-        return block(compact_json({"content": stream.text(after)}), id=part_id(stream, stream.newest))
+    def text(self, generation: Generation, after: int) -> bytes:
+        return block(compact_json({"content": generation.text(after)}), id=part_id(generation, generation.newest))
 
-    def end(self, stream: Generation, ending: Ending) -> bytes:
+    def end(self, generation: Generation, ending: Ending) -> bytes:
         said = block(compact_json(ending.facts), type=ending.phase)
         if ending.phase is Phase.DONE:
             said += block(DONE)
-        # Only the last block has the id of the end: who is cut before it gets all of this again.
-        return said + block(compact_json({"phase": ending.phase}), type="close", id=end_id(stream))
+        # Only the last block has the id of the end: a client that is cut before it gets all of this again.
+        return said + block(compact_json({"phase": ending.phase}), type="close", id=end_id(generation))
 
     def away(self, reason: str, retry: int) -> bytes:
         return block(compact_json({"reason": reason}), type=CLOSE, retry=retry)
@@ -76,40 +76,42 @@ class OpenAI:
     name: ClassVar[str] = "openai"
     headers: ClassVar[Mapping[str, str]] = {}
 
-    def start(self, stream: Generation, after: int, retry: int) -> bytes:
-        first = self._chunk(stream, {"role": "assistant", "content": ""})
-        return block(first, id=part_id(stream, after), retry=retry)
+    def start(self, generation: Generation, after: int, retry: int) -> bytes:
+        first = self._chunk(generation, {"role": "assistant", "content": ""})
+        return block(first, id=part_id(generation, after), retry=retry)
 
-    def text(self, stream: Generation, after: int) -> bytes:
-        return block(self._chunk(stream, {"content": stream.text(after)}), id=part_id(stream, stream.newest))
+    def text(self, generation: Generation, after: int) -> bytes:
+        return block(
+            self._chunk(generation, {"content": generation.text(after)}), id=part_id(generation, generation.newest)
+        )
 
-    def end(self, stream: Generation, ending: Ending) -> bytes:
+    def end(self, generation: Generation, ending: Ending) -> bytes:
         if ending.phase is Phase.FAILED:
             error = {
                 "error": {"message": ending.facts["message"], "type": "server_error", "code": ending.facts["reason"]}
             }
-            return block(compact_json(error), id=end_id(stream))
+            return block(compact_json(error), id=end_id(generation))
         reason = ending.facts.get("finishReason", "stop")
-        said = block(self._chunk(stream, {}, reason))
+        said = block(self._chunk(generation, {}, reason))
         usage = ending.facts.get("usage")
         if usage:
-            said += block(self._chunk(stream, None, usage=usage))
-        return said + block(DONE, id=end_id(stream))
+            said += block(self._chunk(generation, None, usage=usage))
+        return said + block(DONE, id=end_id(generation))
 
     def away(self, reason: str, retry: int) -> bytes:
-        # Its clients read the data of every block, whatever its type, and raise for an error alone.
+        # Its clients read the data of every block, whatever its type, and raise only for an error.
         error = {"message": _detail(reason), "type": "server_error", "code": reason}
         return block(compact_json({"error": error}), type=CLOSE, retry=retry)
 
     @staticmethod
-    def _chunk(stream: Generation, delta: dict[str, Any] | None, reason: str | None = None, **more: Any) -> str:
+    def _chunk(generation: Generation, delta: dict[str, Any] | None, reason: str | None = None, **more: Any) -> str:
         choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": reason}]
         return compact_json(
             {
-                "id": f"chatcmpl-{stream.id}",
+                "id": f"chatcmpl-{generation.id}",
                 "object": "chat.completion.chunk",
-                "created": int(stream.head.created),
-                "model": stream.head.model or "default",
+                "created": int(generation.head.created),
+                "model": generation.head.model or "default",
                 "choices": choices,
                 **more,
             }
@@ -122,15 +124,15 @@ class AISDK:
     name: ClassVar[str] = "ai-sdk"
     headers: ClassVar[Mapping[str, str]] = {"x-vercel-ai-ui-message-stream": "v1"}
 
-    def start(self, stream: Generation, after: int, retry: int) -> bytes:
-        said = _json(type="start", messageId=stream.id), _json(type="start-step"), _json(type="text-start", id="0")
-        return block(said[0], retry=retry) + block(said[1]) + block(said[2], id=part_id(stream, after))
+    def start(self, generation: Generation, after: int, retry: int) -> bytes:
+        said = _json(type="start", messageId=generation.id), _json(type="start-step"), _json(type="text-start", id="0")
+        return block(said[0], retry=retry) + block(said[1]) + block(said[2], id=part_id(generation, after))
 
-    def text(self, stream: Generation, after: int) -> bytes:
-        delta = _json(type="text-delta", id="0", delta=stream.text(after))
-        return block(delta, id=part_id(stream, stream.newest))
+    def text(self, generation: Generation, after: int) -> bytes:
+        delta = _json(type="text-delta", id="0", delta=generation.text(after))
+        return block(delta, id=part_id(generation, generation.newest))
 
-    def end(self, stream: Generation, ending: Ending) -> bytes:
+    def end(self, generation: Generation, ending: Ending) -> bytes:
         said = block(_json(type="text-end", id="0")) + block(_json(type="finish-step"))
         if ending.phase is Phase.DONE:
             said += block(_json(type="finish"))
@@ -138,7 +140,7 @@ class AISDK:
             said += block(_json(type="error", errorText=ending.facts["message"]))
         else:
             said += block(_json(type="abort"))
-        return said + block(DONE, id=end_id(stream))
+        return said + block(DONE, id=end_id(generation))
 
     def away(self, reason: str, retry: int) -> bytes:
         return block(_json(type="error", errorText=_detail(reason)), type=CLOSE, retry=retry)

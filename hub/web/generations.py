@@ -1,12 +1,11 @@
-"""`/ai/chat/stream`: a generation is begun, watched from anywhere, resumed in the middle and stopped."""
+"""`/ai/chat/stream`: begin a generation, watch it from anywhere, resume it in the middle, stop it."""
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from aiohttp import web
 from multidict import MultiMapping
@@ -28,14 +27,12 @@ from hub.web.dialects import DIALECTS, Dialect, iso, part_id
 from hub.web.endpoint import Handler, check_site, cors
 from hub.web.links import link
 from hub.web.query import Parameters
-from hub.web.stream import HEADERS, MEDIA_TYPE, Away, EventStream, come_back, is_chunked
-from hub.web.viewer import TokenViewer
+from hub.web.stream import HEADERS, MEDIA_TYPE, Away, EventStream, come_back, is_chunked, sent_away
+from hub.web.viewer import GenerationViewer
 
 PATH = "/ai/chat/stream"
 MAX_MESSAGES = 1_000
 MAX_KEY_LENGTH = 256
-SWEEP_SECONDS = 1.0
-DRAIN_SLICE = 0.05
 
 _ID = re.compile(r"(?P<session>[A-Za-z0-9_~-]{1,64})\.(?P<part>0|[1-9][0-9]{0,9})(?P<end>\.end)?", re.ASCII)
 _BEGIN_BY_GET = Parameters("message", "format", "lastEventId")
@@ -44,110 +41,51 @@ _WATCH = Parameters("format", "lastEventId")
 _PROMPT = frozenset({"message", "messages", "model"})
 
 
-class TokenViewers:
-    """Everybody who watches a generation of one application: their heartbeats and their end."""
+def routes(hub: Hub) -> dict[str, dict[str, Handler]]:
+    """Return the handlers, by path and method.
 
-    KEY: ClassVar[web.AppKey[TokenViewers]]
-
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        self._open: dict[TokenViewer, None] = {}
-        self._timer: asyncio.TimerHandle | None = None
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def __bool__(self) -> bool:
-        return True
-
-    async def answer(
-        self, request: web.Request, stream: Generation, dialect: Dialect, cursor: int, **headers: str
-    ) -> web.StreamResponse:
-        """Answer *request* with what *stream* says behind part *cursor*, until its end."""
-        response = EventStream(request)
-        response.headers.update(cors(request, self._hub.settings.cors_origins))
-        response.headers.update(dialect.headers)
-        response.headers.update(headers)
-        response.headers["Connection"] = "close"  # as it will be, at the end of the answer
-        viewer = TokenViewer(
-            stream, dialect, cursor, chunked=is_chunked(request), peer_timeout=self._hub.settings.peer_timeout
-        )
-        viewer.on_end = self._gone
-        if await response.hand_over(request, viewer):
-            self._open[viewer] = None
-            self._hub.viewers += 1
-            if self._hub.draining:  # since a moment ago
-                viewer.come_back()
-        if self._timer is None and self._open:
-            self._sweep()
-        return response
-
-    def _gone(self, viewer: TokenViewer) -> None:
-        if viewer in self._open:
-            del self._open[viewer]
-            self._hub.viewers -= 1
-
-    def _sweep(self) -> None:
-        now, heartbeat = time.monotonic(), self._hub.settings.heartbeat
-        for viewer in list(self._open):
-            viewer.tend(now, heartbeat)
-        every = min(SWEEP_SECONDS, heartbeat / 2)
-        self._timer = asyncio.get_running_loop().call_later(every, self._sweep) if self._open else None
-
-    async def drain(self) -> None:
-        """Send everybody away for a moment; who comes back goes on where it was."""
-        for viewer in list(self._open):
-            viewer.come_back()
-        deadline = time.monotonic() + self._hub.settings.drain
-        await asyncio.sleep(0)  # a turn of the loop for what can be sent at once
-        while self._open and time.monotonic() < deadline:  # noqa: ASYNC110 - their sockets close when they have it all
-            await asyncio.sleep(DRAIN_SLICE)
-        for viewer in list(self._open):
-            viewer.abort()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-
-TokenViewers.KEY = web.AppKey("token_viewers", TokenViewers)
-
-
-def routes() -> dict[str, dict[str, Handler]]:
-    """Return the handlers, by path and method."""
+    Without a provider there are none; or only those to watch and to stop what the application begins itself, if the
+    settings say that it does.
+    """
+    watching: dict[str, dict[str, Handler]] = {
+        PATH + "/{sessionId}": {"GET": watch, "DELETE": cancel},
+        PATH + "/{sessionId}/cancel": {"POST": cancel, "DELETE": cancel},
+    }
+    if hub.provider is None:
+        return watching if hub.settings.ai_provider == "application" else {}
     return {
         PATH: {"GET": generate_and_watch, "POST": generate_on_the_post},
         PATH + "/init": {"POST": init},
-        PATH + "/{sessionId}": {"GET": watch, "DELETE": cancel},
-        PATH + "/{sessionId}/cancel": {"POST": cancel, "DELETE": cancel},
+        **watching,
     }
 
 
 async def init(hub: Hub, request: web.Request) -> web.Response:
-    """Begin a generation, at once and detached from this request, and say where it can be watched."""
-    stream, new = await _begin(hub, request, _prompt(await read_json(request)))
-    where = _place(hub, request, stream, up=1)
-    expires = stream.head.created + hub.generations.limits.whole + hub.generations.limits.keep
-    answer = {
-        "sessionId": stream.id,
+    """Begin a generation, detached from this request, and return where it can be watched."""
+    generation, new = await _begin(hub, request, _prompt(await read_json(request)))
+    where = _place(hub, request, generation, up=1)
+    expires = generation.head.created + hub.generations.limits.whole + hub.generations.limits.keep
+    facts = {
+        "sessionId": generation.id,
         "streamUrl": where,
         "cancelUrl": where + "/cancel",
         "expiresAt": iso(expires),
     }
-    return web.json_response(answer, status=201 if new else 200, headers={"Location": where})
+    return web.json_response(facts, status=201 if new else 200, headers={"Location": where})
 
 
 async def generate_on_the_post(hub: Hub, request: web.Request) -> web.StreamResponse:
-    """Begin a generation and stream it on this very answer, which names the place where it can be resumed."""
+    """Begin a generation and stream it in this response, whose `Content-Location` is where it can be resumed."""
     dialect = _dialect(_BEGIN_BY_POST.read(request))
-    if hub.full:
+    if hub.connections.full:
         raise TooManyStreams(hub.max_connections)
-    stream, _ = await _begin(hub, request, _prompt(await read_json(request)))
-    place = {"Content-Location": _place(hub, request, stream)}
-    return await request.config_dict[TokenViewers.KEY].answer(request, stream, dialect, 0, **place)
+    generation, _ = await _begin(hub, request, _prompt(await read_json(request)))
+    place = {"Content-Location": _place(hub, request, generation)}
+    return await _respond(hub, request, generation, dialect, 0, **place)
 
 
 async def generate_and_watch(hub: Hub, request: web.Request) -> web.StreamResponse:
-    """Begin a generation and stream it; a request that comes back with an id never begins one."""
+    """Begin a generation and stream it; a request with the id of an earlier one resumes that, and begins none."""
     query = _BEGIN_BY_GET.read(request)
     dialect, asked = _dialect(query), _asked(request, query)
     match = _ID.fullmatch(asked)
@@ -155,53 +93,69 @@ async def generate_and_watch(hub: Hub, request: web.Request) -> web.StreamRespon
         return web.Response(status=204)
     if not asked:
         check_site(hub, request)
-    if hub.draining or hub.full:
-        return _sent_away(hub, dialect)
+    away = sent_away(hub, dialect.away)
+    if away is not None:
+        return away
     if not asked:
         prompt = _prompt({"message": query.get("message", "")})
         try:
-            stream, _ = await _begin(hub, request, prompt)
+            generation, _ = await _begin(hub, request, prompt)
         except LogUnavailable:
             return come_back(Away.LOG_UNAVAILABLE, dialect.away)
         except TooManyGenerations:
             return come_back(Away.CAPACITY, dialect.away)
-        place = {"Content-Location": _place(hub, request, stream)}
-        return await request.config_dict[TokenViewers.KEY].answer(request, stream, dialect, 0, **place)
+        place = {"Content-Location": _place(hub, request, generation)}
+        return await _respond(hub, request, generation, dialect, 0, **place)
     try:
-        stream = await hub.generations.find(match["session"] if match is not None else "")
+        generation = await hub.generations.find(match["session"] if match is not None else "")
     except (UnknownGeneration, GenerationExpired):
         return _lost(dialect, match)
     except LogUnavailable:
         return come_back(Away.LOG_UNAVAILABLE, dialect.away)
-    return await request.config_dict[TokenViewers.KEY].answer(request, stream, dialect, _cursor(stream, asked))
+    return await _respond(hub, request, generation, dialect, _cursor(generation, asked))
 
 
 async def watch(hub: Hub, request: web.Request) -> web.StreamResponse:
-    """Stream a generation: what there is behind the asked id, then what comes; or tell where it stands, as JSON."""
+    """Stream a generation: what follows the asked id, then what comes; or return its state as JSON."""
     id, query = request.match_info["sessionId"], _WATCH.read(request)
     dialect, asked = _dialect(query), _asked(request, query)
     match = _ID.fullmatch(asked)
     if match is not None and match["end"] and match["session"] == id:
-        return web.Response(status=204)  # without a look at what is kept: it may be long gone
+        return web.Response(status=204)  # without looking it up: it may be gone
     if _wants_snapshot(request, query):
-        stream = await hub.generations.find(id)
-        return web.json_response(_snapshot(stream), headers={"Cache-Control": "no-store"})
-    if hub.draining or hub.full:
-        return _sent_away(hub, dialect)
+        generation = await hub.generations.find(id)
+        return web.json_response(_snapshot(generation), headers={"Cache-Control": "no-store"})
+    away = sent_away(hub, dialect.away)
+    if away is not None:
+        return away
     try:
-        stream = await hub.generations.find(id)
+        generation = await hub.generations.find(id)
     except LogUnavailable:
         return come_back(Away.LOG_UNAVAILABLE, dialect.away)
-    return await request.config_dict[TokenViewers.KEY].answer(request, stream, dialect, _cursor(stream, asked))
+    return await _respond(hub, request, generation, dialect, _cursor(generation, asked))
+
+
+async def _respond(
+    hub: Hub, request: web.Request, generation: Generation, dialect: Dialect, cursor: int, **headers: str
+) -> web.StreamResponse:
+    """Stream *generation* to the client of *request*, from what follows part *cursor* to its end."""
+    response = EventStream(request)
+    response.headers.update(cors(request, hub.settings.cors_origins))
+    response.headers.update(dialect.headers)
+    response.headers.update(headers)
+    response.headers["Connection"] = "close"  # as it will be, at the end of the response
+    viewer = GenerationViewer(generation, dialect, cursor, chunked=is_chunked(request), registry=hub.connections)
+    await response.hand_over(request, viewer)
+    return response
 
 
 async def cancel(hub: Hub, request: web.Request) -> web.Response:
-    """Stop a generation, and its provider, at once; to stop what has ended changes nothing."""
+    """Stop a generation, and its provider, at once; one that has ended stays as it is."""
     check_site(hub, request)
-    stream = await hub.generations.find(request.match_info["sessionId"])
-    stream.cancel()
-    await stream.ended()
-    return web.json_response({"sessionId": stream.id, "phase": stream.phase})
+    generation = await hub.generations.find(request.match_info["sessionId"])
+    generation.cancel()
+    await generation.ended()
+    return web.json_response({"sessionId": generation.id, "phase": generation.phase})
 
 
 async def _begin(hub: Hub, request: web.Request, prompt: Prompt) -> tuple[Generation, bool]:
@@ -210,13 +164,15 @@ async def _begin(hub: Hub, request: web.Request, prompt: Prompt) -> tuple[Genera
     key = request.headers.get("Idempotency-Key")
     if key is not None and not 1 <= len(key) <= MAX_KEY_LENGTH:
         raise InvalidInput("Idempotency-Key", f"is not a string of 1 to {MAX_KEY_LENGTH} characters")
+    provider = hub.provider
+    assert provider is not None  # or there was no route
     return await hub.generations.start(
-        lambda: hub.provider.stream(prompt), model=prompt.model, key=key, asked=prompt.digest
+        lambda: provider.stream(prompt), model=prompt.model, key=key, asked=prompt.digest
     )
 
 
 def _prompt(body: object) -> Prompt:
-    """Return what is asked: one `message`, or OpenAI's `messages`, and what else the provider may understand."""
+    """Return the prompt in *body*: one `message` or OpenAI's `messages`, and further fields for the provider."""
     if not isinstance(body, dict):
         raise InvalidInput("body", "is not a JSON object")
     message, messages, model = (body.get(name) for name in ("message", "messages", "model"))
@@ -257,19 +213,15 @@ def _asked(request: web.Request, query: MultiMapping[str]) -> str:
 
 
 def _wants_snapshot(request: web.Request, query: MultiMapping[str]) -> bool:
-    """Tell whether JSON is asked for; OpenAI's client says that it takes JSON, and nothing else, for streams too."""
+    """Tell whether the client asks for JSON. OpenAI's client sends `Accept: application/json` for streams, too."""
     accept = request.headers.get("Accept", "")
     return "application/json" in accept and MEDIA_TYPE not in accept and "format" not in query
 
 
-def _sent_away(hub: Hub, dialect: Dialect) -> web.Response:
-    return come_back(Away.DRAINING if hub.draining else Away.CAPACITY, dialect.away)
-
-
-def _cursor(stream: Generation, asked: str) -> int:
-    """Return the part behind which to go on; what is not an id of this generation begins at the beginning."""
+def _cursor(generation: Generation, asked: str) -> int:
+    """Return the part after which to go on: 0, the beginning, if *asked* is not an id of *generation*."""
     match = _ID.fullmatch(asked)
-    known = match is not None and match["session"] == stream.id and int(match["part"]) <= stream.newest
+    known = match is not None and match["session"] == generation.id and int(match["part"]) <= generation.newest
     return int(match["part"]) if match is not None and known else 0
 
 
@@ -280,26 +232,26 @@ def _dialect(query: MultiMapping[str]) -> Dialect:
     return DIALECTS[name]
 
 
-def _place(hub: Hub, request: web.Request, stream: Generation, up: int = 0) -> str:
-    return link(hub, request, up=up, path=f"/{stream.id}")
+def _place(hub: Hub, request: web.Request, generation: Generation, up: int = 0) -> str:
+    return link(hub, request, up=up, path=f"/{generation.id}")
 
 
-def _snapshot(stream: Generation) -> dict[str, Any]:
-    facts = dict(stream.ending.facts) if stream.ending is not None else {}
+def _snapshot(generation: Generation) -> dict[str, Any]:
+    facts = dict(generation.ending.facts) if generation.ending is not None else {}
     return {
-        "sessionId": stream.id,
-        "phase": stream.phase,
-        "text": stream.text(),
-        "lastEventId": part_id(stream, stream.newest),
-        "model": stream.head.model,
-        "createdAt": iso(stream.head.created),
+        "sessionId": generation.id,
+        "phase": generation.phase,
+        "text": generation.text(),
+        "lastEventId": part_id(generation, generation.newest),
+        "model": generation.head.model,
+        "createdAt": iso(generation.head.created),
         **facts,
     }
 
 
 def _lost(dialect: Dialect, match: re.Match[str] | None) -> web.Response:
-    """Tell an `EventSource` that what it comes back for is gone, so that it ends instead of asking for it again."""
-    stream = Generation(Head(match["session"] if match is not None else "lost", None, None, time.time()))
+    """Return a stream with nothing but the end of a generation that is gone: an `EventSource` can't read a status."""
+    generation = Generation(Head(match["session"] if match is not None else "lost", None, None, time.time()))
     ending = Ending(Phase.FAILED, {"reason": "lost", "message": "the answer is no longer kept"})
     headers = {**HEADERS, **dialect.headers, "Content-Type": MEDIA_TYPE}
-    return web.Response(body=dialect.end(stream, ending), headers=headers)
+    return web.Response(body=dialect.end(generation, ending), headers=headers)

@@ -14,7 +14,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import suppress
 from typing import Any, ClassVar, Literal, cast
 
 from aiohttp import web
@@ -22,16 +21,17 @@ from reactivex import Observable
 from reactivex.scheduler.eventloop import AsyncIOThreadSafeScheduler
 
 from hub.cleanup import cleaned_up
-from hub.connections.connection import CloseReason, retry_between
-from hub.connections.peer import OneWay, watch_peer
+from hub.connections.client_stream import ClientStream, CloseReason, StreamKind
+from hub.connections.registry import StreamRegistry
+from hub.encoding import SSE, End
 from hub.errors import InvalidInput
 from hub.events.event import qualified_name
-from hub.eventstream import LAST_CHUNK, JsonDefault, MessageEvent, block, chunk, compact_json
+from hub.eventstream import JsonDefault, MessageEvent, block, compact_json
 from hub.hub import Hub
 from hub.notification import Notification
 from hub.web.endpoint import answered, cors
 from hub.web.problems import problem
-from hub.web.stream import Away, EventStream, come_back, is_chunked
+from hub.web.stream import EventStream, is_chunked, sent_away
 
 logger = logging.getLogger("hub.sse")
 
@@ -77,8 +77,9 @@ def sse(handler: Callable[..., Any] | None = None, *, drain: Drain = "end") -> A
         async def handle() -> web.StreamResponse:
             if request.method == "HEAD":
                 return problem(405, "HEAD is not supported here: there is only a stream")
-            if streams.draining:
-                return come_back(Away.DRAINING)
+            away = sent_away(streams.hub)
+            if away is not None:
+                return away
             source = handler(*args)
             if not isinstance(source, Observable) and inspect.isawaitable(source):
                 source = await source
@@ -104,110 +105,66 @@ def _request(last: Any) -> web.Request:
 
 
 class HandlerStreams:
-    """All open handler streams of one application: their heartbeats and their end."""
+    """The sources of all handler streams of one application: who reads them, until they have cleaned up.
+
+    Attributes:
+        hub: what their client streams belong to.
+    """
 
     KEY: ClassVar[web.AppKey[HandlerStreams]]
 
     def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        self._open: dict[_Stream, _Reading] = {}
-        self._readings: dict[
-            asyncio.Task[None], _Reading
-        ] = {}  # of the open streams, of those to come, and at their end
-        self.draining = False
-        self._timer: asyncio.TimerHandle | None = None
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def __bool__(self) -> bool:
-        return True
+        self.hub = hub
+        self._readings: dict[asyncio.Task[None], _Reading] = {}
 
     def cors(self, request: web.Request) -> dict[str, str]:
         """Return the headers that let a page of an allowed origin read the answer to *request*."""
-        return cors(request, self._hub.settings.cors_origins)
+        return cors(request, self.hub.settings.cors_origins)
 
     async def answer(self, request: web.Request, source: Source, drain: Drain, name: str) -> web.StreamResponse:
         """Stream *source*, which the handler *name* made, to the client of *request*.
 
         Return when it has ended, or the client has left, and *source* has cleaned up.
         """
-        encode = functools.partial(_encode, self._hub.json_default)
-        reading = _Reading(_Events(source, self._hub.settings.buffer_bytes, encode), drain, name)
+        encode = functools.partial(_encode, self.hub.json_default)
+        reading = _Reading(_Events(source, self.hub.settings.buffer_bytes, encode), name)
         self._readings[reading.task] = reading
         reading.task.add_done_callback(self._readings.pop)
         try:
             await reading.begun(FIRST_EVENT_SECONDS, request)
             response = EventStream(request)
             response.headers.update(self.cors(request))
-            stream = _Stream(chunked=is_chunked(request), peer_timeout=self._hub.settings.peer_timeout)
+            stream = HandlerStream(
+                self.hub.connections,
+                chunked=is_chunked(request),
+                finishes=drain == "finish",
+                on_end=reading.stop,
+            )
             if await response.hand_over(request, stream):
-                await self._run(stream, reading)
+                reading.write_to(stream)
+                try:
+                    await asyncio.wait([reading.task])
+                finally:
+                    if stream.closed_because is None:
+                        stream.abort()
         finally:
             reading.stop()
             await asyncio.wait([reading.task])
         return response
 
-    async def _run(self, stream: _Stream, reading: _Reading) -> None:
-        self._open[stream] = reading
-        if self._timer is None:
-            self._sweep()
-        stream.on_end = reading.stop
-        if stream.ended:
-            reading.stop()
-        elif self.draining and reading.drain == "end":  # since a moment ago
-            stream.end(_goodbye())
-        reading.write_to(stream)
-        try:
-            await asyncio.wait([reading.task])
-        finally:
-            del self._open[stream]
-            stream.abort()
-
-    def _sweep(self) -> None:
-        """Write a comment into each stream that was idle for the heartbeat, until none is open."""
-        interval = self._hub.settings.heartbeat
-        due = time.monotonic() - interval
-        for stream in list(self._open):
-            if stream.touched <= due and not stream.full:
-                stream.write(block(comment=""))
-        self._timer = asyncio.get_running_loop().call_later(interval / 15, self._sweep) if self._open else None
-
-    async def drain(self) -> None:
-        """End the streams that end with the process, and wait for those that may finish."""
-        self.draining = True
-        for stream, reading in list(self._open.items()):
-            if reading.drain == "end":
-                stream.end(_goodbye())
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._hub.settings.finish):
-                while finishing := [reading.task for stream, reading in self._open.items() if not stream.ended]:
-                    await asyncio.wait(finishing)
-        for stream in list(self._open):
-            stream.end(_goodbye())
-
     async def aclose(self) -> None:
-        """Cut what is left, and wait a bounded time for the cleanup of every source."""
-        self.draining = True
-        for stream in list(self._open):
-            stream.abort()
+        """Stop reading, and wait a bounded time for the cleanup of every source."""
         for reading in self._readings.values():
             reading.stop()
-        await cleaned_up({task: reading.name for task, reading in self._readings.items()}, self._hub.metrics)
-        if self._timer is not None:
-            self._timer.cancel()
+        await cleaned_up({task: reading.name for task, reading in self._readings.items()}, self.hub.metrics)
 
 
 HandlerStreams.KEY = web.AppKey("handler_streams", HandlerStreams)
 
 
-def _goodbye() -> bytes:
-    return block(compact_json({"reason": CloseReason.SHUTDOWN}), type="hub.close", retry=retry_between(1, 6))
-
-
-def _cut(stream: _Stream) -> None:
-    logger.info("a handler's stream was cut: its client was slower than its Observable")
-    stream.abort()
+def _cut(stream: HandlerStream) -> None:
+    logger.info("a handler's stream was aborted: its client was slower than its Observable")
+    stream.abort(CloseReason.SLOW)
 
 
 class _Cancelled(Exception):
@@ -218,17 +175,16 @@ class _Reading:
     """The one task that reads a source: it takes every step of it, its cleanup too, and writes what it gives.
 
     Attributes:
-        drain: what shutdown does to it.
         name: the handler that made the source.
         task: ends when the source has cleaned up.
     """
 
-    def __init__(self, events: _Events, drain: Drain, name: str) -> None:
-        self.drain, self.name = drain, name
+    def __init__(self, events: _Events, name: str) -> None:
+        self.name = name
         self._events = events
         loop = asyncio.get_running_loop()
         self._begun: asyncio.Future[None] = loop.create_future()
-        self._stream: asyncio.Future[_Stream] = loop.create_future()
+        self._stream: asyncio.Future[HandlerStream] = loop.create_future()
         self._failure: Exception | None = None  # before any byte was out
         self._stopped = self._cleans_up = False
         self.task = asyncio.create_task(self._run())
@@ -249,7 +205,7 @@ class _Reading:
         if self._failure is not None:
             raise self._failure
 
-    def write_to(self, stream: _Stream) -> None:
+    def write_to(self, stream: HandlerStream) -> None:
         """Write into *stream*, whose headers are out."""
         self._events.when_too_slow(functools.partial(_cut, stream))
         self._stream.set_result(stream)
@@ -294,7 +250,7 @@ class _Reading:
             last = self._fail(error)
         self._begin()
         if not self._stopped and self._failure is None:
-            (await self._stream).end(last)
+            (await self._stream).complete(last)
 
     async def _write_all(self) -> None:
         step: Callable[[], Awaitable[bytes]] = self._events.next
@@ -311,10 +267,7 @@ class _Reading:
             try:
                 self._begin()
                 stream = await self._stream
-                if not await stream.send(event):
-                    logger.info("a handler's stream was cut: its client took nothing for too long")
-                    stream.abort()
-                    return
+                await stream.send(event)
                 if number % AT_ONCE == 0:
                     await asyncio.sleep(0)
             except asyncio.CancelledError as cancelled:
@@ -459,79 +412,64 @@ class _Observed(AsyncIterator[bytes]):
         self._subscription.dispose()
 
 
-class _Stream(OneWay):
-    """The client's end of a handler stream."""
+class HandlerStream(ClientStream):
+    """The client stream of a handler.
 
-    def __init__(self, *, chunked: bool, peer_timeout: float) -> None:
-        super().__init__()
-        self._chunked = chunked
-        self._peer_timeout = peer_timeout
+    Args:
+        finishes: shutdown lets it end by itself, within `HUB_FINISH` seconds.
+        on_end: called once, when it has ended for whatever reason.
+    """
+
+    kind: ClassVar[StreamKind] = StreamKind.HANDLER
+
+    __slots__ = ("_count", "_on_end", "_room", "_sse", "finishes")
+
+    def __init__(
+        self, registry: StreamRegistry, *, chunked: bool, finishes: bool, on_end: Callable[[], object]
+    ) -> None:
+        super().__init__(registry)
+        self.finishes = finishes
+        self._on_end = on_end
+        self._sse = SSE(chunked=chunked)
         self._room = asyncio.Event()
         self._room.set()
-        self.touched = 0.0
-        self.ended = False
-        self.on_end: Callable[[], object] = lambda: None
+        self._count = 0
 
-    @property
-    def full(self) -> bool:
-        return not self._room.is_set()
-
-    def take_over(self, transport: asyncio.Transport, unsent: bytes) -> None:
-        self._transport = transport
-        self.touched = time.monotonic()
-        watch_peer(transport.get_extra_info("socket"), self._peer_timeout)
-        transport.write(unsent)
+    def _begin(self) -> None:
+        """Write nothing yet: what the stream begins with is the source's affair."""
 
     def pause_writing(self) -> None:
+        """Pause: `send` waits from here on."""
+        super().pause_writing()
         self._room.clear()
 
-    def resume_writing(self) -> None:
+    def _go_on(self) -> None:
+        if not self._paused:
+            self._room.set()
+
+    async def send(self, event: bytes) -> None:
+        """Write *event*, and wait until the client has room for more, or the stream has ended."""
+        if self.closed_because is None:
+            self._count += 1
+            self._write(self._sse.framed(event))
+        await self._room.wait()
+
+    def complete(self, last: bytes = b"") -> None:
+        """Write the blocks *last* and the end of the answer; the socket closes when the client has them."""
+        if self.closed_because is None:
+            self._write(self._sse.last(last))
+            self._close(CloseReason.COMPLETE)
+
+    def _heartbeat(self) -> bytes:
+        return self._sse.framed(block(comment=""))
+
+    def _farewell(self, reason: CloseReason, retry: int) -> bytes:
+        return self._sse.end(End(reason, retry))
+
+    def _left(self) -> None:
         self._room.set()
+        self._on_end()
 
-    def cut(self, *, flood: bool) -> None:
-        self.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._over()
-
-    async def send(self, event: bytes) -> bool:
-        """Write *event* and wait until the client has room for more; return False if it takes nothing for too long.
-
-        That is the peer timeout. It is no exception, which could be taken for one of the source.
-        """
-        self.write(event)
-        while self.full:
-            unsent = self._transport.get_write_buffer_size()
-            try:
-                async with asyncio.timeout(self._peer_timeout):
-                    await self._room.wait()
-            except TimeoutError:
-                if self._transport.get_write_buffer_size() >= unsent:
-                    return False
-        return True
-
-    def write(self, event: bytes) -> None:
-        if not self.ended:
-            self.touched = time.monotonic()
-            self._transport.write(chunk(event) if self._chunked else event)
-
-    def end(self, last: bytes = b"") -> None:
-        """Write *last* and the end of the answer; the socket closes when the client has it."""
-        if not self.ended:
-            if last:
-                self.write(last)
-            if self._chunked:
-                self._transport.write(LAST_CHUNK)
-            self._over()
-            self._transport.close()
-
-    def abort(self) -> None:
-        """Cut the stream, unless its end is on its way already."""
-        if not self.ended:
-            self._over()
-            self._transport.abort()
-
-    def _over(self) -> None:
-        if not self.ended:
-            self.ended = True
-            self.on_end()
+    @property
+    def _delivered(self) -> int:
+        return self._count

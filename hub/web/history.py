@@ -1,24 +1,24 @@
-"""`/notifications/history`: what the log keeps, page by page or as an archive; and an archive for a log without one."""
+"""`/notifications/history`: what the log keeps, page by page or as an archive."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Hashable
-from contextlib import ExitStack, aclosing
+from collections.abc import Hashable
+from contextlib import aclosing
 from datetime import UTC, datetime
 
 from aiohttp import ClientConnectionError, web
 
 from hub.connections.peer import watch_peer
-from hub.connections.resume import EARLIEST, LATEST, GapReason, Start, start
-from hub.errors import InvalidInput, LogNotEmpty, ShuttingDown, UnsupportedMediaType
+from hub.connections.resume import EARLIEST, LATEST, Start, position_asked, start
+from hub.encoding import GapReason
+from hub.errors import InvalidInput, LogUnavailable, ShuttingDown
 from hub.eventstream import compact_json
 from hub.hub import Hub
 from hub.log.archive.format import MEDIA_TYPE, entry, lines
-from hub.log.archive.spool import Spool
-from hub.log.log import Page
+from hub.log.log import Movable, Page
 from hub.notification import Notification, Position
 from hub.topics import check_wanted
 from hub.web.endpoint import cors
@@ -115,8 +115,11 @@ async def history(hub: Hub, request: web.Request) -> web.StreamResponse:
     asked = query.get("after") or EARLIEST
     if asked == LATEST:
         raise InvalidInput("after", "is an id, or earliest; the latest are for a stream to begin with")
-    log, upto = hub.log, hub.fanout.flush()
-    begin = start(asked, newest=log.bounds().newest, trimmed=lambda after: log.trimmed(topics, after))
+    log, position = hub.log, position_asked(asked)
+    log.bounds()  # raises while the log can't be used
+    located = None if position is None else await log.locate(position)
+    upto = hub.fanout.newest.offset
+    begin = start(asked, located=located, trimmed=lambda after: log.trimmed(topics, after))
     excerpt = Excerpt(begin, upto, limit)
     # Where little matches, the log is walked in vain for long: it goes on with the next request.
     for _ in range(MAX_PAGES):
@@ -148,7 +151,10 @@ async def _export(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Stream the archive, as fast as the client takes it. What can't be completed is cut, not ended."""
     if hub.draining:
         raise ShuttingDown
-    hub.log.bounds()  # raises while the log can't be read: behind the headers it is too late to say so
+    log = hub.log
+    if not isinstance(log, Movable):
+        raise LogUnavailable("its history can't be exported")
+    log.bounds()  # raises while the log can't be read: behind the headers it is too late to say so
     response = web.StreamResponse(headers=_HEADERS | {"Content-Type": MEDIA_TYPE})
     response.headers.update(cors(request, hub.settings.cors_origins))
     await response.prepare(request)
@@ -157,7 +163,7 @@ async def _export(hub: Hub, request: web.Request) -> web.StreamResponse:
         return response
     watch_peer(transport.get_extra_info("socket"), hub.settings.peer_timeout)
     try:
-        async with aclosing(lines(hub.log, hub.fanout.flush())) as archive:
+        async with aclosing(lines(log, hub.fanout.newest.offset)) as archive:
             async for some in archive:
                 await _write(response, some, hub.settings.peer_timeout)
         await response.write_eof()
@@ -179,42 +185,3 @@ async def _write(response: web.StreamResponse, some: bytes, patience: float) -> 
         async with asyncio.timeout(patience):
             await response.write(some[place : place + WRITE_BYTES])
         await asyncio.sleep(0)  # a fast client is not the only one
-
-
-# ---- and back ----
-
-
-async def import_history(hub: Hub, request: web.Request) -> web.Response:
-    """Let a log that never held anything take over the archive in the body."""
-    if request.content_type != MEDIA_TYPE:
-        raise UnsupportedMediaType(request.headers.get("Content-Type", ""), MEDIA_TYPE)
-    _check_welcome(hub)
-    with ExitStack() as opened:
-        spool = Spool()
-        opened.callback(spool.close)
-        async for part in _body(request):
-            await spool.write(part)
-        _check_welcome(hub)  # again: that may have taken long
-        opened.pop_all()  # from here on it is the hub's
-    contents = await hub.adopt(spool)
-    newest = str(Position(contents.epoch, contents.newest))
-    return web.Response(
-        body=compact_json({"notifications": contents.number, "newest": newest}).encode(),
-        status=201,
-        content_type="application/json",
-    )
-
-
-def _check_welcome(hub: Hub) -> None:
-    if hub.draining:
-        raise ShuttingDown
-    if hub.log.bounds().newest.offset:
-        raise LogNotEmpty
-
-
-async def _body(request: web.Request) -> AsyncIterator[bytes]:
-    if not request.can_read_body:
-        yield await request.read()  # there is none, or a middleware has read it already
-        return
-    async for part in request.content.iter_any():
-        yield part

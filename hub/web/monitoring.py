@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from hub.connections.client_stream import StreamKind
 from hub.errors import LogUnavailable, ShuttingDown
 from hub.hub import Hub
 from hub.metrics import COUNTERS
@@ -31,7 +32,8 @@ async def stats(hub: Hub, request: web.Request) -> web.Response:
     """Return the counters, and what the log holds."""
     return web.json_response(
         {
-            "connections": len(hub.connections),
+            "connections": hub.connections.count(StreamKind.SUBSCRIPTION),
+            "streams": {kind: hub.connections.count(kind) for kind in StreamKind},
             "topics": hub.fanout.topics,
             "generations": hub.generations.streaming,
             "viewers": hub.viewers,
@@ -74,7 +76,12 @@ class _Figures(Collector):
         hub = self._hub
         for name, text in COUNTERS.items():
             yield CounterMetricFamily(f"hub_{name}", text, value=getattr(hub.metrics, name))
-        yield GaugeMetricFamily("hub_connections", "Open streams.", value=len(hub.connections))
+        streams = GaugeMetricFamily("hub_streams", "Open client streams, by kind.", labels=["kind"])
+        for kind in StreamKind:
+            streams.add_metric([kind], hub.connections.count(kind))
+        yield streams
+        subscriptions = hub.connections.count(StreamKind.SUBSCRIPTION)
+        yield GaugeMetricFamily("hub_connections", "Open subscriptions.", value=subscriptions)
         yield GaugeMetricFamily("hub_topics", "Exact topics somebody wants.", value=hub.fanout.topics)
         yield GaugeMetricFamily("hub_generations", "Answers being generated.", value=hub.generations.streaming)
         yield GaugeMetricFamily("hub_viewers", "Open streams of answers.", value=hub.viewers)

@@ -10,7 +10,8 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp_sse import EventSourceResponse
 
-from hub.connections.connection import retry_between
+from hub.encoding import retry_between
+from hub.hub import Hub
 from hub.web.dialects import DIALECTS
 from hub.web.handover import Successor, hand_over
 
@@ -69,6 +70,14 @@ class EventStream(EventSourceResponse):
 
     def enable_compression(self, *args: Any, **options: Any) -> None:
         """Do nothing: compression would hold back the events of a stream."""
+
+
+def sent_away(hub: Hub, tell: Callable[[str, int], bytes] = DIALECTS["events"].away) -> web.Response | None:
+    """Return the answer to a client that can't have a stream now, as `come_back` does; None if it can have one."""
+    if not (hub.draining or hub.connections.full):
+        return None
+    hub.metrics.refused += 1
+    return come_back(Away.DRAINING if hub.draining else Away.CAPACITY, tell)
 
 
 def come_back(why: Away, tell: Callable[[str, int], bytes] = DIALECTS["events"].away) -> web.Response:

@@ -8,15 +8,15 @@ from aiohttp import web
 from multidict import MultiMapping
 
 from hub.connections.connection import Connection, Subscription
+from hub.encoding import SSE
 from hub.errors import InvalidInput
-from hub.fanout import Shape
 from hub.hub import Hub
 from hub.names import hint
 from hub.topics import check_wanted, topic_of
 from hub.web.body import read_json
 from hub.web.endpoint import cors
 from hub.web.query import Parameters
-from hub.web.stream import Away, EventStream, come_back, is_chunked
+from hub.web.stream import EventStream, is_chunked, sent_away
 
 _FIELDS = frozenset({"topics", "lastEventId"})
 _GET = Parameters("topic", "lastEventId", "envelope")
@@ -72,11 +72,11 @@ async def _open(
     subscription = Subscription(
         check_wanted(topics),
         request.headers.get("Last-Event-ID") or last_event_id or query.get("lastEventId"),
-        Shape(envelope=_flag(query, "envelope"), chunked=is_chunked(request)),
+        SSE(envelope=_flag(query, "envelope"), chunked=is_chunked(request)),
     )
-    if hub.draining or hub.full:
-        hub.metrics.refused += 1
-        return come_back(Away.DRAINING if hub.draining else Away.CAPACITY)
+    away = sent_away(hub)
+    if away is not None:
+        return away
     response = EventStream(request)
     response.headers.update(cors(request, hub.settings.cors_origins))
     await response.hand_over(request, Connection(subscription, hub.wiring))

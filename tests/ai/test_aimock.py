@@ -13,7 +13,7 @@ import pytest
 
 from hub.generations.generation import Generation
 from tests.ai.conftest import MODULES, listens, missing
-from tests.torture import free_port
+from tests.ports import free_port
 from tests.web.client import until
 from tests.web.conftest import Complaints, Serve
 from tests.web.server import Server

@@ -32,7 +32,7 @@ def simulated(server: Server, **options: Any) -> None:
 
 @pytest.fixture
 async def server(serve: Serve) -> Server:
-    server = await serve(ai_window=0)
+    server = await serve(ai_provider="simulated", ai_window=0)
     simulated(server)
     return server
 

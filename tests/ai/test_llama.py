@@ -15,7 +15,7 @@ import pytest
 
 from tests.ai.conftest import listens, missing
 from tests.ai.llama import FIRST_BYTE
-from tests.torture import free_port
+from tests.ports import free_port
 from tests.web.client import until
 from tests.web.conftest import Serve
 from tests.web.process import ROOT, STARTING

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -23,15 +22,6 @@ from tests.benchmarks.tree import usage
 START_SECONDS = 120.0  # a log of many gigabytes is checked before its hub listens
 END_SECONDS = 15.0
 SETTLE_SECONDS = 0.3  # until those that listen before they are ready are
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on, outside of what the kernel gives to connections."""
-    for port in random.SystemRandom().sample(range(20_000, 30_000), 100):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise CannotMeasure("no free port")
 
 
 class Served:

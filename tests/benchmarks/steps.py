@@ -9,7 +9,8 @@ from functools import partial
 from typing import NamedTuple
 
 from hub.connections.send_queue import SendQueue
-from hub.fanout import Audience, Batch, Fanout, Shape
+from hub.encoding import SSE
+from hub.fanout import Audience, Batch, Fanout
 from hub.hub import Hub
 from hub.log.memory import MemoryLog
 from hub.metrics import Metrics
@@ -86,7 +87,7 @@ class Ready:
 
 def fan_out(loops: int) -> float:
     """Gather a notification and flush it to receivers that cost nothing."""
-    audience = Audience(frozenset({"bench"}), Shape())
+    audience = Audience(frozenset({"bench"}), SSE())
     audience.receivers = {Ready(): None for _ in range(RECEIVERS)}
     given = notification()
     began = time.perf_counter()
@@ -101,7 +102,7 @@ async def _join(loops: int) -> float:
     receivers = [Ready() for _ in range(RECEIVERS)]
     began = time.perf_counter()
     for _ in range(loops):
-        joined = [(each, fanout.join(each, ["bench"], Shape())) for each in receivers]
+        joined = [(each, fanout.join(each, ["bench"], SSE())) for each in receivers]
         for each, audience in joined:
             fanout.leave(each, audience)
     return time.perf_counter() - began

@@ -5,27 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
+import shutil
+import signal
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hub.cli.entry import main
 from hub.errors import LogUnavailable
+from hub.log.archive.format import MAX_NEWEST, first_line, last_line, line
+from hub.log.trimmed import Lost
+from hub.notification import Draft, Notification, Position
+from tests.web.client import until
 from tests.web.conftest import Complaints, Serve
 from tests.web.process import ROOT, Process, ServeProcess
 from tests.web.server import Server, Site
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def processes() -> AsyncIterator[list[Process]]:
-    processes: list[Process] = []
-    yield processes
-    for process in processes:
-        await process.aclose()
 
 
 class Place:
@@ -35,12 +33,16 @@ class Place:
         self.folder = folder
         self._processes = processes
 
+    async def start(self, *arguments: str, url: str = "", **options: Any) -> Process:
+        """Start `hub history`, which ends with the test."""
+        environ = {"HUB_URL": url} if url else {}
+        process = await Process.start("history", *arguments, environ=environ, cwd=self.folder, **options)
+        self._processes.append(process)
+        return process
+
     async def run(self, *arguments: str, stdin: str | None = None, url: str = "", status: int = 0) -> Process:
         """Run `hub history` to its end, which has to be *status*."""
-        process = await Process.start(
-            "history", *arguments, environ={"HUB_URL": url} if url else {}, stdin=stdin, cwd=self.folder
-        )
-        self._processes.append(process)
+        process = await self.start(*arguments, stdin=stdin, url=url)
         assert await process.end() == status, process.err
         process.check_tidy()
         return process
@@ -61,10 +63,24 @@ class Place:
     def files(self) -> set[str]:
         return {each.name for each in self.folder.iterdir()}
 
+    @property
+    def content(self) -> dict[str, bytes]:
+        return {each.name: each.read_bytes() for each in self.folder.iterdir()}
+
 
 @pytest.fixture
 def place(tmp_path: Path, processes: list[Process]) -> Place:
     return Place(tmp_path, processes)
+
+
+INTO_FILE = ("import", "--log", "sqlite:///hub.db")
+
+
+def archive_with(*offsets: int, newest: int = 0) -> str:
+    """Return an archive with a notification at each of *offsets*, whether that makes sense or not."""
+    kept = [Notification.accept(Draft.of("x"), Position("e0", offset), 1.5) for offset in offsets]
+    last = last_line(newest or offsets[-1], len(kept), Lost(0, {}, 0))
+    return b"".join([first_line("e0"), *map(line, kept), last]).decode()
 
 
 def url_of(server: Server) -> str:
@@ -112,15 +128,40 @@ async def test_a_history_moves_from_memory_to_a_file_and_who_comes_back_misses_n
 
 
 async def test_a_history_moves_through_a_pipe(place: Place, serve: Serve) -> None:
-    old, new = await serve(), await serve()
+    old = await serve()
     ids = old.send(*range(5), topic="a")
     exported = await place.run("export", "--url", url_of(old))
-    imported = await place.run("import", stdin=exported.out, url=url_of(new))
+    imported = await place.run(*INTO_FILE, stdin=exported.out)
     assert imported.out == f"5 notifications, the newest is {ids[-1]}\n"
-    assert (await place.run("export", url=url_of(new))).out == exported.out
-    into_file = await place.run("import", "--log", "sqlite:///hub.db", stdin=exported.out)
-    assert into_file.out == imported.out
     assert (await place.run("export", "--log", "sqlite:///hub.db")).out == exported.out
+
+
+async def test_a_hub_on_an_imported_file_answers_as_the_old_one_did(place: Place, serve: Serve) -> None:
+    old = await serve(retain_count=8, retain_topics={"state/**": 1})
+    for topic in ("a", "b", "state/x", "state/x", "a", "state/y", "b", "state/y", "a", "b", "a", "state/x"):
+        await old.publish({"topic": topic, "data": topic, "type": "t", "private": True, "tags": {"k": 1}})
+    archive = (await place.run("export", url=url_of(old))).out
+    await place.run(*INTO_FILE, stdin=archive)
+    new = await serve(log=f"sqlite:///{place.folder}/hub.db")
+    newest = old.hub.log.bounds().newest
+    assert new.hub.log.bounds() == old.hub.log.bounds()
+    for topics in ("a", "b", "state/x", "state/*", "**", "never"):
+        for offset in range(13):
+            path = f"/notifications/history?topic={topics}&after={newest.epoch}-{offset}"
+            assert (await new.ask("GET", path)).json() == (await old.ask("GET", path)).json()
+    exported = (await place.run("export", url=url_of(new))).out
+    assert [json.loads(each) for each in exported.splitlines()] == [json.loads(each) for each in archive.splitlines()]
+    assert await publish(new, ("a", "next")) == [f"{newest.epoch}-13"]
+
+
+async def test_the_last_id_that_can_be_imported_leaves_room_to_go_on(place: Place) -> None:
+    place.write("all", archive_with(MAX_NEWEST))
+    await place.run(*INTO_FILE, "all")
+    hub = await place.serve("--log", "sqlite:///hub.db")
+    client = await hub.site.subscribe(last_event_id=f"e0-{MAX_NEWEST}")
+    assert client.opened.json()["recovered"] is True
+    assert await publish(hub.site, ("notifications", "next")) == [f"e0-{MAX_NEWEST + 1}"]
+    assert (await client.next()).id == f"e0-{MAX_NEWEST + 1}"
 
 
 async def test_an_empty_history_moves_too(place: Place, serve: Serve) -> None:
@@ -133,32 +174,60 @@ async def test_an_empty_history_moves_too(place: Place, serve: Serve) -> None:
 # ---- what can't be ----
 
 
-async def test_what_is_not_an_archive_is_refused_and_nothing_is_made(place: Place, serve: Serve) -> None:
-    old, new = await serve(), await serve()
-    old.send("x")
-    whole = (await place.run("export", url=url_of(old))).out
-    place.write("cut", whole[:-1])
-    place.write("other", "hello\n")
-    for target in (("--log", "sqlite:///hub.db"), ("--url", url_of(new))):
-        cut = await place.run("import", *target, "cut", status=1)
-        assert cut.err == "hub: line 3: has no line end: the archive was cut short\n"
-        other = await place.run("import", *target, "other", status=1)
-        assert other.err.startswith("hub: line 1: is not JSON in UTF-8")
-        none = await place.run("import", *target, "none", status=1)
-        assert none.err == "hub: none: No such file or directory\n"
-    assert place.files == {"cut", "other"}
-    assert new.hub.log.bounds().newest.offset == 0
+async def test_what_is_not_an_archive_is_refused_and_nothing_is_made(place: Place) -> None:
+    whole = archive_with(1, 2)
+    for name, text, why in (
+        ("cut", whole[:-1], "line 4: has no line end: the archive was cut short\n"),
+        ("other", "hello\n", "line 1: is not JSON in UTF-8"),
+        ("broken", whole.replace('"private":false', '"private":7', 1), "line 2: private: is neither true nor false\n"),
+        ("back", archive_with(2, 1), "line 3: id: is not beyond e0-2\n"),
+        ("unreadable", archive_with(10**18), "line 2: id: is not e0- and an offset\n"),
+        ("far", archive_with(1, MAX_NEWEST + 1), f"line 3: id: is beyond e0-{MAX_NEWEST}: "),
+        ("farther", archive_with(1, newest=10**18 - 1), f"line 3: newest: is not an offset from 1 to {MAX_NEWEST}\n"),
+    ):
+        place.write(name, text)
+        refused = await place.run(*INTO_FILE, name, status=1)
+        assert refused.err.startswith(f"hub: {why}")
+        assert refused.err.count("\n") == 1
+        (place.folder / name).unlink()
+    none = await place.run(*INTO_FILE, "none", status=1)
+    assert none.err == "hub: none: No such file or directory\n"
+    assert not place.files
 
 
-async def test_a_log_with_a_history_takes_none(place: Place, serve: Serve) -> None:
-    hub = await serve()
-    hub.send("x")
-    archive = (await place.run("export", url=url_of(hub))).out
-    why = "hub: the log is not empty: a history can only be taken over by a log that never held anything\n"
-    assert (await place.run("import", url=url_of(hub), stdin=archive, status=1)).err == why
-    assert (await place.run("import", url=url_of(hub), stdin="x" * 5_000_000, status=1)).err == why
-    await place.run("import", "--log", "sqlite:///hub.db", stdin=archive)
-    assert (await place.run("import", "--log", "sqlite:///hub.db", stdin=archive, status=1)).err == why
+async def test_an_archive_that_is_broken_leaves_an_empty_log_as_it_was(place: Place) -> None:
+    await (await place.serve("--log", "sqlite:///hub.db")).aclose()
+    before = (await place.run("export", "--log", "sqlite:///hub.db")).out
+    await place.run(*INTO_FILE, stdin=archive_with(1, 2)[:-30], status=1)
+    assert (await place.run("export", "--log", "sqlite:///hub.db")).out == before
+    await place.run(*INTO_FILE, stdin=archive_with(1, 2))
+
+
+async def test_a_log_with_a_history_takes_none_and_stays_as_it_is(place: Place) -> None:
+    archive = archive_with(1, 2)
+    await place.run(*INTO_FILE, stdin=archive)
+    before = place.content
+    why = "hub: the log is not empty: an import takes a file that is new, or a log that never held anything\n"
+    assert (await place.run(*INTO_FILE, stdin=archive, status=1)).err == why
+    assert (await place.run(*INTO_FILE, stdin="x" * 5_000_000, status=1)).err == why, "without reading it"
+    assert place.content == before
+    shutil.copy(place.folder / "hub.db", place.folder / "copy.db")
+    copied = place.content["copy.db"]
+    assert (await place.run("import", "--log", "sqlite:///copy.db", stdin=archive, status=1)).err == why
+    assert place.content == {**before, "copy.db": copied}, "a hub would have given it an epoch of its own"
+
+
+async def test_what_is_no_log_or_is_damaged_takes_none_and_stays_as_it_is(place: Place) -> None:
+    place.write("text.db", "no log")
+    await place.run(*INTO_FILE, stdin=archive_with(*range(1, 100)))
+    content = place.content["hub.db"]
+    (place.folder / "damaged.db").write_bytes(content[:100] + bytes(8_000) + content[8_100:])
+    before = place.content
+    for name in ("text", "damaged"):
+        refused = await place.run("import", "--log", f"sqlite:///{name}.db", stdin=archive_with(1), status=1)
+        assert refused.err.startswith(f"hub: the log is not available: {name}.db: ")
+        assert refused.err.count("\n") == 1
+    assert place.content == before
 
 
 async def test_a_file_that_a_hub_has_open_takes_none(place: Place, serve: Serve) -> None:
@@ -202,14 +271,107 @@ def away() -> None:
     raise LogUnavailable("it is away")
 
 
+# ---- in the middle ----
+
+
+STOPPED = """
+import asyncio, os, signal, sys
+from hub.cli import history
+from hub.cli.entry import main
+from hub.log.archive.spool import Spool
+
+place = sys.argv.pop(1)
+
+
+class Stopping(Spool):
+    async def history(self):
+        number = 0
+        async for part in super().history():
+            await self.stop(number)
+            yield part
+            number += 1
+        await self.stop("end")
+        if place == "commit":
+            asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGKILL)
+
+    async def stop(self, here):
+        if place == str(here):
+            print("stopped", flush=True)
+            await asyncio.Event().wait()
+
+
+history.Spool = Stopping
+sys.exit(main(sys.argv[1:]))
+"""
+"""An import that stops before a part of the archive, or before the commit; or is killed when that is asked for."""
+
+
+async def stopped(place: Place, where: str) -> Process:
+    """Return an import of the file `all` that goes as far as *where*, and no further."""
+    process = await place.start(*INTO_FILE, "all", program=("-c", STOPPED, where))
+    if where != "commit":
+        await until(lambda: process.out == "stopped\n")
+    return process
+
+
+@pytest.mark.parametrize("where", ["0", "2", "end", "commit"])
+async def test_an_import_that_is_killed_leaves_a_new_log_or_a_complete_one(place: Place, where: str) -> None:
+    whole = archive_with(*range(1, 1_501))
+    place.write("all", whole)
+    process = await stopped(place, where)
+    if where != "commit":
+        process.signal(signal.SIGKILL)
+    assert await process.end() == -signal.SIGKILL
+    left = (await place.run("export", "--log", "sqlite:///hub.db")).out
+    if where != "commit" or left != whole:
+        assert left.splitlines()[1:] == ['{"newest":0,"notifications":0,"lost":{"swept":0,"topics":{},"forgotten":0}}']
+        await place.run(*INTO_FILE, "all")
+    assert (await place.run("export", "--log", "sqlite:///hub.db")).out == whole
+    hub = await place.serve("--log", "sqlite:///hub.db")
+    assert await publish(hub.site, ("a", "next")) == ["e0-1501"]
+
+
+async def test_an_import_that_is_interrupted_takes_everything_back(place: Place) -> None:
+    place.write("all", archive_with(*range(1, 1_501)))
+    process = await stopped(place, "2")
+    process.signal(signal.SIGINT)
+    assert await process.end() == 130
+    assert (await place.run("export", "--log", "sqlite:///hub.db")).err == "# 0 notifications\n"
+    await place.run(*INTO_FILE, "all")
+
+
+async def test_nobody_else_opens_a_file_while_something_is_imported_into_it(place: Place) -> None:
+    place.write("all", archive_with(1, 2))
+    process = await stopped(place, "0")
+    why = "hub: the log is not available: hub.db: another process has had it open for 5 s\n"
+    assert (await place.run(*INTO_FILE, "all", status=1)).err == why
+    process.signal(signal.SIGKILL)
+    await process.end()
+
+
+# ---- wrong calls ----
+
+
+def test_a_running_hub_imports_nothing_and_the_refusal_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (("--url", "http://127.0.0.1:8080"), (*INTO_FILE[1:], "--url", "http://a")):
+        with pytest.raises(SystemExit) as ended:
+            main(["history", "import", *arguments])
+        assert ended.value.code == 2
+        said = capsys.readouterr().err
+        assert "a running hub takes no archive: import it into a new file (--log sqlite:///PATH)" in said
+        assert "--url URL" not in said
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         (),
+        ("import",),
+        ("import", "--log", "memory://"),
         ("export", "--log", "memory://"),
         ("export", "--log", "sqlite:///"),
         ("export", "--log", "sqlite:///a", "--url", "http://a"),
-        ("import", "a", "b"),
+        ("import", "--log", "sqlite:///a", "a", "b"),
         ("list", "--limit", "0"),
         ("list", "--limit", "x"),
         ("list", "topic"),

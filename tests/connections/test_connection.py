@@ -10,11 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hub.connections.connection import SLICE_BYTES, CloseReason, Connection, State, Subscription, Wiring
+from hub.connections.client_stream import UNREAD_BYTES, CloseReason
+from hub.connections.connection import SLICE_BYTES, Connection, Subscription, Wiring
 from hub.connections.page_cache import PageCache
-from hub.connections.peer import UNREAD_BYTES
+from hub.connections.registry import StreamRegistry
+from hub.connections.seam import State
+from hub.encoding import SSE, Encoding
 from hub.errors import LogUnavailable
-from hub.fanout import Fanout, Shape
+from hub.fanout import Fanout
 from hub.log.log import Log
 from hub.log.memory import MemoryLog
 from hub.metrics import Metrics
@@ -24,7 +27,7 @@ from tests.fakes import FakeTransport, SlowLog
 from tests.wire import Block, blocks, dechunk
 
 T = ("t",)
-CHUNKED = Shape()
+CHUNKED = SSE()
 
 
 class Desk:
@@ -47,18 +50,32 @@ class Desk:
         self.fanout = Fanout(self.metrics, now)
         self.fanout.begin(self.log.bounds().newest)
         self.service.subject.subscribe(self.fanout.on_next)
-        self.wiring = Wiring(
-            self.log, PageCache(self.log), self.fanout, self.metrics, buffer_bytes, slow, peer_timeout=30
-        )
+        self.pages = PageCache(self.log)
+        self.streams = self.registry(buffer_bytes=buffer_bytes)
+        self.wiring = Wiring(self.log, self.pages, self.fanout, self.metrics, self.streams, buffer_bytes, slow)
+
+    def registry(self, **options: Any) -> StreamRegistry:
+        """Return a registry, as a hub has one."""
+
+        def before_sweep() -> None:
+            self.log.trim()
+            self.pages.trim()
+            self.fanout.flush()
+
+        return StreamRegistry(self.metrics, peer_timeout=30, before_sweep=before_sweep, **options)
 
     def send(self, *topics: str, data: Any = "x") -> int:
         return self.service.send_notification(data, topics=topics or T).result().offset
 
     def connect(
-        self, last_event_id: str | None = None, topics: tuple[str, ...] = T, shape: Shape = CHUNKED, **transport: Any
+        self,
+        last_event_id: str | None = None,
+        topics: tuple[str, ...] = T,
+        encoding: Encoding = CHUNKED,
+        **transport: Any,
     ) -> "Client":
-        connection = Connection(Subscription(topics, last_event_id, shape), self.wiring)
-        client = Client(connection, FakeTransport(connection, **transport), shape)
+        connection = Connection(Subscription(topics, last_event_id, encoding), self.wiring)
+        client = Client(connection, FakeTransport(connection, **transport), encoding)
         connection.connection_made(client.transport)
         return client
 
@@ -86,12 +103,12 @@ async def test_hubs_on_several_threads_give_each_connection_an_id_of_its_own(mon
 class Client(NamedTuple):
     connection: Connection
     transport: FakeTransport
-    shape: Shape = CHUNKED
+    encoding: Encoding = CHUNKED
 
     @property
     def blocks(self) -> list[Block]:
         received = bytes(self.transport.received)
-        return blocks(dechunk(received) if self.shape.chunked else received)
+        return blocks(dechunk(received) if self.encoding != SSE(chunked=False) else received)
 
     @property
     def offsets(self) -> list[int]:
@@ -309,7 +326,7 @@ async def test_what_was_held_is_no_reason_to_cut_its_reader(slow: SlowPolicy):
     await quiet()
     assert client.connection.state is State.HOLDING
     count = 2
-    while client.connection.state is State.HOLDING and client.connection._held_bytes < 60_000:
+    while client.connection.state is State.HOLDING and client.connection._waiting < 60_000:
         desk.send()
         count += 1
         await quiet()
@@ -350,7 +367,7 @@ async def test_a_stream_that_is_closed_in_the_middle_of_a_page_gets_the_rest_of_
     for _ in range(10):
         desk.send(data="x" * 5_000)
     client = desk.connect("e-0", capacity=7_000, high=5_000)
-    client.connection.close(CloseReason.SHUTDOWN, retry=1_234)
+    client.connection.end(CloseReason.SHUTDOWN, retry=1_234)
     client.transport.read(10**6)
     assert client.offsets == list(range(1, 11))
     assert client.facts["hub.close"] == {"reason": "shutdown"}
@@ -373,7 +390,7 @@ async def test_a_long_replay_gives_way_to_others_after_each_page():
 async def test_envelopes_name_the_first_topic_the_subscription_wants():
     desk = Desk()
     desk.send("b/1", "a", "c", data={"n": 1})
-    client = desk.connect("e-0", ("c", "a", "b/*"), Shape(envelope=True))
+    client = desk.connect("e-0", ("c", "a", "b/*"), SSE(envelope=True))
     desk.send("c", "b/2", data="text")
     assert [json.loads(b.data or "") for b in client.blocks if b.type == "message"] == [
         {"topic": "b/1", "data": {"n": 1}},
@@ -384,7 +401,7 @@ async def test_envelopes_name_the_first_topic_the_subscription_wants():
 async def test_a_client_without_chunks_gets_bare_frames():
     desk = Desk()
     desk.send()
-    client = desk.connect("e-0", shape=Shape(chunked=False))
+    client = desk.connect("e-0", encoding=SSE(chunked=False))
     desk.send()
     assert client.transport.received.startswith(b"retry: ")
     assert client.offsets == [1, 2]
@@ -458,7 +475,7 @@ async def test_a_client_that_leaves_while_the_log_is_read_is_gone_at_once():
     client.transport.lose()
     log.answer()
     await quiet()
-    assert not desk.wiring.connections
+    assert not len(desk.streams)
     assert client.connection.closed_because is CloseReason.CLIENT
 
 
@@ -512,7 +529,7 @@ async def test_a_closed_stream_gets_what_waited_then_the_reason_then_the_end():
     for _ in range(5):
         desk.send()
         await quiet()
-    client.connection.close(CloseReason.SHUTDOWN, retry=1_234)
+    client.connection.end(CloseReason.SHUTDOWN, retry=1_234)
     client.transport.read(10**6)
     *_, newest, last = client.blocks
     assert offset(newest.id) == 5
@@ -525,7 +542,7 @@ async def test_after_all_have_left_nothing_remembers_them():
     clients = [desk.connect(topics=(f"user/{n}", "news/*", "**")) for n in range(50)]
     for client in clients:
         client.transport.lose()
-    assert not desk.wiring.connections
+    assert not len(desk.streams)
     assert not desk.fanout._audiences
     assert not desk.fanout.wants("user/1")
     assert (desk.metrics.connects, desk.metrics.disconnects) == (50, 50)

@@ -7,17 +7,17 @@ import asyncio
 import pytest
 
 from hub.connections.page_cache import SHARED_BYTES, SHARED_SECONDS, PageCache, PageQuery
+from hub.encoding import SSE
 from hub.errors import LogUnavailable
-from hub.fanout import Shape
 from hub.log.log import Frames
 from hub.log.memory import MemoryLog
 from hub.notification import Draft
 from tests.fakes import SlowLog
 from tests.wire import dechunk
 
-CHUNKED = Shape()
-BARE = Shape(chunked=False)
-ENVELOPE = Shape(envelope=True)
+CHUNKED = SSE()
+BARE = SSE(chunked=False)
+ENVELOPE = SSE(envelope=True)
 
 
 class Desk:
@@ -34,10 +34,10 @@ class Desk:
         return self.memory.append([Draft.of("x" * size, topics=topics or ("t",))])[0].result().offset
 
     def ask(
-        self, after: int = 0, *topics: str, shape: Shape = CHUNKED, until: int = 0, upto: int | None = None
+        self, after: int = 0, *topics: str, encoding: SSE = CHUNKED, until: int = 0, upto: int | None = None
     ) -> asyncio.Future[Frames]:
         """Ask for a page."""
-        question = PageQuery(after, frozenset(topics or ("t",)), shape, until)
+        question = PageQuery(after, frozenset(topics or ("t",)), encoding, until=until)
         return self.pages.read(question, upto=until or (self.memory.bounds().newest.offset if upto is None else upto))
 
     @property
@@ -58,14 +58,14 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("shape", [CHUNKED, BARE, ENVELOPE])
-async def test_all_who_ask_the_same_get_the_same_bytes_of_one_read(shape: Shape):
+@pytest.mark.parametrize("encoding", [CHUNKED, BARE, ENVELOPE])
+async def test_all_who_ask_the_same_get_the_same_bytes_of_one_read(encoding: SSE):
     desk = Desk()
     desk.send()
-    before = [desk.ask(shape=shape) for _ in range(50)]
+    before = [desk.ask(encoding=encoding) for _ in range(50)]
     assert desk.asked == 1
     await desk.answer()
-    after = [desk.ask(shape=shape) for _ in range(50)]
+    after = [desk.ask(encoding=encoding) for _ in range(50)]
     assert desk.asked == 0
     pages = [each.result() for each in before + after]
     assert pages[0].number == 1
@@ -77,9 +77,9 @@ async def test_each_question_is_one_of_its_own():
     for _ in range(3):
         desk.send("t", "u")
     questions = [
-        *[desk.ask(), desk.ask(1), desk.ask(0, "u"), desk.ask(0, "t", "u"), desk.ask(shape=BARE)],
-        *[desk.ask(shape=ENVELOPE), desk.ask(until=2), desk.ask(until=3)],
-        desk.pages.read(PageQuery(0, frozenset("t"), CHUNKED, 3, latest=True), upto=3),
+        *[desk.ask(), desk.ask(1), desk.ask(0, "u"), desk.ask(0, "t", "u"), desk.ask(encoding=BARE)],
+        *[desk.ask(encoding=ENVELOPE), desk.ask(until=2), desk.ask(until=3)],
+        desk.pages.read(PageQuery(0, frozenset("t"), CHUNKED, until=3, latest=True), upto=3),
     ]
     assert desk.asked == len(questions) == len(set(map(id, questions)))
     await desk.answer()
@@ -97,7 +97,7 @@ async def test_shapes_differ_in_their_bytes_and_in_nothing_else():
     desk.send("t", "u")
     desk.send("other")
     desk.send("u")
-    plain, bare, envelope = (desk.ask(0, "u", shape=shape) for shape in (CHUNKED, BARE, ENVELOPE))
+    plain, bare, envelope = (desk.ask(0, "u", encoding=encoding) for encoding in (CHUNKED, BARE, ENVELOPE))
     await desk.answer()
     assert plain.result()[1:] == bare.result()[1:] == envelope.result()[1:] == (2, 1, 3, False, 1)
     assert bare.result().payload == b"id: e-1\ndata: x\n\nid: e-3\ndata: x\n\n"
@@ -105,17 +105,17 @@ async def test_shapes_differ_in_their_bytes_and_in_nothing_else():
     assert b'data: {"topic":"u","data":"x"}' in envelope.result().payload
 
 
-@pytest.mark.parametrize("shape", [CHUNKED, BARE])
-async def test_a_failure_reaches_all_who_wait_and_is_not_kept(shape: Shape):
+@pytest.mark.parametrize("encoding", [CHUNKED, BARE])
+async def test_a_failure_reaches_all_who_wait_and_is_not_kept(encoding: SSE):
     desk = Desk()
     desk.send()
-    waiting = [desk.ask(shape=shape) for _ in range(3)]
+    waiting = [desk.ask(encoding=encoding) for _ in range(3)]
     desk.log.fail(LogUnavailable("the disk is full"))
     await settle()
     for each in waiting:
         with pytest.raises(LogUnavailable, match="disk is full"):
             each.result()
-    again = desk.ask(shape=shape)
+    again = desk.ask(encoding=encoding)
     assert desk.asked == 1
     await desk.answer()
     assert again.result().number == 1
@@ -144,20 +144,20 @@ async def test_one_that_leaves_takes_nothing_from_the_others():
     assert desk.ask().result().number == 1
 
 
-@pytest.mark.parametrize("shape", [CHUNKED, BARE])
-async def test_a_page_with_an_end_never_goes_beyond_it(shape: Shape):
+@pytest.mark.parametrize("encoding", [CHUNKED, BARE])
+async def test_a_page_with_an_end_never_goes_beyond_it(encoding: SSE):
     desk = Desk()
     for _ in range(5):
         desk.send()
-    held = desk.ask(2, shape=shape, until=4)
+    held = desk.ask(2, encoding=encoding, until=4)
     await desk.answer()
-    open_end = desk.ask(2, shape=shape)
+    open_end = desk.ask(2, encoding=encoding)
     await desk.answer()
     assert (held.result().number, held.result().reached) == (2, 4)
     assert (open_end.result().number, open_end.result().reached) == (3, 5)
-    assert desk.ask(2, shape=shape, until=4) is held
+    assert desk.ask(2, encoding=encoding, until=4) is held
     desk.send()
-    assert desk.ask(2, shape=shape, until=4) is held
+    assert desk.ask(2, encoding=encoding, until=4) is held
 
 
 async def test_who_comes_later_gets_the_page_of_who_came_first_and_asks_on_from_there():
@@ -204,11 +204,11 @@ async def test_pages_are_kept_for_a_few_seconds():
     early = desk.ask()
     await desk.answer()
     desk.now += SHARED_SECONDS / 2
-    late = desk.ask(shape=BARE)
+    late = desk.ask(encoding=BARE)
     await desk.answer()
     desk.now += SHARED_SECONDS / 2 + 0.1
     desk.pages.trim()
-    assert desk.ask(shape=BARE) is late
+    assert desk.ask(encoding=BARE) is late
     assert desk.ask() is not early
     assert desk.asked == 1
 
@@ -253,7 +253,7 @@ async def test_what_was_kept_and_let_go_of_is_counted_right_in_the_end():
     for _ in range(20):
         number = desk.send(size=1_000)
         desk.ask(number - 1)
-        desk.ask(number - 1, shape=BARE)
+        desk.ask(number - 1, encoding=BARE)
         await desk.answer()
     assert desk.pages._size > 40_000
     desk.now += 2 * SHARED_SECONDS

@@ -1,5 +1,5 @@
-from hub.connections.connection import CloseReason
-from hub.connections.registry import Connections
+from hub.connections.client_stream import CloseReason
+from hub.connections.registry import StreamRegistry
 from tests.connections.test_connection import Client, Desk, quiet
 from tests.fakes import FakeTransport
 
@@ -14,8 +14,10 @@ class Clock:
         return self.now
 
 
-def registry(desk: Desk, clock: Clock) -> Connections:
-    return Connections(desk.wiring, heartbeat=15, now=clock)
+def registry(desk: Desk, clock: Clock) -> StreamRegistry:
+    """Return the registry of *desk*, under a clock that is moved by hand."""
+    desk.streams._now = clock
+    return desk.streams
 
 
 def heartbeats(client: Client) -> list[str]:
@@ -95,7 +97,7 @@ async def test_a_drain_ends_every_stream_and_cuts_what_does_not_take_its_end():
     stuck = desk.connect(capacity=0, high=10)
     for client in well:
         _close_when_asked(client.transport)
-    connections = Connections(desk.wiring)
+    connections = desk.streams
     _lose_when_aborted(stuck.transport)
     await connections.drain(0.2)
     for client in well:
@@ -106,14 +108,14 @@ async def test_a_drain_ends_every_stream_and_cuts_what_does_not_take_its_end():
 
 
 async def test_draining_nothing_in_no_time_returns():
-    connections = Connections(Desk().wiring)
+    connections = Desk().streams
     await connections.drain(0)
     assert len(connections) == 0
 
 
 async def test_a_connection_is_found_by_its_id_until_it_is_gone():
     desk = Desk()
-    connections = Connections(desk.wiring)
+    connections = desk.streams
     client = desk.connect()
     assert connections.get(client.connection.id) is client.connection
     client.transport.lose()

@@ -1,13 +1,18 @@
 import pytest
 
-from hub.connections.resume import GapReason, Start, start
+from hub.connections.resume import Start, position_asked, start
+from hub.encoding import GapReason
+from hub.log.log import located
 from hub.notification import Position
 
 NEWEST = Position("e1", 100)
+ENDED = {"e0": 40}
 
 
 def begin(asked: str | None, trimmed: int = 0) -> Start:
-    return start(asked, newest=NEWEST, trimmed=lambda after: trimmed if trimmed > after else 0)
+    position = position_asked(asked)
+    where = None if position is None else located(position, NEWEST, ENDED)
+    return start(asked, located=where, trimmed=lambda after: trimmed if trimmed > after else 0)
 
 
 @pytest.mark.parametrize("asked", [None, ""])
@@ -30,7 +35,18 @@ def test_an_id_this_hub_never_wrote_is_unknown_and_all_that_is_kept_follows(aske
 
 
 def test_an_id_of_another_epoch_is_a_gap():
-    assert begin("e0-42") == Start(0, GapReason.EPOCH)
+    assert begin("e9-42") == Start(0, GapReason.EPOCH)
+
+
+def test_an_id_of_an_earlier_epoch_is_recovered_as_far_as_is_known_of_that():
+    assert begin("e0-40") == Start(40, known=True)
+    assert begin("e0-40", trimmed=41) == Start(40, GapReason.TRIMMED)
+    assert begin("e0-41") == Start(0, GapReason.EPOCH), "who has seen more has seen what is not here"
+
+
+@pytest.mark.parametrize("asked", [None, "", "earliest", "latest", "e1", "é-1"])
+def test_what_names_no_position_needs_none_located(asked: str | None):
+    assert position_asked(asked) is None
 
 
 def test_what_was_trimmed_after_the_id_is_a_gap_and_what_was_trimmed_before_is_none():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.test_topics import matches
 
@@ -13,12 +14,14 @@ class Entry:
     """What was kept at an offset.
 
     Attributes:
+        private: not every reader may see it.
         stands: those of its topics that have not lost it.
     """
 
     offset: int
     at: float
     topics: tuple[str, ...]
+    private: bool = False
     stands: set[str] = field(default_factory=set)
 
 
@@ -47,17 +50,17 @@ class ListLog:
 
     # ---- in ----
 
-    def append(self, wanted: Sequence[tuple[Sequence[str], str | None]], now: float) -> list[int]:
-        """Keep what has a new key or none; return the offset of each."""
+    def append(self, wanted: Sequence[tuple[Any, ...]], now: float) -> list[int]:
+        """Keep what has a new key or none: topics, a key, and whether it is private. Return the offset of each."""
         found: list[int] = []
-        for topics, key in wanted:
+        for topics, key, *private in wanted:
             offset = self._keys.get(key) if key is not None else None
             if offset is None:
                 self.given += 1
                 offset = self.newest = self.given
                 if key is not None:
                     self._keys[key] = offset
-                self.keep(Entry(offset, now, tuple(topics)))
+                self.keep(Entry(offset, now, tuple(topics), private == [True]))
             found.append(offset)
         self.trim(now)
         return found
@@ -115,18 +118,30 @@ class ListLog:
         """The oldest offset kept; where there is none, the newest ever."""
         return self._entries[0].offset if self._entries else self.newest
 
-    def read(self, after: int, wanted: Collection[str], upto: int) -> list[int]:
-        """Return what matches."""
+    def seen(self, through: Collection[str] | None) -> list[Entry]:
+        """Return what a reader may see to whom private ones come *through* these topics and patterns; None: any."""
+        return [
+            entry
+            for entry in self._entries
+            if through is None
+            or not entry.private
+            or any(matches(each, topic) for each in through for topic in entry.topics)
+        ]
+
+    def read(self, after: int, wanted: Collection[str], upto: int, through: Collection[str] | None = None) -> list[int]:
+        """Return what matches and can be seen."""
         return [
             entry.offset
-            for entry in self._entries
+            for entry in self.seen(through)
             if after < entry.offset <= upto and any(matches(each, topic) for each in wanted for topic in entry.stands)
         ]
 
-    def latest(self, after: int, wanted: Collection[str], upto: int) -> list[int]:
-        """Return the newest of each topic that matches, as of *upto*."""
+    def latest(
+        self, after: int, wanted: Collection[str], upto: int, through: Collection[str] | None = None
+    ) -> list[int]:
+        """Return the newest that can be seen of each topic that matches, as of *upto*."""
         newest: dict[str, int] = {}
-        for entry in self._entries:
+        for entry in self.seen(through):
             newest |= dict.fromkeys(entry.stands if entry.offset <= upto else (), entry.offset)
         found = {offset for topic, offset in newest.items() if any(matches(each, topic) for each in wanted)}
         return sorted(offset for offset in found if offset > after)

@@ -27,8 +27,14 @@ def fast(**options: int) -> SimulatedProvider:
 # ---- by name ----
 
 
-def test_by_default_words_are_made_up():
-    settings = Settings(ai_simulated_tokens=7, ai_simulated_first=0.5, ai_simulated_rate=3)
+def test_by_default_nobody_answers():
+    assert make_provider(Settings()) is None
+    assert make_provider(Settings.load({}, environ={"HUB_AI_PROVIDER": ""})) is None
+    assert make_provider(Settings(ai_provider="application")) is None
+
+
+def test_the_simulated_provider_makes_words_up():
+    settings = Settings(ai_provider="simulated", ai_simulated_tokens=7, ai_simulated_first=0.5, ai_simulated_rate=3)
     assert make_provider(settings) == SimulatedProvider(tokens=7, first=0.5, rate=3)
 
 
@@ -56,7 +62,7 @@ def test_what_is_no_provider_stops_the_start(name: str, why: str):
         make_provider(Settings(ai_provider=name))
 
 
-@pytest.mark.parametrize("name", ["", "open ai", "parrot", "a:b:c", "a.:B", "1a:B", "a:B.C", "a-b:C"])
+@pytest.mark.parametrize("name", [" ", "open ai", "parrot", "a:b:c", "a.:B", "1a:B", "a:B.C", "a-b:C"])
 def test_what_is_no_name_of_a_provider_is_refused(name: str):
     with pytest.raises(InvalidSettings, match=r"answers\.mine:Parrot"):
         Settings.load({"ai_provider": name}, environ={})

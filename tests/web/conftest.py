@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import ssl
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -13,7 +15,11 @@ import pytest
 import trustme
 from aiohttp import web
 
+from hub import sse
+from hub.web.handler_streams import Drain, HandlerStreams
+from tests.web.chat import Chat
 from tests.web.client import Client
+from tests.web.handler_stream import Source, Stream, Streaming
 from tests.web.server import Server
 
 TLS = tuple[ssl.SSLContext, ssl.SSLContext]
@@ -122,6 +128,47 @@ async def serve(complaints: Complaints) -> AsyncIterator[Serve]:
 async def server(serve: Serve) -> Server:
     """A hub with the default settings."""
     return await serve()
+
+
+# ---- what several files test ----
+
+
+@pytest.fixture
+async def source() -> Source:
+    return Source()
+
+
+@pytest.fixture
+def headers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the headers of a handler stream not wait long for its first event."""
+    monkeypatch.setattr(sys.modules[HandlerStreams.__module__], "FIRST_EVENT_SECONDS", 0.02)
+
+
+@pytest.fixture
+def stream(serve: Serve) -> Stream:
+    async def stream(handler: Callable[..., Any], *, drain: Drain = "end", **options: Any) -> Streaming:
+        app = web.Application()
+        app.router.add_route("*", "/stream", sse(drain=drain)(handler))
+        return Streaming(await serve(app=app, **options))
+
+    return stream
+
+
+@pytest.fixture
+async def chat(serve: Serve) -> Chat:
+    return Chat(await serve(ai_window=0))
+
+
+@pytest.fixture
+async def nothing_goes_wrong_behind_the_scenes() -> AsyncIterator[None]:
+    """Fail on whatever the loop's exception handler is told, tasks that were destroyed while pending included."""
+    told: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: told.append(context))
+    yield
+    gc.collect()
+    loop.set_exception_handler(None)
+    assert told == []
 
 
 # ---- the ways in which a client disconnects ----

@@ -14,7 +14,8 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from hub import Hub, Settings, setup_hub
-from hub.demo import setup_demo
+from hub.connections.connection import Connection
+from hub.demo import PROVIDER, setup_demo
 from tests.web.client import Address, Client, until
 
 
@@ -126,12 +127,14 @@ class Server(Site):
             settings: the settings; the others have their defaults, except `drain`, which is 0.
             app: the application in which the hub is set up; None: a new one.
             prefix: the path prefix of the hub's routes.
-            demo: whether to add the demo's routes.
+            demo: whether to add the demo's routes, and the provider for its chat.
             handler_cancellation: aiohttp's setting of that name.
             tls: the contexts of the server and of its clients; None: no TLS.
         """
         app = web.Application() if app is None else app
-        hub = setup_hub(app, Settings(**{"drain": 0, **settings}), prefix=prefix)
+        hub = setup_hub(
+            app, Settings(**{"drain": 0, "ai_provider": PROVIDER if demo else None, **settings}), prefix=prefix
+        )
         if demo:
             setup_demo(app)
         runner = web.AppRunner(app, handler_cancellation=handler_cancellation, shutdown_timeout=2, access_log=None)
@@ -152,13 +155,17 @@ class Server(Site):
         return [str(self.hub.notifications.send_notification(item, topic=topic, **options).result()) for item in items]
 
     @property
+    def subscriptions(self) -> list[Connection]:
+        """The open subscriptions, at the hub's end."""
+        return [each for each in self.hub.connections if isinstance(each, Connection)]
+
+    @property
     def registered(self) -> dict[str, int]:
         """The number of entries in each registry of open streams."""
         hub = self.hub
         index = hub.fanout._index
         return {
             "connections": len(hub.connections),
-            "wiring": len(hub.wiring.connections),
             "viewers": hub.viewers,
             "audiences": len(hub.fanout._audiences),
             "unflushed": len(hub.fanout._unflushed),

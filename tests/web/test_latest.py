@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hub.log.log import Log
+from hub.log.log import Framing, Log
 from hub.log.sqlite.log import SQLiteLog
 from tests.spec_decoder import Event
 from tests.web.client import Client, until
@@ -221,6 +221,7 @@ class Asked:
 
     def __init__(self, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
         self.questions: list[tuple[Any, ...]] = []
+        assert isinstance(log, Framing)
         frames = log.frames
 
         def count(*asked: Any, **options: Any) -> Any:

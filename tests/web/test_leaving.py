@@ -18,7 +18,8 @@ import psutil
 import pytest
 from aiohttp import web
 
-from hub.connections.connection import Connection, State
+from hub.connections.connection import Connection
+from hub.connections.seam import State
 from tests.web.client import Client, until
 from tests.web.conftest import TLS, Serve
 from tests.web.server import Server
@@ -31,7 +32,7 @@ FILLER = "x" * 60_000
 
 
 def the_connection(server: Server) -> Connection:
-    (connection,) = server.hub.wiring.connections.values()
+    (connection,) = server.subscriptions
     return connection
 
 
@@ -358,7 +359,7 @@ async def test_a_reader_that_never_reads_its_replay_is_cut(serve: Serve, maybe_t
     connection = the_connection(server)
     await until(lambda: connection._paused)
     await server.deserted()
-    assert connection.state is State.CLOSED
+    assert connection.closed_because is not None
 
 
 @pytest.mark.slow

@@ -14,7 +14,12 @@ from tests.web.conftest import Serve
 from tests.web.server import Answer, Server, Site
 
 CHAT = "/ai/chat/stream"
-FAST: dict[str, Any] = {"ai_simulated_first": 0, "ai_simulated_rate": 10_000, "ai_simulated_tokens": 3}
+FAST: dict[str, Any] = {
+    "ai_provider": "simulated",
+    "ai_simulated_first": 0,
+    "ai_simulated_rate": 10_000,
+    "ai_simulated_tokens": 3,
+}
 JSON = {"Content-Type": "application/json"}
 
 
@@ -56,7 +61,7 @@ async def test_under_any_prefix(serve: Serve, prefix: str) -> None:
 
 async def test_in_an_application_within_another(serve: Serve) -> None:
     inner, outer = web.Application(), web.Application()
-    setup_hub(inner, Settings(drain=0, ai_simulated_first=0, ai_simulated_rate=10_000), prefix="/live")
+    setup_hub(inner, Settings(drain=0, **FAST), prefix="/live")
     outer.add_subapp("/api", inner)
     server = await serve(app=outer)
     found = await links(server, "/api/live")

@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 
 from hub import HUB, sse
+from hub.encoding import SSE
 from hub.web.links import client_address
 from tests.web.client import until
 from tests.web.conftest import Complaints, Serve
@@ -110,8 +111,8 @@ async def test_each_message_comes_through_at_once(server: Server, proxy: Site) -
 
 async def test_the_stream_behind_nginx_is_bare_and_in_front_of_it_chunked(server: Server, proxy: Site) -> None:
     client = await proxy.subscribe("a")
-    (connection,) = server.hub.wiring.connections.values()
-    assert not connection._shape.chunked
+    (connection,) = server.subscriptions
+    assert connection._encoding == SSE(chunked=False)
     assert client.headers["Transfer-Encoding"] == "chunked"
 
 
@@ -196,7 +197,7 @@ async def test_a_reader_that_pauses_gets_everything_in_the_end(server: Server, p
 async def test_a_client_that_leaves_nginx_while_it_does_not_read_leaves_the_hub(server: Server, proxy: Site) -> None:
     client = await proxy.subscribe()
     client.stop_reading()
-    (connection,) = server.hub.wiring.connections.values()
+    (connection,) = server.subscriptions
     while not connection._transport.get_write_buffer_size():
         server.send("x" * 30_000)
         await asyncio.sleep(0)
@@ -260,7 +261,7 @@ async def test_a_peer_that_is_gone_in_the_middle_of_its_replay_is_no_error(
     ids = server.send(*(f"{number} {'x' * 30_000}" for number in range(300)))
     client = await server.subscribe(last_event_id=ids[0], receive_buffer=8_192)
     client.stop_reading()
-    (connection,) = server.hub.wiring.connections.values()
+    (connection,) = server.subscriptions
     await until(lambda: connection._paused)
     transport: Any = connection._transport
     transport._sock = Breaking(transport._sock)
@@ -314,7 +315,8 @@ async def test_a_stream_from_a_handler_comes_through_message_by_message(
 async def test_every_link_leads_somewhere_through_the_blocks_of_the_documentation(
     serve: Serve, nginx: str, tmp_path: Path, location: str, settings: dict[str, Any]
 ) -> None:
-    server = await serve(ai_simulated_first=0, ai_simulated_rate=10_000, ai_simulated_tokens=3, **settings)
+    fast: dict[str, Any] = {"ai_simulated_first": 0, "ai_simulated_rate": 10_000, "ai_simulated_tokens": 3}
+    server = await serve(ai_provider="simulated", **fast, **settings)
     async with behind(server, nginx, tmp_path, location) as proxy:
         found = await links(proxy, "/live")
         assert all(each.startswith("/live/") for each in found.values())

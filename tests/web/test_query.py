@@ -118,7 +118,7 @@ async def test_every_usual_spelling_of_the_last_event_id_is_understood(serve: Se
 
 
 async def test_a_viewer_of_an_answer_comes_back_by_any_spelling_too(serve: Serve) -> None:
-    server = await serve()
+    server = await serve(ai_provider="simulated")
     answer = await server.ask("GET", f"{CHAT}?last_event_id=some.3.end")
     assert answer.status == 204
 
@@ -144,7 +144,8 @@ async def test_what_belongs_elsewhere_is_refused_and_told_where(
 
 @pytest.mark.parametrize("path", [SUBSCRIBE, HISTORY, CHAT])
 @pytest.mark.parametrize("query", ["topic=%FF", "x=%C3", "a=1&topic=%ED%A0%80&b=2", "%FF=1"])
-async def test_a_query_that_is_not_utf_8_is_refused(server: Server, path: str, query: str) -> None:
+async def test_a_query_that_is_not_utf_8_is_refused(serve: Serve, path: str, query: str) -> None:
+    server = await serve(ai_provider="simulated")
     field, detail = await refusal(server, f"{path}?{query}")
     assert "UTF-8" in detail
     assert "\ufffd" not in field or query.startswith("%FF")

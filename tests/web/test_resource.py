@@ -69,7 +69,7 @@ async def test_a_stream_and_the_page_of_the_demo_say_so_themselves(serve: Serve)
     ],
 )
 async def test_a_page_that_may_call_may_send_whatever_headers_it_asks_for(serve: Serve, asked: str) -> None:
-    server = await serve(cors_origins=(SHOP,))
+    server = await serve(ai_provider="simulated", cors_origins=(SHOP,))
     headers = {"Origin": SHOP, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": asked}
     answer = await server.ask("OPTIONS", CHAT, headers=headers)
     assert answer.status == 204
@@ -82,14 +82,14 @@ async def test_a_page_that_may_call_may_send_whatever_headers_it_asks_for(serve:
 
 @pytest.mark.parametrize("asked", ["", "a b", "a,,b", "a:b", "<a>", "a\tb", "*/*"])
 async def test_what_are_no_names_of_headers_is_not_allowed(serve: Serve, asked: str) -> None:
-    server = await serve(cors_origins=(SHOP,))
+    server = await serve(ai_provider="simulated", cors_origins=(SHOP,))
     headers = {"Origin": SHOP, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": asked}
     answer = await server.ask("OPTIONS", CHAT, headers=headers)
     assert answer.headers["Access-Control-Allow-Headers"].endswith(", Last-Event-ID")
 
 
 async def test_a_page_that_may_not_call_is_told_nothing(serve: Serve) -> None:
-    server = await serve(cors_origins=(SHOP,))
+    server = await serve(ai_provider="simulated", cors_origins=(SHOP,))
     headers = {"Origin": "https://evil.example", "Access-Control-Request-Headers": "x-evil"}
     answer = await server.ask("OPTIONS", CHAT, headers=headers)
     assert not [name for name in answer.headers if name.startswith("Access-Control-")]
@@ -124,7 +124,7 @@ async def asked(server: Server, method: str, path: str, **headers: str) -> int:
 async def test_a_page_of_another_site_begins_no_answer(
     serve: Serve, said: dict[str, str], origins: tuple[str, ...]
 ) -> None:
-    server = await serve(cors_origins=origins)
+    server = await serve(ai_provider="simulated", cors_origins=origins)
     assert await asked(server, *BEGIN, **said) == 403
     assert not server.hub.generations.streaming
     answer = await server.ask(*BEGIN, headers={name.replace("_", "-"): text for name, text in said.items()})
@@ -145,13 +145,13 @@ async def test_a_page_of_another_site_begins_no_answer(
     ],
 )
 async def test_the_hubs_own_pages_and_those_that_may_call_begin_one(serve: Serve, said: dict[str, str]) -> None:
-    server = await serve(cors_origins=(SHOP,))
+    server = await serve(ai_provider="simulated", cors_origins=(SHOP,))
     assert await asked(server, *BEGIN, **said) == 200
     assert server.hub.generations.streaming == 1
 
 
 async def test_a_page_of_another_site_stops_no_answer(serve: Serve) -> None:
-    server = await serve(ai_simulated_first=600, cors_origins=(SHOP,))
+    server = await serve(ai_provider="simulated", ai_simulated_first=600, cors_origins=(SHOP,))
     url = (await server.post(CHAT + "/init", {"message": "hi"})).json()["cancelUrl"]
     assert await asked(server, "POST", url, Sec_Fetch_Site="cross-site", Origin="https://evil.example") == 403
     assert server.hub.generations.streaming == 1
@@ -161,7 +161,7 @@ async def test_a_page_of_another_site_stops_no_answer(serve: Serve) -> None:
 
 
 async def test_to_watch_changes_nothing_and_is_free(serve: Serve) -> None:
-    server = await serve(ai_simulated_first=600)
+    server = await serve(ai_provider="simulated", ai_simulated_first=600)
     url = (await server.post(CHAT + "/init", {"message": "hi"})).json()["streamUrl"]
     assert await asked(server, "GET", url, Sec_Fetch_Site="cross-site") == 200
 

@@ -28,11 +28,11 @@ def offset(id: str) -> int:
 
 async def stalled(server: Server, *topics: str) -> tuple[Client, Connection]:
     """Return a stream whose reader has stopped, and the hub's end of it."""
-    before = set(server.hub.wiring.connections)
+    before = set(server.subscriptions)
     client = await server.subscribe(*topics, receive_buffer=8_192)
     client.stop_reading()
-    (id,) = set(server.hub.wiring.connections) - before
-    return client, server.hub.wiring.connections[id]
+    (connection,) = set(server.subscriptions) - before
+    return client, connection
 
 
 class Reading:
@@ -136,8 +136,8 @@ async def test_a_history_that_goes_out_in_slices_arrives_whole(serve: Serve, tls
 
 async def connected(server: Server) -> list[Connection]:
     """Return the open connections, as soon as there are any."""
-    await until(lambda: server.hub.wiring.connections)
-    return list(server.hub.wiring.connections.values())
+    await until(lambda: len(server.hub.connections))
+    return server.subscriptions
 
 
 def check_dropped(opened: Event, events: list[Event], published: list[str]) -> int:

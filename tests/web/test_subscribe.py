@@ -341,7 +341,7 @@ async def test_when_retention_overtakes_a_replay_the_gap_stands_where_the_hole_i
     ids = server.send(*(f"{number} {filler}" for number in range(400)))
     client = await server.subscribe(last_event_id=ids[0], receive_buffer=16_384)
     client.stop_reading()
-    (connection,) = server.hub.wiring.connections.values()
+    (connection,) = server.subscriptions
     await until(lambda: connection._paused)
     ids += server.send(*(f"{number} {filler}" for number in range(400, 900)))
     client.read_on()
@@ -475,7 +475,7 @@ async def test_over_capacity_the_client_is_told_to_come_back_in_10_to_60_seconds
     times = [retry_of(await server.ask("GET", server.subscribe_path()), "capacity") for _ in range(12)]
     assert all(10_000 <= time <= 60_000 for time in times)
     assert len(set(times)) > 6
-    assert server.registered["wiring"] == 1
+    assert server.registered["connections"] == 1
     first.close()
     await server.deserted()
     again = await server.subscribe()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 
+from hub.connections.client_stream import CloseReason
+from hub.connections.registry import StreamRegistry
 from hub.generations.generation import Generation, Head
+from hub.metrics import Metrics
 from hub.web.dialects import DIALECTS
-from hub.web.viewer import TokenViewer
+from hub.web.viewer import GenerationViewer
 from tests.fakes import FakeTransport
 from tests.spec_decoder import SpecDecoder
 
@@ -18,15 +21,15 @@ class Watching:
 
     def __init__(self, capacity: int | None = None) -> None:
         self.stream = Generation(Head("session", None, None, 0.0), most=1 << 30)
-        self.viewer = TokenViewer(self.stream, DIALECTS["events"], 0, chunked=False, peer_timeout=TIMEOUT)
-        self.gone: list[TokenViewer] = []
-        self.viewer.on_end = self.gone.append
+        self.registry = StreamRegistry(Metrics(), peer_timeout=TIMEOUT)
+        self.viewer = GenerationViewer(self.stream, DIALECTS["events"], 0, chunked=False, registry=self.registry)
         self.transport = FakeTransport(self.viewer, capacity)
         self.viewer.take_over(self.transport, b"")
 
     def tend(self, later: float, heartbeat: float = 15.0) -> None:
         """Let *later* seconds have passed."""
-        self.viewer.tend(time.monotonic() + later, heartbeat)
+        now = time.monotonic() + later
+        self.viewer.tend(now, now - heartbeat)
 
     @property
     def events(self) -> list[str]:
@@ -75,18 +78,18 @@ def test_one_who_takes_nothing_of_the_end_is_cut_too_and_counts_until_then():
     watching.stream.append("x" * 10_000)  # less than what makes it pause
     watching.stream.finish()
     assert watching.transport.closed
-    assert not watching.gone
+    assert len(watching.registry) == 1
     watching.tend(TIMEOUT + 1)
     assert watching.transport.aborted
     watching.transport.lose()
-    assert watching.gone == [watching.viewer]
+    assert len(watching.registry) == 0
 
 
 async def test_one_who_is_sent_away_hears_of_no_end():
     watching = Watching()
     watching.stream.append("a")
-    watching.viewer.come_back()
-    watching.viewer.come_back()
+    watching.viewer.end(CloseReason.SHUTDOWN, 1_000)
+    watching.viewer.end(CloseReason.SHUTDOWN, 1_000)
     watching.stream.finish()
     assert watching.events == ["start", "message", "hub.close"]
     assert watching.transport.received.count(b"retry: ") == 2

@@ -10,22 +10,25 @@ from hub.generations.providers.simulated import SimulatedProvider
 from hub.settings import Settings
 
 
-def make_provider(settings: Settings) -> Provider:
-    """Return the provider that *settings* name.
+def make_provider(settings: Settings) -> Provider | None:
+    """Return the provider that *settings* name; None if they name none, or leave it to the application.
 
     Raises:
         InvalidSettings: a package or a setting is missing, or the class can't be found, can't be constructed or is no
             provider.
     """
-    if settings.ai_provider == "simulated":
+    name = settings.ai_provider
+    if name is None or name == "application":
+        return None
+    if name == "simulated":
         return SimulatedProvider(
             tokens=settings.ai_simulated_tokens, first=settings.ai_simulated_first, rate=settings.ai_simulated_rate
         )
-    if settings.ai_provider == "openai":
+    if name == "openai":
         from hub.generations.providers.openai import OpenAIProvider  # noqa: PLC0415 - an extra
 
         return OpenAIProvider(settings.ai_base_url, settings.ai_api_key, settings.ai_model)
-    return _named(settings.ai_provider)
+    return _named(name)
 
 
 def _named(name: str) -> Provider:

@@ -17,14 +17,16 @@ from typing import Any, NamedTuple
 
 from hub.errors import InvalidArchive, InvalidInput, TooLarge
 from hub.eventstream import compact_json
-from hub.log.log import Log
+from hub.log.log import Movable
 from hub.log.trimmed import Lost
-from hub.notification import MAX_OFFSET, Draft, Notification, Position
+from hub.notification import Draft, Notification, Position
 from hub.topics import check_topic
 
 MEDIA_TYPE = "application/x-ndjson"
 VERSION = 1
 MAX_AT = 253_402_300_800.0  # the year 10000
+# Far below the last offset that an id can name, and far beyond any that a hub gives out: 300 years at 100,000 a second.
+MAX_NEWEST = 10**15
 # Each byte of the data may take six as JSON, and the last line names up to 20,000 topics.
 MAX_LINE_BYTES = 16 * 1024 * 1024
 WRITTEN_TOGETHER = 100
@@ -84,7 +86,7 @@ def is_last_line(line: bytes) -> bool:
     return line.startswith(b'{"newest":') and line.endswith(b"\n")
 
 
-async def lines(log: Log, upto: int) -> AsyncGenerator[bytes]:
+async def lines(log: Movable, upto: int) -> AsyncGenerator[bytes]:
     """Yield the archive of *log* up to the offset *upto*, some lines at a time.
 
     What the retention takes away meanwhile is missing, and the last line says so.
@@ -185,6 +187,8 @@ def _notification(fields: Mapping[str, Any], epoch: str, after: int) -> Notifica
         raise InvalidInput("id", f"is not {epoch}- and an offset")
     if position.offset <= after:
         raise InvalidInput("id", f"is not beyond {epoch}-{after}")
+    if position.offset > MAX_NEWEST:
+        raise InvalidInput("id", f"is beyond {epoch}-{MAX_NEWEST}: a log has to have room to go on")
     if not isinstance(topics, list):
         raise InvalidInput("topics", "is not a list of topics")
     if not _is_number(at) or not 0 <= at < MAX_AT:
@@ -195,7 +199,7 @@ def _notification(fields: Mapping[str, Any], epoch: str, after: int) -> Notifica
 
 def _contents(fields: Mapping[str, Any], epoch: str, newest: int, number: int) -> Contents:
     _check_names(fields, ("newest", "notifications", "lost"))
-    last = _offset(fields["newest"], "newest", newest, MAX_OFFSET)
+    last = _offset(fields["newest"], "newest", newest, MAX_NEWEST)
     if fields["notifications"] != number:
         raise InvalidInput("notifications", f"is not {number}, as many as came before")
     lost = fields["lost"]

@@ -42,7 +42,7 @@ class Spool:
         """
         self._left -= len(part)
         if self._left < 0:
-            raise TooLarge("body", self._bound)
+            raise TooLarge("archive", self._bound)
         try:
             await asyncio.to_thread(self._file.write, part)
         except OSError as error:

@@ -16,10 +16,11 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from hub.access.visibility import EVERYTHING, Visibility
 from hub.errors import LogNotEmpty, LogUnavailable
 from hub.eventstream import compact_json, data_of, unchunk
 from hub.log.keys import KEY_BYTES, KEY_COUNT, Keys
-from hub.log.log import Announce, Bounds, Frames, Page
+from hub.log.log import Announce, Bounds, Frames, Located, Page, located
 from hub.log.receipt import Receipt
 from hub.log.sqlite.process import ANSWER_TICKS, RESTART_SECONDS, WorkerDied, WorkerProcess
 from hub.log.sqlite.supervisor import Supervisor
@@ -95,6 +96,7 @@ class SQLiteLog:
         }
         self._gone = Gone()
         self._keys = Keys(clock)
+        self._ended: dict[str, int] = {}  # earlier epochs, and how far each of them went
         self._given = 0  # the newest offset given out
         self._bounds = Bounds(Position(self.epoch, 0), Position(self.epoch, 0), 0, 0)
         self._waiting: list[_Unconfirmed] = []  # for the next commit
@@ -185,7 +187,7 @@ class SQLiteLog:
     def _find(self, state: dict[str, Any]) -> None:
         """Learn what the writer found in the file."""
         self.epoch = state["epoch"]
-        self._found = state
+        self._found, self._ended = state, state["ended"]
         self._given = max(self._given, state["newest"])
         for key, offset, topics, expires in state["keys"]:
             self._keys.put(key, tuple(topics.split("\n")), offset, expires=expires)
@@ -345,24 +347,48 @@ class SQLiteLog:
             raise self._reader.why
         return self._bounds
 
+    def locate(self, position: Position) -> asyncio.Future[Located]:
+        answer: asyncio.Future[Located] = asyncio.get_running_loop().create_future()
+        try:
+            answer.set_result(located(position, self.bounds().newest, self._ended))
+        except LogUnavailable as error:
+            answer.set_exception(error)
+        return answer
+
     def trimmed(self, topics: Collection[str], after: int = 0) -> int:
         return self._gone.newest(topics, after)
 
     def lost(self) -> Lost:
         return self._gone.all()
 
-    def read(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Page]:
+    def read(
+        self,
+        after: int,
+        topics: Collection[str],
+        *,
+        upto: int,
+        latest: bool = False,
+        visibility: Visibility = EVERYTHING,
+    ) -> asyncio.Future[Page]:
         def page(found: dict[str, Any]) -> Page:
             notifications = [from_row(row, self.epoch) for row in found["rows"]]
             return Page(notifications, found["reached"], found["hole"], found["oldest"])
 
-        return self._ask_reader("read", (after, upto, sorted(topics), latest), page)
+        return self._ask_reader("read", (after, upto, sorted(topics), latest, visibility.private), page)
 
-    def frames(self, after: int, topics: Collection[str], *, upto: int, latest: bool = False) -> asyncio.Future[Frames]:
+    def frames(
+        self,
+        after: int,
+        topics: Collection[str],
+        *,
+        upto: int,
+        latest: bool = False,
+        visibility: Visibility = EVERYTHING,
+    ) -> asyncio.Future[Frames]:
         def frames(found: dict[str, Any]) -> Frames:
             return Frames(**found)
 
-        return self._ask_reader("frames", (after, upto, sorted(topics), latest), frames)
+        return self._ask_reader("frames", (after, upto, sorted(topics), latest, visibility.private), frames)
 
     def _ask_reader(
         self, call: str, asked: tuple[object, ...], made: Callable[[dict[str, Any]], T]

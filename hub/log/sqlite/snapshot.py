@@ -31,16 +31,52 @@ def snapshot(path: Path) -> Iterator[bytes]:
         raise LogUnavailable(f"{path}: {error}") from None
 
 
+def is_new(path: Path) -> bool:
+    """Tell whether a history can begin at *path*: no file, an empty one, or a log that never held anything.
+
+    Nothing there is changed.
+
+    Raises:
+        LogUnavailable: what is there is not the log of a hub, or can't be read.
+    """
+    if not path.exists():
+        return True
+    try:
+        with closing(_connected(path)) as database:
+            if _is_blank(database):
+                return True
+            _check(database, path)
+            return bool(database.execute("SELECT value = 0 FROM meta WHERE name = 'newest'").fetchone()[0])
+    except sqlite3.Error as error:
+        raise LogUnavailable(f"{path}: {error}") from None
+
+
+def _is_blank(database: sqlite3.Connection) -> bool:
+    """Tell whether there is nothing in the file yet, not even the tables of a log."""
+    tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    return not tables and not database.execute("PRAGMA application_id").fetchone()[0]
+
+
 def _opened(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise LogUnavailable(f"{path}: there is no such file")
+    database = _connected(path)
+    try:
+        _check(database, path)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    """Open the file, to read what it holds at this moment."""
     # Not read-only: the last one to leave a write-ahead log cleans up behind itself, and has to be able to.
     address = f"file:{quote(str(path.absolute()))}?mode=rw"
     database = sqlite3.connect(address, uri=True, isolation_level=None, timeout=BUSY_SECONDS)
     try:
         database.execute("PRAGMA query_only = ON")
         database.execute("BEGIN")  # all that follows sees one moment
-        _check(database, path)
     except BaseException:
         database.close()
         raise

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hub.load.latency import Latencies
-from hub.log.log import Log
+from hub.log.log import Framing, Log
 from tests.benchmarks.child import Answer, answer
 from tests.benchmarks.driver import shown
 from tests.benchmarks.log.filling import ROOM, fill_with
@@ -33,11 +33,12 @@ async def read(task: dict[str, Any]) -> Answer:
 
 async def replay(log: Log, topics: Sequence[str]) -> dict[str, float]:
     """Read everything, page after page; return how much it was and how long it took."""
+    framing = _framing(log)
     began = time.perf_counter()
     newest = log.bounds().newest.offset
     after = number = pages = 0
     while after < newest:
-        page = await log.frames(after, topics, upto=newest)
+        page = await framing.frames(after, topics, upto=newest)
         after, number, pages = page.reached, number + page.number, pages + 1
     return {"number": number, "pages": pages, "seconds": time.perf_counter() - began}
 
@@ -46,13 +47,18 @@ async def look_up(log: Log, topics: Sequence[str], times: int) -> dict[str, floa
     """Read the first page after random positions; return the spread in milliseconds."""
     oldest, newest = (position.offset for position in log.bounds()[:2])
     chance = random.Random(1)
-    latencies = Latencies()
+    framing, latencies = _framing(log), Latencies()
     for _ in range(times):
         after = chance.randrange(oldest, newest)
         began = time.perf_counter_ns()
-        await log.frames(after, topics, upto=newest)
+        await framing.frames(after, topics, upto=newest)
         latencies.record(time.perf_counter_ns() - began)
     return shown(latencies)
+
+
+def _framing(log: Log) -> Framing:
+    assert isinstance(log, Framing)
+    return log
 
 
 if __name__ == "__main__":

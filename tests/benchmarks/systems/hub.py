@@ -6,8 +6,9 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.benchmarks.served import Served, free_port
+from tests.benchmarks.served import Served
 from tests.benchmarks.systems.system import Paths
+from tests.ports import free_port
 
 
 def serve_hub(folder: Path, *options: str, log: str = "memory://", core: int | None = None) -> Served:

@@ -6,8 +6,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.benchmarks.served import Served, free_port
+from tests.benchmarks.served import Served
 from tests.benchmarks.systems.system import Paths
+from tests.ports import free_port
 
 MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 CONFIGURATION = """

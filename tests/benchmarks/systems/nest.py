@@ -8,8 +8,9 @@ import subprocess
 from pathlib import Path
 
 from tests.benchmarks.place import HOME
-from tests.benchmarks.served import Served, free_port
+from tests.benchmarks.served import Served
 from tests.benchmarks.systems.system import Paths
+from tests.ports import free_port
 
 SOURCE = Path(__file__).parent / "nestjs"
 INSTALLED = HOME / "nestjs"

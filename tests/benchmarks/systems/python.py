@@ -7,8 +7,9 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.benchmarks.served import Served, free_port
+from tests.benchmarks.served import Served
 from tests.benchmarks.systems.system import Paths
+from tests.ports import free_port
 
 
 class _Application:

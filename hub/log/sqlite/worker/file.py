@@ -15,6 +15,7 @@ from hub.log.sqlite.worker.place import Inode, Mark, Misplaced, Place, Refused, 
 APPLICATION_ID = 0x68756231  # "hub1"
 BUSY_SECONDS = 5.0
 WAL_BYTES = 8 * 1024 * 1024
+EPOCHS = 64  # earlier ones that are remembered
 
 # A new file goes through all of them, an old one through those it has not seen; PRAGMA user_version counts them.
 MIGRATIONS = (
@@ -61,6 +62,10 @@ MIGRATIONS = (
         );
     DROP TABLE old;
     INSERT INTO meta VALUES ('copied', 0);
+    """,
+    # The epochs that this history has had before, each with the newest offset that is a part of it.
+    """
+    CREATE TABLE epoch (number INTEGER PRIMARY KEY, name TEXT NOT NULL, ended INTEGER NOT NULL);
     """,
 )
 
@@ -226,6 +231,10 @@ def _settle(database: sqlite3.Connection, place: Place, epoch: str, replaces: st
 
 
 def _begin_an_epoch(database: sqlite3.Connection, epoch: str) -> None:
+    # What this file has of the epoch is where it ended: a client that has seen more of it has seen what is not here.
+    ended = (meta(database, "epoch"), meta(database, "newest"))
+    database.execute("INSERT INTO epoch (name, ended) VALUES (?, ?)", ended)
+    database.execute("DELETE FROM epoch WHERE number <= (SELECT max(number) FROM epoch) - ?", (EPOCHS,))
     newest = "(SELECT value FROM meta WHERE name = 'newest')"
     database.execute(f"UPDATE meta SET value = {newest} WHERE name = 'copied'")
     database.execute("UPDATE meta SET value = ? WHERE name = 'epoch'", (epoch,))

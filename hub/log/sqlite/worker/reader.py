@@ -9,7 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hub.log.search import Search, Searches, cost
+from hub.access.visibility import EVERYTHING, Visibility
+from hub.log.search import Search, Searches, cost, judging
 from hub.log.sqlite.worker.file import connect, meta, oldest, stands
 from hub.log.sqlite.worker.pipe import COLUMNS
 from hub.log.sqlite.worker.place import Refused
@@ -22,6 +23,7 @@ MERGED_TOPICS = 200
 DENSE = 4  # where at least each fourth row matches, walking is better than merging
 LOOK_UP_STEPS = 16
 LOOKED_UP = 500
+LOOK_BACK = 20_000  # steps, to find the newest that a reader may see of each topic
 JUDGED_STEPS = 100_000
 ROWS_BY_OFFSET = 250
 
@@ -29,13 +31,19 @@ ROWS_BY_OFFSET = 250
 class Asked(NamedTuple):
     """What the parent wants to read: `after < offset <= upto`, of *topics*, which may be patterns.
 
-    With *latest* only the newest of each topic, as of `upto`.
+    With *latest* only the newest of each topic, as of `upto`. *private* is that of a `Visibility`.
     """
 
     after: int
     upto: int
     topics: list[str]
     latest: bool
+    private: frozenset[str] | None = None
+
+    @property
+    def searched(self) -> tuple[Any, ...]:
+        """Which of the searches this is a part of."""
+        return (self.topics, self.upto, Visibility(self.private)) if self.latest else (self.topics,)
 
 
 class Reader:
@@ -53,6 +61,8 @@ class Reader:
         self._limited = bool(options["topics"]) or max(lost or 0, facts["forgotten"]) > facts["trimmed"]
         self._epoch, self._copied = facts["epoch"].encode(), facts["copied"]
         self._searches = Searches()
+        self._visibility = EVERYTHING  # of whom the page is for
+        self._steps_back = 0  # that are left for it
 
     def state(self) -> dict[str, Any]:
         """Return nothing: the writer knows it all."""
@@ -63,13 +73,13 @@ class Reader:
         return {}
 
     def read(self, *asked: Any) -> dict[str, Any]:
-        """Return the rows that match (the arguments are those of `Asked`), as a page."""
+        """Return the rows that match and can be seen (the arguments are those of `Asked`), as a page."""
         rows, facts = self._page(COLUMNS, Asked(*asked))
         return {"rows": [(*row[:-1], self._chunk(row)) for row in rows], **facts}
 
     def frames(self, *asked: Any) -> dict[str, Any]:
         """Do what `read` does, and return only what goes out."""
-        rows, facts = self._page("offset, topics, chunk", Asked(*asked))
+        rows, facts = self._page("offset, topics, private, chunk", Asked(*asked))
         if rows and rows[0][0] <= self._copied:
             payload = b"".join([self._chunk(row) for row in rows])
         else:
@@ -87,14 +97,18 @@ class Reader:
         return b"%x\r\n%b\r\n" % (len(frame), frame)
 
     def _page(self, columns: str, asked: Asked) -> tuple[list[Any], dict[str, Any]]:
-        search = self._searches.of(asked.topics, asked.upto if asked.latest else 0)
+        search = self._searches.of(*asked.searched)
+        self._visibility, self._steps_back = Visibility(asked.private), LOOK_BACK
         # One state of the file for all that is looked up: the id of a topic that is gone is given to another one, and
         # what the writer lets go of meanwhile must either be in the page or be known to be missing.
         self._database.execute("BEGIN")
         try:
             rows, reached = (self._latest if asked.latest else self._matching)(columns, asked, search)
             if reached >= asked.upto:
-                self._searches.end(asked.topics, asked.upto if asked.latest else 0)
+                self._searches.end(*asked.searched)
+            if asked.private is not None:
+                # Of a page, so that what can't be seen is bounded work as well.
+                rows = _visible(rows, columns.split(", "), self._visibility)
             return rows, {"reached": reached, "hole": self._hole(asked, search), "oldest": oldest(self._database)}
         finally:
             if self._database.in_transaction:
@@ -212,20 +226,41 @@ class Reader:
             self._find(asked, search)
         if search.known < asked.upto or search.names is None:
             return self._walk(columns, asked, search)
-        unknown = [name for name in search.names if name not in search.newest]
+        unknown = [name for name in search.names if search.newest.get(name, -1) < 0]
         newest = {self._newest(name, asked.upto, search) for name in unknown[:LOOKED_UP]}
-        if len(unknown) > LOOKED_UP:
+        if len(unknown) > LOOKED_UP or any(offset < 0 for offset in newest):
             return self._walk(columns, asked, search)
         # One that went meanwhile gave way to a newer one of its topic, which follows.
         offsets = sorted(newest.union(search.newest[name] for name in search.names if name in search.newest))
         return _filled(self._rows(columns, offsets[bisect_right(offsets, asked.after) :]), asked.upto)
 
     def _newest(self, name: str, upto: int, search: Search) -> int:
-        """Return the newest offset of a topic, as of *upto*; 0 if there is none."""
+        """Return the newest offset of a topic that can be seen, as of *upto*; see `Search.newest`."""
         query = "SELECT max(offset) FROM place WHERE topic = (SELECT id FROM topic WHERE name = ?) AND offset <= ?"
-        newest: int = self._database.execute(query, (name, upto)).fetchone()[0] or 0
+        if self._visibility.private is not None:
+            newest = self._newest_visible(name, search.newest.get(name, ~upto))
+        else:
+            newest = self._database.execute(query, (name, upto)).fetchone()[0] or 0
         search.note(name, newest)
         return newest
+
+    def _newest_visible(self, name: str, known: int) -> int:
+        if known >= 0 or self._steps_back <= 0:
+            return known
+        query = (
+            "SELECT notification.offset, private, topics FROM place CROSS JOIN notification "
+            "ON notification.offset = place.offset WHERE place.topic = (SELECT id FROM topic WHERE name = ?) "
+            "AND place.offset <= ? ORDER BY place.offset DESC"
+        )
+        with closing(self._database.execute(query, (name, ~known))) as rows:
+            for offset, private, joined in rows:
+                topics = joined.split("\n")
+                self._steps_back -= judging(topics)
+                if self._visibility.sees(topics, private=bool(private)):
+                    return int(offset)
+                if self._steps_back <= 0:
+                    return ~int(offset - 1)
+        return 0
 
     def _rows(self, columns: str, offsets: Sequence[int]) -> Iterator[Any]:
         for place in range(0, len(offsets), ROWS_BY_OFFSET):
@@ -255,10 +290,12 @@ class Reader:
             if not asked.latest:
                 steps -= LOOK_UP_STEPS
                 return stands(self._database, last, [name])
-            offset = newest.get(name)
-            if offset is None:
+            offset = newest.get(name, -1)
+            if offset < 0:
                 offset = self._newest(name, asked.upto, search)
                 steps -= LOOK_UP_STEPS
+            if offset < 0 and last <= ~offset:  # it took too long to find: all that was not looked at may be it
+                return stands(self._database, last, [name])
             return offset == last
 
         def matching(rows: Iterable[Any]) -> Iterator[Any]:
@@ -290,6 +327,12 @@ class Reader:
 def _is_dense(chosen: Sequence[Any], among: int) -> bool:
     """Tell whether so much was found *among* so many offsets that walking is better than merging."""
     return among < DENSE * len(chosen)
+
+
+def _visible(rows: Iterable[Any], columns: list[str], visibility: Visibility) -> list[Any]:
+    """Return those of *rows* that can be seen."""
+    topics, private = columns.index("topics"), columns.index("private")
+    return [row for row in rows if not row[private] or visibility.sees(row[topics].split("\n"), private=True)]
 
 
 def _offset(row: Sequence[Any]) -> int:

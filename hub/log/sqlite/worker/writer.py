@@ -83,6 +83,7 @@ class Writer:
             "trimmed": self._meta("trimmed"),
             "gone": dict(ask("SELECT topic, offset FROM gone ORDER BY offset")),
             "forgotten": self._meta("forgotten"),
+            "ended": dict(ask("SELECT name, ended FROM epoch ORDER BY number")),
             "keys": list(
                 ask("SELECT key, offset, topics, expires FROM key WHERE offset > ? ORDER BY expires", (known,))
             ),
@@ -321,6 +322,7 @@ class Writer:
     def adopt(self, epoch: str) -> dict[str, Any]:
         """Begin to take over another log, in a transaction that goes on until `adopted` or `abandon`."""
         self._database.execute("BEGIN IMMEDIATE")
+        self._database.execute("DELETE FROM epoch")  # they were those of another history
         self._set(epoch=epoch)
         return {}
 

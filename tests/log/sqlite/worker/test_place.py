@@ -2,50 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hub.errors import LogUnavailable
 from hub.log.sqlite import log as sqlite_log
 from hub.log.sqlite.log import SQLiteLog
-from hub.log.sqlite.worker import file
+from hub.log.sqlite.worker.file import MIGRATIONS
 from hub.log.sqlite.worker.place import Inode, Mark, Misplaced, Place, Refused
 from tests.contracts.test_log import append, drafts, offsets, read_all
 from tests.log.image import Image
-from tests.log.test_sqlite import Home, goes_on, kill, mended, settled, workers
+from tests.log.sqlite.home import Home, change, left, settled
+from tests.log.sqlite.processes import goes_on, kill, mended, pid, processes, workers
 from tests.web.client import until
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[Home]:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    home = Home(folder / "hub.db")
-    yield home
-    await home.aclose()
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_log, "LOCK_SECONDS", 0.3)
-
-
-async def left(home: Home, *topics: str) -> str:
-    """Leave a log with *topics*, closed, and return its epoch."""
-    log = await home.open()
-    await append(log, *topics)
-    await log.aclose()
-    return log.epoch
 
 
 def lock_of(path: Path) -> Path:
@@ -113,6 +91,14 @@ async def test_a_folder_that_was_moved_holds_the_same_log(home: Home, tmp_path: 
     assert await left(home, "a") == epoch
 
 
+async def test_a_file_that_was_moved_stays_the_same_log(home: Home, tmp_path: Path):
+    log = await home.open()
+    await append(log, "a")
+    await log.aclose()
+    moved = home.path.rename(tmp_path / "moved.db")
+    assert (await home.open(moved)).epoch == log.epoch
+
+
 async def test_a_complete_copy_in_the_place_of_the_file_is_the_same_log(home: Home):
     epoch = await left(home, "a", "b")
     renewed(home.path)
@@ -120,7 +106,49 @@ async def test_a_complete_copy_in_the_place_of_the_file_is_the_same_log(home: Ho
     assert home.ask("SELECT max(offset) FROM notification") == [(3,)]
 
 
+async def test_a_commit_that_was_never_confirmed_is_no_loss(home: Home):
+    log = await home.open()
+    await append(log, *"abc")
+    await log.aclose()
+    lock = home.path.with_name("hub.db.lock")
+    assert lock.read_text().split()[:2] == [log.epoch, f"{3:020}"]
+    lock.write_text(f"{log.epoch:32} {1:020}\n")  # as if it had been killed right after a commit
+    again = await home.restart(log, "closed")
+    assert (again.epoch, again.bounds().newest.offset) == (log.epoch, 3)
+    lock.write_text("")
+    assert (await home.restart(again, "closed")).epoch == log.epoch
+
+
+async def test_a_start_that_was_refused_forgets_nothing_of_how_far_the_log_went(home: Home):
+    log = await home.open()
+    await append(log, *"abc")
+    await log.aclose()
+    lock = home.path.with_name("hub.db.lock")
+    before = lock.read_text()
+    change(home.path, f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    await home.refused()
+    assert lock.read_text() == before
+
+
 # ---- another log ----
+
+
+async def test_an_older_copy_put_in_the_place_of_the_file_begins_a_new_epoch(home: Home):
+    log = await home.open()
+    await append(log, *"abc")
+    await log.aclose()
+    backup = home.path.read_bytes()
+    log = await home.restart(log, "closed")
+    await append(log, *"de")
+    await log.aclose()
+    with home.path.open("r+b") as file:  # the same file still, as `cp` leaves it
+        file.truncate()
+        file.write(backup)
+    again = await home.open()
+    assert again.epoch != log.epoch
+    assert [each.position for each in await read_all(again, 0, ["**"])] == [(again.epoch, n) for n in (1, 2, 3)]
+    assert await append(again, "f") == [4]
+    assert (await home.restart(again, "killed")).epoch == again.epoch
 
 
 async def test_an_older_copy_under_another_inode_begins_a_new_epoch(home: Home, tmp_path: Path):
@@ -129,6 +157,43 @@ async def test_an_older_copy_under_another_inode_begins_a_new_epoch(home: Home, 
     await left(home, "b")
     (tmp_path / "backup").replace(home.path)
     assert await left(home, "c") != epoch
+
+
+async def test_an_emptied_file_begins_a_new_epoch(home: Home):
+    log = await home.open()
+    await append(log, *"abc")
+    await log.aclose()
+    os.truncate(home.path, 0)
+    again = await home.open()
+    assert again.epoch != log.epoch
+    assert await append(again, "a") == [1]
+
+
+async def test_a_removed_file_begins_a_new_epoch(home: Home):
+    log = await home.open()
+    await append(log, *"abc")
+    await log.aclose()
+    home.path.unlink()
+    again = await home.open()
+    assert again.epoch != log.epoch
+    assert await append(again, "a") == [1]
+
+
+async def test_a_copy_keeps_the_history_under_an_epoch_of_its_own(home: Home, tmp_path: Path):
+    log = await home.open()
+    (receipt,) = log.append(drafts("a", key="k"))
+    await receipt
+    await append(log, "b")
+    await log.aclose()
+    copied = tmp_path / "copy.db"
+    shutil.copy2(home.path, copied)
+    copy = await home.open(copied)
+    assert copy.epoch != log.epoch
+    assert [each.position for each in await read_all(copy, 0, ["**"])] == [(copy.epoch, 1), (copy.epoch, 2)]
+    assert copy.append(drafts("a", key="k"))[0].repeated
+    await copy.aclose()
+    assert (await home.open(copied)).epoch == copy.epoch, "from now on it is its own"
+    assert (await home.open()).epoch == log.epoch, "the original has not changed"
 
 
 async def test_a_folder_that_was_copied_begins_a_new_epoch(home: Home, tmp_path: Path):
@@ -202,6 +267,37 @@ async def test_a_volume_that_comes_back_as_another_device_holds_the_same_log(hom
 
 
 # ---- one file, one hub ----
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_second_hub_on_the_same_file_is_refused_after_it_has_waited(home: Home):
+    log = await home.open()
+    assert "another process has had it open for 0.3 s" in await home.refused()
+    assert await append(log, "a") == [1], "the first one has not noticed"
+
+
+async def test_a_second_hub_gets_the_file_when_the_first_one_lets_go_of_it(home: Home):
+    log = await home.open()
+    await append(log, "a")
+    opening = asyncio.create_task(home.open())
+    writer = await started(home.path)
+    assert not opening.done()
+    await log.aclose()
+    again = await opening
+    assert pid(workers(again)[0]) == writer
+    assert offsets(await read_all(again, 0, ["a"])) == [1]
+
+
+async def started(path: Path) -> int:
+    """Return the process id of the second writer of *path* as soon as there is one."""
+    found: list[int] = []
+
+    def look() -> bool:
+        found[:] = sorted(processes("writer", path))
+        return len(found) == 2
+
+    await until(look)
+    return found[1]
 
 
 @pytest.mark.usefixtures("impatient")
@@ -344,41 +440,25 @@ def test_a_lock_without_a_mark_belongs_to_nobody(tmp_path: Path):
     place.close()
 
 
-# ---- where no log can be ----
+# ---- where no file can be ----
 
 
-async def test_a_file_system_without_write_ahead_logs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    connect = sqlite3.connect
-
-    def without_shared_memory(address: str, **options: Any) -> Any:
-        return connect(f"{address}&vfs=unix-none", **options)
-
-    monkeypatch.setattr("hub.log.sqlite.worker.file.sqlite3.connect", without_shared_memory)
-    place = Place(str(tmp_path / "hub.db"), 0.0)
-    with pytest.raises(Refused, match="can't hold a write-ahead log"):
-        file.opened(place, "e")
-    place.leave_nothing()
-    place.close()
-    assert not (tmp_path / "hub.db").exists()
+async def test_a_folder_is_refused(home: Home):
+    home.path.mkdir()
+    assert str(home.path) in await home.refused()
+    assert home.path.is_dir()
 
 
-async def test_where_python_is_embedded_its_processes_still_run_on_python(home: Home, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sys, "executable", shutil.which("true"))
-    assert await left(home, "a")
-    monkeypatch.setattr(sys, "executable", "")
-    assert await left(home, "b")
+async def test_a_file_where_its_folder_should_be_is_refused(home: Home):
+    home.path.write_text("not a folder")
+    assert str(home.path) in await home.refused(home.path / "hub.db")
 
 
-async def test_without_a_python_the_start_says_so(home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    for name in ("prefix", "exec_prefix", "base_prefix", "base_exec_prefix"):
-        monkeypatch.setattr(sys, name, str(tmp_path))
-    monkeypatch.setattr(sys, "_base_executable", "")
-    monkeypatch.setattr(sys, "executable", "/usr/sbin/uwsgi")
-    assert "/usr/sbin/uwsgi is none" in await home.refused()
+async def test_a_folder_that_can_not_be_made_is_refused(home: Home):
+    folder = Path("/proc/no-such-folder")  # where not even root can make one
+    assert str(folder) in await home.refused(folder / "hub.db")
 
 
-async def test_another_python_than_the_hub_s_is_refused(home: Home, monkeypatch: pytest.MonkeyPatch):
-    version = (3, sys.version_info[1] + 1, *sys.version_info[2:])
-    monkeypatch.setattr("hub.log.sqlite.process.sys.version_info", version)
-    refusal = await home.refused()
-    assert f"is Python 3.{version[1] - 1}, and the hub runs on 3.{version[1]}" in refusal
+async def test_its_folder_is_made_if_it_is_not_there(home: Home, tmp_path: Path):
+    log = await home.open(tmp_path / "var" / "lib" / "hub.db")
+    assert await append(log, "a") == [1]

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
+import fcntl
 import os
 import signal
-import sys
-import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,25 +13,17 @@ import pytest
 
 from hub.errors import LogUnavailable
 from hub.log.sqlite import log as sqlite_log
-from hub.log.sqlite import process, supervisor
+from hub.log.sqlite import supervisor
 from hub.log.sqlite.process import ANSWER_TICKS, DOUBT_TICKS, PROBE_TICKS, SILENT_TICKS, WorkerProcess
 from hub.log.sqlite.supervisor import Supervisor
-from hub.log.sqlite.worker.pipe import BEAT, pack
-from hub.log.sqlite.worker.pulse import Pulse
+from hub.log.sqlite.worker.pipe import BEAT
 from hub.notification import Position
 from tests.contracts.test_log import append, drafts, offsets, read_all
-from tests.log.test_sqlite import Home, goes_on, kill, mended, pid, pipe, processes, settled, workers
+from tests.log.sqlite.home import Home, settled
+from tests.log.sqlite.processes import bytes_in, ended, goes_on, kill, mended, pid, pipe, processes, stop, workers
 from tests.web.client import until
-from tests.web.process import ROOT
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[Home]:
-    home = Home(tmp_path / "hub.db")
-    yield home
-    await home.aclose()
 
 
 @pytest.fixture
@@ -47,10 +35,6 @@ def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 def tick(supervised: Supervisor, times: int) -> None:
     for _ in range(times):
         supervised.tick()
-
-
-def stop(worker: WorkerProcess) -> None:
-    os.kill(pid(worker), signal.SIGSTOP)
 
 
 # ---- one that stands still ----
@@ -245,6 +229,53 @@ async def test_a_dead_process_is_replaced_without_a_sweep_and_without_the_other(
     assert [each is other for each, other in zip(before, after, strict=True)] == [which == 1, which == 0]
 
 
+async def test_a_writer_that_dies_while_two_commits_wait_is_started_anew_once(
+    home: Home, caplog: pytest.LogCaptureFixture
+):
+    log = await home.open()
+    writer = workers(log)[0]
+    answers = pipe(writer)
+    answers.pause_reading()
+    log.trim()
+    await until(lambda: bytes_in(answers.get_extra_info("pipe").fileno()))
+    os.kill(pid(writer), signal.SIGSTOP)
+    lost = log.append(drafts("a"))
+    answers.resume_reading()
+    await until(lambda: not log._waiting)
+    lost += log.append(drafts("a"))
+    await asyncio.sleep(0)
+    await kill(writer)
+    assert all(isinstance(each, LogUnavailable) for each in await settled(lost[:1]))
+    await settled(lost)
+    last = await goes_on(log)
+    assert (await read_all(log, 0, ["on"]))[-1].position.offset == last
+    assert caplog.text.count("is started anew") == 1
+    assert [len(processes(role, home.path)) for role in ("writer", "reader")] == [1, 1]
+
+
+async def test_the_log_goes_on_after_its_processes_died_again_and_again(home: Home):
+    log = await home.open()
+    kept: list[int] = []
+    for turn in range(5):
+        await kill(*workers(log)[turn % 2 :])
+        kept.append(await goes_on(log))
+    assert offsets(await read_all(log, 0, ["on"])) == kept
+    assert kept == sorted(set(kept))
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_the_log_goes_on_when_its_file_could_not_be_opened_for_a_while(home: Home):
+    log = await home.open()
+    await append(log, *"aaa")
+    await kill(*workers(log))
+    with home.path.with_name("hub.db.lock").open("r+b") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        (failed,) = await settled(log.append(drafts("a")))
+        assert isinstance(failed, LogUnavailable)
+    last = await goes_on(log)
+    assert offsets(await read_all(log, 0, ["**"])) == [1, 2, 3, last]
+
+
 class Dead:
     """A process that has died."""
 
@@ -284,157 +315,3 @@ async def test_one_that_can_not_be_started_is_tried_less_and_less_often_and_nobo
     assert "/secret" not in str(refusal.value), "no path for who asks over the network"
     assert caplog.text.count("no room") == 1
     await supervised.aclose()
-
-
-# ---- the end ----
-
-
-@pytest.mark.parametrize("pending", [False, True])
-async def test_a_log_whose_processes_are_stopped_can_be_closed(
-    home: Home, monkeypatch: pytest.MonkeyPatch, pending: bool
-):
-    monkeypatch.setattr(sqlite_log, "CLOSE_SECONDS", 0.2)
-    monkeypatch.setattr(process, "END_SECONDS", 0.2)
-    log = await home.open()
-    for each in workers(log):
-        stop(each)
-    receipts = log.append(drafts("a")) if pending else []
-    log.trim()
-    await asyncio.sleep(0)
-    async with asyncio.timeout(20):
-        await log.aclose()
-    assert all(isinstance(each, LogUnavailable) for each in await settled(receipts))
-    assert processes("writer", home.path) == processes("reader", home.path) == []
-    again = await home.open()
-    assert (await read_all(again, 0, ["**"])) == []
-
-
-async def test_the_end_of_a_log_waits_for_no_more_than_a_step_of_trimming(home: Home):
-    log = await home.open()
-    for start in range(0, 20_000, 1_000):
-        await log.append(drafts(*[f"t/{number}" for number in range(start, start + 1_000)]))[-1]
-    await log.aclose()
-    log = await home.open(count=10)
-    log.trim()
-    await asyncio.sleep(0)
-    await log.aclose()
-    assert log._bounds.kept > 15_000
-
-
-FORKING = """
-import asyncio, os, signal, sys, time
-from pathlib import Path
-from hub.log.sqlite.log import SQLiteLog
-from hub.notification import Draft
-
-async def main():
-    path, how = sys.argv[1:]
-    log = SQLiteLog(Path(path), count=10, size=10**6, age=None, clock=time.time)
-    await log.open()
-    await log.append([Draft.of("x")])[0]
-    workers = [each.process for each in (log._writer, log._reader)]
-    child = os.fork()
-    if not child:
-        os.close(1)
-        signal.pause()
-    print(child, *(each._transport.get_pid() for each in workers), flush=True)
-    if how == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
-    await log.aclose()
-    print(*(each._transport.get_returncode() for each in workers), flush=True)
-
-asyncio.run(main())
-"""
-
-
-@contextlib.asynccontextmanager
-async def forking(home: Home, how: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, list[int]]]:
-    """Yield a process with a log, and its workers; a child that it has forked outlives it."""
-    parent = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", FORKING, str(home.path), how),
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=asyncio.subprocess.PIPE,
-    )
-    child = 0
-    try:
-        assert parent.stdout is not None
-        child, *started = map(int, (await parent.stdout.readline()).split())
-        yield parent, started
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            parent.kill()
-        if child:
-            os.kill(child, signal.SIGKILL)
-        await parent.wait()
-
-
-async def test_a_forked_child_does_not_keep_the_processes_from_ending_with_the_log(home: Home):
-    async with forking(home, "closed") as (parent, _):
-        assert parent.stdout is not None
-        async with asyncio.timeout(60):
-            assert await parent.stdout.readline() == b"0 0\n", "both ended by themselves"
-    assert not home.path.with_name("hub.db-wal").exists()
-
-
-async def test_a_forked_child_does_not_keep_the_processes_of_a_killed_parent(home: Home):
-    async with forking(home, "killed") as (_, started):
-        await until(lambda: all(ended(each) for each in started))
-        log = await home.open()
-        assert log.bounds().newest.offset == 1
-
-
-async def test_a_stopped_process_ends_with_a_parent_that_was_killed(home: Home):
-    async with forking(home, "closed") as (parent, started):
-        for each in started:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(each, signal.SIGSTOP)
-        parent.kill()
-        await until(lambda: all(ended(each) for each in started))
-
-
-def ended(process: int) -> bool:
-    """Whether *process* is gone, or is only waited for by whoever inherited it."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
-# ---- signs of life ----
-
-
-class Sink(io.BytesIO):
-    """Holds what was said, piece by piece."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[bytes] = []
-
-    def write(self, data: Any) -> int:
-        self.said.append(bytes(data))
-        return len(data)
-
-
-async def test_a_worker_beats_while_it_works_and_at_no_other_time():
-    asked = threading.Semaphore(0)
-    rested = threading.Semaphore(0)
-
-    def rest(seconds: float) -> None:
-        rested.release()
-        asked.acquire()
-
-    def beat() -> list[bytes]:
-        """Let the thread come round once, and return what was said."""
-        asked.release()
-        assert rested.acquire(timeout=30)
-        return sink.said
-
-    sink = Sink()
-    worker = Pulse(sink, os.getppid(), rest)
-    worker.start()
-    assert rested.acquire(timeout=30)
-    assert beat() == [BEAT], "its start is work, too"
-    worker.answer({"a": 1})
-    assert beat() == [BEAT, pack({"a": 1})]
-    worker.begin()
-    assert beat() == [BEAT, pack({"a": 1}), BEAT]

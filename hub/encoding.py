@@ -1,0 +1,189 @@
+"""How things look on a wire.
+
+The core says *notification, opening, gap, drop, heartbeat, end*; an `Encoding` makes the bytes. A new wire is a new
+class, here or elsewhere, and nothing else changes: the fan-out asks it for the bytes of each notification, once for
+all connections that share it, and a connection asks it for what concerns that connection alone. Pure, no I/O.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+from hub.eventstream import LAST_CHUNK, block, chunk, compact_json, unchunk
+from hub.notification import Notification, Position
+
+FEW_TOPICS = 4  # as most ask for; a list of 128 long ones would have the cache grow by megabytes
+
+
+class GapReason(enum.StrEnum):
+    """Why not everything after the asked id can be sent."""
+
+    TRIMMED = "trimmed"  # something that matches was kept once, and is no longer
+    EPOCH = "epoch"  # the id belongs to another log, or to more of an earlier epoch than this log has
+    UNKNOWN = "unknown"  # no position of this log has that id
+
+
+class Gap(NamedTuple):
+    """Something is missing: why, and the oldest position that is still kept."""
+
+    reason: GapReason
+    oldest: Position
+
+
+class Opening(NamedTuple):
+    """What a stream begins with.
+
+    Attributes:
+        connection: the id of the connection.
+        topics: the topics and patterns it asked for.
+        position: where the stream begins; everything after it follows.
+        recovered: None if the client asked for no position, else whether everything after that position follows.
+        gap: what is missing before *position*; None if nothing is.
+        retry: milliseconds after which the client comes back when it loses the stream.
+    """
+
+    connection: str
+    topics: tuple[str, ...]
+    position: Position
+    recovered: bool | None
+    gap: Gap | None
+    retry: int
+
+
+class Drop(NamedTuple):
+    """*number* notifications were left out between two positions, because the reader was too slow."""
+
+    number: int
+    after: Position
+    before: Position
+
+
+class End(NamedTuple):
+    """The hub ends the stream: why, and the milliseconds after which the client may come back."""
+
+    reason: str
+    retry: int
+
+
+class Encoding(Protocol):
+    """The bytes of a stream on one kind of wire.
+
+    Encodings are immutable and hashable; connections with equal encodings share the bytes of notifications.
+    """
+
+    @property
+    def takes_chunks(self) -> bool:
+        """Whether a notification looks like its ready-made `chunk`, so that whole pages of chunks can be sent."""
+        ...
+
+    def notification(self, notification: Notification, topic: str) -> bytes:
+        """Return the bytes of *notification* for receivers that want it because of *topic*."""
+        ...
+
+    def opening(self, opening: Opening) -> bytes:
+        """Return the first bytes of a stream, those of its gap included.
+
+        A client that is cut in the middle of them must not come back with a position behind the gap.
+        """
+        ...
+
+    def gap(self, gap: Gap) -> bytes:
+        """Return what stands in the place of notifications that were trimmed during a replay."""
+        ...
+
+    def drop(self, drop: Drop) -> bytes:
+        """Return what stands in the place of notifications that a slow-reader policy left out."""
+        ...
+
+    def heartbeat(self, newest: Position) -> bytes:
+        """Return a sign of life to a client that has been sent everything up to *newest*."""
+        ...
+
+    def end(self, end: End) -> bytes:
+        """Return the last bytes of a stream."""
+        ...
+
+
+_WORDS = {None: "null", True: "true", False: "false"}
+_few_as_json = lru_cache(maxsize=1024)(compact_json)
+
+
+class SSE(NamedTuple):
+    """Server-Sent Events (WHATWG HTML, section 9.2).
+
+    Attributes:
+        envelope: data is wrapped as `{"topic": …, "data": …}`.
+        chunked: with HTTP/1.1 chunk framing (RFC 9112, section 7.1); False for HTTP/1.0.
+    """
+
+    envelope: bool = False
+    chunked: bool = True
+
+    @property
+    def takes_chunks(self) -> bool:
+        """Whether a notification looks like its ready-made `chunk`."""
+        return self.chunked and not self.envelope
+
+    def notification(self, notification: Notification, topic: str) -> bytes:
+        """Return the block of *notification*, in an envelope with *topic* if one was asked for."""
+        framed = notification.envelope(topic) if self.envelope else notification.chunk
+        return framed if self.chunked else unchunk(framed)
+
+    def opening(self, opening: Opening) -> bytes:
+        """Return `hub.open`, and `hub.gap` in the same chunk."""
+        connection, topics, position, recovered, gap, retry = opening
+        as_json = _few_as_json if len(topics) <= FEW_TOPICS else compact_json
+        facts = f'"connection":"{connection}","topics":{as_json(topics)},"recovered":{_WORDS[recovered]}'
+        if gap is not None:
+            facts += f',"reason":"{gap.reason}","oldest":"{gap.oldest}"'
+        body = f"retry: {retry}\nid: {position}\n".encode() + block(f"{{{facts}}}", type="hub.open")
+        return self.framed(body if gap is None else body + _gap(gap))
+
+    def gap(self, gap: Gap) -> bytes:
+        """Return `hub.gap`."""
+        return self.framed(_gap(gap))
+
+    def drop(self, drop: Drop) -> bytes:
+        """Return `hub.dropped`."""
+        facts = {"dropped": drop.number, "after": str(drop.after), "before": str(drop.before)}
+        return self.framed(block(compact_json(facts), type="hub.dropped"))
+
+    def heartbeat(self, newest: Position) -> bytes:
+        """Return a comment with the id of *newest*, which moves the client's cursor on."""
+        return _heartbeat(self, newest)
+
+    def end(self, end: End) -> bytes:
+        """Return `hub.close`, and the end of the HTTP body."""
+        return self.last(block(compact_json({"reason": end.reason}), type="hub.close", retry=end.retry))
+
+    def framed(self, blocks: bytes) -> bytes:
+        """Return SSE *blocks* as they go out in the middle of a stream."""
+        return chunk(blocks) if self.chunked else blocks
+
+    def last(self, blocks: bytes) -> bytes:
+        """Return SSE *blocks*, or nothing, as they go out at the end of the HTTP body."""
+        framed = self.framed(blocks) if blocks else b""
+        return framed + LAST_CHUNK if self.chunked else framed
+
+
+def _gap(gap: Gap) -> bytes:
+    facts = {"recovered": False, "reason": gap.reason, "oldest": str(gap.oldest)}
+    return block(compact_json(facts), type="hub.gap")
+
+
+@lru_cache(maxsize=16)  # thousands of connections get the same one in one sweep
+def _heartbeat(sse: SSE, newest: Position) -> bytes:
+    return sse.framed(block(comment="", id=str(newest)))
+
+
+def retry_between(least: float, most: float) -> int:
+    """Return a reconnection time in milliseconds, random so that clients do not all come back at once.
+
+    Args:
+        least: seconds.
+        most: seconds.
+    """
+    return int(random.uniform(least, most) * 1000)

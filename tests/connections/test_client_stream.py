@@ -1,0 +1,268 @@
+"""What all kinds of client streams share, shown with each kind over a transport without a socket."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from hub.connections.client_stream import UNREAD_BYTES, ClientStream, CloseReason, StreamFacts, StreamKind
+from hub.connections.connection import Connection, Subscription, Wiring
+from hub.connections.page_cache import PageCache
+from hub.connections.registry import StreamRegistry
+from hub.fanout import Fanout
+from hub.generations.generation import Generation, Head
+from hub.log.memory import MemoryLog
+from hub.metrics import Metrics
+from hub.web.dialects import DIALECTS
+from hub.web.handler_streams import HandlerStream
+from hub.web.viewer import GenerationViewer
+from tests.fakes import FakeTransport
+from tests.spec_decoder import SpecDecoder
+from tests.wire import dechunk
+
+PEER_TIMEOUT = 30.0
+
+
+class Desk:
+    """A registry, and streams of any kind over fake transports. Its clock is moved by hand."""
+
+    def __init__(self, **options: Any) -> None:
+        self.metrics = Metrics()
+        self.now = 1e9  # long after every stream was touched
+        self.streams = StreamRegistry(self.metrics, peer_timeout=PEER_TIMEOUT, now=lambda: self.now, **options)
+        self.log = MemoryLog(epoch="e")
+        self.fanout = Fanout(self.metrics)
+        self.fanout.begin(self.log.bounds().newest)
+
+    def open(self, kind: StreamKind, *, finishes: bool = False, **transport: Any) -> tuple[ClientStream, FakeTransport]:
+        """Open a stream of *kind*."""
+        stream: ClientStream
+        if kind is StreamKind.SUBSCRIPTION:
+            wiring = Wiring(self.log, PageCache(self.log), self.fanout, self.metrics, self.streams)
+            stream = Connection(Subscription(("a",)), wiring)
+        elif kind is StreamKind.HANDLER:
+            stream = HandlerStream(self.streams, chunked=True, finishes=finishes, on_end=lambda: None)
+        else:
+            generation = Generation(Head("session", None, None, 0.0), most=1 << 30)
+            stream = GenerationViewer(generation, DIALECTS["events"], 0, chunked=True, registry=self.streams)
+        connection = FakeTransport(stream, **transport)
+        connection.abort = lambda: _lose(connection)  # type: ignore[method-assign]  # as a real one does, a turn later
+        stream.take_over(connection, b"headers;")
+        return stream, connection
+
+
+def _lose(transport: FakeTransport) -> None:
+    transport.aborted = True
+    transport.lose()
+
+
+each_kind = pytest.mark.parametrize("kind", list(StreamKind))
+
+
+@each_kind
+async def test_a_stream_is_counted_from_its_beginning_to_the_end_of_its_socket(kind: StreamKind):
+    desk = Desk()
+    stream, transport = desk.open(kind)
+    assert (len(desk.streams), desk.streams.count(kind), desk.metrics.connects) == (1, 1, 1)
+    assert desk.streams.get(stream.id) is stream
+    stream.end(CloseReason.SHUTDOWN, 1_000)
+    assert len(desk.streams) == 1  # its socket may still have something to send
+    transport.lose()
+    assert (len(desk.streams), desk.streams.count(kind), desk.metrics.disconnects) == (0, 0, 1)
+    assert desk.streams.get(stream.id) is None
+
+
+@each_kind
+async def test_every_kind_counts_against_the_limit(kind: StreamKind):
+    desk = Desk(limit=2)
+    for opened in (kind, StreamKind.HANDLER):
+        assert not desk.streams.full
+        desk.open(opened)
+    assert desk.streams.full
+
+
+@each_kind
+async def test_what_opens_beyond_the_limit_is_told_so_and_ends(kind: StreamKind):
+    """It was not full when the request came, but others were faster."""
+    desk = Desk(limit=1)
+    desk.open(StreamKind.HANDLER)
+    stream, transport = desk.open(kind)
+    assert stream.closed_because is CloseReason.CAPACITY
+    (last,) = SpecDecoder().feed(dechunk(bytes(transport.received).removeprefix(b"headers;")))
+    assert (last.type, json.loads(last.data)) == ("hub.close", {"reason": "capacity"})
+    assert transport.closed
+    assert desk.metrics.refused == 1
+
+
+@each_kind
+async def test_what_opens_after_shutdown_has_begun_is_told_so_and_ends(kind: StreamKind):
+    desk = Desk()
+    await desk.streams.drain(0)
+    stream, transport = desk.open(kind)
+    assert stream.closed_because is CloseReason.SHUTDOWN
+    assert b'{"reason":"shutdown"}' in transport.received
+
+
+@each_kind
+async def test_the_headers_go_out_first_whatever_the_beginning_takes(kind: StreamKind):
+    _, transport = Desk().open(kind)
+    assert transport.received.startswith(b"headers;")
+
+
+@each_kind
+async def test_an_idle_stream_gets_a_heartbeat_and_a_busy_one_none(kind: StreamKind):
+    desk = Desk(heartbeat=15.0)
+    stream, transport = desk.open(kind)
+    before = len(transport.received)
+    desk.now = stream._touched + 14
+    desk.streams.sweep()
+    assert len(transport.received) == before
+    stream._touched = -1e9
+    if isinstance(stream, Connection) and stream._audience is not None:
+        stream._audience.touched = -1e9
+    desk.streams.sweep()
+    assert bytes(transport.received[before:]).partition(b"\r\n")[2].startswith(b":\n")
+
+
+@each_kind
+async def test_a_peer_that_takes_nothing_is_cut_and_counted_once(kind: StreamKind):
+    desk = Desk()
+    stream, transport = desk.open(kind, capacity=0, high=0)
+    stream._write(b"x")
+    for _ in range(3):
+        desk.now += PEER_TIMEOUT
+        desk.streams.sweep()
+    assert stream.closed_because is CloseReason.PEER_TIMEOUT
+    assert transport.aborted
+    assert desk.metrics.peer_timeouts == 1
+    assert len(desk.streams) == 0
+
+
+@each_kind
+async def test_a_stream_that_has_ended_with_unsent_bytes_is_cut_if_its_peer_takes_nothing(kind: StreamKind):
+    desk = Desk()
+    stream, transport = desk.open(kind, capacity=0, high=1 << 20)  # never paused
+    stream.end(CloseReason.SHUTDOWN, 1_000)
+    assert transport.closed
+    assert transport.unsent
+    desk.now = stream._touched + PEER_TIMEOUT - 1
+    desk.streams.sweep()
+    assert not transport.aborted
+    transport.read(5)  # it takes a little: that is a sign of life
+    desk.streams.sweep()
+    desk.now += PEER_TIMEOUT - 1
+    desk.streams.sweep()
+    assert not transport.aborted
+    desk.now += 1
+    desk.streams.sweep()
+    assert transport.aborted
+    assert (stream.closed_because, desk.metrics.peer_timeouts) == (CloseReason.SHUTDOWN, 1)
+
+
+@each_kind
+async def test_a_client_that_sends_much_is_cut(kind: StreamKind):
+    stream, transport = Desk().open(kind)
+    stream.data_received(b"x" * UNREAD_BYTES)
+    assert not transport.aborted
+    stream.data_received(b"x")
+    assert (transport.aborted, stream.closed_because) == (True, CloseReason.FLOOD)
+
+
+@each_kind
+async def test_a_fin_is_the_clients_leave(kind: StreamKind):
+    stream, transport = Desk().open(kind)
+    assert not stream.eof_received()
+    assert (transport.aborted, stream.closed_because) == (True, CloseReason.CLIENT)
+
+
+@each_kind
+async def test_shutdown_spreads_the_ends_of_every_kind(kind: StreamKind, monkeypatch: pytest.MonkeyPatch):
+    desk = Desk()
+    opened = [desk.open(kind)[0] for _ in range(40)]
+    open_at_each_pause: list[int] = []
+
+    async def pause(seconds: float) -> None:
+        desk.now += seconds
+        open_at_each_pause.append(sum(stream.closed_because is None for stream in opened))
+
+    monkeypatch.setattr("hub.connections.registry.asyncio.sleep", pause)
+    await desk.streams.drain(1.0)
+    assert open_at_each_pause[:20] == list(range(38, -1, -2))
+    assert len(desk.streams) == 0
+
+
+async def test_shutdown_lets_those_finish_that_may_but_not_for_ever(monkeypatch: pytest.MonkeyPatch):
+    desk = Desk()
+    quick, slow = (desk.open(StreamKind.HANDLER, finishes=True)[0] for _ in range(2))
+    other, _ = desk.open(StreamKind.SUBSCRIPTION)
+    assert isinstance(quick, HandlerStream)
+    began = desk.now
+
+    async def pause(seconds: float) -> None:
+        desk.now += seconds
+        if desk.now > began + 2 and quick.closed_because is None:
+            assert other.closed_because is CloseReason.SHUTDOWN
+            quick.complete()
+            quick.connection_lost(None)
+
+    monkeypatch.setattr("hub.connections.registry.asyncio.sleep", pause)
+    await desk.streams.drain(1.0, finish=5.0)
+    assert (quick.closed_because, slow.closed_because) == (CloseReason.COMPLETE, CloseReason.SHUTDOWN)
+    assert 5 <= desk.now - began < 7  # both parts of the drain move the one clock
+
+
+@each_kind
+async def test_watchers_are_told_who_came_and_who_has_left(kind: StreamKind):
+    desk = Desk()
+    opened: list[StreamFacts] = []
+    closed: list[StreamFacts] = []
+
+    def broken(facts: StreamFacts) -> None:
+        raise RuntimeError("mine")
+
+    desk.streams.watch(opened=broken, closed=broken)
+    desk.streams.watch(opened=opened.append, closed=closed.append)
+    stream, transport = desk.open(kind)
+    transport.lose()
+    ((first,), (last,)) = opened, closed
+    assert (first.id, first.kind, first.reason) == (stream.id, kind, None)
+    assert (last.id, last.kind, last.reason) == (stream.id, kind, CloseReason.CLIENT)
+    assert first.topics == last.topics == (("a",) if kind is StreamKind.SUBSCRIPTION else ())
+    assert first.opened == pytest.approx(last.opened, abs=1)
+
+
+async def test_a_watcher_can_be_told_of_one_side_only():
+    desk = Desk()
+    told: list[str] = []
+    desk.streams.watch(opened=lambda facts: told.append(f"opened {facts.kind}"))
+    desk.streams.watch(closed=lambda facts: told.append(f"closed {facts.kind}"))
+    desk.open(StreamKind.HANDLER)[1].lose()
+    assert told == ["opened handler", "closed handler"]
+
+
+async def test_a_stream_that_fails_in_the_sweep_is_cut_and_the_others_are_tended(monkeypatch: pytest.MonkeyPatch):
+    desk = Desk(heartbeat=1.0)
+    broken, _ = desk.open(StreamKind.HANDLER)
+    _, transport = desk.open(StreamKind.GENERATION)
+    before = len(transport.received)
+
+    def fail(stream: HandlerStream) -> bytes:
+        raise RuntimeError("mine")
+
+    monkeypatch.setattr(HandlerStream, "_heartbeat", fail)
+    desk.streams.sweep()
+    assert broken.closed_because is CloseReason.FAILED
+    assert len(transport.received) > before
+
+
+async def test_facts_count_what_was_written_what_waits_and_what_was_left_out():
+    desk = Desk()
+    stream, transport = desk.open(StreamKind.HANDLER, capacity=20, high=1 << 20)
+    assert isinstance(stream, HandlerStream)
+    await stream.send(b"data: 1\n\n")
+    await stream.send(b"data: 2\n\n")
+    facts = stream.facts()
+    assert (facts.delivered, facts.dropped) == (2, 0)
+    assert facts.buffered == len(transport.unsent) > 0

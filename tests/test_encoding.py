@@ -1,0 +1,115 @@
+"""How things look on a wire; and a wire of a new kind, as one new class."""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+import pytest
+
+from hub.connections.client_stream import CloseReason
+from hub.encoding import SSE, Drop, Encoding, End, Gap, GapReason, Opening, retry_between
+from hub.eventstream import LAST_CHUNK, chunk
+from hub.notification import Draft, Notification, Position
+from tests.connections.test_connection import Desk, quiet
+from tests.spec_decoder import SpecDecoder
+from tests.wire import dechunk
+
+HERE = Position("e", 7)
+OPENING = Opening("c_1", ("a", "b/*"), HERE, True, None, 2_500)
+GAP = Gap(GapReason.TRIMMED, Position("e", 5))
+NOTIFICATION = Notification.accept(Draft.of({"a": 1}, topic="t", type="x"), HERE, 0.0)
+
+
+@pytest.mark.parametrize("envelope", [False, True])
+def test_without_chunks_the_bytes_are_those_inside_the_chunks(envelope: bool):
+    chunked, bare = SSE(envelope), SSE(envelope, chunked=False)
+    assert dechunk(chunked.notification(NOTIFICATION, "t")) == bare.notification(NOTIFICATION, "t")
+    assert chunk(bare.opening(OPENING)) == chunked.opening(OPENING)
+    assert chunk(bare.gap(GAP)) == chunked.gap(GAP)
+    assert chunk(bare.drop(Drop(2, HERE, HERE))) == chunked.drop(Drop(2, HERE, HERE))
+    assert chunk(bare.heartbeat(HERE)) == chunked.heartbeat(HERE)
+    assert chunk(bare.end(End("shutdown", 9))) + LAST_CHUNK == chunked.end(End("shutdown", 9))
+
+
+def test_an_opening_and_its_gap_are_one_chunk():
+    opening = SSE().opening(OPENING._replace(recovered=False, gap=GAP))
+    first, second = SpecDecoder().feed(dechunk(opening))
+    assert opening.count(b"\r\n") == 2
+    assert json.loads(first.data) == {
+        "connection": "c_1",
+        "topics": ["a", "b/*"],
+        "recovered": False,
+        "reason": "trimmed",
+        "oldest": "e-5",
+    }
+    assert (second.type, json.loads(second.data)["oldest"]) == ("hub.gap", "e-5")
+
+
+def test_a_notification_looks_like_its_ready_made_chunk_only_where_that_is_said():
+    for encoding in (SSE(), SSE(envelope=True), SSE(chunked=False)):
+        assert (encoding.notification(NOTIFICATION, "t") == NOTIFICATION.chunk) is encoding.takes_chunks
+
+
+def test_the_end_of_a_body_may_have_no_blocks():
+    assert (SSE().last(b""), SSE(chunked=False).last(b"")) == (LAST_CHUNK, b"")
+
+
+def test_a_time_to_come_back_is_random_within_its_bounds():
+    times = {retry_between(1, 2) for _ in range(200)}
+    assert len(times) > 50
+    assert 1_000 <= min(times) <= max(times) <= 2_000
+
+
+class Lines(NamedTuple):
+    """A toy: one line of JSON for each thing."""
+
+    takes_chunks: bool = False
+
+    def notification(self, notification: Notification, topic: str) -> bytes:
+        return self._line(id=notification.id, topic=topic, data=notification.data)
+
+    def opening(self, opening: Opening) -> bytes:
+        return self._line(
+            open=str(opening.position), recovered=opening.recovered, gap=opening.gap and opening.gap.reason
+        )
+
+    def gap(self, gap: Gap) -> bytes:
+        return self._line(gap=gap.reason)
+
+    def drop(self, drop: Drop) -> bytes:
+        return self._line(dropped=drop.number, after=str(drop.after), before=str(drop.before))
+
+    def heartbeat(self, newest: Position) -> bytes:
+        return self._line(newest=str(newest))
+
+    def end(self, end: End) -> bytes:
+        return self._line(end=end.reason)
+
+    def _line(self, **facts: object) -> bytes:
+        return json.dumps(facts).encode() + b"\n"
+
+
+LINES: Encoding = Lines()
+
+
+async def test_a_new_wire_is_one_new_class():
+    desk = Desk()
+    for number in range(1, 4):
+        desk.send("a", data=number)
+    resumed = desk.connect("e-1", ("a",), LINES)
+    foreign = desk.connect("f-1", ("a",), LINES)
+    desk.send("a", data=4)
+    await quiet()
+    resumed.connection._touched = resumed.connection._audience.touched = -1e9  # type: ignore[union-attr]  # long ago
+    desk.streams.sweep()
+    resumed.connection.end(CloseReason.SHUTDOWN, 1_000)
+    assert [json.loads(line) for line in resumed.transport.received.splitlines()] == [
+        {"open": "e-1", "recovered": True, "gap": None},
+        *({"id": f"e-{number}", "topic": "a", "data": number} for number in (2, 3, 4)),
+        {"newest": "e-4"},
+        {"end": "shutdown"},
+    ]
+    first, *rest = [json.loads(line) for line in foreign.transport.received.splitlines()]
+    assert first == {"open": "e-0", "recovered": False, "gap": "epoch"}
+    assert [each["data"] for each in rest if "data" in each] == [1, 2, 3, 4]
