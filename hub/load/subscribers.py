@@ -122,13 +122,13 @@ class Subscriber(asyncio.Protocol):
         closed: done when the present connection is closed; None before the first one.
     """
 
-    def __init__(self, everybody: Subscribers) -> None:
+    def __init__(self, subscribers: Subscribers) -> None:
         self.open = self.refused = self.dropped = False
         self.retry = DEFAULT_RETRY
         self.track = Track()
         self.attempt: asyncio.Future[bool] | None = None
         self.closed: asyncio.Future[None] | None = None
-        self._everybody, self._figures = everybody, everybody.figures
+        self._subscribers, self._figures = subscribers, subscribers.figures
         self._cursor = ""
         self._stream = Stream()
         self._transport: asyncio.Transport | None = None
@@ -145,7 +145,7 @@ class Subscriber(asyncio.Protocol):
             # Events that fell due while the driver kept this subscriber disconnected do not show the hub's speed.
             self.dropped, self._live_from = False, time.monotonic_ns()
         resume = f"Last-Event-ID: {self._cursor}\r\n" if self._cursor else ""
-        transport.write(f"{self._everybody.request}{resume}\r\n".encode())
+        transport.write(f"{self._subscribers.request}{resume}\r\n".encode())
 
     def data_received(self, data: bytes) -> None:
         """Count and time the deliveries that *data* completes. This is the hot path of the driver."""
@@ -162,7 +162,7 @@ class Subscriber(asyncio.Protocol):
             self._apply(reading)
 
     def _read(self, data: bytes) -> Reading:
-        stream, reader = self._stream, self._everybody.reader
+        stream, reader = self._stream, self._subscribers.reader
         try:
             # The same bytes have the same meaning on every stream that is between two blocks: decode them once.
             if stream.between and len(data) <= MAX_KNOWN and (known := reader.whole(data)) is not None:
@@ -181,8 +181,8 @@ class Subscriber(asyncio.Protocol):
         if not self.refused:
             self.refused = True
             self._figures.refusals[status] += 1
-            if not self._everybody.all_opened.done():
-                self._everybody.all_opened.set_exception(refusal(f"GET {self._everybody.path}", status, detail))
+            if not self._subscribers.all_opened.done():
+                self._subscribers.all_opened.set_exception(refusal(f"GET {self._subscribers.path}", status, detail))
             self._finish()
             self.abort()
         return Reading()
@@ -200,13 +200,13 @@ class Subscriber(asyncio.Protocol):
             figures.connected += 1
             self.open = self._opened = True
             self._settle(opened=True)
-            if figures.opened == len(self._everybody.each) and not self._everybody.all_opened.done():
-                self._everybody.all_opened.set_result(None)
+            if figures.opened == len(self._subscribers.each) and not self._subscribers.all_opened.done():
+                self._subscribers.all_opened.set_result(None)
         if reading.end:
             self._finish()
 
     def _finish(self) -> None:
-        self._everybody.unfinished -= not self._finished
+        self._subscribers.unfinished -= not self._finished
         self._finished = True
 
     def abort(self) -> None:
@@ -221,7 +221,7 @@ class Subscriber(asyncio.Protocol):
         self._figures.connected -= self.open
         self._transport, self.open = None, False
         if not self.refused:
-            self._everybody.returning = max(self._everybody.returning, time.monotonic() + self.retry)
+            self._subscribers.returning = max(self._subscribers.returning, time.monotonic() + self.retry)
         self._settle(opened=False)
         if not self.closed.done():
             self.closed.set_result(None)

@@ -330,7 +330,7 @@ def test_leaving_while_a_connection_is_made_waits_for_no_word_that_never_comes(
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
             if not leaving:
-                leaving.append(asyncio.create_task(self._everybody.aclose()))
+                leaving.append(asyncio.create_task(self._subscribers.aclose()))
 
     async def leave() -> None:
         server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
