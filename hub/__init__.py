@@ -8,13 +8,15 @@ The way of a notification, file by file:
     POST /notifications/publish ───────┘                   hub/web/publish.py
                 └─ Log.append(drafts)                      hub/log/               takes its place in the order
                      └─ Subject.on_next(notification)      hub/notifications.py   the trunk: fed only by the log
-                          └─ Fanout.on_next                hub/fanout.py          topic index; one batch per flush
-                               └─ Connection.on_next       hub/connections/       replay seam, byte limit, slow policy
-                                    └─ transport.write     one write per connection
+                          └─ Fanout.on_next                hub/fanout.py          topic index, hub/encoding.py; one batch
+                               └─ Connection.on_next       hub/connections/       byte limit, slow policy; never waits
+                                    └─ transport.write     one write per connection and flush
 
-What a client asks for comes the other way: hub/web/subscribe.py reads it, hub/web/handover.py takes the socket out
-of aiohttp's hands, hub/connections/resume.py decides where the stream begins, hub/connections/connection.py brings it
-there, with pages of the history that hub/connections/page_cache.py reads once for all who ask the same.
+A request for a stream comes the other way. hub/web/subscribe.py reads it, hub/web/handover.py takes its socket from
+aiohttp and gives it to a Connection (hub/connections/connection.py). The log finds the client's position, resume.py
+decides where the stream begins, seam.py brings it from there to live, and page_cache.py reads each page of the history
+once for all connections that ask for the same. registry.py knows every open stream, of whatever kind
+(client_stream.py): it counts, sweeps and drains them.
 """
 
 from __future__ import annotations

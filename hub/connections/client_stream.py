@@ -16,12 +16,10 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Collection
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
+from typing import ClassVar, NamedTuple, Protocol, cast
 
 from hub.connections.peer import watch_peer
-
-if TYPE_CHECKING:
-    from hub.connections.registry import StreamRegistry
+from hub.metrics import Metrics
 
 logger = logging.getLogger("hub.connection")
 
@@ -78,6 +76,37 @@ class StreamFacts(NamedTuple):
     buffered: int
 
 
+class Ending(NamedTuple):
+    """How the hub ends a stream: why, and the milliseconds after which the client may come back."""
+
+    reason: CloseReason
+    retry: int
+
+
+class Registry(Protocol):
+    """What a stream needs of the registry that it belongs to.
+
+    Attributes:
+        metrics: counts the streams that are aborted.
+        peer_timeout: seconds a peer may take nothing while something waits for it.
+        write_bytes: the high-water mark of the transports.
+        peers_watched: the listening socket has seen to what `watch_peer` does.
+    """
+
+    metrics: Metrics
+    peer_timeout: float
+    write_bytes: int
+    peers_watched: bool
+
+    def add(self, stream: ClientStream) -> Ending | None:
+        """Count *stream*, which has taken its socket over; return how it has to end if it may not begin."""
+        ...
+
+    def remove(self, stream: ClientStream) -> None:
+        """Count *stream* no more: its socket is closed."""
+        ...
+
+
 # 64 random bits in hex each; the kernel is asked for many at a time. Hubs on several threads share them: every step on
 # a deque is one that no other thread can divide.
 _tokens: deque[str] = deque()
@@ -122,7 +151,7 @@ class ClientStream(asyncio.Protocol, abc.ABC):
         "id",
     )
 
-    def __init__(self, registry: StreamRegistry) -> None:
+    def __init__(self, registry: Registry) -> None:
         self.id = "c_" + _token()
         self.closed_because: CloseReason | None = None
         self._registry = registry

@@ -9,9 +9,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
-from hub.connections.client_stream import ClientStream, CloseReason, StreamFacts, StreamKind
+from hub.connections.client_stream import ClientStream, CloseReason, Ending, StreamFacts, StreamKind
 from hub.connections.peer import watch_peer
 from hub.encoding import retry_between
 from hub.metrics import Metrics
@@ -25,13 +24,6 @@ DRAIN_SLICE = 0.05
 
 Watcher = Callable[[StreamFacts], object]
 """Is called with the facts of a stream; what it raises is logged."""
-
-
-class Ending(NamedTuple):
-    """How a stream ends: why, and the milliseconds after which the client may come back."""
-
-    reason: CloseReason
-    retry: int
 
 
 def shutdown() -> Ending:
