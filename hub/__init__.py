@@ -8,7 +8,7 @@ The way of a notification, file by file:
     POST /notifications/publish ───────┘                   hub/web/publish.py
                 └─ Log.append(drafts)                      hub/log/               takes its place in the order
                      └─ Subject.on_next(notification)      hub/notifications.py   the trunk: fed only by the log
-                          └─ Fanout.on_next                hub/fanout.py          topic index, hub/encoding.py; one batch
+                          └─ Fanout.on_next                hub/fanout.py          topic index; one batch per flush
                                └─ Connection.on_next       hub/connections/       byte limit, slow policy; never waits
                                     └─ transport.write     one write per connection and flush
 

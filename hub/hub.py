@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack, suppress
-from functools import partial
 
 from hub.cleanup import cleaned_up
 from hub.connections.client_stream import CloseReason, StreamKind
@@ -73,17 +72,17 @@ class Hub:
         self.notifications = NotificationService(self.log, self.metrics, json_default=json_default)
         self.fanout = Fanout(self.metrics)
         self.notifications.subject.subscribe(self.fanout.on_next, self.fanout.on_error, self.fanout.on_completed)
-        pages = PageCache(self.log)
+        self._pages = PageCache(self.log)
         self.connections = StreamRegistry(
             self.metrics,
             limit=settings.max_connections,
             heartbeat=settings.heartbeat,
             peer_timeout=settings.peer_timeout,
             buffer_bytes=settings.buffer_bytes,
-            before_sweep=partial(_before_sweep, self.log, pages, self.fanout),
+            before_sweep=self._before_sweep,
         )
         self.wiring = Wiring(
-            self.log, pages, self.fanout, self.metrics, self.connections, settings.buffer_bytes, settings.slow
+            self.log, self._pages, self.fanout, self.metrics, self.connections, settings.buffer_bytes, settings.slow
         )
         self.provider = make_provider(settings) if provider is None else provider
         self.generations = Generations(
@@ -162,8 +161,14 @@ class Hub:
         """
         if newest != self.fanout.newest:
             self.connections.end_all(StreamKind.SUBSCRIPTION, CloseReason.LOG_UNAVAILABLE)
+            self._pages.clear()
             self.fanout.begin(newest)
             logger.info("the log has become another one, newest %s", newest)
+
+    def _before_sweep(self) -> None:
+        self.log.trim()
+        self._pages.trim()
+        self.fanout.flush()  # so that an idle stream has been offered everything when its heartbeat says so
 
     async def aclose(self) -> None:
         """End: running handlers finish, streams complete, the log keeps what it took.
@@ -196,12 +201,6 @@ class Hub:
             await provider.aclose()
         except Exception:
             logger.exception("the provider failed to close")
-
-
-def _before_sweep(log: Log, pages: PageCache, fanout: Fanout) -> None:
-    log.trim()
-    pages.trim()
-    fanout.flush()  # so that an idle stream has been offered everything when its heartbeat says so
 
 
 def _topics_of(stream: Generation) -> list[str]:

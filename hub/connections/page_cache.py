@@ -127,6 +127,11 @@ class PageCache:
         while self._shared and next(iter(self._shared.values())).at < limit and self._drop_oldest():
             pass
 
+    def clear(self) -> None:
+        """Forget all pages: the log has become another one."""
+        self._shared.clear()
+        self._size = 0
+
     def _read(self, query: PageQuery, upto: int) -> asyncio.Future[Frames]:
         after, topics, encoding, visibility, _, latest = query
         if encoding.takes_chunks and self._framing is not None:
