@@ -58,7 +58,7 @@ class Receiver(Protocol):
     """What takes batches: a connection. One that raises is aborted, and nobody else feels it."""
 
     def on_next(self, batch: Batch) -> None:
-        """Take *batch*, without waiting."""
+        """Write or keep *batch*, without waiting."""
         ...
 
     def abort(self) -> None:
@@ -154,7 +154,7 @@ class Fanout:
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, newest: Position) -> None:
-        """Begin where the log stands, before any connection joins; *newest* is its newest position."""
+        """Start at *newest*, the newest position of the log, before any connection joins."""
         self._epoch, self._newest = newest
         self._loop = asyncio.get_running_loop()  # looked up once: to find the loop is a system call
 
@@ -174,7 +174,7 @@ class Fanout:
         return len(self._index)
 
     def wants(self, topic: str) -> bool:
-        """Tell whether any open connection wants *topic*."""
+        """Return whether any open connection wants *topic*."""
         return self._index.wants(topic)
 
     def join(
@@ -202,7 +202,7 @@ class Fanout:
             self._unflushed.pop(audience, None)
 
     def on_next(self, notification: Notification) -> None:
-        """Take *notification* from the trunk."""
+        """Gather *notification*, which the trunk brings, and flush it now or later."""
         self._newest = notification.position.offset
         full = False
         for audience, topic in self._index.match(notification.topics).items():

@@ -108,9 +108,9 @@ class Hub:
         return self.connections.count(StreamKind.GENERATION)
 
     def _answered(self, stream: Generation) -> None:
-        """Let the rest of the hub know of an answer that has ended.
+        """Announce a generation that has ended, as an event and as a notification.
 
-        Its text is for listeners, on the bus: in the log it would outlive the answer, for all to read.
+        Only the event has its text: in the log it would outlive the generation, for all to read.
         """
         facts = dict(stream.ending.facts) if stream.ending is not None else {}
         what = {"sessionId": stream.id, "phase": stream.phase, "owner": stream.head.owner, **facts}
@@ -124,9 +124,9 @@ class Hub:
         logger.error("a notification that nobody waited for was not kept: %s", error)
 
     async def open(self) -> None:
-        """Begin, on the running loop: open the log, bind the listeners, let the events that waited for them through.
+        """Open the log, bind the listeners, and dispatch the events that waited for them, on the running loop.
 
-        A start that fails ends what had begun, and leaves nothing behind.
+        A start that fails closes everything that it had opened.
 
         Raises:
             LogUnavailable: the log can't be opened.
@@ -171,10 +171,10 @@ class Hub:
         self.fanout.flush()  # so that an idle stream has been offered everything when its heartbeat says so
 
     async def aclose(self) -> None:
-        """End: running handlers finish, streams complete, the log keeps what it took.
+        """Close everything: running handlers finish, streams end, and the log confirms what it accepted.
 
-        Whatever is foreign, the cleanup of providers and of event handlers, has a bounded time for that. What one step
-        raises is raised when all the others have been taken.
+        The cleanup of providers and of event handlers has a bounded time. What one step raises is raised after all the
+        others have been taken.
         """
         self.draining = True
         async with AsyncExitStack() as last:  # what is pushed first comes last

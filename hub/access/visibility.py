@@ -20,11 +20,11 @@ class Visibility(NamedTuple):
     private: frozenset[str] | None = None
 
     def sees(self, topics: Iterable[str], *, private: bool) -> bool:
-        """Tell whether the reader may see a notification of *topics* that matches what it asked for."""
+        """Return whether the reader may see a notification of *topics* that matches what it asked for."""
         if not private or self.private is None:
             return True
         return any(map(compiled(self.private).match, topics))
 
 
 EVERYTHING = Visibility()
-"""The visibility of a reader from whom nothing is kept."""
+"""The visibility of a reader who may see all notifications."""

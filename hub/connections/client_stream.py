@@ -182,7 +182,7 @@ class ClientStream(asyncio.Protocol, abc.ABC):
         """Return all that is still to be written before the stream ends for *reason*, its last bytes included."""
 
     def _left(self) -> None:
-        """Let go of everything but the transport: the stream has ended."""
+        """Release everything but the transport: the stream has ended."""
 
     def _last_sent(self) -> float:
         """Return when something was last written, in seconds of `time.monotonic`."""
@@ -209,14 +209,17 @@ class ClientStream(asyncio.Protocol, abc.ABC):
     # ---- the socket's side: asyncio.Protocol ----
 
     def take_over(self, transport: asyncio.Transport, unsent: bytes) -> None:
-        """Begin; *unsent*, the headers of the answer, goes out in one write with what the stream begins with."""
+        """Start the stream on *transport*.
+
+        *unsent*, the headers of the response, goes out in one write with the first bytes of the stream.
+        """
         self._unsent_head = unsent
         self.connection_made(transport)
         if self._unsent_head:
             self._write(b"")  # the beginning takes time: the client gets its headers now
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, unless there are as many streams as may be, or shutdown has begun."""
+        """Start the stream, or end it at once if too many are open or the hub shuts down."""
         self._transport = cast(asyncio.Transport, transport)
         registry = self._registry
         self._opened = self._touched = time.monotonic()

@@ -152,7 +152,7 @@ class Connection(ClientStream):
     # ---- the trunk's side: a receiver of the fan-out ----
 
     def on_next(self, batch: Batch) -> None:
-        """Take what a flush brings; never wait."""
+        """Write *batch*, which a flush brings, or keep it; never wait."""
         if self._straight:
             self._cursor = batch.last
             self._transport.write(batch.payload)
@@ -170,7 +170,7 @@ class Connection(ClientStream):
             self._leave_audience()
 
     def _put_in_queue(self, notifications: Sequence[Notification], frames: Sequence[bytes]) -> None:
-        """Let *frames* wait, under the slow-reader policy."""
+        """Put *frames* into the send queue, under the slow-reader policy."""
         wiring = self._wiring
         if self._queue is None:
             self._queue = SendQueue(wiring.slow, self._cursor)
@@ -389,7 +389,7 @@ class Connection(ClientStream):
         self.end(CloseReason.LOG_UNAVAILABLE, retry_between(2, 10))
 
     def _left(self) -> None:
-        """Take no further part in anything."""
+        """Leave the fan-out, and drop what waits."""
         self._straight = False
         self._let_queue_go()
         self._rest = None

@@ -118,7 +118,7 @@ class SendQueue:
         self._waiting[0].dropped += dropped
 
     def _compact(self) -> None:
-        """Let each frame carry the count of the tombstones before it, so that only frames cost memory."""
+        """Move the count of the tombstones before a frame into the frame, so that only frames cost memory."""
         kept: deque[_Waiting] = deque()
         dropped = 0
         for waiting in self._waiting:

@@ -16,12 +16,12 @@ from hub.metrics import COUNTERS
 
 
 async def healthz(hub: Hub, request: web.Request) -> web.Response:
-    """Say that the process is alive."""
+    """Return 200: the process is alive."""
     return web.json_response({"status": "alive"})
 
 
 async def readyz(hub: Hub, request: web.Request) -> web.Response:
-    """Say whether new work is welcome."""
+    """Return 200 if the hub takes new work, else 503."""
     if hub.draining:
         raise ShuttingDown
     hub.log.bounds()

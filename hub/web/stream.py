@@ -64,7 +64,7 @@ class EventStream(EventSourceResponse):
         return self._handed_over
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """End the answer, unless the socket was handed over: then the new protocol ends it."""
+        """End the response, unless the socket was handed over: then the new protocol ends it."""
         if not self._handed_over:
             await super().write_eof(data)
 
