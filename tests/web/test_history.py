@@ -16,7 +16,7 @@ from hub.connections.resume import Start
 from hub.errors import InvalidArchive, LogUnavailable
 from hub.log.archive.format import first_line, last_line, line, lines
 from hub.log.archive.spool import Spool
-from hub.log.log import Log, Movable, Page
+from hub.log.log import Log, Movable, MovableLog, Page
 from hub.log.trimmed import Lost
 from hub.notification import Draft, Notification, Position
 from hub.web import history
@@ -317,7 +317,7 @@ class Exports:
     def __init__(self) -> None:
         self.begun = self.under_way = 0
 
-    async def lines(self, log: Movable, upto: int) -> AsyncGenerator[bytes]:
+    async def lines(self, log: MovableLog, upto: int) -> AsyncGenerator[bytes]:
         self.begun += 1
         self.under_way += 1
         try:

@@ -20,7 +20,7 @@ from hub.access.visibility import EVERYTHING, Visibility
 from hub.errors import LogNotEmpty, LogUnavailable
 from hub.eventstream import compact_json, data_of, unchunk
 from hub.log.keys import KEY_BYTES, KEY_COUNT, Keys
-from hub.log.log import Announce, Bounds, Frames, Located, Page, located
+from hub.log.log import Announce, Bounds, Frames, Located, Page, Renewed, located, unheard
 from hub.log.receipt import Receipt
 from hub.log.sqlite.process import ANSWER_TICKS, RESTART_SECONDS, WorkerDied, WorkerProcess
 from hub.log.sqlite.supervisor import Supervisor
@@ -82,6 +82,7 @@ class SQLiteLog:
         self._clock = clock
         self._unobserved = unobserved
         self._announce: Announce = lambda notifications: None
+        self._renewed: Renewed = unheard
         self._options: dict[str, Any] = {
             "epoch": self.epoch,
             "count": count,
@@ -107,8 +108,8 @@ class SQLiteLog:
         self._timer: asyncio.TimerHandle | None = None
         self._opened = self._closed = False
 
-    def announce_to(self, announce: Announce) -> None:
-        self._announce = announce
+    def announce_to(self, announce: Announce, renewed: Renewed = unheard) -> None:
+        self._announce, self._renewed = announce, renewed
 
     async def open(self) -> None:
         self._real = self._place()
@@ -459,9 +460,12 @@ class SQLiteLog:
                     await _must(writer, "abandon")
                 raise
         finally:
+            before = self._bounds.newest
             try:
                 await self._end()
                 await self._begin()
+                if self._bounds.newest != before:
+                    self._renewed(self._bounds.newest)
             finally:
                 self._opened = True  # should they not have started, the next trim tries again
 
