@@ -524,8 +524,7 @@ def _lost(state: dict[str, Any]) -> Lost:
 def _row(n: Notification, size: int) -> Row:
     tags = compact_json(n.tags) if n.tags else None
     topics = n.topics[0] if len(n.topics) == 1 else "\n".join(n.topics)
-    text = n.text if "\r" in n.text else None  # its frame has LF instead
-    return (n.position.offset, n.at, topics, n.is_json, n.type, n.retry, n.private, tags, size, text, n.chunk)
+    return (n.position.offset, n.at, topics, n.is_json, n.type, n.retry, n.private, tags, size, n.text, b"")
 
 
 def _keys(batch: Sequence[_Unconfirmed]) -> Iterator[Key]:
@@ -538,10 +537,8 @@ def _keys(batch: Sequence[_Unconfirmed]) -> Iterator[Key]:
 def from_row(row: Row, epoch: str) -> Notification:
     """Return the notification that a row of the file holds."""
     offset, at, topics, is_json, type, retry, private, tags, _, text, chunk = row
-    if text is None:
+    if text is None:  # an older hub kept the chunk instead
         text = data_of(unchunk(chunk))
     tags_read = json.loads(tags) if tags else None
-    position = Position(epoch, offset)
-    return Notification(
-        position, tuple(topics.split("\n")), text, bool(is_json), chunk, at, type, retry, bool(private), tags_read
-    )
+    draft = Draft(tuple(topics.split("\n")), text, bool(is_json), type, retry, bool(private), tags_read)
+    return Notification.accept(draft, Position(epoch, offset), at)
