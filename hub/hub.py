@@ -69,7 +69,9 @@ class Hub:
             unobserved=self._unobserved,
         )
         self.bus = EventBus(clock, self.metrics)
-        self.notifications = NotificationService(self.log, self.metrics, json_default=json_default)
+        self.notifications = NotificationService(
+            self.log, self.metrics, json_default=json_default, renewed=self._begin_anew
+        )
         self.fanout = Fanout(self.metrics)
         self.notifications.subject.subscribe(self.fanout.on_next, self.fanout.on_error, self.fanout.on_completed)
         self._pages = PageCache(self.log)
@@ -156,8 +158,8 @@ class Hub:
     def _begin_anew(self, newest: Position) -> None:
         """Go on with a log that has become another one, with *newest* as its newest position.
 
-        Every open stream ends; its client is told of the gap when it comes back. Call this in the same step in which
-        the log changes: what it announces after that already belongs to the new history.
+        Every open subscription ends; its client is told of the gap when it comes back, if there is one. The log calls
+        this in the same step in which it changes: what it announces after that belongs to the new history.
         """
         if newest != self.fanout.newest:
             self.connections.end_all(StreamKind.SUBSCRIPTION, CloseReason.LOG_UNAVAILABLE)

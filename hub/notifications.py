@@ -18,7 +18,7 @@ from reactivex.subject import Subject
 
 from hub.errors import ShuttingDown, WrongThread
 from hub.eventstream import JsonDefault
-from hub.log.log import Log
+from hub.log.log import Log, Renewed, unheard
 from hub.log.receipt import Receipt
 from hub.metrics import Metrics
 from hub.notification import Draft, Notification, Position
@@ -119,9 +119,23 @@ class NotificationService:
         subject: the trunk, a reactivex `Subject`. Only the log feeds it, after confirmation and in the order of
             positions; an application must not call its `on_next`, because a client could not resume what it sends. For
             single topics `stream` is cheaper.
+
+    Args:
+        log: keeps the notifications, and gives them their positions.
+        metrics: the counters; None: counters of its own.
+        json_default: returns something that can be sent instead of an object that pydantic does not know.
+        renewed: called with the newest position when the log has become another one, before anything of it is
+            broadcast.
     """
 
-    def __init__(self, log: Log, metrics: Metrics | None = None, *, json_default: JsonDefault | None = None) -> None:
+    def __init__(
+        self,
+        log: Log,
+        metrics: Metrics | None = None,
+        *,
+        json_default: JsonDefault | None = None,
+        renewed: Renewed = unheard,
+    ) -> None:
         self._log = log
         self._metrics = metrics or Metrics()
         self._json_default = json_default
@@ -133,7 +147,7 @@ class NotificationService:
         self._closed = False
         self._thread: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        log.announce_to(self._announce)
+        log.announce_to(self._announce, renewed)
 
     def open(self) -> None:
         """Bind the service to the running loop and its thread."""

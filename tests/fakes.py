@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any
 
-from hub.log.log import Announce, Bounds, Frames, Located, Page
+from hub.log.log import Announce, Bounds, Frames, Located, Page, Renewed, unheard
 from hub.log.memory import MemoryLog
 from hub.log.receipt import Receipt
 from hub.log.trimmed import Lost
@@ -95,8 +95,8 @@ class SlowLog:
     async def open(self) -> None:
         await self._log.open()
 
-    def announce_to(self, announce: Announce) -> None:
-        self._log.announce_to(announce)
+    def announce_to(self, announce: Announce, renewed: Renewed = unheard) -> None:
+        self._log.announce_to(announce, renewed)
 
     def append(self, drafts: Sequence[Draft]) -> list[Receipt]:
         return self._log.append(drafts)

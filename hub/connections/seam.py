@@ -116,7 +116,7 @@ class Seam:
         return Question(self.cursor, self._upto, bounded, self._latest)
 
     def take(self, page: Frames) -> Beginning | Gap | None:
-        """Note *page*, the answer to `question`; return what is sent before its payload: a beginning, a gap, or None."""
+        """Note *page*, the answer to `question`; return what is sent before it: a beginning, a gap, or None."""
         self.cursor = page.reached
         told, self._told = self._told, page.hole or self._told
         oldest = Position(self._epoch, page.oldest)

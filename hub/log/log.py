@@ -12,6 +12,11 @@ from hub.log.trimmed import Lost
 from hub.notification import Draft, Notification, Position
 
 Announce = Callable[[Sequence[Notification]], None]
+Renewed = Callable[[Position], None]
+
+
+def unheard(newest: Position) -> None:
+    """Do nothing about a new history."""
 
 
 class Bounds(NamedTuple):
@@ -101,7 +106,7 @@ class Log(Protocol):
 
     @property
     def epoch(self) -> str:
-        """The name of this history. It lives as long as the history does."""
+        """The name of the present history: it lives as long as that does, which may end while the log is open."""
         ...
 
     async def open(self) -> None:
@@ -112,15 +117,21 @@ class Log(Protocol):
         """
         ...
 
-    def announce_to(self, announce: Announce) -> None:
-        """Call *announce* with what is confirmed, in position order, each once, from now on."""
+    def announce_to(self, announce: Announce, renewed: Renewed = unheard) -> None:
+        """Call *announce* with what is confirmed, in position order, each once, from now on.
+
+        And call *renewed* where the history has become another one while the log was open (a log elsewhere failed over,
+        or this one took over another one): with its newest position, in the same step, before anything of it is
+        announced. What was sent of the old one may be wrong: open streams have to end, and begin anew.
+        """
         ...
 
     def append(self, drafts: Sequence[Draft]) -> list[Receipt]:
-        """Give each draft its place in the order, at once, neighbours and all or nothing; one receipt each.
+        """Keep *drafts*, in the order of the calls, as neighbours, all or none of them; return one receipt each.
 
-        A draft whose key was used within the last five minutes takes no place: its receipt repeats the first one's.
-        A failed position is never used again.
+        The position is known when the receipt is confirmed, not before. A draft whose key was used within the last five
+        minutes gets none: its receipt repeats that of the first one, which is certain when it is confirmed. A failed
+        position is never used again.
 
         Raises:
             LogUnavailable: too many bytes wait for confirmation already, or the log is closed.
@@ -206,7 +217,7 @@ class Framing(Protocol):
 
 
 @runtime_checkable
-class Movable(Log, Protocol):
+class Movable(Protocol):
     """A log whose history can move to another home, and which can be that home."""
 
     def lost(self) -> Lost:
@@ -224,6 +235,10 @@ class Movable(Log, Protocol):
             LogUnavailable: it could not be kept.
         """
         ...
+
+
+class MovableLog(Log, Movable, Protocol):
+    """What is both; for annotations only."""
 
 
 @runtime_checkable

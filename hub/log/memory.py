@@ -19,7 +19,7 @@ from hub.access.visibility import EVERYTHING, Visibility
 from hub.errors import LogNotEmpty, LogUnavailable
 from hub.log.index import Names, Offsets, Topic
 from hub.log.keys import Keys
-from hub.log.log import Announce, Bounds, Frames, Located, Page, located
+from hub.log.log import Announce, Bounds, Frames, Located, Page, Renewed, located, unheard
 from hub.log.receipt import Receipt
 from hub.log.search import Search, Searches, cost, judging, topic_size
 from hub.log.topic_limits import TopicLimits
@@ -66,6 +66,7 @@ class MemoryLog:
         self._limits = TopicLimits(topics or {})
         self._clock = clock
         self._announce: Announce = lambda notifications: None
+        self._renewed: Renewed = unheard
         self._keys = Keys(clock)
         self._closed = False
         self._newest = 0
@@ -83,8 +84,8 @@ class MemoryLog:
     async def open(self) -> None:
         pass
 
-    def announce_to(self, announce: Announce) -> None:
-        self._announce = announce
+    def announce_to(self, announce: Announce, renewed: Renewed = unheard) -> None:
+        self._announce, self._renewed = announce, renewed
 
     # ---- in ----
 
@@ -242,6 +243,7 @@ class MemoryLog:
         self.epoch, self._newest = epoch, newest
         self._kept, self._order, self._size = heir._kept, heir._order, heir._size
         self._by_topic, self._names, self._gone = heir._by_topic, heir._names, heir._gone
+        self._renewed(self.bounds().newest)
 
     # ---- out ----
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from hub.log.log import Log, Movable
+from hub.log.log import Log, MovableLog
 from hub.log.memory import MemoryLog
 from hub.log.sqlite.log import SQLiteLog
+from tests.contracts.far import Elsewhere, FarLog
 
 Make = Callable[..., Awaitable[Log]]
-MakeMovable = Callable[..., Awaitable[Movable]]
+MakeMovable = Callable[..., Awaitable[MovableLog]]
 
 
 class Clock:
@@ -37,7 +38,13 @@ async def maker(home: str, clock: Clock, folder: Path) -> AsyncIterator[Callable
 
     async def one(**bounds: Any) -> Log:
         bounds = {"count": 10**6, "size": 10**9, "age": None, "clock": clock, **bounds}
-        log: Log = MemoryLog(**bounds) if home == "memory" else SQLiteLog(folder / f"{len(made)}.db", **bounds)
+        log: Log
+        if home == "memory":
+            log = MemoryLog(**bounds)
+        elif home == "sqlite":
+            log = SQLiteLog(folder / f"{len(made)}.db", **bounds)
+        else:
+            log = FarLog(Elsewhere(**bounds))
         await log.open()
         made.append(log)
         return log
@@ -47,7 +54,7 @@ async def maker(home: str, clock: Clock, folder: Path) -> AsyncIterator[Callable
         await log.aclose()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "far"])
 async def make(request: pytest.FixtureRequest, clock: Clock, tmp_path: Path) -> AsyncIterator[Make]:
     """Return a maker of logs, in every home there is."""
     async with maker(request.param, clock, tmp_path) as one:

@@ -3,6 +3,7 @@
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from hub.errors import LogNotEmpty, LogUnavailable
-from hub.log.log import Framing, Log, Movable, Page
+from hub.log.log import Framing, Log, MovableLog, Page
 from hub.log.memory import MemoryLog
 from hub.log.search import topic_size
 from hub.log.sqlite.log import SQLiteLog
@@ -19,6 +20,7 @@ from hub.log.trimmed import Lost
 from hub.notification import MAX_OFFSET, Draft, Notification, Position
 from tests.contracts.conftest import Clock as Clock  # noqa: PLC0414 - said to mypy: others take it from here
 from tests.contracts.conftest import Make, MakeMovable
+from tests.contracts.far import Elsewhere, FarLog, turns
 from tests.contracts.model import ListLog
 
 
@@ -27,7 +29,21 @@ def drafts(*topics: str, size: int = 1, **options: Any) -> list[Draft]:
 
 
 async def append(log: Log, *topics: str, **options: Any) -> list[int]:
-    return [(await receipt).offset for receipt in log.append(drafts(*topics, **options))]
+    return await send(log, drafts(*topics, **options))
+
+
+async def send(log: Log, drafts: Sequence[Draft]) -> list[int]:
+    """Append *drafts*, and wait until they are confirmed and announced."""
+    found = [(await receipt).offset for receipt in log.append(drafts)]
+    await until(lambda: log.bounds().newest.offset >= max(found, default=0))
+    return found
+
+
+async def until(done: Callable[[], bool]) -> None:
+    """Wait until *done*: a log elsewhere confirms before it announces."""
+    async with asyncio.timeout(10):
+        while not done():  # noqa: ASYNC110 - a state of the log, which has no event
+            await asyncio.sleep(0)
 
 
 async def read_all(
@@ -101,7 +117,10 @@ async def test_what_is_confirmed_is_announced_once_in_order(make: Make):
     log.announce_to(lambda notifications: announced.extend(offsets(notifications)))
     receipts = [receipt for topic in "abc" for receipt in log.append(drafts(topic, topic))]
     await asyncio.gather(*(asyncio.ensure_future(_position(receipt)) for receipt in receipts))
+    await until(lambda: len(announced) >= 6)
     assert announced == [1, 2, 3, 4, 5, 6]
+    await append(log, "a")
+    assert announced == [1, 2, 3, 4, 5, 6, 7]
 
 
 async def _position(receipt: Any) -> Any:
@@ -111,7 +130,7 @@ async def _position(receipt: Any) -> Any:
 async def test_a_notification_keeps_all_of_its_draft(make: Make):
     log = await make()
     draft = Draft.of({"ü": [1]}, topics=["a", "b"], type="t", retry=7, private=True, tags={"k": 1})
-    await log.append([draft])[0]
+    await send(log, [draft])
     (kept,) = await read_all(log, 0, ["b"])
     assert (kept.data, kept.topics, kept.type, kept.retry, kept.private, kept.tags) == (
         *({"ü": [1]}, ("a", "b"), "t", 7, True, {"k": 1}),
@@ -226,10 +245,12 @@ async def test_a_key_answers_the_first_position_for_five_minutes(make: Make, clo
     assert (await first, first.repeated) == (await again, False)
     assert (again.repeated, again.topics) == (True, ("a",))
     clock.now += 299
-    assert log.append(drafts("a", key="k"))[0].repeated
+    (third,) = log.append(drafts("a", key="k"))
+    assert (await third, third.repeated) == (await first, True)
     clock.now += 2
     (late,) = log.append(drafts("a", key="k"))
     assert (await late, late.repeated) == ((log.epoch, 2), False)
+    await until(lambda: len(announced) >= 2)
     assert announced == [1, 2]
 
 
@@ -245,8 +266,9 @@ async def test_only_so_many_keys_are_remembered(make: Make):
     log = await make(count=10)
     for start in range(0, 100_001, 1_000):
         log.append([Draft.of("x", key=str(n)) for n in range(start, min(start + 1_000, 100_001))])
-    assert not log.append(drafts("a", key="0"))[0].repeated
-    assert log.append(drafts("a", key="100000"))[0].repeated
+    (oldest, newest) = log.append([*drafts("a", key="0"), *drafts("a", key="100000")])
+    await oldest, await newest
+    assert (oldest.repeated, newest.repeated) == (False, True)
 
 
 async def test_a_closed_log_takes_nothing(make: Make):
@@ -435,7 +457,7 @@ async def test_topics_that_change_often_leave_nothing_to_walk_over(make: Make):
     log = await make(topics={"state/*": 1})
     await append(log, "first")
     for _ in range(25):
-        await log.append([Draft.of("x", topic=f"state/{number}") for number in range(1_000)])[-1]
+        await send(log, [Draft.of("x", topic=f"state/{number}") for number in range(1_000)])
     sizes = [len(page.notifications) async for page in pages(log, 0, ["**"])]
     assert sum(sizes) == 1_001
     assert len(sizes) <= 2, "25,000 positions, but only so much to send"
@@ -513,7 +535,7 @@ async def another(*topics: str, count: int = 10**6, bounds: dict[str, int] | Non
     return log
 
 
-async def adopt(log: Movable, other: Movable) -> None:
+async def adopt(log: MovableLog, other: MovableLog) -> None:
     everything = await read_all(other, 0, ["**"])
     half = len(everything) // 2
     await log.adopt(other.epoch, other.bounds().newest.offset, other.lost(), told(everything[:half], everything[half:]))
@@ -523,7 +545,8 @@ async def test_a_history_taken_over_is_the_same_history(make_movable: MakeMovabl
     other = await another("a", "a,b", "c/d", "b", "a", "c/d", count=5, bounds={"c/*": 1})
     log = await make_movable()
     announced: list[Notification] = []
-    log.announce_to(announced.extend)
+    renewed: list[Position] = []
+    log.announce_to(announced.extend, renewed.append)
     await adopt(log, other)
     assert (log.epoch, log.bounds()) == (other.epoch, other.bounds())
     assert log.lost()[::2] == other.lost()[::2]
@@ -534,6 +557,7 @@ async def test_a_history_taken_over_is_the_same_history(make_movable: MakeMovabl
             other.trimmed(wanted, after) for after in range(6)
         ]
     assert not announced
+    assert renewed == [log.bounds().newest]
     assert await append(log, "a") == [7]
     assert offsets(announced) == [7]
     await check_counts(log)
@@ -687,8 +711,8 @@ async def follow(
         await log.open()
         for (step, value), wanted, after in plan:
             if step == "append":
-                receipts = log.append([Draft.of("x", topics=topics, key=key) for topics, key in value])
-                assert [(await each).offset for each in receipts] == model.append(value, clock.now)
+                found = await send(log, [Draft.of("x", topics=topics, key=key) for topics, key in value])
+                assert found == model.append(value, clock.now)
             else:
                 clock.now += value
                 model.trim(clock.now)
@@ -749,3 +773,19 @@ def test_a_log_in_a_file_holds_what_a_plain_list_would(
         clock = Clock()
         log = SQLiteLog(Path(folder) / "hub.db", count=count, size=10**9, age=age, topics=bounds, clock=clock)
         asyncio.run(follow(log, clock, ListLog(count, age=age, topics=bounds), plan))
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    delays=st.lists(st.integers(0, 5), min_size=1, max_size=7),
+    count=st.integers(1, 20),
+    age=st.none() | st.integers(5, 60),
+    bounds=limits,
+    plan=plans,
+)
+def test_a_log_elsewhere_holds_what_a_plain_list_would(
+    delays: list[int], count: int, age: float | None, bounds: dict[str, int], plan: list[Any]
+):
+    clock, each = Clock(), cycle(delays)
+    log = FarLog(Elsewhere(count=count, age=age, topics=bounds, clock=clock), later=turns(lambda: next(each)))
+    asyncio.run(follow(log, clock, ListLog(count, age=age, topics=bounds), plan))

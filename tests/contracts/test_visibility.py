@@ -19,7 +19,7 @@ from hub.log.sqlite.worker.writer import Writer
 from hub.notification import Draft, Notification, Position
 from tests.contracts.conftest import Make
 from tests.contracts.model import ListLog
-from tests.contracts.test_log import hole, limits, names, offsets, pages, read_all, several, wishes
+from tests.contracts.test_log import hole, limits, names, offsets, pages, read_all, send, several, wishes
 
 NOTHING_PRIVATE = Visibility(frozenset())
 
@@ -28,16 +28,15 @@ def through(*topics: str) -> Visibility:
     return Visibility(frozenset(topics))
 
 
-async def send(log: Log, *wanted: str) -> None:
+async def publish(log: Log, *wanted: str) -> None:
     """Send one to the topics of each; those that begin with `!` are private."""
     drafts = [Draft.of("x", topics=each.removeprefix("!").split(","), private=each.startswith("!")) for each in wanted]
-    for receipt in log.append(drafts):
-        await receipt
+    await send(log, drafts)
 
 
 async def test_a_private_one_reaches_who_is_granted_one_of_its_topics(make: Make):
     log = await make()
-    await send(log, "a", "!a", "!a,user/7", "a,user/7", "!b")
+    await publish(log, "a", "!a", "!a,user/7", "a,user/7", "!b")
 
     async def seen(visibility: Visibility, *topics: str) -> list[int]:
         return offsets(await read_all(log, 0, topics, visibility=visibility))
@@ -53,7 +52,7 @@ async def test_a_private_one_reaches_who_is_granted_one_of_its_topics(make: Make
 
 async def test_a_page_without_anything_that_can_be_seen_goes_on_all_the_same(make: Make):
     log = await make()
-    await send(log, *["!a"] * 3_000, "a")
+    await publish(log, *["!a"] * 3_000, "a")
     found = [page async for page in pages(log, 0, ["a"], visibility=NOTHING_PRIVATE)]
     assert [len(page.notifications) for page in found if page.notifications] == [1]
     assert [page.reached for page in found][-1] == 3_001
@@ -62,7 +61,7 @@ async def test_a_page_without_anything_that_can_be_seen_goes_on_all_the_same(mak
 
 async def test_a_hole_is_judged_by_the_topics(make: Make):
     log = await make(count=2)
-    await send(log, "!a", "b", "b")
+    await publish(log, "!a", "b", "b")
     page = await log.read(0, ["a"], upto=3, visibility=NOTHING_PRIVATE)
     assert page.hole == await hole(log, 0, ["a"])
     assert page.hole
@@ -71,7 +70,7 @@ async def test_a_hole_is_judged_by_the_topics(make: Make):
 
 async def test_the_latest_is_the_newest_that_can_be_seen(make: Make):
     log = await make(topics={"state/*": 1})
-    await send(log, "a", "b", "!a", "!b,user/7", "!a", "state/x", "!state/x", "!state/y")
+    await publish(log, "a", "b", "!a", "!b,user/7", "!a", "state/x", "!state/x", "!state/y")
 
     async def latest(visibility: Visibility, *topics: str, upto: int = 8) -> list[int]:
         return offsets(await read_all(log, 0, topics, upto, latest=True, visibility=visibility))
@@ -88,7 +87,7 @@ async def test_the_latest_is_the_newest_that_can_be_seen(make: Make):
 @pytest.mark.parametrize("wanted", [["t/7"], ["t/*"], ["t/7", "**"]])
 async def test_the_newest_that_can_be_seen_is_found_behind_thousands_that_can_not(make: Make, wanted: list[str]):
     log = await make()
-    await send(log, "t/7", "t/7", "t/8", *["!t/7"] * 12_000, "!t/8")
+    await publish(log, "t/7", "t/7", "t/8", *["!t/7"] * 12_000, "!t/8")
     seen = await read_only(log, 0, wanted, latest=True, visibility=NOTHING_PRIVATE)
     newest = [2] if wanted == ["t/7"] else [2, 3]
     assert [offset for offset in seen if offset > 1] == newest

@@ -20,7 +20,7 @@ from hub.errors import InvalidArchive, LogNotEmpty, LogUnavailable, TooLarge
 from hub.log.archive import format as archive_format
 from hub.log.archive.format import Contents, last_line, line, lines, read
 from hub.log.archive.spool import Spool
-from hub.log.log import Movable
+from hub.log.log import MovableLog
 from hub.log.memory import MemoryLog
 from hub.log.sqlite.log import SQLiteLog
 from hub.log.sqlite.snapshot import snapshot
@@ -31,12 +31,12 @@ from tests.contracts.test_log import Clock, append, offsets, read_all, trimmed
 EPOCH = "8e844e1e90"
 
 
-async def exported(log: Movable) -> bytes:
+async def exported(log: MovableLog) -> bytes:
     """Return the archive of *log*."""
     return b"".join([some async for some in lines(log, log.bounds().newest.offset)])
 
 
-async def adopt(log: Movable, archive: bytes) -> Contents:
+async def adopt(log: MovableLog, archive: bytes) -> Contents:
     """Let *log* take over *archive* the way `hub history import` does."""
     spool = Spool(io.BytesIO(archive))
     contents = await spool.verify()
@@ -44,7 +44,7 @@ async def adopt(log: Movable, archive: bytes) -> Contents:
     return contents
 
 
-async def everything(log: Movable) -> list[Notification]:
+async def everything(log: MovableLog) -> list[Notification]:
     """Return all that *log* has; tags without an entry are as good as none."""
     return [each._replace(tags=each.tags or None) for each in await read_all(log, 0, ["**"])]
 
@@ -129,7 +129,7 @@ async def filled(batches: Sequence[tuple[list[Draft], float]], **bounds: Any) ->
     return log
 
 
-async def check_the_same(log: Movable, other: Movable) -> None:
+async def check_the_same(log: MovableLog, other: MovableLog) -> None:
     assert log.bounds() == other.bounds()
     assert await everything(log) == await everything(other)
     newest = log.bounds().newest.offset
@@ -246,7 +246,7 @@ async def test_what_is_cut_at_any_byte_is_refused():
 @pytest.mark.parametrize("home", ["memory", "sqlite"])
 async def test_what_loses_a_line_while_it_is_taken_over_touches_nothing(home: str, tmp_path: Path):
     whole = await exported(await example())
-    log: Movable = MemoryLog() if home == "memory" else file_log(tmp_path / "hub.db")
+    log: MovableLog = MemoryLog() if home == "memory" else file_log(tmp_path / "hub.db")
     await log.open()
     try:
         before = (log.epoch, log.bounds(), log.lost())

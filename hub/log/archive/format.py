@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from hub.errors import InvalidArchive, InvalidInput, TooLarge
 from hub.eventstream import compact_json
-from hub.log.log import Movable
+from hub.log.log import MovableLog
 from hub.log.trimmed import Lost
 from hub.notification import Draft, Notification, Position
 from hub.topics import check_topic
@@ -86,7 +86,7 @@ def is_last_line(line: bytes) -> bool:
     return line.startswith(b'{"newest":') and line.endswith(b"\n")
 
 
-async def lines(log: Movable, upto: int) -> AsyncGenerator[bytes]:
+async def lines(log: MovableLog, upto: int) -> AsyncGenerator[bytes]:
     """Yield the archive of *log* up to the offset *upto*, several lines at a time.
 
     Notifications that are trimmed meanwhile are missing, and the last line says so.

@@ -20,7 +20,7 @@ from hub.access.visibility import EVERYTHING, Visibility
 from hub.errors import LogNotEmpty, LogUnavailable
 from hub.eventstream import compact_json, data_of, unchunk
 from hub.log.keys import KEY_BYTES, KEY_COUNT, Keys
-from hub.log.log import Announce, Bounds, Frames, Located, Page, located
+from hub.log.log import Announce, Bounds, Frames, Located, Page, Renewed, located, unheard
 from hub.log.receipt import Receipt
 from hub.log.sqlite.process import ANSWER_TICKS, RESTART_SECONDS, WorkerDied, WorkerProcess
 from hub.log.sqlite.supervisor import Supervisor
@@ -82,6 +82,7 @@ class SQLiteLog:
         self._clock = clock
         self._unobserved = unobserved
         self._announce: Announce = lambda notifications: None
+        self._renewed: Renewed = unheard
         self._options: dict[str, Any] = {
             "epoch": self.epoch,
             "count": count,
@@ -107,8 +108,8 @@ class SQLiteLog:
         self._timer: asyncio.TimerHandle | None = None
         self._opened = self._closed = False
 
-    def announce_to(self, announce: Announce) -> None:
-        self._announce = announce
+    def announce_to(self, announce: Announce, renewed: Renewed = unheard) -> None:
+        self._announce, self._renewed = announce, renewed
 
     async def open(self) -> None:
         self._real = self._place()
@@ -459,9 +460,12 @@ class SQLiteLog:
                     await _must(writer, "abandon")
                 raise
         finally:
+            before = self._bounds.newest
             try:
                 await self._end()
                 await self._begin()
+                if self._bounds.newest != before:
+                    self._renewed(self._bounds.newest)
             finally:
                 self._opened = True  # should they not have started, the next trim tries again
 
@@ -520,8 +524,7 @@ def _lost(state: dict[str, Any]) -> Lost:
 def _row(n: Notification, size: int) -> Row:
     tags = compact_json(n.tags) if n.tags else None
     topics = n.topics[0] if len(n.topics) == 1 else "\n".join(n.topics)
-    text = n.text if "\r" in n.text else None  # its frame has LF instead
-    return (n.position.offset, n.at, topics, n.is_json, n.type, n.retry, n.private, tags, size, text, n.chunk)
+    return (n.position.offset, n.at, topics, n.is_json, n.type, n.retry, n.private, tags, size, n.text, b"")
 
 
 def _keys(batch: Sequence[_Unconfirmed]) -> Iterator[Key]:
@@ -534,10 +537,8 @@ def _keys(batch: Sequence[_Unconfirmed]) -> Iterator[Key]:
 def from_row(row: Row, epoch: str) -> Notification:
     """Return the notification that a row of the file holds."""
     offset, at, topics, is_json, type, retry, private, tags, _, text, chunk = row
-    if text is None:
+    if text is None:  # an older hub kept the chunk instead
         text = data_of(unchunk(chunk))
     tags_read = json.loads(tags) if tags else None
-    position = Position(epoch, offset)
-    return Notification(
-        position, tuple(topics.split("\n")), text, bool(is_json), chunk, at, type, retry, bool(private), tags_read
-    )
+    draft = Draft(tuple(topics.split("\n")), text, bool(is_json), type, retry, bool(private), tags_read)
+    return Notification.accept(draft, Position(epoch, offset), at)

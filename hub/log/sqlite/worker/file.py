@@ -63,7 +63,8 @@ MIGRATIONS = (
     DROP TABLE old;
     INSERT INTO meta VALUES ('copied', 0);
     """,
-    # The epochs that this history has had before, each with the newest offset that is a part of it.
+    # The epochs that this history has had before, each with the newest offset that is a part of it. And from here on
+    # the text is kept, with an empty chunk; rows that are there stay as they are.
     """
     CREATE TABLE epoch (number INTEGER PRIMARY KEY, name TEXT NOT NULL, ended INTEGER NOT NULL);
     """,

@@ -12,7 +12,11 @@ BEAT = SIZE.pack(0)
 """No message: a sign that one is being worked on."""
 
 Row = tuple[int, float, str, bool, str | None, int | None, bool, str | None, int, str | None, bytes]
-"""What `COLUMNS` names: topics are joined by line ends, the text stands there only if the frame can't give it back."""
+"""What `COLUMNS` names; topics are joined by line ends.
+
+Only an older hub has kept a chunk, and a text beside it only where the chunk can't give that back. Else the chunk is
+empty.
+"""
 COLUMNS = "offset, at, topics, is_json, type, retry, private, tags, size, text, chunk"
 Key = tuple[str, int, str, float]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -23,9 +24,15 @@ MERGED_TOPICS = 200
 DENSE = 4  # where at least each fourth row matches, walking is better than merging
 LOOK_UP_STEPS = 16
 LOOKED_UP = 500
+FRAME_COLUMNS = "offset, topics, private, type, retry, text, chunk"
 LOOK_BACK = 20_000  # steps, to find the newest that a reader may see of each topic
 JUDGED_STEPS = 100_000
 ROWS_BY_OFFSET = 250
+
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_FRAME = b"%bid: %b-%d\ndata: %b\n\n"
+_CHUNK = b"%x\r\n" + _FRAME + b"\r\n"
 
 
 class Asked(NamedTuple):
@@ -75,22 +82,32 @@ class Reader:
     def read(self, *asked: Any) -> dict[str, Any]:
         """Return the rows that match and can be seen (the arguments are those of `Asked`), as a page."""
         rows, facts = self._page(COLUMNS, Asked(*asked))
-        return {"rows": [(*row[:-1], self._chunk(row)) for row in rows], **facts}
+        return {"rows": rows, **facts}
 
     def frames(self, *asked: Any) -> dict[str, Any]:
         """Do what `read` does, and return only what goes out."""
-        rows, facts = self._page("offset, topics, private, chunk", Asked(*asked))
-        if rows and rows[0][0] <= self._copied:
-            payload = b"".join([self._chunk(row) for row in rows])
-        else:
-            payload = b"".join([row[-1] for row in rows])
-        return {"payload": payload, "number": len(rows), "first": rows[0][0] if rows else 0, **facts}
+        rows, facts = self._page(FRAME_COLUMNS, Asked(*asked))
+        return {"payload": self._payload(rows), "number": len(rows), "first": rows[0][0] if rows else 0, **facts}
 
-    def _chunk(self, row: tuple[Any, ...]) -> bytes:
-        """Return the chunk of *row*; what was kept before the file was copied gets the epoch it has now."""
-        chunk: bytes = row[-1]
-        if row[0] > self._copied:
-            return chunk
+    def _payload(self, rows: Iterable[Any]) -> bytes:
+        """Return the chunks of *rows*, joined: what `hub.eventstream` makes, which this process does not load."""
+        chunks: list[bytes] = []
+        epoch, size, limit = self._epoch, 0, 0
+        for offset, _, _, type, retry, text, chunk in rows:
+            if chunk:
+                chunks.append(self._renamed(chunk) if offset <= self._copied else chunk)
+                continue
+            if offset >= limit:
+                digits = len(b"%d" % offset)
+                size, limit = len(_FRAME % (b"", epoch, offset, b"")), 10**digits
+            head = _head(type, retry) if type is not None or retry is not None else b""
+            lines = text if "\n" not in text and "\r" not in text else "\ndata: ".join(_LINE_END.split(text))
+            data = lines.encode()
+            chunks.append(_CHUNK % (size + len(head) + len(data), head, epoch, offset, data))
+        return b"".join(chunks)
+
+    def _renamed(self, chunk: bytes) -> bytes:
+        """Return a *chunk* that was kept before the file was copied, with the epoch that the file has now."""
         frame = chunk[chunk.index(b"\r\n") + 2 : -2]
         begin = 0 if frame.startswith(b"id: ") else frame.index(b"\nid: ") + 1
         frame = b"%bid: %b%b" % (frame[:begin], self._epoch, frame[frame.index(b"-", begin) :])
@@ -201,7 +218,7 @@ class Reader:
             return chosen, reached
         # What was found may be incomplete beyond that; then the next page looks again.
         upto = min(asked.upto, search.known)
-        own = ", ".join(f"notification.{column}" for column in columns.split(", "))
+        own = columns.replace("offset", "notification.offset", 1)
         query = (
             f"SELECT {own} FROM place CROSS JOIN notification ON notification.offset = place.offset "
             "WHERE place.topic = ? AND place.offset > ? AND place.offset <= ? ORDER BY place.offset"
@@ -324,6 +341,11 @@ class Reader:
         self._database.close()
 
 
+def _head(type: str | None, retry: int | None) -> bytes:
+    head = "" if retry is None else f"retry: {retry}\n"
+    return (head if type is None else f"{head}event: {type}\n").encode()
+
+
 def _is_dense(chosen: Sequence[Any], among: int) -> bool:
     """Tell whether so much was found *among* so many offsets that walking is better than merging."""
     return among < DENSE * len(chosen)
@@ -343,10 +365,13 @@ def _filled(rows: Iterable[Any], upto: int) -> tuple[list[Any], int]:
     """Return as many of *rows*, each offset once, as make a page, and how far it reaches."""
     chosen: list[Any] = []
     last = size = 0
-    for row in rows:
+    for row in rows:  # each ends with its text and its chunk
         if row[0] == last:
             continue
-        size += len(row[-1])
+        text, chunk = row[-2:]
+        size += len(chunk)
+        if text:
+            size += len(text) if text.isascii() else len(text.encode())
         if chosen and (len(chosen) == PAGE_COUNT or size > PAGE_BYTES):
             return chosen, last
         last = row[0]
