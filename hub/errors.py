@@ -9,12 +9,15 @@ HubError
 │   └── KeyReused                   422  an idempotency key that was used for another question
 ├── TooLarge                        413  more bytes than the bound
 ├── UnsupportedMediaType            415  a body of another media type than expected
+├── Unauthorized                    401  nobody known asks, or with a token that does not count
+├── Forbidden                       403  a right that the caller does not have; names the topic
 ├── CrossSite                       403  a change that a page of another site asks for
 ├── UnsupportedEncoding             415  a compressed body
 ├── UnknownGeneration               404  an answer that does not exist, or belongs to somebody else
 ├── GenerationEnded                 409  appending to an answer that has ended
 ├── GenerationExpired               410  an answer that is no longer kept
 ├── TryLater                        503  nothing is wrong with the request
+│   ├── AuthUnavailable                  who asks can't be told now
 │   ├── LogUnavailable                   the log does not confirm, or too much waits for it
 │   ├── TooManyGenerations          429  the maximum number of answers is being generated
 │   ├── TooManyStreams                   the maximum number of streams is open
@@ -125,6 +128,33 @@ class UnsupportedMediaType(HubError):
         return f"Content-Type: {self.media_type[:80]!r} is not application/json"
 
 
+class Unauthorized(HubError):
+    """Nobody known asks, or with a token that does not count; `code` is a word for programs, `why` a sentence."""
+
+    status = 401
+
+    def __init__(self, code: str, why: str) -> None:
+        super().__init__(code, why)
+        self.code, self.why = code, why
+
+    def __str__(self) -> str:
+        return self.why
+
+
+class Forbidden(HubError):
+    """The caller lacks a right; `topic` is the first topic or pattern that no grant covers, empty if it is none."""
+
+    status = 403
+    code = "forbidden"
+
+    def __init__(self, topic: str, why: str) -> None:
+        super().__init__(topic, why)
+        self.topic, self.why = topic, why
+
+    def __str__(self) -> str:
+        return f"{self.topic}: {self.why}" if self.topic else self.why
+
+
 class CrossSite(HubError):
     """A page of another site, whose origin is not allowed, sent a request that would change something."""
 
@@ -178,6 +208,15 @@ class TooManyStreams(TryLater):
 
     def __str__(self) -> str:
         return f"{self.bound:,} streams are open already"
+
+
+class AuthUnavailable(TryLater):
+    """Who asks can't be told now: what would say so fails or does not answer."""
+
+    code = "auth_unavailable"
+
+    def __str__(self) -> str:
+        return "who you are can't be checked now"
 
 
 class LogUnavailable(TryLater):

@@ -1,0 +1,41 @@
+"""Who asks, with what rights, and until when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """A user of the application, as its own login or a token says.
+
+    The topics `user/{user}` may always be read by the user; ids are percent-encoded in topics.
+
+    Attributes:
+        user: the id of the user: not empty, at most 256 characters.
+        session: the login that this is one of, so that it can be asked about again; None: the user has only one.
+        subscribe: topics and patterns that may be read.
+        publish: topics and patterns that may be published to.
+        admin: may read statistics, connections, members and presence, export, and change the hub.
+        presence: may be told who is there.
+        info: what others are told of the user; JSON values.
+        expires: when the rights end, in seconds since 1970; None: when the application says so.
+        issued: when they were given, likewise; None: unknown.
+        token: the id of the token (`jti`); None: it has none, or there is no token.
+    """
+
+    user: str
+    session: str | None = None
+    subscribe: tuple[str, ...] = ()
+    publish: tuple[str, ...] = ()
+    admin: bool = False
+    presence: bool = False
+    info: Mapping[str, Any] = field(default=NOTHING, hash=False)
+    expires: float | None = None
+    issued: float | None = None
+    token: str | None = None
