@@ -165,7 +165,7 @@ class Hub:
             if not isinstance(self.log, Movable):
                 raise LogUnavailable("it can't take over a history")
             contents = await spool.verify()
-            await self.log.adopt(contents.epoch, contents.newest, contents.lost, spool.history())
+            await self.log.adopt(contents.epoch, contents.newest, contents.trimmed, spool.history())
             return contents
         finally:
             # However it ended: in the same step in which the log is another one, everybody else begins anew.

@@ -227,7 +227,7 @@ async def _adopt(home: str, contents: Contents, spool: Spool) -> None:
         await log.open()
         if not isinstance(log, Movable):
             raise LogUnavailable(f"{home} can't take over a history")
-        await log.adopt(contents.epoch, contents.newest, contents.lost, spool.history())
+        await log.adopt(contents.epoch, contents.newest, contents.trimmed, spool.history())
     finally:
         await log.aclose()
 

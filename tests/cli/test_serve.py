@@ -1017,7 +1017,7 @@ async def test_listen_prints_plain_lines_and_leaves_out_what_was_not_asked_for(s
     process = await run("listen", "heard", "-n", "3", "--url", hub.url)
     await until(lambda: "hub.open" in process.err)
     drafts: list[dict[str, object]] = [
-        {"topic": "elsewhere", "data": "unheard"},
+        {"topic": "elsewhere", "data": "ignore_renewal"},
         {"topic": "heard", "data": {"n": 1}},
         {"topic": "heard", "data": "two", "type": "typed"},
         {"topic": "heard", "data": "三"},

@@ -36,7 +36,7 @@ from hub.log.sqlite.worker.pipe import COLUMNS, Row
 from hub.log.sqlite.worker.place import Place
 from hub.log.sqlite.worker.reader import LOOK_UP_STEPS, LOOKED_UP, PAGE_WALK, Reader
 from hub.log.sqlite.worker.writer import Writer
-from hub.log.trimmed import Lost
+from hub.log.trimmed import TrimmedState
 from hub.notification import MAX_OFFSET, Draft, Notification, Position
 from hub.patterns import Patterns
 from tests.conftest import Disk
@@ -386,10 +386,10 @@ async def test_of_what_is_known_nothing_is_learned_again_when_a_writer_is_replac
     for turn in range(2):
         sent = [Draft.of(turn, topic=f"state/{number}", key=f"{turn}-{number}") for number in range(1_000)]
         await log.append(sent)[-1]
-    lost = log.lost()
+    lost = log.trimmed_state()
     assert len(lost.topics) == 1_000
     learned: list[str] = []
-    put, lose = log._keys.put, log._gone.lose
+    put, lose = log._keys.put, log._trimmed.trim_topic
 
     def noted_put(key: str, *rest: Any, **more: Any) -> float:
         learned.append(key)
@@ -406,13 +406,13 @@ async def test_of_what_is_known_nothing_is_learned_again_when_a_writer_is_replac
     descriptor = answers.get_extra_info("pipe").fileno()
     await until(lambda: bytes_in(descriptor))
     monkeypatch.setattr(log._keys, "put", noted_put)
-    monkeypatch.setattr(log._gone, "lose", noted_lose)
+    monkeypatch.setattr(log._trimmed, "trim_topic", noted_lose)
     os.kill(pid(workers(log)[0]), signal.SIGKILL)
     os.read(descriptor, 65_536)
     answers.resume_reading()
     assert (await receipts[0]).offset == 2_001
     assert sorted(learned) == ["new", "state/7"]
-    assert log.lost() == lost._replace(topics={**lost.topics, "state/7": 1_008})
+    assert log.trimmed_state() == lost._replace(topics={**lost.topics, "state/7": 1_008})
     monkeypatch.undo()
     for key in ("new", "0-0", "1-999"):
         assert log.append([Draft.of("x", topic="state/7", key=key)])[0].repeated
@@ -1046,7 +1046,7 @@ async def check_migrated(home: Home, log: SQLiteLog, kept: list[Notification]) -
     assert [each.text for each in found] == [each.text for each in kept], "with the line ends it had"
     for topic in ("a", "b/c", "t/3"):
         assert await read_all(log, 0, [topic]) == [each for each in kept if topic in each.topics]
-    assert log.lost() == Lost(10, {"gone": 4, "a": 10}, 2)
+    assert log.trimmed_state() == TrimmedState(10, {"gone": 4, "a": 10}, 2)
     assert home.ask("PRAGMA user_version") == [(len(MIGRATIONS),)]
     assert home.ask("SELECT count(*) FROM sqlite_master WHERE name = 'old'") == [(0,)]
 
@@ -1118,10 +1118,10 @@ async def test_what_was_taken_over_outlives_a_restart(home: Home):
     other = await another("a", "a,b", "state/x", "state/x", "c/d", "b", bounds={"c/*": 1})
     log = await home.open(topics={"state/*": 1})
     await adopt(log, other)
-    facts = (log.epoch, log.bounds(), log.lost(), await read_all(log, 0, ["**"]))
+    facts = (log.epoch, log.bounds(), log.trimmed_state(), await read_all(log, 0, ["**"]))
     assert log.trimmed(["state/x"]) == log.trimmed(["state/*"]) == 3
     log = await home.restart(log, "killed", topics={"state/*": 1})
-    assert (log.epoch, log.bounds(), log.lost(), await read_all(log, 0, ["**"])) == facts
+    assert (log.epoch, log.bounds(), log.trimmed_state(), await read_all(log, 0, ["**"])) == facts
     assert await append(log, "a") == [7]
     await check_counts(log)
 
@@ -1138,7 +1138,7 @@ async def test_a_writer_killed_while_it_takes_over_another_log_leaves_the_log_as
         yield everything
 
     with pytest.raises(LogUnavailable):
-        await log.adopt(other.epoch, 3, other.lost(), broken())
+        await log.adopt(other.epoch, 3, other.trimmed_state(), broken())
     assert (log.epoch, log.bounds().kept) == (epoch, 0)
     await adopt(log, other)
     assert await read_all(log, 0, ["**"]) == everything
@@ -1358,7 +1358,7 @@ def test_topics_that_were_to_be_held_to_a_new_bound_still_are_after_a_commit_tha
             writer.append([], [], 0.0)
     assert writer.state()["kept"] == 3
     answer = writer.append([], [], 0.0)
-    assert (answer["kept"], answer["lost"]) == (1, [("a", 2)])
+    assert (answer["kept"], answer["topics"]) == (1, [("a", 2)])
 
 
 def test_a_topic_keeps_its_bound_when_the_writer_meets_more_topics_than_it_remembers(
@@ -1368,7 +1368,7 @@ def test_a_topic_keeps_its_bound_when_the_writer_meets_more_topics_than_it_remem
     writer = write(**{"*": 2})
     writer.append(rows(1, "a", "a"), [], 0.0)
     answer = writer.append(rows(3, "a", "b", "c", "d", "a", "e", "f", "a"), [], 0.0)
-    assert dict(answer["lost"]) == {"a": 3}
+    assert dict(answer["topics"]) == {"a": 3}
     assert answer["kept"] == 7
     assert writer.append(rows(11, "a"), [], 0.0)["kept"] == 7
 

@@ -17,7 +17,7 @@ from hub.errors import InvalidArchive, LogUnavailable
 from hub.log.archive.format import first_line, last_line, line, lines
 from hub.log.archive.spool import Spool
 from hub.log.log import Log, Movable, MovableLog, Page
-from hub.log.trimmed import Lost
+from hub.log.trimmed import TrimmedState
 from hub.notification import Draft, Notification, Position
 from hub.web import history
 from hub.web.history import Excerpt, moment
@@ -430,7 +430,7 @@ async def test_a_client_that_takes_nothing_of_its_export_is_cut(serve: Serve, ex
 # ---- into a new log ----
 
 
-LOST = Lost(6, {"notifications": 6}, 0)
+LOST = TrimmedState(6, {"notifications": 6}, 0)
 SOME = (
     first_line("8e844e1e90")
     + b"".join(line(Notification.accept(Draft.of(n), Position("8e844e1e90", n), AT)) for n in (7, 8, 9))
@@ -546,7 +546,7 @@ async def test_only_a_log_that_never_held_anything_takes_an_archive(serve: Serve
 def facts(server: Server) -> object:
     log = server.hub.log
     assert isinstance(log, Movable)
-    return log.epoch, log.bounds(), log.lost()
+    return log.epoch, log.bounds(), log.trimmed_state()
 
 
 async def untouched(server: Server, before: object) -> None:
