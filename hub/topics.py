@@ -6,6 +6,7 @@ A topic is `/`-separated segments (`stock/AAPL`). A pattern is a topic in which 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 from uuid import UUID
@@ -18,6 +19,8 @@ MAX_SEGMENTS = 16
 MAX_TOPICS_PER_NOTIFICATION = 16
 MAX_TOPICS_PER_SUBSCRIPTION = 128
 DEFAULT_TOPIC = "notifications"
+
+_TO_ENCODE = re.compile(r"[%/*\x00-\x1f\x7f-\x9f]")
 
 T = TypeVar("T")
 
@@ -64,10 +67,11 @@ def check_wanted(topics: Iterable[str]) -> tuple[str, ...]:
 def topic_of(kind: str, id: str | int | UUID, field: str = "") -> str:
     """Return the topic of one user or room, `user/{id}` or `room/{id}`; *field* is the field that an error names.
 
-    A member of an enum of strings or numbers counts as its value.
+    The id becomes one segment: `%`, `/`, `*` and control characters are percent-encoded, so that no id is a pattern or
+    the id of somebody else. A member of an enum of strings or numbers counts as its value.
 
     Raises:
-        InvalidTopic: *id* is no string, whole number or UUID (None and booleans are not), or is not one segment.
+        InvalidTopic: *id* is no string, whole number or UUID (None and booleans are not), is empty, or too long.
     """
     field = field or f"{kind}_id"
     if isinstance(id, str):
@@ -78,9 +82,11 @@ def topic_of(kind: str, id: str | int | UUID, field: str = "") -> str:
         name = str(id)
     else:
         raise InvalidTopic(id, f"is not an id: a {kind}'s id is a string, a whole number or a UUID", field)
-    if "/" in name or "*" in name:
-        raise InvalidTopic(name, f"is not an id: a {kind}'s id is one segment, without '/' or '*'", field)
-    return check_topic(f"{kind}/{name}", field)
+    return check_topic(f"{kind}/{_TO_ENCODE.sub(_percent_encoded, name)}", field)
+
+
+def _percent_encoded(found: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in found[0].encode())
 
 
 def is_pattern(topic: str) -> bool:

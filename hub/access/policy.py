@@ -1,0 +1,118 @@
+"""What whom is allowed: reading, publishing, and what is for administrators only. Pure rules, no I/O.
+
+    nobody known      the patterns of `HUB_ANONYMOUS_SUBSCRIBE` and `_PUBLISH`; public notifications only
+    an identity       its grants, its own `user/{id}` for reading, and what anonymous callers may
+    an administrator  also statistics, exports, lists of connections, and all that changes the hub; but no topics
+                      beyond its grants
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from hub.access.grants import Grants
+from hub.access.identity import Identity
+from hub.access.visibility import EVERYTHING, Visibility
+from hub.errors import Forbidden, Unauthorized
+from hub.topics import topic_of
+
+REMEMBERED_GRANTS = 4_096
+
+
+class Policy:
+    """The rules of one hub.
+
+    Args:
+        guarded: somebody can be asked who they are. Where nobody can, everything is allowed that *anonymous_subscribe*
+            and *anonymous_publish* cover, private notifications and the rights of administrators included if *trusted*.
+        trusted: whoever reaches the hub may do everything: a hub on loopback without any authentication.
+        anonymous_subscribe: topics and patterns that anybody may read.
+        anonymous_publish: topics and patterns that anybody may publish to.
+    """
+
+    def __init__(
+        self,
+        *,
+        trusted: bool = False,
+        anonymous_subscribe: Iterable[str] = (),
+        anonymous_publish: Iterable[str] = (),
+    ) -> None:
+        self.trusted = trusted
+        self._subscribe = Grants(anonymous_subscribe)
+        self._publish = Grants(anonymous_publish)
+
+    def read(self, identity: Identity | None, topics: Iterable[str]) -> Visibility:
+        """Return what *identity* sees of *topics* and patterns.
+
+        Private notifications are seen through topics that are granted to the identity, not through those that anybody
+        may read. If all are granted, the visibility is that of a reader who may see all notifications.
+
+        Raises:
+            Unauthorized: nobody known asks, and not anybody may read all of *topics*.
+            Forbidden: no grant covers one of them; names the first.
+        """
+        if self.trusted:
+            return EVERYTHING
+        granted, public = [], False
+        own = _read_grants(identity) if identity is not None else None
+        for topic in topics:
+            if own is not None and own.covering(topic) is not None:
+                granted.append(topic)
+            elif self._subscribe.covering(topic) is not None:
+                public = True
+            else:
+                raise _refusal(identity, topic, "you may not read it")
+        return Visibility(frozenset(granted)) if public else EVERYTHING
+
+    def publish(self, identity: Identity | None, topics: Iterable[str]) -> None:
+        """Check that *identity* may publish to each of *topics*.
+
+        Raises:
+            Unauthorized: nobody known asks, and not anybody may publish to all of *topics*.
+            Forbidden: no grant covers one of them; names the first.
+        """
+        if self.trusted:
+            return
+        own = _publish_grants(identity) if identity is not None else None
+        for topic in topics:
+            if (own is None or own.covering(topic) is None) and self._publish.covering(topic) is None:
+                raise _refusal(identity, topic, "you may not publish to it")
+
+    def administer(self, identity: Identity | None) -> None:
+        """Check that *identity* is an administrator.
+
+        Raises:
+            Unauthorized: nobody known asks.
+            Forbidden: somebody else does.
+        """
+        if not self.trusted and (identity is None or not identity.admin):
+            raise _refusal(identity, "", "this is for administrators")
+
+    def known(self, identity: Identity | None) -> None:
+        """Check that somebody known asks.
+
+        Raises:
+            Unauthorized: nobody known does.
+        """
+        if not self.trusted and identity is None:
+            raise _refusal(None, "", "")
+
+
+def _refusal(identity: Identity | None, topic: str, why: str) -> Unauthorized | Forbidden:
+    if identity is None:
+        return Unauthorized("unauthorized", "nobody knows who you are: send a token, or log in")
+    return Forbidden(topic, why)
+
+
+@lru_cache(maxsize=REMEMBERED_GRANTS)
+def _grants(patterns: tuple[str, ...]) -> Grants:
+    return Grants(patterns)
+
+
+def _read_grants(identity: Identity) -> Grants:
+    return _grants((*identity.subscribe, topic_of("user", identity.user)))
+
+
+def _publish_grants(identity: Identity) -> Grants:
+    return _grants(identity.publish)

@@ -1,0 +1,206 @@
+"""Who sends a request, and whether it may: the one place in which the web edge asks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, TypeVar
+
+from aiohttp import web
+
+from hub.access.identity import Identity
+from hub.access.policy import Policy
+from hub.access.visibility import Visibility
+from hub.errors import AuthUnavailable, Forbidden, Unauthorized
+from hub.notification import Draft
+
+logger = logging.getLogger("hub.access")
+
+HOOK_SECONDS = 5.0
+COOKIE = "hub_token"
+SECURE_COOKIE = "__Host-hub_token"
+
+Authenticate = Callable[[web.Request], Awaitable[Identity | None]]
+"""Returns who sends a request, or None if nobody known does. What it raises means that it can't tell."""
+AuthorizeSubscribe = Callable[[Identity | None, Sequence[str]], Awaitable[bool]]
+"""Returns whether the identity may read all of these topics and patterns; it may only allow less than the grants."""
+AuthorizePublish = Callable[[Identity | None, Draft], Awaitable[bool]]
+"""Returns whether the identity may send this draft; it may only allow less than the grants."""
+Recheck = Callable[[Identity], Awaitable[Identity | None]]
+"""Returns the present rights of an identity with open streams, or None if they have ended."""
+
+T = TypeVar("T")
+
+
+class Verifier(Protocol):
+    """What turns a token into an identity."""
+
+    async def verify(self, token: str) -> Identity:
+        """Return the identity that *token* stands for.
+
+        Raises:
+            Unauthorized: it does not count.
+            AuthUnavailable: that can't be told now.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """What the application decides itself."""
+
+    authenticate: Authenticate | None = None
+    authorize_subscribe: AuthorizeSubscribe | None = None
+    authorize_publish: AuthorizePublish | None = None
+    recheck: Recheck | None = None
+
+
+class Access:
+    """Identities and rights for one application.
+
+    Args:
+        policy: the rules.
+        hooks: what the application decides itself.
+        verifier: what reads tokens; None: tokens are not accepted.
+        revoked: returns whether the rights of an identity have been revoked.
+    """
+
+    KEY: ClassVar[web.AppKey[Access]]
+
+    def __init__(
+        self,
+        policy: Policy,
+        hooks: Hooks,
+        verifier: Verifier | None = None,
+        revoked: Callable[[Identity], bool] = lambda identity: False,
+    ) -> None:
+        self.policy = policy
+        self.hooks = hooks
+        self._verifier = verifier
+        self._revoked = revoked
+        self._asks = hooks.authenticate is not None or verifier is not None
+
+    @classmethod
+    def of(cls, request: web.Request) -> Access:
+        """Return the access of the application that got *request*."""
+        return request.config_dict[cls.KEY]
+
+    async def identity(self, request: web.Request) -> Identity | None:
+        """Return who sends *request*; None: nobody known.
+
+        Raises:
+            Unauthorized: a token that does not count, or rights that have been revoked.
+            AuthUnavailable: the application's hook fails, or does not answer within 5 seconds.
+        """
+        if not self._asks:
+            return None
+        known: Identity | None = request.get(_IDENTITY)
+        if known is None:
+            known = await self._identify(request)
+            if known is None:
+                return None
+            request[_IDENTITY] = known
+        if self._revoked(known):
+            raise Unauthorized("revoked", "your rights have been revoked: log in again")
+        return known
+
+    async def _identify(self, request: web.Request) -> Identity | None:
+        token = _token(request)
+        if token is not None and self._verifier is not None:
+            return await self._verifier.verify(token)
+        if self.hooks.authenticate is not None:
+            return await _bounded("authenticate", self.hooks.authenticate(request))
+        return None
+
+    async def read(self, request: web.Request, topics: Sequence[str]) -> tuple[Identity | None, Visibility]:
+        """Return who sends *request*, and what of *topics* and patterns that reader may see.
+
+        Raises:
+            Unauthorized, Forbidden: the reader may not read one of them; names the first.
+            AuthUnavailable: that can't be told now.
+        """
+        identity = await self.identity(request)
+        visibility = self.policy.read(identity, topics)
+        hook = self.hooks.authorize_subscribe
+        if hook is not None and not await _bounded("authorize_subscribe", hook(identity, topics)):
+            raise Forbidden(topics[0] if len(topics) == 1 else "", "you may not read it")
+        return identity, visibility
+
+    async def publish(self, request: web.Request, drafts: Sequence[Draft]) -> Sequence[Draft]:
+        """Return *drafts*, which the sender of *request* may publish, with keys that are the sender's own.
+
+        Raises:
+            Unauthorized, Forbidden: the sender may not publish to one of their topics; names the first.
+            AuthUnavailable: that can't be told now.
+        """
+        identity = await self.identity(request)
+        if self.policy.trusted and self.hooks.authorize_publish is None:
+            return drafts
+        for draft in drafts:
+            self.policy.publish(identity, draft.topics)
+            hook = self.hooks.authorize_publish
+            if hook is not None and not await _bounded("authorize_publish", hook(identity, draft)):
+                raise Forbidden(draft.topics[0], "you may not publish to it")
+        return drafts if identity is None else [_own_key(identity, draft) for draft in drafts]
+
+    async def administer(self, request: web.Request) -> Identity | None:
+        """Return who sends *request*, an administrator.
+
+        Raises:
+            Unauthorized, Forbidden: somebody else does.
+            AuthUnavailable: that can't be told now.
+        """
+        identity = await self.identity(request)
+        self.policy.administer(identity)
+        return identity
+
+    async def known(self, request: web.Request) -> Identity | None:
+        """Return who sends *request*: somebody known, or anybody where nobody can be asked who they are.
+
+        Raises:
+            Unauthorized: nobody known does.
+            AuthUnavailable: that can't be told now.
+        """
+        identity = await self.identity(request)
+        self.policy.known(identity)
+        return identity
+
+
+Access.KEY = web.AppKey("access", Access)
+_IDENTITY = "hub.identity"
+
+
+def _own_key(identity: Identity, draft: Draft) -> Draft:
+    """Return *draft* with a key that no other user can repeat."""
+    return draft if draft.key is None else draft._replace(key=f"{identity.user}\x1f{draft.key}")
+
+
+def _token(request: web.Request) -> str | None:
+    """Return the token of *request*: from `Authorization: Bearer`, else from the cookie; None: there is none."""
+    said = request.headers.get("Authorization", "")
+    scheme, _, token = said.partition(" ")
+    if scheme.lower() == "bearer":
+        return token.strip()
+    return request.cookies.get(SECURE_COOKIE if request.secure else COOKIE)
+
+
+async def _bounded(name: str, answer: Awaitable[T]) -> T:
+    """Return the answer of the application's hook *name*.
+
+    Raises:
+        Unauthorized, Forbidden: the hook raised it.
+        AuthUnavailable: it failed, or gave no answer within 5 seconds.
+    """
+    try:
+        async with asyncio.timeout(HOOK_SECONDS):
+            return await answer
+    except (Unauthorized, Forbidden):
+        raise
+    except TimeoutError:
+        logger.error("the hook %s did not answer within %g s", name, HOOK_SECONDS)
+        raise AuthUnavailable from None
+    except Exception as error:
+        logger.exception("the hook %s failed", name)
+        raise AuthUnavailable from error
