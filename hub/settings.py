@@ -113,6 +113,22 @@ class Settings(BaseModel):
         default=(),
         description="Addresses or networks of proxies whose `X-Forwarded-…` count, or `unix`; comma-separated.",
     )
+    anonymous_subscribe: _List = Field(
+        default=(),
+        description="Topics and patterns that anybody may read where identities are known, comma-separated; "
+        "public notifications only.",
+    )
+    anonymous_publish: _List = Field(
+        default=(),
+        description="Topics and patterns that anybody may publish to where identities are known, comma-separated.",
+    )
+    recheck: float = Field(
+        default=30.0, ge=1, le=86_400, description="Seconds within which the application is asked about open streams."
+    )
+    refuse: Literal["auto", "status"] = Field(
+        default="auto",
+        description="How streams are refused: `auto`: in the stream where it may be an `EventSource`; `status`: by status.",
+    )
     drain: float = Field(default=3.0, ge=0, le=3600, description="Seconds over which streams are ended at shutdown.")
     finish: float = Field(
         default=30.0, ge=0, le=86_400, description='Seconds that handler streams with `drain="finish"` may take to end.'

@@ -1,9 +1,9 @@
 """What whom is allowed: reading, publishing, and what is for administrators only. Pure rules, no I/O.
 
-    nobody known      the patterns of `HUB_ANONYMOUS_SUBSCRIBE` and `_PUBLISH`; public notifications only
-    an identity       its grants, its own `user/{id}` for reading, and what anonymous callers may
-    an administrator  also statistics, exports, lists of connections, and all that changes the hub; but no topics
-                      beyond its grants
+nobody known      the patterns of `HUB_ANONYMOUS_SUBSCRIBE` and `_PUBLISH`; public notifications only
+an identity       its grants, its own `user/{id}` for reading, and what anonymous callers may
+an administrator  also statistics, exports, lists of connections, and all that changes the hub; but no topics
+                  beyond its grants
 """
 
 from __future__ import annotations
@@ -64,6 +64,15 @@ class Policy:
             else:
                 raise _refusal(identity, topic, "you may not read it")
         return Visibility(frozenset(granted)) if public else EVERYTHING
+
+    def shown(self, identity: Identity | None, topics: tuple[str, ...], *, private: bool) -> tuple[str, ...]:
+        """Return those of *topics*, of a notification that *identity* may see, that it may read."""
+        if self.trusted:
+            return topics
+        own = _read_grants(identity) if identity is not None else None
+        public = None if private else self._subscribe
+        either = [grants for grants in (own, public) if grants is not None]
+        return tuple(topic for topic in topics if any(grants.covering(topic) is not None for grants in either))
 
     def publish(self, identity: Identity | None, topics: Iterable[str]) -> None:
         """Check that *identity* may publish to each of *topics*.

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
+from typing import Literal
 from urllib.parse import quote, unquote
 
 from aiohttp import web
 from yarl import URL
 
-from hub.errors import AlreadySetUp
+from hub.access.policy import Policy
+from hub.errors import AlreadySetUp, InvalidInput
 from hub.events.bus import EventBus
 from hub.eventstream import JsonDefault
 from hub.generations.providers.provider import Provider
@@ -19,6 +21,7 @@ from hub.hub import Hub
 from hub.notifications import NotificationService
 from hub.settings import Settings, unknown_variables
 from hub.web import generations, handover
+from hub.web.access import Access, Authenticate, AuthorizePublish, AuthorizeSubscribe, Hooks, Recheck
 from hub.web.endpoint import Endpoint, Handler, NotFound
 from hub.web.handler_streams import HandlerStreams
 from hub.web.history import history
@@ -42,6 +45,11 @@ def setup_hub(
     prefix: str = "",
     json_default: JsonDefault | None = None,
     provider: Provider | None = None,
+    authenticate: Authenticate | None = None,
+    authorize_subscribe: AuthorizeSubscribe | None = None,
+    authorize_publish: AuthorizePublish | None = None,
+    recheck: Recheck | None = None,
+    routes: Literal["all"] | Collection[str] | None = None,
 ) -> Hub:
     """Add a hub to *app*: its routes under *prefix*, its start and its drain.
 
@@ -56,18 +64,35 @@ def setup_hub(
             sent, or raises `TypeError`.
         provider: what answers on `/ai/chat/stream`, closed with the hub; None: what the settings name. Where neither
             names one, those routes are not there.
+        authenticate: `async (request) -> Identity | None`: who sends a request, by the application's own login.
+        authorize_subscribe: `async (identity, topics) -> bool`: may allow less than the grants of the identity.
+        authorize_publish: `async (identity, draft) -> bool`: the same for each draft.
+        recheck: `async (identity) -> Identity | None`: called within every `HUB_RECHECK` seconds for each session that
+            has open streams; they end if it returns None.
+        routes: what is mounted: `"all"`, or some of `subscribe`, `publish`, `history`, `stats`, `metrics`, `health`,
+            `ai`, `events`. None: everything where identities are known; else `subscribe`, for public notifications, and
+            `health`. Routes that are named where nobody is known serve whoever reaches them.
 
     Raises:
         AlreadySetUp: *app* has a hub.
+        InvalidInput: *routes* names something else.
         InvalidSettings: *settings* is None and what was found is wrong.
     """
     if HUB in app:
         raise AlreadySetUp
     hub = Hub(settings or _found(), json_default=json_default, provider=provider)
     app[HUB], app[NOTIFICATIONS], app[BUS] = hub, hub.notifications, hub.bus
+    hooks = Hooks(
+        authenticate=authenticate,
+        authorize_subscribe=authorize_subscribe,
+        authorize_publish=authorize_publish,
+        recheck=recheck,
+    )
+    guarded = authenticate is not None
+    app[Access.KEY] = Access(_policy(hub.settings, guarded=guarded, named=routes is not None), hooks)
     streams = app[HandlerStreams.KEY] = HandlerStreams(hub)
     prefix = _as_matched(prefix.rstrip("/"))
-    for path, handlers in _routes(hub).items():
+    for path, handlers in _routes(hub, _chosen(routes, guarded=guarded)).items():
         Endpoint(hub, handlers).add_to(app, (_in_pattern(prefix) if "{" in path else prefix) + path)
     if prefix:
         # A first segment that is a parameter makes aiohttp try this route last, after all that the application adds.
@@ -121,17 +146,36 @@ def _in_pattern(prefix: str, *, first_too: bool = False) -> str:
     return "/".join(segments)
 
 
-def _routes(hub: Hub) -> dict[str, dict[str, Handler]]:
-    routes: dict[str, dict[str, Handler]] = {
-        "/notifications/subscribe": {"GET": subscribe, "POST": subscribe_by_post},
-        "/notifications/publish": {"POST": publish},
-        "/notifications/history": {"GET": history},
-        "/notifications/stats": {"GET": stats},
-        "/healthz": {"GET": healthz},
-        "/readyz": {"GET": readyz},
-        "/metrics": {"GET": metrics},
+NAMES = frozenset({"subscribe", "publish", "history", "stats", "metrics", "health", "ai", "events"})
+"""What `routes` of `setup_hub` may name."""
+
+
+def _chosen(routes: Literal["all"] | Collection[str] | None, *, guarded: bool) -> Collection[str]:
+    """Return the names of the routes that are mounted."""
+    if routes == "all" or (routes is None and guarded):
+        return NAMES
+    chosen = frozenset({"subscribe", "health"} if routes is None else [routes] if isinstance(routes, str) else routes)
+    if unknown := sorted(chosen - NAMES):
+        raise InvalidInput("routes", f"{unknown[0]!r} is none of {', '.join(sorted(NAMES))}, and not 'all'")
+    return chosen
+
+
+def _policy(settings: Settings, *, guarded: bool, named: bool) -> Policy:
+    """Return the rules of a hub: what anybody may do where nobody is known follows from what is mounted."""
+    if guarded:
+        return Policy(anonymous_subscribe=settings.anonymous_subscribe, anonymous_publish=settings.anonymous_publish)
+    return Policy(trusted=True) if named else Policy(anonymous_subscribe=("**",))
+
+
+def _routes(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]]:
+    all_routes: dict[str, dict[str, dict[str, Handler]]] = {
+        "subscribe": {"/notifications/subscribe": {"GET": subscribe, "POST": subscribe_by_post}},
+        "publish": {"/notifications/publish": {"POST": publish}},
+        "history": {"/notifications/history": {"GET": history}},
+        "stats": {"/notifications/stats": {"GET": stats}},
+        "health": {"/healthz": {"GET": healthz}, "/readyz": {"GET": readyz}},
+        "metrics": {"/metrics": {"GET": metrics}},
+        "ai": generations.routes(hub),
+        "events": {"/events/{name}": {"POST": emit}} if hub.settings.events_api else {},
     }
-    routes |= generations.routes(hub)
-    if hub.settings.events_api:
-        routes["/events/{name}"] = {"POST": emit}
-    return routes
+    return {path: handlers for name in all_routes if name in chosen for path, handlers in all_routes[name].items()}

@@ -5,17 +5,27 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import TypeVar
 
 from aiohttp import web
 
-from hub.errors import CrossSite, HubError
+from hub.errors import AuthUnavailable, CrossSite, Forbidden, HubError, Unauthorized
 from hub.hub import Hub
 from hub.web.body import check_encoding
 from hub.web.problems import from_error, from_http, from_status, problem
+from hub.web.stream import is_event_source, refusal
 
 logger = logging.getLogger("hub.web")
 
 Handler = Callable[[Hub, web.Request], Awaitable[web.StreamResponse]]
+H = TypeVar("H", bound=Handler)
+
+
+def opens_stream(handler: H) -> H:
+    """Mark *handler*: it opens a stream for an `EventSource`, which has to be refused in a way that it can read."""
+    handler.opens_stream = True  # type: ignore[attr-defined]  # functions have attributes
+    return handler
+
 
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~\-]+(?: *, *[A-Za-z0-9!#$%&'*+.^_`|~\-]+)*")
 _HEADERS = ("Authorization", "Cache-Control", "Content-Type", "Idempotency-Key", "Last-Event-ID")
@@ -38,7 +48,10 @@ class Endpoint:
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Return the answer to *request*."""
-        answer = await answered(request, self._answer(request))
+        try:
+            answer = await answered(request, self._answer(request))
+        except (Unauthorized, Forbidden, AuthUnavailable) as error:
+            answer = self._refused(request, error)
         if not answer.prepared:
             answer.headers.setdefault("Cache-Control", "no-store")
             if self._origins:
@@ -51,6 +64,15 @@ class Endpoint:
         check_encoding(request)  # even if no handler reads the body: aiohttp would decompress it all the same
         handler = self._handlers.get(request.method)
         return self._without_handler(request) if handler is None else await handler(self._hub, request)
+
+    def _refused(self, request: web.Request, error: Unauthorized | Forbidden | AuthUnavailable) -> web.StreamResponse:
+        """Return the answer to a request that may not do what it asks for."""
+        handler = self._handlers.get(request.method)
+        readable = self._hub.settings.refuse == "auto" and getattr(handler, "opens_stream", False)
+        if not (readable and is_event_source(request)):
+            return from_error(error)
+        topic = {"topic": error.topic} if isinstance(error, Forbidden) and error.topic else {}
+        return refusal(error.code, **topic)
 
     def add_to(self, app: web.Application, path: str) -> None:
         """Add the endpoint to *app* under *path*."""
@@ -111,6 +133,10 @@ async def answered(
     """
     try:
         return await handling
+    except (Unauthorized, Forbidden, AuthUnavailable) as error:
+        if not own:
+            return from_error(error)
+        raise
     except HubError as error:
         if error.status >= 500 and error.status != 503:
             logger.exception("%s %s failed", request.method, request.path)

@@ -22,9 +22,10 @@ from hub.errors import (
 from hub.generations.generation import MODEL_LENGTH, Ending, Generation, Head, Phase
 from hub.generations.providers.provider import Prompt
 from hub.hub import Hub
+from hub.web.access import Access
 from hub.web.body import read_json
 from hub.web.dialects import DIALECTS, Dialect, iso, part_id
-from hub.web.endpoint import Handler, check_site, cors
+from hub.web.endpoint import Handler, check_site, cors, opens_stream
 from hub.web.links import link
 from hub.web.query import Parameters
 from hub.web.stream import HEADERS, MEDIA_TYPE, Away, EventStream, come_back, is_chunked, sent_away
@@ -84,6 +85,7 @@ async def generate_on_the_post(hub: Hub, request: web.Request) -> web.StreamResp
     return await _respond(hub, request, generation, dialect, 0, **place)
 
 
+@opens_stream
 async def generate_and_watch(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Begin a generation and stream it; a request with the id of an earlier one resumes that, and begins none."""
     query = _BEGIN_BY_GET.read(request)
@@ -107,7 +109,7 @@ async def generate_and_watch(hub: Hub, request: web.Request) -> web.StreamRespon
         place = {"Content-Location": _place(hub, request, generation)}
         return await _respond(hub, request, generation, dialect, 0, **place)
     try:
-        generation = await hub.generations.find(match["session"] if match is not None else "")
+        generation = await _find(hub, request, match["session"] if match is not None else "")
     except (UnknownGeneration, GenerationExpired):
         return _lost(dialect, match)
     except LogUnavailable:
@@ -115,6 +117,7 @@ async def generate_and_watch(hub: Hub, request: web.Request) -> web.StreamRespon
     return await _respond(hub, request, generation, dialect, _cursor(generation, asked))
 
 
+@opens_stream
 async def watch(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Stream a generation: what follows the asked id, then what comes; or return its state as JSON."""
     id, query = request.match_info["sessionId"], _WATCH.read(request)
@@ -123,16 +126,26 @@ async def watch(hub: Hub, request: web.Request) -> web.StreamResponse:
     if match is not None and match["end"] and match["session"] == id:
         return web.Response(status=204)  # without looking it up: it may be gone
     if _wants_snapshot(request, query):
-        generation = await hub.generations.find(id)
+        generation = await _find(hub, request, id)
         return web.json_response(_snapshot(generation), headers={"Cache-Control": "no-store"})
     away = sent_away(hub, dialect.away)
     if away is not None:
         return away
     try:
-        generation = await hub.generations.find(id)
+        generation = await _find(hub, request, id)
     except LogUnavailable:
         return come_back(Away.LOG_UNAVAILABLE, dialect.away)
     return await _respond(hub, request, generation, dialect, _cursor(generation, asked))
+
+
+async def _owner(request: web.Request) -> str | None:
+    """Return the user whose generations *request* may begin, watch and stop; None where nobody is known."""
+    identity = await Access.of(request).known(request)
+    return None if identity is None else identity.user
+
+
+async def _find(hub: Hub, request: web.Request, id: str) -> Generation:
+    return await hub.generations.find(id, owner=await _owner(request))
 
 
 async def _respond(
@@ -152,7 +165,7 @@ async def _respond(
 async def cancel(hub: Hub, request: web.Request) -> web.Response:
     """Stop a generation, and its provider, at once; one that has ended stays as it is."""
     check_site(hub, request)
-    generation = await hub.generations.find(request.match_info["sessionId"])
+    generation = await _find(hub, request, request.match_info["sessionId"])
     generation.cancel()
     await generation.ended()
     return web.json_response({"sessionId": generation.id, "phase": generation.phase})
@@ -166,6 +179,7 @@ async def _begin(hub: Hub, request: web.Request, prompt: Prompt) -> tuple[Genera
         raise InvalidInput("Idempotency-Key", f"is not a string of 1 to {MAX_KEY_LENGTH} characters")
     provider = hub.provider
     assert provider is not None  # or there was no route
+    owner = await _owner(request)
     return await hub.generations.start(
         lambda: provider.stream(prompt), model=prompt.model, key=key, asked=prompt.digest
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import aclosing
 from datetime import UTC, datetime
 
@@ -21,6 +21,7 @@ from hub.log.archive.format import MEDIA_TYPE, entry, lines
 from hub.log.log import Movable, Page
 from hub.notification import Notification, Position
 from hub.topics import check_wanted
+from hub.web.access import Access
 from hub.web.endpoint import cors
 from hub.web.query import Parameters
 
@@ -88,9 +89,9 @@ class Excerpt:
         """Whether no further page is needed."""
         return self.at_end or self._cut or len(self.notifications) == self._limit
 
-    def to_json(self, epoch: str) -> str:
-        """Return the body of the response."""
-        found = ",".join([entry(each, f'"{moment(each.at)}"') for each in self.notifications])
+    def to_json(self, epoch: str, shown: Callable[[Notification], Notification]) -> str:
+        """Return the body of the response; *shown* returns a notification as its reader may see it."""
+        found = ",".join([entry(shown(each), f'"{moment(each.at)}"') for each in self.notifications])
         facts: dict[str, object] = {
             "next": None if self.at_end else str(Position(epoch, self.after)),
             "recovered": self.gap is None,
@@ -111,6 +112,8 @@ async def history(hub: Hub, request: web.Request) -> web.StreamResponse:
         return await _export(hub, request)
     query = _PARAMETERS.read(request)
     topics = check_wanted(query.getall("topic", []))
+    access = Access.of(request)
+    identity, visibility = await access.read(request, topics)
     limit = _limit(query.get("limit", str(DEFAULT_LIMIT)))
     asked = query.get("after") or EARLIEST
     if asked == LATEST:
@@ -123,12 +126,16 @@ async def history(hub: Hub, request: web.Request) -> web.StreamResponse:
     excerpt = Excerpt(begin, upto, limit)
     # Where little matches, many pages are empty: the client goes on with its next request.
     for _ in range(MAX_PAGES):
-        excerpt.take(await log.read(excerpt.after, topics, upto=upto))
+        excerpt.take(await log.read(excerpt.after, topics, upto=upto, visibility=visibility))
         if excerpt.full:
             break
         await asyncio.sleep(0)
+
+    def shown(each: Notification) -> Notification:
+        return each._replace(topics=access.policy.shown(identity, each.topics, private=each.private))
+
     return web.Response(
-        body=excerpt.to_json(log.epoch).encode(), headers=_HEADERS | {"Content-Type": "application/json"}
+        body=excerpt.to_json(log.epoch, shown).encode(), headers=_HEADERS | {"Content-Type": "application/json"}
     )
 
 
@@ -149,6 +156,7 @@ def _accepts_archive(request: web.Request) -> bool:
 
 async def _export(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Stream the archive as fast as the client reads; abort what can't be completed, so that it does not look whole."""
+    await Access.of(request).administer(request)
     if hub.draining:
         raise ShuttingDown
     log = hub.log

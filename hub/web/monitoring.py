@@ -13,6 +13,7 @@ from hub.connections.client_stream import StreamKind
 from hub.errors import LogUnavailable, ShuttingDown
 from hub.hub import Hub
 from hub.metrics import COUNTERS
+from hub.web.access import Access
 
 
 async def healthz(hub: Hub, request: web.Request) -> web.Response:
@@ -30,6 +31,7 @@ async def readyz(hub: Hub, request: web.Request) -> web.Response:
 
 async def stats(hub: Hub, request: web.Request) -> web.Response:
     """Return the counters, and what the log holds."""
+    await Access.of(request).administer(request)
     return web.json_response(
         {
             "connections": hub.connections.count(StreamKind.SUBSCRIPTION),
@@ -61,6 +63,7 @@ def _log_bounds(hub: Hub) -> dict[str, object] | None:
 
 async def metrics(hub: Hub, request: web.Request) -> web.Response:
     """Return the counters in Prometheus' text format."""
+    await Access.of(request).administer(request)
     registry = CollectorRegistry()
     registry.register(_Figures(hub))
     return web.Response(

@@ -7,7 +7,16 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from hub.errors import HubError, InvalidInput, TooLarge, TryLater, UnsupportedEncoding
+from hub.errors import (
+    AuthUnavailable,
+    Forbidden,
+    HubError,
+    InvalidInput,
+    TooLarge,
+    TryLater,
+    Unauthorized,
+    UnsupportedEncoding,
+)
 from hub.eventstream import compact_json
 
 _BROKEN = "the request breaks the rules of HTTP/1.1, or its line or one of its headers is too long"
@@ -36,14 +45,25 @@ def problem(status: int, detail: str, *, name: str = "", **facts: object) -> web
 def from_error(error: HubError) -> web.Response:
     """Return the answer for *error*."""
     name = _WORD.sub("-", type(error).__name__).lower()
-    facts = {"field": error.field} if isinstance(error, InvalidInput | TooLarge) else {}
-    answer = problem(error.status, str(error), name=name, **facts)
-    if isinstance(error, TryLater):
+    answer = problem(error.status, str(error), name=name, **_facts(error))
+    if isinstance(error, Unauthorized):
+        answer.headers["WWW-Authenticate"] = "Bearer"  # RFC 6750, 3
+    elif isinstance(error, TryLater):
         answer.headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, UnsupportedEncoding):
         answer.headers["Accept-Encoding"] = "identity"  # RFC 9110, 15.5.16
         answer.force_close()
     return answer
+
+
+def _facts(error: HubError) -> dict[str, str]:
+    """Return the additional members of the problem of *error*."""
+    if isinstance(error, InvalidInput | TooLarge):
+        return {"field": error.field}
+    facts = {"code": error.code} if isinstance(error, Unauthorized | Forbidden | AuthUnavailable) else {}
+    if isinstance(error, Forbidden) and error.topic:
+        facts["topic"] = error.topic
+    return facts
 
 
 def from_status(status: int) -> web.Response:

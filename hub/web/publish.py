@@ -13,6 +13,7 @@ from hub.eventstream import compact_json
 from hub.hub import Hub
 from hub.log.receipt import Receipt
 from hub.notification import Draft, Position
+from hub.web.access import Access
 from hub.web.body import read_json
 from hub.web.links import link
 
@@ -25,10 +26,10 @@ async def publish(hub: Hub, request: web.Request) -> web.Response:
         raise ShuttingDown
     body = await read_json(request)
     if isinstance(body, list):
-        receipts = hub.notifications.publish(_drafts(body))
+        receipts = hub.notifications.publish(await Access.of(request).publish(request, _drafts(body)))
         text = f"[{','.join(await _all_accepted(receipts))}]"
         return _answer(text, repeated=all(receipt.repeated for receipt in receipts))
-    (receipt,) = hub.notifications.publish((Draft.from_json(body),))
+    (receipt,) = hub.notifications.publish(await Access.of(request).publish(request, (Draft.from_json(body),)))
     position = await receipt
     where = {} if receipt.repeated else {"Location": link(hub, request, up=1, path=_place(receipt.topics[0], position))}
     return _answer(_accepted(receipt, position), repeated=receipt.repeated, **where)
@@ -87,5 +88,6 @@ async def emit(hub: Hub, request: web.Request) -> web.Response:
     """Emit an event on the bus, with the JSON body as its payload."""
     if hub.draining:
         raise ShuttingDown
+    await Access.of(request).administer(request)
     event = hub.bus.emit(request.match_info["name"], await read_json(request))
     return web.json_response({"id": event.id, "name": event.name}, status=202)

@@ -11,8 +11,9 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp_sse import EventSourceResponse
 
 from hub.encoding import retry_between
+from hub.eventstream import block, compact_json
 from hub.hub import Hub
-from hub.web.dialects import DIALECTS
+from hub.web.dialects import CLOSE, DIALECTS
 from hub.web.handover import Successor, hand_over
 
 MEDIA_TYPE = "text/event-stream"
@@ -28,6 +29,7 @@ class Away(enum.StrEnum):
 
 
 _SECONDS = {Away.CAPACITY: (10, 60), Away.DRAINING: (1, 6), Away.LOG_UNAVAILABLE: (2, 10)}
+_REFUSED_SECONDS = (10, 60)
 
 
 def is_chunked(request: web.BaseRequest) -> bool:
@@ -78,6 +80,28 @@ def sent_away(hub: Hub, tell: Callable[[str, int], bytes] = DIALECTS["events"].a
         return None
     hub.metrics.refused += 1
     return come_back(Away.DRAINING if hub.draining else Away.CAPACITY, tell)
+
+
+def is_event_source(request: web.BaseRequest) -> bool:
+    """Return whether *request* may come from a native `EventSource`, which can't read a status or a problem.
+
+    It names its media type, and can't send `Authorization`.
+    """
+    accept = request.headers.get("Accept", "")
+    return request.method == "GET" and MEDIA_TYPE in accept and "Authorization" not in request.headers
+
+
+def refusal(reason: str, **facts: str) -> web.Response:
+    """Return an answer that refuses a stream in a way that a native `EventSource` can read.
+
+    After a status, an `EventSource` would give up for ever, also if only a cookie has expired (WHATWG HTML, 9.2.3).
+
+    Args:
+        reason: the `reason` of `hub.close`: the same word as the `code` of the problem.
+        facts: what else the problem would say.
+    """
+    said = block(compact_json({"reason": reason, **facts}), type=CLOSE, retry=retry_between(*_REFUSED_SECONDS))
+    return web.Response(body=said, headers=HEADERS | {"Content-Type": MEDIA_TYPE, "Connection": "close"})
 
 
 def come_back(why: Away, tell: Callable[[str, int], bytes] = DIALECTS["events"].away) -> web.Response:

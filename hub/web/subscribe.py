@@ -13,8 +13,9 @@ from hub.errors import InvalidInput
 from hub.hub import Hub
 from hub.names import hint
 from hub.topics import check_wanted, topic_of
+from hub.web.access import Access
 from hub.web.body import read_json
-from hub.web.endpoint import cors
+from hub.web.endpoint import cors, opens_stream
 from hub.web.query import Parameters
 from hub.web.stream import EventStream, is_chunked, sent_away
 
@@ -24,6 +25,7 @@ _POST = Parameters("lastEventId", "envelope", elsewhere={"topic": "a POST names 
 _ONE_TOPIC = Parameters("lastEventId", "envelope", elsewhere={"topic": "the path names the topic here"})
 
 
+@opens_stream
 async def subscribe(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Open a stream of the topics in the query."""
     query = _GET.read(request)
@@ -48,6 +50,7 @@ async def subscribe_by_post(hub: Hub, request: web.Request) -> web.StreamRespons
     return await _open(hub, request, query, topics, last_event_id)
 
 
+@opens_stream
 async def subscribe_user(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Open the stream of one user: the topic `user/{userId}`."""
     return await open_stream(hub, request, topic_of("user", request.match_info["userId"], "userId"))
@@ -69,10 +72,13 @@ async def _open(
     topics: Sequence[str],
     last_event_id: str | None = None,
 ) -> web.StreamResponse:
+    wanted = check_wanted(topics)
+    _, visibility = await Access.of(request).read(request, wanted)
     subscription = Subscription(
-        check_wanted(topics),
+        wanted,
         request.headers.get("Last-Event-ID") or last_event_id or query.get("lastEventId"),
         SSE(envelope=_flag(query, "envelope"), chunked=is_chunked(request)),
+        visibility,
     )
     away = sent_away(hub)
     if away is not None:
