@@ -25,6 +25,7 @@ from importlib import import_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hub.access.identity import Identity
     from hub.errors import HubError
     from hub.events.bus import EventBus
     from hub.events.event import Event, on_event
@@ -50,6 +51,7 @@ _HOMES = {
     "HUB": "hub.web.app",
     "Hub": "hub.hub",
     "HubError": "hub.errors",
+    "Identity": "hub.access.identity",
     "MessageEvent": "hub.eventstream",
     "NOTIFICATIONS": "hub.web.app",
     "Notification": "hub.notification",
@@ -83,6 +85,7 @@ __all__ = [
     "Generation",
     "Hub",
     "HubError",
+    "Identity",
     "MessageEvent",
     "Notification",
     "NotificationService",

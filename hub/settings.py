@@ -127,7 +127,7 @@ class Settings(BaseModel):
     )
     refuse: Literal["auto", "status"] = Field(
         default="auto",
-        description="How streams are refused: `auto`: in the stream where it may be an `EventSource`; `status`: by status.",
+        description="How streams are refused: `auto`: so that an `EventSource` can read it; `status`: by status.",
     )
     drain: float = Field(default=3.0, ge=0, le=3600, description="Seconds over which streams are ended at shutdown.")
     finish: float = Field(

@@ -519,7 +519,7 @@ def test_the_errors_are_those_of_the_tables() -> None:
 
 async def test_a_problem_has_the_type_that_the_table_gives_it(aiohttp_client: AiohttpClient) -> None:
     app = web.Application()
-    setup_hub(app, Settings(drain=0))
+    setup_hub(app, Settings(drain=0), routes="all")
     client = await aiohttp_client(app)
     answer = await client.post("/notifications/publish", json={"data": 1, "topic": "a/*"})
     problem = await answer.json(content_type="application/problem+json")
@@ -528,7 +528,7 @@ async def test_a_problem_has_the_type_that_the_table_gives_it(aiohttp_client: Ai
 
 async def test_the_metrics_are_those_of_the_table(aiohttp_client: AiohttpClient) -> None:
     app = web.Application()
-    setup_hub(app, Settings(drain=0))
+    setup_hub(app, Settings(drain=0), routes="all")
     client = await aiohttp_client(app)
     exposed = await (await client.get("/metrics")).text()
     stats = await (await client.get("/notifications/stats")).json()

@@ -43,7 +43,7 @@ async def test_an_application_whose_listener_can_not_be_made_leaves_no_process_a
     before = children(os.getpid())
     for _ in range(1 + (attempt == "second")):
         app = web.Application()
-        setup_hub(app, settings)
+        setup_hub(app, settings, routes="all")
         runner = web.AppRunner(app)
         with pytest.raises(InvalidListener):
             await runner.setup()

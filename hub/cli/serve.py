@@ -141,10 +141,10 @@ async def serve(settings: Settings) -> int:
 
         # Without them the demo's orders and trades reach nobody, and nothing answers in its chat.
         parts = {"listeners": settings.listeners or (LISTENERS,), "ai_provider": settings.ai_provider or PROVIDER}
-        hub = setup_hub(app, settings.model_copy(update=parts))
+        hub = setup_hub(app, settings.model_copy(update=parts), routes="all")
         setup_demo(app)
     else:
-        hub = setup_hub(app, settings)
+        hub = setup_hub(app, settings, routes="all")
     NotFound(hub).add_to(app, "/{path:.*}")
     stop = _signals(settings.drain + max(settings.drain, settings.finish) + ENDING_SECONDS)
     runner = web.AppRunner(

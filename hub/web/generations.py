@@ -181,7 +181,7 @@ async def _begin(hub: Hub, request: web.Request, prompt: Prompt) -> tuple[Genera
     assert provider is not None  # or there was no route
     owner = await _owner(request)
     return await hub.generations.start(
-        lambda: provider.stream(prompt), model=prompt.model, key=key, asked=prompt.digest
+        lambda: provider.stream(prompt), owner=owner, model=prompt.model, key=key, asked=prompt.digest
     )
 
 

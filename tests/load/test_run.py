@@ -305,7 +305,7 @@ async def test_every_attempt_that_brings_no_stream_is_counted(fake: FakeHub, url
 
 async def test_the_hub_itself_loses_nothing_in_a_storm(load: Load) -> None:
     app = web.Application()
-    setup_hub(app, Settings.load({"drain": 0}, environ={}), prefix="/live")
+    setup_hub(app, Settings.load({"drain": 0}, environ={}), prefix="/live", routes="all")
     runner = web.AppRunner(app)
     await runner.setup()
     try:

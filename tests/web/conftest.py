@@ -96,6 +96,7 @@ class Serve(Protocol):
         demo: bool = False,
         handler_cancellation: bool = False,
         tls: TLS | None = None,
+        setup: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> Server: ...
 
@@ -111,10 +112,17 @@ async def serve(complaints: Complaints) -> AsyncIterator[Serve]:
         demo: bool = False,
         handler_cancellation: bool = False,
         tls: TLS | None = None,
+        setup: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> Server:
         server = await Server.start(
-            settings, app=app, prefix=prefix, demo=demo, handler_cancellation=handler_cancellation, tls=tls
+            settings,
+            app=app,
+            prefix=prefix,
+            demo=demo,
+            handler_cancellation=handler_cancellation,
+            tls=tls,
+            setup=setup,
         )
         servers.append(server)
         return server

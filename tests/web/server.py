@@ -120,6 +120,7 @@ class Server(Site):
         demo: bool = False,
         handler_cancellation: bool = False,
         tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
+        setup: Mapping[str, Any] | None = None,
     ) -> Server:
         """Start a hub with *settings* on a free port.
 
@@ -130,10 +131,14 @@ class Server(Site):
             demo: whether to add the demo's routes, and the provider for its chat.
             handler_cancellation: aiohttp's setting of that name.
             tls: the contexts of the server and of its clients; None: no TLS.
+            setup: other arguments of `setup_hub`; by default all routes are mounted.
         """
         app = web.Application() if app is None else app
         hub = setup_hub(
-            app, Settings(**{"drain": 0, "ai_provider": PROVIDER if demo else None, **settings}), prefix=prefix
+            app,
+            Settings(**{"drain": 0, "ai_provider": PROVIDER if demo else None, **settings}),
+            prefix=prefix,
+            **({"routes": "all"} | dict(setup or {})),
         )
         if demo:
             setup_demo(app)

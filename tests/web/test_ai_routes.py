@@ -89,7 +89,7 @@ async def test_a_provider_that_is_given_answers_whatever_the_settings_name(serve
     for named in (None, "simulated", "application"):
         parrot = Parrot()
         app = web.Application()
-        hub = setup_hub(app, Settings(drain=0, ai_provider=named), provider=parrot)
+        hub = setup_hub(app, Settings(drain=0, ai_provider=named), provider=parrot, routes="all")
         assert app[HUB].provider is hub.provider is parrot
         outer = web.Application()
         outer.add_subapp("/part", app)

@@ -144,9 +144,9 @@ async def test_the_applications_keys_are_the_hub_its_service_and_its_bus(serve: 
 
 async def test_a_second_hub_in_one_application_is_refused() -> None:
     app = web.Application()
-    setup_hub(app, Settings.load(environ={}))
+    setup_hub(app, Settings.load(environ={}), routes="all")
     with pytest.raises(AlreadySetUp):
-        setup_hub(app, Settings.load(environ={}), prefix="/second")
+        setup_hub(app, Settings.load(environ={}), prefix="/second", routes="all")
 
 
 async def test_two_applications_have_two_hubs_that_know_nothing_of_each_other(serve: Serve) -> None:
@@ -160,7 +160,7 @@ async def test_two_applications_have_two_hubs_that_know_nothing_of_each_other(se
 
 async def test_an_application_says_how_its_own_objects_become_json(serve: Serve) -> None:
     app = web.Application()
-    hub = setup_hub(app, Settings.load({"drain": 0}, environ={}), json_default=list)
+    hub = setup_hub(app, Settings.load({"drain": 0}, environ={}), json_default=list, routes="all")
     heard: list[Notification] = []
     hub.notifications.stream("a").subscribe(heard.append)
     await hub.notifications.send_notification(range(2), topic="a")
@@ -169,7 +169,7 @@ async def test_an_application_says_how_its_own_objects_become_json(serve: Serve)
 
 async def test_what_is_sent_before_the_start_can_be_resumed_after_it(serve: Serve) -> None:
     app = web.Application()
-    hub = setup_hub(app, Settings.load({"drain": 0}, environ={}))
+    hub = setup_hub(app, Settings.load({"drain": 0}, environ={}), routes="all")
     first, second = (hub.notifications.send_notification(number).result() for number in (1, 2))
     runner = web.AppRunner(app)
     await runner.setup()
@@ -187,7 +187,7 @@ async def test_what_is_sent_before_the_start_can_be_resumed_after_it(serve: Serv
 
 async def test_a_hub_works_under_the_test_client_of_aiohttp(aiohttp_client: AiohttpClient) -> None:
     app = web.Application()
-    hub = setup_hub(app, Settings.load({"drain": 0}, environ={}))
+    hub = setup_hub(app, Settings.load({"drain": 0}, environ={}), routes="all")
     client = await aiohttp_client(app)
     decoder = SpecDecoder()
     async with client.get("/notifications/subscribe", params={"topic": "a"}) as answer:

@@ -185,7 +185,7 @@ async def ours(request: web.Request) -> web.Response:
 
 async def test_routes_that_the_application_adds_later_below_the_prefix_are_its_own(serve: Serve) -> None:
     app = web.Application()
-    setup_hub(app, Settings(drain=0), prefix="/live")
+    setup_hub(app, Settings(drain=0), prefix="/live", routes="all")
     app.router.add_get("/live/{name}", ours)
     app.router.add_get("/live/notifications/{id}", ours)
     app.router.add_get("/{tail:.*}", ours)

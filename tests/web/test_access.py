@@ -1,0 +1,423 @@
+"""Who may read and who may send: every rule in both directions, on every way in."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from aiohttp import web
+
+from hub import Identity
+from hub.notification import Draft
+from tests.web.client import Client
+from tests.web.conftest import Complaints, Serve
+from tests.web.server import Server
+
+ANN = Identity(user="ann", subscribe=("orders/**", "room/lobby"), publish=("orders/*",))
+BOB = Identity(user="bob", subscribe=("**",), publish=("**",))
+ROOT = Identity(user="root", admin=True)
+USERS = {each.user: each for each in (ANN, BOB, ROOT)}
+
+
+async def by_header(request: web.Request) -> Identity | None:
+    """Return who the header says: the login of these tests."""
+    return USERS.get(request.headers.get("X-User", ""))
+
+
+@pytest.fixture(params=["memory", "file"])
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/hub.db"
+
+
+@pytest.fixture
+async def server(serve: Serve, home: str) -> Server:
+    """A hub that knows ann, bob and root by a header; anybody may read news and write to the guestbook."""
+    return await serve(
+        setup={"authenticate": by_header, "routes": None},
+        log=home,
+        ai_provider="simulated",
+        events_api=True,
+        anonymous_subscribe=("news/**",),
+        anonymous_publish=("guestbook",),
+    )
+
+
+def said_by(user: str, **headers: str) -> dict[str, str]:
+    return ({"X-User": user} if user else {}) | headers
+
+
+async def ask(server: Server, method: str, path: str, user: str, body: Any = None, **headers: str) -> Any:
+    """Return the answer to a request of *user*."""
+    return await server.ask(
+        method,
+        path,
+        headers=said_by(user, **headers) | ({"Content-Type": "application/json"} if body is not None else {}),
+        body=None if body is None else json.dumps(body).encode(),
+    )
+
+
+# ---- reading ----
+
+READS = [
+    # who, topics, allowed, or the topic that is refused
+    ("", ["news"], True),
+    ("", ["news/*"], True),
+    ("", ["orders/1"], None),
+    ("", ["**"], None),
+    ("", [], None),
+    ("ann", ["orders/1"], True),
+    ("ann", ["orders/*", "orders/**"], True),
+    ("ann", ["news/today"], True),
+    ("ann", ["orders/1", "news"], True),
+    ("ann", ["user/ann"], True),
+    ("ann", ["user/ann/x"], "user/ann/x"),
+    ("ann", ["user/bob"], "user/bob"),
+    ("ann", ["user/*"], "user/*"),
+    ("ann", ["room/lobby"], True),
+    ("ann", ["room/*"], "room/*"),
+    ("ann", ["orders/1", "secrets"], "secrets"),
+    ("ann", ["**"], "**"),
+    ("bob", ["**"], True),
+    ("bob", ["*/x", "secrets"], True),
+    ("bob", ["user/ann"], "user/ann"),
+    ("bob", ["room/lobby"], "room/lobby"),
+    ("bob", ["ai/1"], "ai/1"),
+    ("root", ["orders/1"], "orders/1"),
+]
+
+
+@pytest.mark.parametrize(("user", "topics", "allowed"), READS)
+@pytest.mark.parametrize("way", ["GET", "POST", "history"])
+async def test_a_reader_reads_what_its_grants_cover(
+    server: Server, way: str, user: str, topics: list[str], allowed: bool | str | None
+) -> None:
+    query = urlencode([("topic", topic) for topic in topics])
+    client = await server.client()
+    if way == "POST":
+        body = json.dumps({"topics": topics}).encode()
+        headers = said_by(user, **{"Content-Type": "application/json"})
+        await client.request("POST", "/notifications/subscribe", headers=headers, body=body)
+    else:
+        path = "/notifications/subscribe" if way == "GET" else "/notifications/history"
+        await client.request("GET", f"{path}?{query}", headers=said_by(user))
+    status = await client.head()
+    if allowed is True:
+        assert status == 200
+        return
+    problem = json.loads(await client.body())
+    if allowed is None:
+        assert (status, problem["code"]) == (401, "unauthorized")
+        assert client.headers["WWW-Authenticate"] == "Bearer"
+    else:
+        assert (status, problem["code"], problem["topic"]) == (403, "forbidden", allowed)
+
+
+async def stream_of(server: Server, user: str, *topics: str, **query: str) -> Client:
+    client = await server.client()
+    asked = [("topic", topic) for topic in topics] + list(query.items())
+    await client.request("GET", f"/notifications/subscribe?{urlencode(asked)}", headers=said_by(user))
+    assert await client.head() == 200
+    await client.event()
+    return client
+
+
+async def until_end(client: Client, last: str = "end") -> list[str]:
+    """Return the data of the notifications up to *last*."""
+    return [event.data for event in await client.upto(last)]
+
+
+@pytest.mark.parametrize("how", ["live", "earliest", "latest", "cursor"])
+async def test_a_private_notification_is_seen_through_a_granted_topic_only(server: Server, how: str) -> None:
+    """Everybody has asked for a topic that the notification has, and may read it."""
+    (begin,) = server.send("begin", topic="news/x")
+    readers = {
+        "": ("news/**",),
+        "ann, through news": ("news/**",),
+        "ann, through orders": ("news/**", "orders/*"),
+    }
+    query = {"live": {}, "earliest": {"lastEventId": "earliest"}, "latest": {"lastEventId": "latest"}}
+    query["cursor"] = {"lastEventId": begin}
+
+    async def send() -> None:
+        for data, private, topics in (
+            ("public", False, ["news/a", "orders/1"]),
+            ("private", True, ["news/b", "orders/2"]),
+            ("theirs", True, ["news/c", "user/bob"]),
+            ("end", False, ["news/d", "orders/3"]),
+        ):
+            await server.hub.notifications.send_notification(data, topics=topics, private=private)
+
+    if how != "live":
+        await send()
+    clients = {
+        name: await stream_of(server, name.partition(",")[0], *topics, **query[how]) for name, topics in readers.items()
+    }
+    if how == "live":
+        await send()
+    seen = {name: [data for data in await until_end(client) if data != "begin"] for name, client in clients.items()}
+    assert seen == {
+        "": ["public", "end"],
+        "ann, through news": ["public", "end"],
+        "ann, through orders": ["public", "private", "end"],
+    }
+
+
+async def test_history_shows_the_topics_that_its_reader_may_read(server: Server) -> None:
+    await server.hub.notifications.send_notification("x", topics=["news/a", "orders/1", "user/bob"])
+    page = (await ask(server, "GET", "/notifications/history?topic=news/**", "ann")).json()
+    assert [each["topics"] for each in page["notifications"]] == [["news/a", "orders/1"]]
+    page = (await ask(server, "GET", "/notifications/history?topic=news/**", "")).json()
+    assert [each["topics"] for each in page["notifications"]] == [["news/a"]]
+
+
+async def test_streams_that_see_the_same_share_one_audience(server: Server) -> None:
+    for user in ("", "bob", "ann"):
+        await stream_of(server, user, "news/a")
+    assert server.registered["audiences"] == 2  # bob's grants cover it: he sees private ones, too
+
+
+# ---- publishing ----
+
+PUBLISHES = [
+    ("", {"topic": "guestbook"}, True),
+    ("", {"topic": "orders/1"}, None),
+    ("ann", {"topic": "orders/1"}, True),
+    ("ann", {"topic": "guestbook"}, True),
+    ("ann", {"topics": ["orders/1", "guestbook"]}, True),
+    ("ann", {"topics": ["orders/1", "secrets"]}, "secrets"),
+    ("ann", {"topic": "orders/1/2"}, "orders/1/2"),
+    ("ann", {"topic": "user/ann"}, "user/ann"),
+    ("ann", {}, "notifications"),
+    ("bob", {"topic": "anything"}, True),
+    ("bob", {"topic": "room/lobby"}, "room/lobby"),
+    ("root", {"topic": "orders/1"}, "orders/1"),
+]
+
+
+@pytest.mark.parametrize(("user", "fields", "allowed"), PUBLISHES)
+@pytest.mark.parametrize("way", ["one", "list"])
+async def test_a_publisher_needs_a_grant_on_every_topic(
+    server: Server, way: str, user: str, fields: dict[str, Any], allowed: bool | str | None
+) -> None:
+    draft = {"data": "x", **fields}
+    body = draft if way == "one" else [{"data": "first", "topic": "guestbook"}, draft]
+    before = server.hub.log.bounds().newest
+    answer = await ask(server, "POST", "/notifications/publish", user, body)
+    if allowed is True:
+        assert answer.status == 201
+        return
+    assert (answer.status, answer.json()["code"]) == ((401, "unauthorized") if allowed is None else (403, "forbidden"))
+    assert answer.json().get("topic") == allowed
+    assert server.hub.log.bounds().newest == before, "nothing of the list is sent"
+
+
+async def test_a_key_is_the_publishers_own(server: Server) -> None:
+    body = {"data": "x", "topic": "orders/1", "key": "k"}
+    first = await ask(server, "POST", "/notifications/publish", "ann", body)
+    assert (await ask(server, "POST", "/notifications/publish", "bob", body)).status == 201
+    again = await ask(server, "POST", "/notifications/publish", "ann", body)
+    assert (again.status, again.json()["id"]) == (200, first.json()["id"])
+
+
+# ---- for administrators ----
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers"),
+    [
+        ("GET", "/notifications/stats", {}),
+        ("GET", "/metrics", {}),
+        ("GET", "/notifications/history?topic=news", {"Accept": "application/x-ndjson"}),
+        ("POST", "/events/order.created", {"Content-Type": "application/json"}),
+    ],
+)
+async def test_what_is_for_administrators(server: Server, method: str, path: str, headers: dict[str, str]) -> None:
+    body = b"{}" if method == "POST" else None
+    statuses = {
+        user: (await server.ask(method, path, headers=said_by(user, **headers), body=body)).status
+        for user in ("", "ann", "root")
+    }
+    assert statuses == {"": 401, "ann": 403, "root": 202 if method == "POST" else 200}
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+async def test_health_is_for_everybody(server: Server, path: str) -> None:
+    assert (await server.ask("GET", path)).status == 200
+
+
+# ---- generations ----
+
+
+async def test_a_generation_belongs_to_whoever_began_it(server: Server) -> None:
+    assert (await ask(server, "POST", "/ai/chat/stream/init", "", {"message": "hi"})).status == 401
+    id = (await ask(server, "POST", "/ai/chat/stream/init", "ann", {"message": "hi"})).json()["sessionId"]
+    path = f"/ai/chat/stream/{id}"
+    for user, status in (("", 401), ("bob", 404), ("root", 404), ("ann", 200)):
+        assert (await ask(server, "GET", path, user, Accept="application/json")).status == status
+    for user, status in (("", 401), ("bob", 404), ("ann", 200)):
+        assert (await ask(server, "DELETE", path, user)).status == status
+
+
+# ---- how it is refused ----
+
+
+@pytest.mark.parametrize(
+    ("user", "path", "facts"),
+    [
+        ("", "/notifications/subscribe?topic=orders", {"reason": "unauthorized"}),
+        ("ann", "/notifications/subscribe?topic=secrets", {"reason": "forbidden", "topic": "secrets"}),
+        ("", "/ai/chat/stream/none", {"reason": "unauthorized"}),
+    ],
+)
+async def test_an_event_source_is_refused_in_a_way_that_it_can_read(
+    server: Server, user: str, path: str, facts: dict[str, str]
+) -> None:
+    client = await server.client()
+    await client.request("GET", path, headers=said_by(user, Accept="text/event-stream"))
+    assert await client.head() == 200
+    event = await client.event()
+    assert (event.type, event.json()) == ("hub.close", facts)
+    assert 10_000 <= (client.decoder.retry or 0) <= 60_000
+    await client.body()
+    assert client.complete
+
+
+async def test_other_requests_are_refused_by_status_whatever_they_accept(server: Server) -> None:
+    for method, path in (("POST", "/notifications/publish"), ("GET", "/notifications/history?topic=orders")):
+        answer = await server.ask(
+            method,
+            path,
+            headers={"Accept": "text/event-stream", "Content-Type": "application/json"},
+            body=b'{"data": 1}' if method == "POST" else None,
+        )
+        assert answer.status == 401
+    answer = await server.ask(
+        "GET", "/notifications/subscribe", headers={"Accept": "text/event-stream", "Authorization": "Basic eA=="}
+    )
+    assert answer.status == 401
+
+
+async def test_refusals_by_status_can_be_asked_for(serve: Serve) -> None:
+    server = await serve(setup={"authenticate": by_header}, refuse="status")
+    answer = await server.ask("GET", "/notifications/subscribe", headers={"Accept": "text/event-stream"})
+    assert answer.status == 401
+
+
+# ---- the application's hooks ----
+
+
+@pytest.mark.parametrize("fault", ["raises", "hangs"])
+async def test_a_hook_that_can_not_tell_refuses_for_now(
+    serve: Serve, complaints: Complaints, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr("hub.web.access.HOOK_SECONDS", 0.05)
+
+    async def broken(request: web.Request) -> Identity | None:
+        if fault == "raises":
+            raise RuntimeError("secret")
+        await asyncio.get_running_loop().create_future()
+        return None
+
+    server = await serve(setup={"authenticate": broken})
+    answer = await server.ask("GET", "/notifications/stats")
+    assert (answer.status, answer.json()["code"]) == (503, "auth_unavailable")
+    assert b"secret" not in answer.body
+    assert int(answer.headers["Retry-After"]) >= 1
+    client = await server.client()
+    await client.request("GET", "/notifications/subscribe", headers={"Accept": "text/event-stream"})
+    await client.head()
+    assert (await client.event()).json() == {"reason": "auth_unavailable"}
+    assert complaints.take()
+
+
+async def test_the_application_may_allow_less_than_the_grants(serve: Serve) -> None:
+    asked: list[Any] = []
+
+    async def read(identity: Identity | None, topics: Sequence[str]) -> bool:
+        asked.append((identity and identity.user, list(topics)))
+        return "orders/secret" not in topics
+
+    async def send(identity: Identity | None, draft: Draft) -> bool:
+        return draft.text != "no"
+
+    server = await serve(
+        setup={"authenticate": by_header, "authorize_subscribe": read, "authorize_publish": send},
+    )
+    allowed = await ask(server, "GET", "/notifications/history?topic=orders/1", "ann")
+    refused = await ask(server, "GET", "/notifications/history?topic=orders/secret", "ann")
+    assert (allowed.status, refused.status) == (200, 403)
+    assert asked == [("ann", ["orders/1"]), ("ann", ["orders/secret"])]
+    for data, status in (("yes", 201), ("no", 403)):
+        answer = await ask(server, "POST", "/notifications/publish", "ann", {"data": data, "topic": "orders/1"})
+        assert answer.status == status
+
+
+# ---- what is mounted ----
+
+
+@pytest.fixture
+async def paths() -> AsyncIterator[list[tuple[str, str]]]:
+    yield [
+        ("GET", "/notifications/subscribe"),
+        ("POST", "/notifications/publish"),
+        ("GET", "/notifications/history"),
+        ("GET", "/notifications/stats"),
+        ("GET", "/metrics"),
+        ("GET", "/healthz"),
+        ("GET", "/readyz"),
+    ]
+
+
+async def mounted(server: Server, paths: list[tuple[str, str]]) -> set[str]:
+    there = set()
+    for method, path in paths:
+        client = await server.client()
+        await client.request(method, path, body=b"" if method == "POST" else None)
+        if await client.head() != 404:
+            there.add(path)
+        client.reset()
+    return there
+
+
+@pytest.mark.parametrize(
+    ("setup", "there"),
+    [
+        ({"routes": None}, {"/notifications/subscribe", "/healthz", "/readyz"}),
+        ({"routes": ["publish", "health"]}, {"/notifications/publish", "/healthz", "/readyz"}),
+        ({"routes": ()}, set()),
+        (
+            {"authenticate": by_header, "routes": None},
+            {
+                *("/notifications/subscribe", "/notifications/publish", "/notifications/history"),
+                *("/notifications/stats", "/metrics", "/healthz", "/readyz"),
+            },
+        ),
+        ({"authenticate": by_header, "routes": ["subscribe"]}, {"/notifications/subscribe"}),
+    ],
+)
+async def test_what_is_mounted_is_chosen(
+    serve: Serve, paths: list[tuple[str, str]], setup: dict[str, Any], there: set[str]
+) -> None:
+    assert await mounted(await serve(setup=setup), paths) == there
+
+
+async def test_an_embedded_hub_where_nobody_is_known_serves_public_notifications_only(serve: Serve) -> None:
+    server = await serve(setup={"routes": None})
+    client = await stream_of(server, "", "orders", "**")
+    await server.hub.notifications.send_notification("private", topic="orders", private=True)
+    await server.hub.notifications.send_notification("to ann", topic="user/ann")
+    await server.hub.notifications.send_notification("end", topic="orders")
+    assert await until_end(client) == ["end"]
+    for topic in ("user/ann", "user/*", "room/lobby", "ai/1"):
+        answer = await server.ask("GET", f"/notifications/subscribe?{urlencode({'topic': topic})}")
+        assert (answer.status, answer.json()["code"]) == (401, "unauthorized")
+
+
+async def test_routes_that_are_not_there_are_an_error(serve: Serve) -> None:
+    with pytest.raises(Exception, match="routes: 'publsh' is none of"):
+        await serve(setup={"routes": ["publsh"]})
