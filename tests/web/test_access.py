@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -360,22 +360,20 @@ async def test_the_application_may_allow_less_than_the_grants(serve: Serve) -> N
 # ---- what is mounted ----
 
 
-@pytest.fixture
-async def paths() -> AsyncIterator[list[tuple[str, str]]]:
-    yield [
-        ("GET", "/notifications/subscribe"),
-        ("POST", "/notifications/publish"),
-        ("GET", "/notifications/history"),
-        ("GET", "/notifications/stats"),
-        ("GET", "/metrics"),
-        ("GET", "/healthz"),
-        ("GET", "/readyz"),
-    ]
+PATHS = [
+    ("GET", "/notifications/subscribe"),
+    ("POST", "/notifications/publish"),
+    ("GET", "/notifications/history"),
+    ("GET", "/notifications/stats"),
+    ("GET", "/metrics"),
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+]
 
 
-async def mounted(server: Server, paths: list[tuple[str, str]]) -> set[str]:
+async def mounted(server: Server) -> set[str]:
     there = set()
-    for method, path in paths:
+    for method, path in PATHS:
         client = await server.client()
         await client.request(method, path, body=b"" if method == "POST" else None)
         if await client.head() != 404:
@@ -400,10 +398,8 @@ async def mounted(server: Server, paths: list[tuple[str, str]]) -> set[str]:
         ({"authenticate": by_header, "routes": ["subscribe"]}, {"/notifications/subscribe"}),
     ],
 )
-async def test_what_is_mounted_is_chosen(
-    serve: Serve, paths: list[tuple[str, str]], setup: dict[str, Any], there: set[str]
-) -> None:
-    assert await mounted(await serve(setup=setup), paths) == there
+async def test_what_is_mounted_is_chosen(serve: Serve, setup: dict[str, Any], there: set[str]) -> None:
+    assert await mounted(await serve(setup=setup)) == there
 
 
 async def test_an_embedded_hub_where_nobody_is_known_serves_public_notifications_only(serve: Serve) -> None:
