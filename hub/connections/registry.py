@@ -21,6 +21,7 @@ WRITE_BYTES = 64 * 1024
 SWEEPS_PER_HEARTBEAT = 15
 LONGEST_SWEEP = 1.0
 DRAIN_SLICE = 0.05
+ABORT_SECONDS = 1.0
 
 Watcher = Callable[[StreamFacts], object]
 """Is called with the facts of a stream; what it raises is logged."""
@@ -70,6 +71,8 @@ class StreamRegistry:
         self._before_sweep = before_sweep
         self._now = now
         self._streams: dict[str, ClientStream] = {}
+        self._refused: set[str] = set()  # those among them that were told to come back, until their sockets are closed
+        self._finish_until = 0.0  # while draining: when streams that may finish have to end, in seconds of the clock
         self._kinds: Counter[StreamKind] = Counter()
         self._opened: list[Watcher] = []
         self._closed: list[Watcher] = []
@@ -96,7 +99,7 @@ class StreamRegistry:
     @property
     def full(self) -> bool:
         """Whether no further stream may be opened."""
-        return 0 < self.limit <= len(self._streams)
+        return 0 < self.limit <= len(self._streams) - len(self._refused)
 
     # ---- streams come and go ----
 
@@ -106,10 +109,13 @@ class StreamRegistry:
         if self.full:  # it was not when its request came
             refused = Ending(CloseReason.CAPACITY, retry_between(10, 60))
             self.metrics.refused += 1
-        elif self.draining and not stream.finishes:
+        elif self.draining and not (stream.finishes and self._now() < self._finish_until):
             refused = shutdown()
         self._streams[stream.id] = stream
-        self._kinds[stream.kind] += 1
+        if refused is None:
+            self._kinds[stream.kind] += 1
+        else:
+            self._refused.add(stream.id)
         self.metrics.connects += 1
         if self._opened:
             self._tell(self._opened, stream.facts())
@@ -122,7 +128,10 @@ class StreamRegistry:
     def remove(self, stream: ClientStream) -> None:
         """Count *stream* no more: its socket is closed."""
         if self._streams.pop(stream.id, None) is not None:
-            self._kinds[stream.kind] -= 1
+            if stream.id in self._refused:
+                self._refused.remove(stream.id)
+            else:
+                self._kinds[stream.kind] -= 1
             self.metrics.disconnects += 1
             if self._closed:
                 self._tell(self._closed, stream.facts())
@@ -184,23 +193,25 @@ class StreamRegistry:
         """End every stream of *kind* at once; each client gets a time of its own to come back."""
         for stream in self:
             if stream.kind is kind:
-                stream.end(reason, retry_between(1, 6))
+                _end(stream, Ending(reason, retry_between(1, 6)))
 
     async def drain(self, seconds: float, *, finish: float = 0.0) -> None:
-        """End every stream; return as soon as the last one has ended. A second call has little left to do.
+        """End every stream; return as soon as the last one has ended.
 
         Those that may finish have *finish* seconds to end by themselves. The others end within *seconds*, spread
         evenly, so that the next process is not met by all clients at once. What then still has unsent bytes is aborted.
         """
         self.draining = True
-        deadline = self._now() + seconds
-        await asyncio.gather(self._end_spread(seconds, deadline), self._let_finish(finish))
+        began = self._now()
+        deadline, self._finish_until = began + seconds, max(self._finish_until, began + finish)
+        await asyncio.gather(self._end_spread(seconds, deadline), self._let_finish())
         for stream in self:
-            stream.end(*shutdown())
+            _end(stream, shutdown())
         await asyncio.sleep(0)  # a turn of the loop for what can be sent at once
-        for stream in self:
-            stream.abort(CloseReason.SHUTDOWN)
-        while self._streams:  # noqa: ASYNC110 - an abort ends within a turn or two
+        given_up = self._now() + ABORT_SECONDS
+        while self._streams and self._now() < given_up:  # an abort ends within a turn or two
+            for stream in self:
+                stream.abort(CloseReason.SHUTDOWN)
             await asyncio.sleep(0)
 
     async def _end_spread(self, seconds: float, deadline: float) -> None:
@@ -208,7 +219,7 @@ class StreamRegistry:
         slices = max(1, round(seconds / DRAIN_SLICE))
         for turn in range(slices):
             for stream in waiting[turn::slices]:
-                stream.end(*shutdown())
+                _end(stream, shutdown())
             if not any(stream.id in self._streams for stream in waiting):
                 return
             await asyncio.sleep(DRAIN_SLICE if seconds else 0)
@@ -216,7 +227,15 @@ class StreamRegistry:
         while self._now() < deadline and any(stream.id in self._streams for stream in waiting):  # noqa: ASYNC110 - see above
             await asyncio.sleep(DRAIN_SLICE)
 
-    async def _let_finish(self, seconds: float) -> None:
-        deadline = self._now() + seconds
-        while self._now() < deadline and any(stream.finishes for stream in self):  # noqa: ASYNC110 - as above
+    async def _let_finish(self) -> None:
+        while self._now() < self._finish_until and any(stream.finishes for stream in self):  # noqa: ASYNC110 - as above
             await asyncio.sleep(DRAIN_SLICE)
+
+
+def _end(stream: ClientStream, ending: Ending) -> None:
+    """End *stream*, or abort it if that fails: no stream keeps the others from their end."""
+    try:
+        stream.end(*ending)
+    except Exception:
+        logger.exception("%s failed at its end, and is aborted", stream.id)
+        stream.abort()

@@ -259,7 +259,7 @@ async def test_an_export_that_breaks_off_leaves_the_file_that_was_there(
     hub = await serve()
     hub.send(*["x" * 100_000] * 9)
     place.write("all", "the one of yesterday")
-    monkeypatch.setattr(hub.hub.log, "lost", away)
+    monkeypatch.setattr(hub.hub.log, "trimmed_state", away)
     broken = await place.run("export", "-o", "all", url=url_of(hub), status=1)
     assert broken.err == "hub: the hub broke the export off; its own log says why\n"
     assert complaints.take() == ["an export was cut: the log is not available: it is away"]

@@ -466,7 +466,9 @@ class SQLiteLog:
             before = self._bounds.newest
             try:
                 await self._end()
-                await self._begin()
+                # What has become of the history is known by now: not to begin again is no failure of the adoption.
+                with contextlib.suppress(LogUnavailable):
+                    await self._begin()
                 if self._bounds.newest != before:
                     self._renewed(self._bounds.newest)
             finally:
