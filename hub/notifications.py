@@ -22,7 +22,7 @@ from hub.log.log import Log, Renewed, ignore_renewal
 from hub.log.receipt import Receipt
 from hub.metrics import Metrics
 from hub.notification import Draft, Notification, Position
-from hub.topics import TopicIndex, check_pattern, topic_of
+from hub.topics import EVERY_TOPIC, TopicIndex, check_pattern, topic_of
 
 logger = logging.getLogger("hub.notifications")
 
@@ -267,14 +267,15 @@ class NotificationService:
     def stream(self, *topics: str) -> Observable[Notification]:
         """Return an observable of the notifications to *topics*; each observer gets those after its `subscribe`.
 
-        *topics* may be patterns; without any, it is everything. A disposal costs the same for any number of observers.
+        *topics* may be patterns, which match as those of a client do: `**` does not reach `user/…`, `room/…` and
+        `ai/…`. Without any, it is everything, those included. A disposal costs the same for any number of observers.
         The stream completes when the hub ends. What an observer raises is logged; other observers, and the next
         notification to the same observer, are not affected.
 
         Raises:
             InvalidTopic: a topic breaks the grammar.
         """
-        wanted = tuple(dict.fromkeys(check_pattern(topic) for topic in topics)) or ("**",)
+        wanted = tuple(dict.fromkeys(check_pattern(topic) for topic in topics)) or EVERY_TOPIC
 
         def subscribe(
             observer: abc.ObserverBase[Notification], scheduler: abc.SchedulerBase | None = None

@@ -1,24 +1,28 @@
 """Topics, patterns, and the index that finds the subscribers of a topic.
 
 A topic is `/`-separated segments (`stock/AAPL`). A pattern is a topic in which whole segments may be `*`
-(exactly one segment) or `**` (zero or more segments), anywhere.
+(exactly one segment) or `**` (zero or more segments), anywhere. A wildcard in the first segment does not match the
+reserved `user`, `room` and `ai`: those have to be named.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Generic, TypeVar
 from uuid import UUID
 
 from hub.errors import InvalidInput, InvalidTopic
 from hub.names import fault
+from hub.patterns import RESERVED as RESERVED  # noqa: PLC0414 - said to mypy: with the rest of the grammar it is here
 from hub.patterns import PatternTrie
 
 MAX_SEGMENTS = 16
 MAX_TOPICS_PER_NOTIFICATION = 16
 MAX_TOPICS_PER_SUBSCRIPTION = 128
 DEFAULT_TOPIC = "notifications"
+EVERY_TOPIC = ("**", *(f"{first}/**" for first in sorted(RESERVED)))
+"""The patterns that together match every topic there can be."""
 
 _TO_ENCODE = re.compile(r"[%/*\x00-\x1f\x7f-\x9f]")
 
@@ -95,11 +99,15 @@ def is_pattern(topic: str) -> bool:
 
 
 class TopicIndex(Generic[T]):
-    """An index from topics to subscribers: exact topics in a dictionary, patterns in a trie; O(1) per change."""
+    """An index from topics to subscribers: exact topics in a dictionary, patterns in a trie; O(1) per change.
 
-    def __init__(self) -> None:
+    Args:
+        reserved: the first segments that no wildcard matches.
+    """
+
+    def __init__(self, reserved: Collection[str] = RESERVED) -> None:
         self._exact: dict[str, dict[T, None]] = {}
-        self._patterns: PatternTrie[T] = PatternTrie()
+        self._patterns: PatternTrie[T] = PatternTrie(reserved)
 
     def add(self, topics: Iterable[str], item: T) -> None:
         """Subscribe *item* to each of *topics*, which may be patterns."""

@@ -29,7 +29,7 @@ import hub.errors
 from hub import HUB, Hub, HubError, Notification, Settings, setup_hub
 from hub.cli.entry import main
 from hub.metrics import COUNTERS
-from hub.patterns import PatternTrie
+from hub.patterns import RESERVED, PatternTrie
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -561,7 +561,7 @@ def test_the_patterns_match_what_the_tables_say() -> None:
         rows = table(REFERENCE / page, "Pattern", "Matches", "Does not match")
         assert rows
         for pattern, matches, others in rows:
-            trie: PatternTrie[str] = PatternTrie()
+            trie: PatternTrie[str] = PatternTrie(RESERVED if separator == "/" else ())
             trie.add(pattern.split(separator), pattern)
             for name in re.findall(r"[\w/.]+", matches.replace("everything", "any")):
                 assert list(trie.match(name.split(separator))), f"{pattern} matches {name}"

@@ -119,13 +119,19 @@ async def test_the_subject_broadcasts_everything_in_order(service: NotificationS
 
 
 async def test_a_stream_has_its_topics_only(service: NotificationService):
-    seen: dict[str, list[Notification]] = {"a": [], "pattern": [], "all": []}
+    seen: dict[str, list[Notification]] = {"a": [], "pattern": [], "wild": [], "all": []}
     service.stream("a", "b").subscribe(seen["a"].append)
     service.stream("x/*").subscribe(seen["pattern"].append)
+    service.stream("**").subscribe(seen["wild"].append)
     service.stream().subscribe(seen["all"].append)
-    for topics in (["a", "b"], ["x/1"], ["x"]):
+    for topics in (["a", "b"], ["x/1"], ["x"], ["user/1"]):
         service.send_notification("x", topics=topics)
-    assert {name: ids(got) for name, got in seen.items()} == {"a": [1], "pattern": [2], "all": [1, 2, 3]}
+    assert {name: ids(got) for name, got in seen.items()} == {
+        "a": [1],
+        "pattern": [2],
+        "wild": [1, 2, 3],
+        "all": [1, 2, 3, 4],
+    }
 
 
 async def test_a_stream_is_an_observable_like_any_other(service: NotificationService):

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.patterns import COMPILED, Patterns, PatternTrie, canonical, compiled
-from hub.topics import MAX_SEGMENTS, MAX_TOPICS_PER_SUBSCRIPTION, check_pattern
+from hub.patterns import COMPILED, RESERVED, Patterns, PatternTrie, canonical, compiled
+from hub.topics import EVERY_TOPIC, MAX_SEGMENTS, MAX_TOPICS_PER_SUBSCRIPTION, check_pattern
 
 segments = st.sampled_from(["a", "b", "c", "é", "-", "a!"])
+reserved = st.sets(segments, max_size=3)
 names = st.lists(segments, min_size=1, max_size=6).map("/".join)
 patterns = st.lists(segments | st.sampled_from(["*", "**", "**"]), min_size=1, max_size=6).map("/".join)
 
@@ -27,22 +28,26 @@ def matches(pattern: Sequence[str], name: Sequence[str]) -> bool:
     return bool(name) and pattern[0] in {"*", name[0]} and matches(pattern[1:], name[1:])
 
 
-def wanted(asked: Collection[str], name: str) -> set[str]:
-    return {pattern for pattern in asked if matches(pattern.split("/"), name.split("/"))}
+def wanted(asked: Collection[str], name: str, reserved: Collection[str] = ()) -> set[str]:
+    first = name.split("/", maxsplit=1)[0]
+    named = asked if first not in reserved else [each for each in asked if each.split("/")[0] == first]
+    return {pattern for pattern in named if matches(pattern.split("/"), name.split("/"))}
 
 
-def found_by_trie(asked: Collection[str], name: str) -> set[str]:
-    trie: PatternTrie[str] = PatternTrie()
+def found_by_trie(asked: Collection[str], name: str, reserved: Collection[str] = ()) -> set[str]:
+    trie: PatternTrie[str] = PatternTrie(reserved)
     for pattern in asked:
         trie.add(pattern.split("/"), pattern)
     return set(trie.match(name.split("/")))
 
 
 @settings(max_examples=500)
-@given(asked=st.lists(patterns | names, max_size=8), name=names)
-def test_both_ways_find_what_the_grammar_says(asked: list[str], name: str):
+@given(asked=st.lists(patterns | names, max_size=8), name=names, reserved=reserved)
+def test_both_ways_find_what_the_grammar_says(asked: list[str], name: str, reserved: set[str]):
     assert Patterns(asked).match(name) == bool(wanted(asked, name))
     assert found_by_trie(asked, name) == wanted(asked, name)
+    assert Patterns(asked, reserved).match(name) == bool(wanted(asked, name, reserved))
+    assert found_by_trie(asked, name, reserved) == wanted(asked, name, reserved)
 
 
 @given(pattern=patterns, name=names)
@@ -54,27 +59,47 @@ def test_the_canonical_form_of_a_pattern_means_the_same(pattern: str, name: str)
     assert canonical(short) == short
 
 
-@given(asked=st.lists(patterns | names, max_size=8), existing=st.sets(names, max_size=20))
-def test_what_matches_is_single_or_in_one_of_the_ranges(asked: list[str], existing: set[str]):
-    ready = Patterns(asked)
+@given(asked=st.lists(patterns | names, max_size=8), existing=st.sets(names, max_size=20), reserved=reserved)
+def test_what_matches_is_single_or_in_one_of_the_ranges(asked: list[str], existing: set[str], reserved: set[str]):
+    ready = Patterns(asked, reserved)
     assert all(ready.match(name) for name in ready.single)
-    within = [
-        name for low, high in ready.ranges for name in sorted(existing) if low <= name and (high is None or name < high)
-    ]
+
+    def inside(ranges: Collection[tuple[str, str | None]]) -> list[str]:
+        return [
+            name for low, high in ranges for name in sorted(existing) if low <= name and (high is None or name < high)
+        ]
+
+    within = inside(ready.ranges)
+    assert within == sorted(within)
+    assert set(ready.whole) <= set(ready.ranges)
+    assert all(map(ready.match, inside(ready.whole)))
     assert len(within) == len(set(within)), "the ranges do not overlap"
     assert {name for name in existing if ready.match(name)} <= ready.single | set(within)
 
 
-@given(asked=st.lists(patterns, min_size=1, max_size=3), name=names)
-def test_a_set_that_says_it_matches_everything_does(asked: list[str], name: str):
-    ready = Patterns(asked)
+@given(asked=st.lists(patterns, min_size=1, max_size=3), name=names, reserved=reserved)
+def test_a_set_that_says_it_matches_everything_does(asked: list[str], name: str, reserved: set[str]):
+    ready = Patterns(asked, reserved)
     assert ready.match(name) or not ready.everything
+    but = ready.everything_but
+    assert ready.match(name) or but is None or name.split("/", maxsplit=1)[0] in but
+    assert but is None or set(but) <= reserved
 
 
 @pytest.mark.parametrize("pattern", ["**", "**/**", "**/*", "*/**", "**/*/**"])
 def test_what_matches_every_name_is_known_to(pattern: str):
     assert Patterns(["a", pattern]).everything
     assert not Patterns(["a", pattern + "/a", "*", "*/" + pattern + "/*"]).everything
+    assert Patterns(["a", pattern], RESERVED).everything_but == list(RESERVED)
+    assert Patterns([pattern, "user/**", "room/*", "ai/*/**", "ai"], {"user", "ai"}).everything
+    assert Patterns([pattern, "user/**", "ai/*/**"], {"user", "ai"}).everything_but == ["ai"]
+
+
+def test_the_topics_that_are_reserved_lie_in_no_range_of_a_wildcard():
+    ready = compiled(frozenset(["**"]))
+    assert [*ready.ranges[:3], ready.ranges[-1]] == [("", "ai"), ("ai\0", "ai/"), ("ai0", "room"), ("user0", None)]
+    assert ready.whole == ready.ranges
+    assert compiled(frozenset(EVERY_TOPIC)).everything
 
 
 def most_expensive() -> dict[str, list[str]]:

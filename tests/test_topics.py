@@ -6,16 +6,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.errors import InvalidTopic
-from hub.topics import TopicIndex, check_pattern, check_topic
+from hub.topics import EVERY_TOPIC, RESERVED, TopicIndex, check_pattern, check_topic
 
-names = st.lists(st.sampled_from("abc"), min_size=1, max_size=5).map("/".join)
-patterns = st.lists(st.sampled_from(["a", "b", "c", "*", "**"]), min_size=1, max_size=5).map("/".join)
+names = st.lists(st.sampled_from(["a", "b", "user", "ai"]), min_size=1, max_size=5).map("/".join)
+patterns = st.lists(st.sampled_from(["a", "b", "user", "ai", "*", "**"]), min_size=1, max_size=5).map("/".join)
 
 
 def matches(pattern: str, topic: str) -> bool:
     """The grammar's meaning in the plainest words there are: a regular expression over `/segment` groups."""
     parts = {"*": "(/[^/]+)", "**": "(/[^/]+)*"}
     return bool(re.fullmatch("".join(parts.get(s, re.escape("/" + s)) for s in pattern.split("/")), "/" + topic))
+
+
+def reaches(pattern: str, topic: str) -> bool:
+    """Say whether a subscription to *pattern* gets *topic*: no wildcard in the first segment matches a reserved one."""
+    first = topic.split("/", maxsplit=1)[0]
+    return matches(pattern, topic) and (first not in RESERVED or pattern.split("/", maxsplit=1)[0] == first)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +63,10 @@ def test_a_star_stands_for_whole_segments(pattern: str):
 def test_patterns_mean_what_the_grammar_says(pattern: str, topic: str):
     index: TopicIndex[int] = TopicIndex()
     index.add([pattern], 1)
-    assert bool(index.match([topic])) == matches(pattern, topic)
-    assert index.wants(topic) == matches(pattern, topic)
+    assert bool(index.match([topic])) == index.wants(topic) == reaches(pattern, topic)
+    free: TopicIndex[int] = TopicIndex(reserved=())
+    free.add([pattern], 1)
+    assert bool(free.match([topic])) == free.wants(topic) == matches(pattern, topic)
 
 
 @given(stored=st.lists(patterns | names, max_size=8), topics=st.lists(names, min_size=1, max_size=3))
@@ -68,7 +76,7 @@ def test_an_index_finds_each_once_with_the_first_topic_it_wants(stored: list[str
         index.add([pattern], number)
     expected: dict[int, str] = {}
     for topic, (number, pattern) in itertools.product(topics, enumerate(stored)):
-        if matches(pattern, topic):
+        if reaches(pattern, topic):
             expected.setdefault(number, topic)
     assert index.match(topics) == expected
 
@@ -83,6 +91,24 @@ def test_what_was_removed_leaves_no_trace(data: st.DataObject):
     for number in data.draw(st.permutations(list(stored))):
         index.remove(stored.pop(number), number)
         topic = data.draw(names)
-        assert index.match([topic]).keys() == {n for n, each in stored.items() if any(matches(p, topic) for p in each)}
+        assert index.match([topic]).keys() == {n for n, each in stored.items() if any(reaches(p, topic) for p in each)}
     assert not index._exact
     assert not index._patterns
+
+
+@pytest.mark.parametrize("pattern", ["**", "*/7", "*/*", "**/7", "*/**", "**/user/7", "**/**/7"])
+@pytest.mark.parametrize("first", sorted(RESERVED))
+def test_a_wildcard_in_the_first_segment_reaches_nothing_reserved(pattern: str, first: str):
+    index: TopicIndex[int] = TopicIndex()
+    index.add([pattern], 1)
+    assert not index.match([first, f"{first}/7", f"{first}/user/7"])
+    assert not index.wants(f"{first}/7")
+    index.add([f"{first}/**"], 2)
+    assert index.match([f"{first}/7", first]) == {2: f"{first}/7"}
+
+
+@given(topic=names)
+def test_every_topic_is_reached_by_the_patterns_for_all(topic: str):
+    index: TopicIndex[int] = TopicIndex()
+    index.add(EVERY_TOPIC, 1)
+    assert index.wants(topic)

@@ -25,6 +25,7 @@ from hub.log.search import Search, Searches, cost, judging, topic_size
 from hub.log.topic_limits import TopicLimits
 from hub.log.trimmed import Trimmed, TrimmedState
 from hub.notification import MAX_OFFSET, Draft, Notification, Position, made, new_epoch
+from hub.patterns import Patterns
 
 PAGE_COUNT = 1_000
 PAGE_BYTES = 64 * 1024
@@ -297,7 +298,7 @@ class MemoryLog:
     def _matching(self, after: int, search: Search, upto: int) -> _Part:
         """Return what matches, or the first part of it, by whichever way looks at less."""
         left = self._order.count(after, upto)
-        if search.known <= after and left > FEW and not search.patterns.everything:
+        if search.known <= after and left > FEW and not self._all_match(search.patterns):
             search.find(self._names.between, self._newest)
         if search.known <= after or search.names is None:
             return self._walk(after, search, upto)
@@ -311,6 +312,15 @@ class MemoryLog:
         if MERGE_STEPS * (found + len(lists) * (found // PAGE_COUNT + 1)) > left:
             return self._walk(after, search, upto)
         return self._take(heapq.merge(*(each.after(after) for each in lists)), upto)
+
+    def _all_match(self, patterns: Patterns) -> bool:
+        """Tell whether everything that is kept matches, as far as that is known without a search."""
+        but = patterns.everything_but
+        return but is not None and not any(map(self._has_topics_of, but))
+
+    def _has_topics_of(self, first: str) -> bool:
+        """Tell whether there is a topic that begins with the segment *first*."""
+        return first in self._by_topic or any(True for _ in self._names.between(f"{first}/", f"{first}0"))
 
     def _latest(self, after: int, search: Search, upto: int, look_back: _LookBack | None) -> _Part:
         """Return what is the newest of one of its topics, as of *upto*, in order; or the first part of it.
@@ -355,7 +365,7 @@ class MemoryLog:
         """Return what matches of all that is kept, as much as makes a page, or as can be looked at for one."""
         chosen: list[Notification] = []
         kept, verdicts = self._kept.get, search.verdicts.get
-        everything = search.patterns.everything and not latest
+        everything = not latest and self._all_match(search.patterns)
         place = self._by_topic.get if latest or self._limits else None
         stands = _stands if look_back is None else look_back.stands
         size, steps = 0, PAGE_WALK

@@ -9,10 +9,13 @@ from hub.topics import TopicIndex
 
 
 class TopicLimits:
-    """How many notifications are kept of a topic, said by pattern; where several match, the smallest counts."""
+    """How many notifications are kept of a topic, said by pattern; where several match, the smallest counts.
+
+    A wildcard matches any segment here: what is kept is nobody's right.
+    """
 
     def __init__(self, counts: Mapping[str, int]) -> None:
-        self._counts: TopicIndex[int] = TopicIndex()
+        self._counts: TopicIndex[int] = TopicIndex(reserved=())
         for pattern, count in counts.items():
             self._counts.add([pattern], count)
         self._any = bool(counts)

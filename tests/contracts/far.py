@@ -22,6 +22,7 @@ from hub.log.memory import MemoryLog
 from hub.log.receipt import Receipt
 from hub.log.trimmed import Trimmed, TrimmedState
 from hub.notification import Draft, Notification, Position
+from hub.topics import EVERY_TOPIC
 
 T = TypeVar("T")
 
@@ -111,7 +112,7 @@ class Elsewhere:
         """Lose so many of the newest, and go on under a new epoch."""
         before = self.memory
         newest = max(before.bounds().newest.offset - loses, 0)
-        page = await before.read(0, ["**"], upto=newest)
+        page = await before.read(0, EVERY_TOPIC, upto=newest)
         assert page.reached == newest, "it is for short histories"
         heir = MemoryLog(**self._bounds)
         overall, topics, forgotten = before.trimmed_state()

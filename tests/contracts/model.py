@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.test_topics import matches
+from tests.test_topics import matches, reaches
 
 
 @dataclass
@@ -125,7 +125,7 @@ class ListLog:
             for entry in self._entries
             if through is None
             or not entry.private
-            or any(matches(each, topic) for each in through for topic in entry.topics)
+            or any(reaches(each, topic) for each in through for topic in entry.topics)
         ]
 
     def read(self, after: int, wanted: Collection[str], upto: int, through: Collection[str] | None = None) -> list[int]:
@@ -133,7 +133,7 @@ class ListLog:
         return [
             entry.offset
             for entry in self.seen(through)
-            if after < entry.offset <= upto and any(matches(each, topic) for each in wanted for topic in entry.stands)
+            if after < entry.offset <= upto and any(reaches(each, topic) for each in wanted for topic in entry.stands)
         ]
 
     def latest(
@@ -143,14 +143,14 @@ class ListLog:
         newest: dict[str, int] = {}
         for entry in self.seen(through):
             newest |= dict.fromkeys(entry.stands if entry.offset <= upto else (), entry.offset)
-        found = {offset for topic, offset in newest.items() if any(matches(each, topic) for each in wanted)}
+        found = {offset for topic, offset in newest.items() if any(reaches(each, topic) for each in wanted)}
         return sorted(offset for offset in found if offset > after)
 
     def trimmed(self, wanted: Collection[str], after: int = 0) -> int:
         """Return the newest offset beyond *after* that is gone and may have matched."""
         patterns = [each for each in wanted if "*" in each]
         newest = max(
-            (offset for topic, offset in self._trimmed.items() if any(matches(each, topic) for each in wanted)),
+            (offset for topic, offset in self._trimmed.items() if any(reaches(each, topic) for each in wanted)),
             default=0,
         )
         newest = max(newest, self._overall if patterns else 0)

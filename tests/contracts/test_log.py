@@ -18,6 +18,7 @@ from hub.log.search import topic_size
 from hub.log.sqlite.log import SQLiteLog
 from hub.log.trimmed import TrimmedState
 from hub.notification import MAX_OFFSET, Draft, Notification, Position
+from hub.topics import EVERY_TOPIC
 from tests.contracts.conftest import Clock as Clock  # noqa: PLC0414 - said to mypy: others take it from here
 from tests.contracts.conftest import Make, MakeMovable
 from tests.contracts.far import Elsewhere, FarLog, turns
@@ -173,6 +174,48 @@ async def test_a_pattern_for_all_finds_every_topic_there_can_be(make: Make):
     assert len(await read_all(log, 0, ["**"], latest=True)) == 6
 
 
+@pytest.mark.parametrize("others", [0, 1_200], ids=["a few", "many"])
+async def test_a_wildcard_in_the_first_segment_reaches_nothing_reserved(make: Make, others: int):
+    log = await make()
+    await append(log, *(f"t/{number}" for number in range(others)))
+    topics = ["user", "user!", "user!/7", "user/7", "user0", "use", "x/user/7", "ai/7", "room/7/8", "ro", "user/8,a"]
+    await append(log, *topics)
+
+    async def found(*wanted: str, **options: Any) -> list[str]:
+        numbers = offsets(await read_all(log, others, wanted, **options))
+        return [topics[number - others - 1] for number in numbers]
+
+    free = ["user!", "user!/7", "user0", "use", "x/user/7", "ro", "user/8,a"]
+    assert await found("**") == await found("**", "*/**") == await found("**", latest=True) == free
+    assert await found("*/7") == ["user!/7"]
+    assert await found("**/7") == ["user!/7", "x/user/7"]
+    assert await found("**/user/7", "*/7/*") == ["x/user/7"]
+    assert await found("user/*", "*/7") == ["user!/7", "user/7", "user/8,a"]
+    assert await found("**/7", "user/**") == ["user", "user!/7", "user/7", "x/user/7", "user/8,a"]
+    assert await found("**", "room/**", "ai/*") == [each for each in topics if each not in {"user", "user/7"}]
+    assert await found(*EVERY_TOPIC) == await found(*EVERY_TOPIC, latest=True) == topics
+
+
+async def test_a_loss_of_a_reserved_topic_is_a_gap_only_for_those_who_name_it(make: Make):
+    log = await make(topics={"**": 1})
+    await append(log, *["user/7"] * 3, "a", "room/x", "room/x")
+    assert [log.trimmed([each]) for each in ("**", "*/7", "user/7", "user/*", "room/**")] == [0, 0, 2, 2, 5]
+    assert [bool(await hole(log, 0, [each])) for each in ("**", "*/7", "user/*", "room/**")] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert log.trimmed(EVERY_TOPIC) == 5
+    await append(log, "a")
+    mark = await hole(log, 0, ["**"])
+    assert (log.trimmed(["**"]), bool(mark)) == (4, True)
+    await append(log, "user/7", "room/x")
+    assert await hole(log, 0, ["**"]) == mark, "nothing more that matches is gone"
+    await append(log, "a")
+    assert await hole(log, 0, ["**"]) not in ("", 0, mark)
+
+
 async def test_the_retention_keeps_the_newest_by_count(make: Make):
     log = await make(count=3)
     await append(log, *"aaaaa")
@@ -284,7 +327,7 @@ async def test_a_closed_log_takes_nothing(make: Make):
 
 async def check_counts(log: Log) -> None:
     """Check what the log says of itself against all that it holds."""
-    everything = await read_all(log, 0, ["**"])
+    everything = await read_all(log, 0, EVERY_TOPIC)
     bounds = log.bounds()
     topics = {topic for each in everything for topic in each.topics}
     existing = [topic for topic in topics if await read_all(log, 0, [topic])]
@@ -328,7 +371,7 @@ async def test_a_notification_stays_while_one_of_its_topics_has_it_and_is_found_
     more = [f"more/{number}" for number in range(others)]
     await append(log, *more)
     begin = others
-    await append(log, "state/a,state/b,room", "state/a", "state/b,x")
+    await append(log, "state/a,state/b,all", "state/a", "state/b,x")
     first, second, third = begin + 1, begin + 2, begin + 3
     # With so many patterns and topics that match nothing else, both ways to find are taken.
     beside = ["more/*"] if others else []
@@ -339,8 +382,8 @@ async def test_a_notification_stays_while_one_of_its_topics_has_it_and_is_found_
     assert await found("state/a") == [second]
     assert await found("state/b") == await found("*/b") == [third]
     assert await found("state/*") == await found("state/**") == [second, third]
-    assert await found("room") == [first]
-    assert await found("room", "state/a") == [first, second]
+    assert await found("all") == [first]
+    assert await found("all", "state/a") == [first, second]
     assert await found("**") == [first, second, third]
     assert log.bounds().kept == others + 3
     await append(log, "state/a,state/b")
@@ -537,7 +580,7 @@ async def another(*topics: str, count: int = 10**6, bounds: dict[str, int] | Non
 
 
 async def adopt(log: MovableLog, other: MovableLog) -> None:
-    everything = await read_all(other, 0, ["**"])
+    everything = await read_all(other, 0, EVERY_TOPIC)
     half = len(everything) // 2
     await log.adopt(
         other.epoch, other.bounds().newest.offset, other.trimmed_state(), told(everything[:half], everything[half:])
@@ -680,11 +723,12 @@ async def test_the_retention_applies_to_what_was_taken_over(make_movable: MakeMo
 
 # ---- against a list ----
 
-names = st.sampled_from(["a", "b", "a/b", "a/c", "b/c", "a/b/c"])
+names = st.sampled_from(["a", "b", "a/b", "a/c", "b/c", "a/b/c", "user/b", "user", "ai/b/c"])
 several = st.lists(names, min_size=1, max_size=3, unique=True)
 keys = st.none() | st.none() | st.sampled_from("xyz")
-wishes = st.lists(names | st.sampled_from(["*", "a/*", "**", "**/c", "a/**"]), min_size=1, max_size=3)
-limits = st.dictionaries(names | st.sampled_from(["*", "a/*", "**", "**/c", "a/**"]), st.integers(1, 3), max_size=2)
+wild = st.sampled_from(["*", "a/*", "**", "**/c", "a/**", "user/*", "user/**", "ai/**/c", "room/**", "**/b"])
+wishes = st.lists(names | wild, min_size=1, max_size=3) | st.just(list(EVERY_TOPIC))
+limits = st.dictionaries(names | wild, st.integers(1, 3), max_size=2)
 batches = st.lists(st.tuples(several, keys), min_size=1, max_size=5)
 plans = st.lists(
     st.tuples(

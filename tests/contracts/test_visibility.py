@@ -100,7 +100,7 @@ steps = st.lists(
     st.tuples(
         st.lists(st.tuples(several, st.none(), privates), min_size=1, max_size=5),
         wishes,
-        st.lists(names | st.sampled_from(["*", "a/*", "**"]), max_size=2).map(frozenset),
+        st.lists(names | st.sampled_from(["*", "a/*", "**", "user/*"]), max_size=2).map(frozenset),
         st.integers(0, 40),
     ),
     max_size=12,

@@ -26,6 +26,7 @@ from hub.log.sqlite.log import SQLiteLog
 from hub.log.sqlite.snapshot import snapshot
 from hub.log.trimmed import TrimmedState
 from hub.notification import Draft, Notification, Position
+from hub.topics import EVERY_TOPIC
 from tests.contracts.test_log import Clock, append, offsets, read_all, trimmed
 
 EPOCH = "8e844e1e90"
@@ -46,7 +47,7 @@ async def adopt(log: MovableLog, archive: bytes) -> Contents:
 
 async def everything(log: MovableLog) -> list[Notification]:
     """Return all that *log* has; tags without an entry are as good as none."""
-    return [each._replace(tags=each.tags or None) for each in await read_all(log, 0, ["**"])]
+    return [each._replace(tags=each.tags or None) for each in await read_all(log, 0, EVERY_TOPIC)]
 
 
 def file_log(path: Path, clock: Clock | None = None, **bounds: Any) -> SQLiteLog:
@@ -106,7 +107,7 @@ async def test_what_is_lost_beyond_the_newest_counts_up_to_it():
 
 # ---- there and back ----
 
-names = st.sampled_from(["a", "b", "a/b", "a/c", "b/c", "ü"])
+names = st.sampled_from(["a", "b", "a/b", "a/c", "b/c", "ü", "user/7", "ai"])
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
 drafts = st.builds(
@@ -121,7 +122,7 @@ drafts = st.builds(
 )
 batches = st.lists(st.tuples(st.lists(drafts, min_size=1, max_size=4), st.floats(0, 10)), max_size=10)
 limits = st.dictionaries(names | st.sampled_from(["a/*", "**"]), st.integers(1, 3), max_size=2)
-WANTED = ["a", "b", "a/b", "never", "*", "a/*", "**"]
+WANTED = ["a", "b", "a/b", "never", "*", "a/*", "**", "user/*"]
 
 
 async def filled(batches: Sequence[tuple[list[Draft], float]], **bounds: Any) -> MemoryLog:

@@ -10,7 +10,7 @@ from hub.log.search import cost
 from hub.log.trimmed import REMEMBERED_TOPICS, Trimmed, TrimmedState
 from hub.patterns import Patterns
 from tests.test_patterns import most_expensive
-from tests.test_topics import matches, names, patterns
+from tests.test_topics import names, patterns, reaches
 
 
 class Everything:
@@ -28,7 +28,7 @@ class Everything:
         self.topics |= {topic: max(self.topics.get(topic, 0), offset) for topic in topics}
 
     def newest(self, wanted: list[str], after: int) -> int:
-        found = [offset for topic, offset in self.topics.items() if any(matches(each, topic) for each in wanted)]
+        found = [offset for topic, offset in self.topics.items() if any(reaches(each, topic) for each in wanted)]
         newest = max([0, *found, self.overall if any("*" in each for each in wanted) else 0])
         return newest if newest > after else 0
 

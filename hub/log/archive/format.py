@@ -20,7 +20,7 @@ from hub.eventstream import compact_json
 from hub.log.log import MovableLog
 from hub.log.trimmed import TrimmedState
 from hub.notification import Draft, Notification, Position
-from hub.topics import check_topic
+from hub.topics import EVERY_TOPIC, check_topic
 
 MEDIA_TYPE = "application/x-ndjson"
 VERSION = 1
@@ -97,7 +97,7 @@ async def lines(log: MovableLog, upto: int) -> AsyncGenerator[bytes]:
     yield first_line(log.epoch)
     after = number = 0
     while after < upto:
-        page = await log.read(after, ("**",), upto=upto)
+        page = await log.read(after, EVERY_TOPIC, upto=upto)
         after, found = page.reached, iter(page.notifications)
         number += len(page.notifications)
         while some := b"".join(line(each) for each in islice(found, WRITTEN_TOGETHER)):

@@ -27,6 +27,7 @@ from hub.log.sqlite.supervisor import Supervisor
 from hub.log.sqlite.worker.pipe import Key, Row
 from hub.log.trimmed import REMEMBERED_TOPICS, Trimmed, TrimmedState
 from hub.notification import MAX_OFFSET, Draft, Notification, Position, new_epoch
+from hub.topics import EVERY_TOPIC
 
 logger = logging.getLogger("hub.log")
 
@@ -329,7 +330,7 @@ class SQLiteLog:
         """Announce what was committed by a writer that died before it could say so; the bounds follow, not lead."""
         while self._bounds.newest.offset < self._found["newest"]:
             await self._reader.get()
-            page = await self.read(self._bounds.newest.offset, ("**",), upto=self._found["newest"])
+            page = await self.read(self._bounds.newest.offset, EVERY_TOPIC, upto=self._found["newest"])
             self._take_bounds(page.reached, self._found)
             self._announce(page.notifications)
 

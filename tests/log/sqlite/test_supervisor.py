@@ -18,6 +18,7 @@ from hub.log.sqlite.process import ANSWER_TICKS, DOUBT_TICKS, PROBE_TICKS, SILEN
 from hub.log.sqlite.supervisor import Supervisor
 from hub.log.sqlite.worker.pipe import BEAT
 from hub.notification import Position
+from hub.topics import EVERY_TOPIC
 from tests.contracts.test_log import append, drafts, offsets, read_all
 from tests.log.sqlite.home import Home, settled
 from tests.log.sqlite.processes import bytes_in, ended, goes_on, kill, mended, pid, pipe, processes, stop, workers
@@ -66,13 +67,14 @@ async def test_a_publish_to_a_stopped_writer_fails_and_the_writer_is_replaced(ho
 
 
 @pytest.mark.usefixtures("by_hand")
-async def test_what_a_writer_had_committed_before_it_was_stopped_is_confirmed_once(home: Home):
+@pytest.mark.parametrize("topic", ["a", "user/7"])
+async def test_what_a_writer_had_committed_before_it_was_stopped_is_confirmed_once(home: Home, topic: str):
     log = await home.open()
     announced: list[int] = []
     log.announce_to(lambda notifications: announced.extend(offsets(notifications)))
     writer = workers(log)[0]
     pipe(writer).pause_reading()  # its answer is not read
-    receipts = log.append(drafts("a", key="k"))
+    receipts = log.append(drafts(topic, key="k"))
     await until(lambda: home.ask("SELECT value FROM meta WHERE name = 'newest'") == [(1,)])
     stop(writer)
     tick(log._writer, SILENT_TICKS)
@@ -80,7 +82,7 @@ async def test_what_a_writer_had_committed_before_it_was_stopped_is_confirmed_on
     assert await settled(receipts) == [Position(log.epoch, 1)]
     (again,) = log.append(drafts("b", key="k"))
     assert ((await again).offset, again.repeated) == (1, True)
-    assert announced == offsets(await read_all(log, 0, ["**"])) == [1]
+    assert announced == offsets(await read_all(log, 0, EVERY_TOPIC)) == [1]
 
 
 @pytest.mark.usefixtures("by_hand")

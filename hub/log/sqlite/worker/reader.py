@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from hub.log.search import Search, Searches, cost, judging
 from hub.log.sqlite.worker.file import connect, meta, oldest, stands
 from hub.log.sqlite.worker.pipe import COLUMNS
 from hub.log.sqlite.worker.place import Refused
+from hub.patterns import Patterns
 
 PAGE_COUNT = 1_000
 PAGE_BYTES = 64 * 1024
@@ -157,23 +158,31 @@ class Reader:
         return f"{forgotten} {hidden} {count + among[0]} {total + among[1]}"
 
     def _any_trimmed(self, asked: Asked, search: Search) -> bool:
-        """Tell whether something beyond `after` was trimmed of a topic that matches a pattern."""
-        ask, steps = self._database.execute, JUDGED_STEPS
-        for low, high in search.patterns.ranges:
-            if high is None:
-                rows = ask("SELECT topic FROM gone WHERE offset > ? ORDER BY offset DESC", (asked.after,))
-            else:  # by name, which its index is kept from
-                within = "topic >= ? AND topic < ? AND +offset > ?"
-                rows = ask(f"SELECT topic FROM gone WHERE {within}", (low, high, asked.after))
-            with closing(rows):
-                for (name,) in rows:
-                    verdict = search.verdicts.get(name)
-                    if verdict is None:
-                        verdict = search.judge(name)
-                        steps -= cost(name)
-                    if verdict or steps < 0:  # or it may be any of the others
-                        return True
+        """Return whether something beyond `after` was trimmed of a topic that matches a pattern."""
+        steps = JUDGED_STEPS
+        with closing(self._trimmed_within(search.patterns.ranges, asked.after)) as lost:
+            for name in lost:
+                verdict = search.verdicts.get(name)
+                if verdict is None:
+                    verdict = search.judge(name)
+                    steps -= cost(name)
+                if verdict or steps < 0:  # or it may be any of the others
+                    return True
         return False
+
+    def _trimmed_within(self, ranges: Sequence[tuple[str, str | None]], after: int) -> Generator[str]:
+        """Yield the topics in *ranges* that lost something beyond *after* to trimming."""
+        if ranges and ranges[-1][1] is None:  # most topics may match: the newest that is gone decides soon
+            within = " OR ".join(["+topic >= ? AND +topic < ?"] * len(ranges))
+            query = f"SELECT topic FROM gone WHERE offset > ? AND ({within}) ORDER BY offset DESC"
+            asked: list[list[Any]] = [[after, *(end for low, high in ranges for end in (low, _beyond(high)))]]
+        else:  # by name, which its index is kept from
+            query = "SELECT topic FROM gone WHERE topic >= ? AND topic < ? AND +offset > ?"
+            asked = [[low, high, after] for low, high in ranges]
+        for marks in asked:
+            with closing(self._database.execute(query, marks)) as rows:
+                for (name,) in rows:
+                    yield name
 
     def _all_trimmed(self, search: Search) -> tuple[int, int] | None:
         """Return of how many topics that match a pattern something was trimmed, and the sum of those offsets.
@@ -185,10 +194,15 @@ class Reader:
         if search.patterns.everything:
             return None
         steps, count, total = JUDGED_STEPS, 0, 0
-        query = "SELECT topic, offset FROM gone WHERE topic >= ? AND topic < ?"
+        ask, within = self._database.execute, "FROM gone WHERE topic >= ? AND topic < ?"
         for low, high in search.patterns.ranges:
-            with closing(self._database.execute(query, (low, b"" if high is None else high))) as rows:
-                for name, offset in rows:
+            if (low, high) in search.patterns.whole:
+                query = f"SELECT count(*), coalesce(sum(offset), 0) {within}"
+                number, offsets = ask(query, (low, _beyond(high))).fetchone()
+                count, total = count + number, total + offsets
+                continue
+            with closing(ask(f"SELECT topic, offset {within}", (low, _beyond(high)))) as lost:
+                for name, offset in lost:
                     steps -= cost(name)
                     if steps < 0:
                         return None
@@ -198,15 +212,24 @@ class Reader:
         return count, total
 
     def _find(self, asked: Asked, search: Search) -> None:
-        if not search.patterns.everything or asked.latest:
+        if asked.latest or not self._all_match(search.patterns):
             search.find(self._between, meta(self._database, "newest"))
 
     def _between(self, low: str, high: str | None) -> Iterator[str]:
-        beyond = b"" if high is None else high  # a blob stands after every text
         query = "SELECT name FROM topic WHERE name >= ? AND name < ? ORDER BY name"
-        with closing(self._database.execute(query, (low, beyond))) as rows:
+        with closing(self._database.execute(query, (low, _beyond(high)))) as rows:
             for (name,) in rows:
                 yield name
+
+    def _all_match(self, patterns: Patterns) -> bool:
+        """Tell whether everything that is kept matches, as far as that is known without a search."""
+        but = patterns.everything_but
+        return but is not None and not any(map(self._has_topics_of, but))
+
+    def _has_topics_of(self, first: str) -> bool:
+        """Tell whether there is a topic that begins with the segment *first*."""
+        query = "SELECT 1 FROM topic WHERE name = ? UNION ALL SELECT 1 FROM topic WHERE name >= ? AND name < ? LIMIT 1"
+        return self._database.execute(query, (first, f"{first}/", f"{first}0")).fetchone() is not None
 
     def _matching(self, columns: str, asked: Asked, search: Search) -> tuple[list[Any], int]:
         """Return the rows that match, or the first part of them, by whichever way looks at less."""
@@ -294,7 +317,7 @@ class Reader:
         """Return what matches of all rows, as much as makes a page, or as can be looked at for one."""
         query = f"SELECT {columns} FROM notification WHERE offset > ? AND offset <= ? ORDER BY offset"
         place = columns.split(", ").index("topics")
-        everything = search.patterns.everything and not asked.latest
+        everything = not asked.latest and self._all_match(search.patterns)
         verdicts, newest = search.verdicts, search.newest
         steps, last = PAGE_WALK, 0
 
@@ -358,6 +381,11 @@ def _visible(rows: Iterable[Any], columns: list[str], visibility: Visibility) ->
     """Return those of *rows* that can be seen."""
     topics, private = columns.index("topics"), columns.index("private")
     return [row for row in rows if not row[private] or visibility.sees(row[topics].split("\n"), private=True)]
+
+
+def _beyond(high: str | None) -> str | bytes:
+    """Return the end of a range for SQLite: where it is open, a blob, which stands after every text."""
+    return b"" if high is None else high
 
 
 def _offset(row: Sequence[Any]) -> int:
