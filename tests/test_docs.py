@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import annotated_types
 import pytest
 from aiohttp import web
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pytest_aiohttp.plugin import AiohttpClient
 
@@ -430,7 +431,9 @@ def spelled(annotation: Any) -> str:
         return spelled(arguments[0])
     if issubclass(annotation, enum.Enum):
         return ", ".join(each.value for each in annotation)
-    return {bool: "switch", int: "whole number", float: "number", str: "text", Path: "path"}[annotation]
+    return {bool: "switch", int: "whole number", float: "number", str: "text", SecretStr: "text", Path: "path"}[
+        annotation
+    ]
 
 
 def default_of(field: FieldInfo) -> str:
