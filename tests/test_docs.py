@@ -548,7 +548,7 @@ def test_the_counters_are_described_as_in_the_code() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "publish", "listen", "history list", "history export", "history import", "load"]
+    "command", ["serve", "publish", "listen", "history list", "history export", "history import", "token", "load"]
 )
 def test_the_options_are_those_of_the_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
