@@ -13,8 +13,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
+from hub.access.key_source import check_keys_url, check_secret
 from hub.errors import InvalidSettings
 from hub.log_url import LogURL
 from hub.names import fault, nearest
@@ -89,7 +99,8 @@ _Counts = Annotated[dict[str, _Count], BeforeValidator(_pairs)]
 class Settings(BaseModel):
     """The settings of one hub. `Settings(…)` uses its arguments only; `Settings.load` reads all the sources."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Some inputs are secrets: pydantic's own errors would show them. `load` shows the others.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     # It must come before `host`, whose validator reads it.
     insecure: bool = Field(default=False, description="Listen beyond loopback although nobody is asked who they are.")
@@ -128,6 +139,24 @@ class Settings(BaseModel):
     refuse: Literal["auto", "status"] = Field(
         default="auto",
         description="How streams are refused: `auto`: so that an `EventSource` can read it; `status`: by status.",
+    )
+    jwt_secret: Annotated[SecretStr | None, BeforeValidator(_none)] = Field(
+        default=None, repr=False, description="Secret of tokens that are signed with HS256, of 32 bytes or more."
+    )
+    jwt_keys: Annotated[Path | None, BeforeValidator(_none)] = Field(
+        default=None, description="File with the keys of tokens, as PEM or as a JWK set."
+    )
+    jwks_url: Annotated[str | None, BeforeValidator(_none)] = Field(
+        default=None, description="Address of the JWK set with the keys of tokens, with https://."
+    )
+    jwt_audience: Annotated[str | None, BeforeValidator(_none)] = Field(
+        default=None, description="Audience (`aud`) that tokens must be for; unset: tokens must not name one."
+    )
+    jwt_issuer: Annotated[str | None, BeforeValidator(_none)] = Field(
+        default=None, description="Issuer (`iss`) that tokens must be from; unset: any that has a key."
+    )
+    jwt_leeway: float = Field(
+        default=10.0, ge=0, le=300, description="Seconds by which the clock of whoever issues tokens may differ."
     )
     drain: float = Field(default=3.0, ge=0, le=3600, description="Seconds over which streams are ended at shutdown.")
     finish: float = Field(
@@ -259,6 +288,29 @@ class Settings(BaseModel):
     def _sendable(cls, value: str | None) -> str | None:
         if value is not None and not (value.isascii() and value.isprintable()):
             raise ValueError("has a character that no HTTP header can carry")
+        return value
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _strong(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            check_secret(value.get_secret_value())
+        return value
+
+    @field_validator("jwt_keys", "jwks_url")
+    @classmethod
+    def _only_one(cls, value: Path | str | None, info: ValidationInfo) -> Path | str | None:
+        for other in ("jwt_secret", "jwt_keys"):
+            if value is not None and other != info.field_name and info.data.get(other) is not None:
+                raise ValueError(f"can't be used beside {other}: the keys of tokens have one source")
+        return value if not isinstance(value, str) else check_keys_url(value)
+
+    @field_validator("jwt_audience", "jwt_issuer")
+    @classmethod
+    def _of_keys(cls, value: str | None, info: ValidationInfo) -> str | None:
+        sources = ("jwt_secret", "jwt_keys", "jwks_url")
+        if value is not None and all(info.data.get(each, "wrong") is None for each in sources):
+            raise ValueError(f"means nothing without keys: set {', '.join(sources[:2])} or {sources[2]}")
         return value
 
     @field_validator("retain_topics")

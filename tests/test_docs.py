@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import annotated_types
 import pytest
 from aiohttp import web
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pytest_aiohttp.plugin import AiohttpClient
 
@@ -430,7 +431,9 @@ def spelled(annotation: Any) -> str:
         return spelled(arguments[0])
     if issubclass(annotation, enum.Enum):
         return ", ".join(each.value for each in annotation)
-    return {bool: "switch", int: "whole number", float: "number", str: "text", Path: "path"}[annotation]
+    return {bool: "switch", int: "whole number", float: "number", str: "text", SecretStr: "text", Path: "path"}[
+        annotation
+    ]
 
 
 def default_of(field: FieldInfo) -> str:
@@ -545,7 +548,7 @@ def test_the_counters_are_described_as_in_the_code() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "publish", "listen", "history list", "history export", "history import", "load"]
+    "command", ["serve", "publish", "listen", "history list", "history export", "history import", "token", "load"]
 )
 def test_the_options_are_those_of_the_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

@@ -59,6 +59,7 @@ def loaded_by(program: str) -> set[str]:
         ("from hub import MessageEvent", {"aiohttp", "pydantic", "reactivex", "hub.web"}),
         ("import hub.log.sqlite.worker.main", {"aiohttp", "asyncio", "pydantic", "reactivex", "hub.settings"}),
         ("from hub import NotificationService", {"aiohttp", "hub.web"}),
+        ("from hub.web.verifier import verifier_of; from hub import Settings; verifier_of(Settings())", {"jwt"}),
     ],
 )
 def test_an_import_loads_only_what_it_needs(program: str, unneeded: set[str]) -> None:

@@ -1,7 +1,9 @@
+import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from hub.errors import InvalidSettings
 from hub.settings import Settings, SlowPolicy, unknown_variables
@@ -100,7 +102,7 @@ def test_a_variable_that_sets_nothing_is_told_with_the_one_that_was_meant(name: 
     assert unknown_variables({name: "9", "HUB_PORT": "1", "PATH": "/bin", "HUBRIS": "x"}) == [sentence]
 
 
-@pytest.mark.parametrize("name", ["HUB_JWT_SECRET", "HUB_WORKERS", "HUB_X", "HUB_"])
+@pytest.mark.parametrize("name", ["HUB_QUANTUM_FOAM", "HUB_WORKERS", "HUB_X", "HUB_"])
 def test_one_that_is_like_none_is_told_without_a_guess(name: str):
     assert unknown_variables({name: "x"}) == [f"{name} is set, but it is no setting of this hub"]
 
@@ -155,3 +157,96 @@ def test_a_setting_that_is_nearly_right_is_shown_right(field: str, value: str, s
 
 def test_the_level_of_the_log_may_be_written_as_python_does():
     assert Settings.load(environ={"HUB_LOG_LEVEL": "DEBUG"}).log_level == "debug"
+
+
+SECRET = "Vn3oE9Zq-0Tj7uPxk2LhYcWd5RbMfGsA81iQyKtC4wU"
+WRONG_SECRETS = [
+    SECRET[:31],
+    SECRET + "\n",
+    " " + SECRET,
+    "x" * 64,
+    "-----BEGIN PUBLIC KEY-----\n" + SECRET,
+    '{"kty":"oct","k":"' + SECRET + '"}',
+    "ssh-ed25519 AAAA" + SECRET,
+    "\ud800" + SECRET,
+]
+
+
+@pytest.mark.parametrize("secret", WRONG_SECRETS)
+def test_a_secret_that_is_weak_or_none_is_refused_and_not_shown(secret: str):
+    with pytest.raises(InvalidSettings, match=r"^the settings are wrong:\n  jwt_secret \(HUB_JWT_SECRET\): ") as caught:
+        Settings.load(environ={"HUB_JWT_SECRET": secret})
+    with pytest.raises(ValidationError) as direct:
+        Settings(jwt_secret=SecretStr(secret))
+    for error in (caught.value, direct.value):
+        assert "x" * 9 not in str(error)
+        assert SECRET[:9] not in str(error) + repr(error)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"jwt_secret": 12345}, {"jwt_secret": [SECRET]}, {"unknown": SECRET}, {"port": SECRET}]
+)
+def test_errors_of_pydantic_itself_show_no_input(wrong: dict[str, Any]):
+    with pytest.raises(ValidationError) as caught:
+        Settings(**{"jwt_secret": SECRET, **wrong})
+    assert SECRET not in str(caught.value)
+
+
+def test_a_secret_is_shown_nowhere():
+    settings = Settings.load(environ={"HUB_JWT_SECRET": SECRET})
+    assert settings.jwt_secret is not None
+    assert settings.jwt_secret.get_secret_value() == SECRET
+    assert SECRET not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    assert Settings.load(environ={"HUB_JWT_SECRET": ""}).jwt_secret is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://login.example.com/jwks",
+        "http://127.0.0.1.example.com/",
+        "http://localhost.example.com/",
+        "ftp://login.example.com/",
+        "file:///etc/passwd",
+        "https://",
+        "https:///jwks",
+        "https://user:pw@login.example.com/",
+        "https://user@login.example.com/",
+        "https://login.example.com:99999/",
+        "https://[::1/",
+        "https://a b/",
+        "https://login.example.com/\n",
+        "jwks.json",
+    ],
+)
+def test_keys_come_from_where_nobody_can_replace_them(url: str):
+    with pytest.raises(InvalidSettings, match=r"jwks_url \(HUB_JWKS_URL\)"):
+        Settings.load(environ={"HUB_JWKS_URL": url})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://login.example.com/.well-known/jwks.json",
+        "https://login.example.com:8443/keys?appid=1",
+        "http://127.0.0.1:8000/jwks",
+        "http://localhost/jwks",
+        "http://[::1]:80/",
+    ],
+)
+def test_keys_may_come_over_tls_or_from_this_machine(url: str):
+    assert Settings.load(environ={"HUB_JWKS_URL": url}).jwks_url == url
+
+
+def test_the_keys_of_tokens_have_one_source():
+    sources = {"HUB_JWT_SECRET": SECRET, "HUB_JWT_KEYS": "keys.json", "HUB_JWKS_URL": "https://login.example.com/jwks"}
+    for first, second in itertools.combinations(sources, 2):
+        with pytest.raises(InvalidSettings, match=rf"{second}\): .*can't be used beside {first[4:].lower()}"):
+            Settings.load(environ={first: sources[first], second: sources[second]})
+
+
+@pytest.mark.parametrize("name", ["HUB_JWT_AUDIENCE", "HUB_JWT_ISSUER"])
+def test_who_restricts_tokens_and_has_no_keys_is_told(name: str):
+    with pytest.raises(InvalidSettings, match=f"{name}.*means nothing without keys"):
+        Settings.load(environ={name: "x"})
+    assert Settings.load(environ={name: "x", "HUB_JWT_SECRET": SECRET})

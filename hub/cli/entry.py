@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from hub.cli import history, listen, load, publish, serve
+from hub.cli import history, listen, load, publish, serve, token
 from hub.errors import HubError, InvalidInput, InvalidSettings
 
 Run = Callable[[argparse.Namespace], int]
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         "--version", action=_Version, nargs=0, help="print the versions of the hub and of what it needs"
     )
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (serve, publish, listen, history, load):
+    for command in (serve, publish, listen, history, token, load):
         name = command.__name__.rpartition(".")[2]
         summary = (command.__doc__ or "").partition("\n")[0].partition(": ")[2]
         sub = commands.add_parser(name, help=summary, description=summary)

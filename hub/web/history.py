@@ -89,7 +89,7 @@ class Excerpt:
         """Whether no further page is needed."""
         return self.at_end or self._cut or len(self.notifications) == self._limit
 
-    def to_json(self, epoch: str, shown: Callable[[Notification], Notification]) -> str:
+    def to_json(self, epoch: str, shown: Callable[[Notification], Notification] = lambda each: each) -> str:
         """Return the body of the response; *shown* returns a notification as its reader may see it."""
         found = ",".join([entry(shown(each), f'"{moment(each.at)}"') for each in self.notifications])
         facts: dict[str, object] = {

@@ -14,7 +14,7 @@ from tests.cli.commands import Run
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["publish"], ["listen"], ["load"]])
+@pytest.mark.parametrize("command", [[], ["serve"], ["publish"], ["listen"], ["token"], ["load"]])
 def test_help_is_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*command, "--help"])

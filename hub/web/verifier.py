@@ -1,0 +1,73 @@
+"""What turns a token into an identity, as the settings say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from hub.access.identity import Identity
+from hub.settings import Settings
+
+if TYPE_CHECKING:
+    from hub.access.tokens import Tokens
+
+
+class Verifier(Protocol):
+    """What turns a token into an identity."""
+
+    async def open(self) -> None:
+        """Prepare; whatever fails here can be tried again later."""
+        ...
+
+    async def verify(self, token: str) -> Identity:
+        """Return the identity that *token* proves. Whether it has been revoked is not looked up.
+
+        Raises:
+            Unauthorized: the token does not count.
+            AuthUnavailable: that can't be told now.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """End what is under way."""
+        ...
+
+
+class Known:
+    """Verifies tokens with keys that are known from the start."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+
+    async def open(self) -> None:
+        """Do nothing: the keys are here."""
+
+    async def verify(self, token: str) -> Identity:
+        """Return the identity that *token* proves, without waiting for anything."""
+        return self._tokens.verify(token)
+
+    async def aclose(self) -> None:
+        """Do nothing."""
+
+
+def verifier_of(settings: Settings) -> Verifier | None:
+    """Return what verifies tokens with the keys that *settings* name; None if they name none.
+
+    Raises:
+        InvalidSettings: a key can't be used.
+    """
+    if settings.jwt_secret is None and settings.jwt_keys is None and settings.jwks_url is None:
+        return None
+    # They load a library of cryptography, which takes a tenth of a second: not where there are no tokens.
+    from hub.access.keys import Keys, load_keys  # noqa: PLC0415
+    from hub.access.tokens import Tokens  # noqa: PLC0415
+    from hub.web.jwks import Jwks  # noqa: PLC0415
+
+    secret = None if settings.jwt_secret is None else settings.jwt_secret.get_secret_value()
+    keys = load_keys(secret, settings.jwt_keys)
+    tokens = Tokens(
+        keys or Keys(),
+        audience=settings.jwt_audience,
+        issuer=settings.jwt_issuer,
+        leeway=settings.jwt_leeway,
+    )
+    return Known(tokens) if settings.jwks_url is None else Jwks(settings.jwks_url, tokens)
