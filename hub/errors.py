@@ -19,6 +19,7 @@ HubError
 ├── TryLater                        503  nothing is wrong with the request
 │   ├── AuthUnavailable                  who asks can't be told now
 │   ├── LogUnavailable                   the log does not confirm, or too much waits for it
+│   ├── StateUnavailable                 what is kept beside the log (revocations) is not confirmed
 │   ├── TooManyGenerations          429  the maximum number of answers is being generated
 │   ├── TooManyStreams                   the maximum number of streams is open
 │   ├── EventBufferFull                  too many events wait to be dispatched
@@ -228,6 +229,17 @@ class LogUnavailable(TryLater):
 
     def __str__(self) -> str:
         return f"the log is not available: {self.why}"
+
+
+class StateUnavailable(TryLater):
+    """What is kept beside the log (revocations, tickets) is not confirmed; the same request again is safe."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"the state is not available: {self.why}"
 
 
 class EventBufferFull(TryLater):

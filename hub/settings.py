@@ -43,6 +43,7 @@ _ADDRESS = re.compile(r"(?:tcp|udp|sctp)://.*", re.IGNORECASE)
 _OF_KUBERNETES = re.compile(
     r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
+_SCHEME = re.compile(r"[a-z][a-z0-9+]*:(/|$)")
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
 
 
@@ -170,6 +171,9 @@ class Settings(BaseModel):
     slow: SlowPolicy = Field(default=SlowPolicy.DISCONNECT, description="What happens when more would wait.")
     max_connections: int = Field(
         default=0, ge=0, le=10_000_000, description="Open streams at most; 0: as many as the file limit has room for."
+    )
+    state: Annotated[Path | None, BeforeValidator(_none)] = Field(
+        default=None, description="File that keeps revocations; none: beside the log's file, or in memory only."
     )
     retain_count: Annotated[int | None, BeforeValidator(_none)] = Field(
         default=None, ge=1, le=10**12, description="Notifications kept; unset: 100,000 in memory, 1,000,000 in SQLite."
@@ -325,6 +329,13 @@ class Settings(BaseModel):
     @classmethod
     def _address(cls, value: str) -> str:
         LogURL.parse(value)
+        return value
+
+    @field_validator("state")
+    @classmethod
+    def _file(cls, value: Path | None) -> Path | None:
+        if value is not None and (_SCHEME.match(str(value)) or "\0" in str(value)):
+            raise ValueError("is not the path of a file, such as data/hub.state.db")
         return value
 
     @field_validator("host")

@@ -1,0 +1,1 @@
+"""State that several processes share beside the log: revocations, tickets, counters of limits."""
