@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, TypeVar
+from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
@@ -15,6 +16,8 @@ from hub.access.policy import Policy
 from hub.access.visibility import Visibility
 from hub.errors import AuthUnavailable, Forbidden, Unauthorized
 from hub.notification import Draft
+from hub.state.state import State
+from hub.web.verifier import Verifier
 
 logger = logging.getLogger("hub.access")
 
@@ -34,19 +37,6 @@ Recheck = Callable[[Identity], Awaitable[Identity | None]]
 T = TypeVar("T")
 
 
-class Verifier(Protocol):
-    """What turns a token into an identity."""
-
-    async def verify(self, token: str) -> Identity:
-        """Return the identity that *token* stands for.
-
-        Raises:
-            Unauthorized: it does not count.
-            AuthUnavailable: that can't be told now.
-        """
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
     """What the application decides itself."""
@@ -64,7 +54,7 @@ class Access:
         policy: the rules.
         hooks: what the application decides itself.
         verifier: what reads tokens; None: tokens are not accepted.
-        revoked: returns whether the rights of an identity have been revoked.
+        state: knows what was revoked; None where nobody is known.
     """
 
     KEY: ClassVar[web.AppKey[Access]]
@@ -74,18 +64,37 @@ class Access:
         policy: Policy,
         hooks: Hooks,
         verifier: Verifier | None = None,
-        revoked: Callable[[Identity], bool] = lambda identity: False,
+        state: State | None = None,
     ) -> None:
         self.policy = policy
         self.hooks = hooks
         self._verifier = verifier
-        self._revoked = revoked
+        self._state = state
+        self._known: WeakKeyDictionary[web.Request, Identity] = WeakKeyDictionary()  # the hook is asked once
         self._asks = hooks.authenticate is not None or verifier is not None
 
     @classmethod
     def of(cls, request: web.Request) -> Access:
         """Return the access of the application that got *request*."""
         return request.config_dict[cls.KEY]
+
+    async def open(self) -> None:
+        """Begin, on the running loop.
+
+        Raises:
+            StateUnavailable: what was revoked can't be read.
+        """
+        if self._state is not None:
+            await self._state.open()
+        if self._verifier is not None:
+            await self._verifier.open()
+
+    async def aclose(self) -> None:
+        """End what is under way."""
+        if self._verifier is not None:
+            await self._verifier.aclose()
+        if self._state is not None:
+            await self._state.aclose()
 
     async def identity(self, request: web.Request) -> Identity | None:
         """Return who sends *request*; None: nobody known.
@@ -96,13 +105,13 @@ class Access:
         """
         if not self._asks:
             return None
-        known: Identity | None = request.get(_IDENTITY)
+        known = self._known.get(request)
         if known is None:
             known = await self._identify(request)
             if known is None:
                 return None
-            request[_IDENTITY] = known
-        if self._revoked(known):
+            self._known[request] = known
+        if self._state is not None and self._state.revoked(known):
             raise Unauthorized("revoked", "your rights have been revoked: log in again")
         return known
 
@@ -169,7 +178,6 @@ class Access:
 
 
 Access.KEY = web.AppKey("access", Access)
-_IDENTITY = "hub.identity"
 
 
 def _own_key(identity: Identity, draft: Draft) -> Draft:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import time
 from collections.abc import AsyncIterator, Collection
 from typing import Literal
 from urllib.parse import quote, unquote
@@ -20,6 +21,7 @@ from hub.generations.providers.provider import Provider
 from hub.hub import Hub
 from hub.notifications import NotificationService
 from hub.settings import Settings, unknown_variables
+from hub.state.choice import make_state
 from hub.web import generations, handover
 from hub.web.access import Access, Authenticate, AuthorizePublish, AuthorizeSubscribe, Hooks, Recheck
 from hub.web.endpoint import Endpoint, Handler, NotFound
@@ -28,6 +30,7 @@ from hub.web.history import history
 from hub.web.monitoring import healthz, metrics, readyz, stats
 from hub.web.publish import emit, publish
 from hub.web.subscribe import subscribe, subscribe_by_post
+from hub.web.verifier import verifier_of
 
 logger = logging.getLogger("hub.web")
 
@@ -88,8 +91,11 @@ def setup_hub(
         authorize_publish=authorize_publish,
         recheck=recheck,
     )
-    guarded = authenticate is not None
-    app[Access.KEY] = Access(_policy(hub.settings, guarded=guarded, named=routes is not None), hooks)
+    verifier = verifier_of(hub.settings)
+    guarded = authenticate is not None or verifier is not None
+    state = make_state(hub.settings, time.time) if guarded else None
+    policy = _policy(hub.settings, guarded=guarded, named=routes is not None)
+    access = app[Access.KEY] = Access(policy, hooks, verifier, state)
     streams = app[HandlerStreams.KEY] = HandlerStreams(hub)
     prefix = _as_matched(prefix.rstrip("/"))
     for path, handlers in _routes(hub, _chosen(routes, guarded=guarded)).items():
@@ -100,13 +106,21 @@ def setup_hub(
 
     async def live(app: web.Application) -> AsyncIterator[None]:
         await handover.check()
-        await hub.open()
+        await access.open()
+        try:
+            await hub.open()
+        except BaseException:
+            await access.aclose()
+            raise
         yield
         try:
             await hub.connections.drain(0.0)  # a last word to whatever was opened since the drain
             await streams.aclose()
         finally:
-            await hub.aclose()
+            try:
+                await hub.aclose()
+            finally:
+                await access.aclose()
 
     app.cleanup_ctx.append(live)
     # On shutdown, not in the cleanup: aiohttp waits before the cleanup for open requests, which only this ends.

@@ -134,7 +134,7 @@ async def until_end(client: Client, last: str = "end") -> list[str]:
 @pytest.mark.parametrize("how", ["live", "earliest", "latest", "cursor"])
 async def test_a_private_notification_is_seen_through_a_granted_topic_only(server: Server, how: str) -> None:
     """Everybody has asked for a topic that the notification has, and may read it."""
-    (begin,) = server.send("begin", topic="news/x")
+    begin = str(await server.hub.notifications.send_notification("begin", topic="news/x"))
     readers = {
         "": ("news/**",),
         "ann, through news": ("news/**",),
