@@ -6,8 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Any, ClassVar, TypeVar
 
 from aiohttp import web
 
@@ -70,7 +69,6 @@ class Access:
         self.hooks = hooks
         self._verifier = verifier
         self._state = state
-        self._known: WeakKeyDictionary[web.Request, Identity] = WeakKeyDictionary()  # the hook is asked once
         self._asks = hooks.authenticate is not None or verifier is not None
 
     @classmethod
@@ -105,12 +103,12 @@ class Access:
         """
         if not self._asks:
             return None
-        known = self._known.get(request)
+        known: Identity | None = request.get(_IDENTITY)
         if known is None:
             known = await self._identify(request)
             if known is None:
                 return None
-            self._known[request] = known
+            request[_IDENTITY] = known
         if self._state is not None and self._state.revoked(known):
             raise Unauthorized("revoked", "your rights have been revoked: log in again")
         return known
@@ -178,6 +176,8 @@ class Access:
 
 
 Access.KEY = web.AppKey("access", Access)
+# So that a hook is asked once per request. aiohttp has such keys since 3.14, and warns of others.
+_IDENTITY: Any = web.RequestKey("identity", Identity) if hasattr(web, "RequestKey") else "hub.identity"
 
 
 def _own_key(identity: Identity, draft: Draft) -> Draft:
