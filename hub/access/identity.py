@@ -35,7 +35,7 @@ class Identity:
     publish: tuple[str, ...] = ()
     admin: bool = False
     presence: bool = False
-    info: Mapping[str, Any] = field(default=NOTHING, hash=False)
+    info: Mapping[str, Any] = field(default_factory=lambda: NOTHING, hash=False)
     expires: float | None = None
     issued: float | None = None
     token: str | None = None

@@ -18,7 +18,9 @@ from collections import deque
 from collections.abc import Collection
 from typing import ClassVar, NamedTuple, Protocol, cast
 
+from hub.connections.holders import NOBODY, Holder
 from hub.connections.peer import watch_peer
+from hub.encoding import Limit
 from hub.metrics import Metrics
 
 logger = logging.getLogger("hub.connection")
@@ -35,7 +37,7 @@ class StreamKind(enum.StrEnum):
 
 
 class CloseReason(enum.StrEnum):
-    """Why a stream ended. After any of these an `EventSource` may come back and resume."""
+    """Why a stream ended. After any of these but `REPLACED` an `EventSource` may come back and resume."""
 
     CLIENT = "client"  # the client left, or its network did
     SLOW = "slow"  # its reader was too slow
@@ -44,6 +46,7 @@ class CloseReason(enum.StrEnum):
     COMPLETE = "complete"  # everything was sent
     SHUTDOWN = "shutdown"  # this process ends
     CAPACITY = "capacity"  # there are as many streams as may be
+    REPLACED = "replaced"  # its user has opened another one, and may hold no more
     LOG_UNAVAILABLE = "log_unavailable"  # its history can't be read now
     FAILED = "failed"  # a defect in the hub
 
@@ -55,7 +58,7 @@ class StreamFacts(NamedTuple):
         id: names this stream and nothing else.
         kind: what the client holds open.
         user: who holds it; None: nobody knows.
-        address: the IP address of the peer; empty where there is none (a Unix socket).
+        address: the IP address of the client, behind trusted proxies too; empty: there is none (a Unix socket).
         topics: what a subscription asked for; empty for the other kinds.
         opened: when it began, in seconds since 1970.
         reason: why it ended; None while it is open.
@@ -77,10 +80,14 @@ class StreamFacts(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """How the hub ends a stream: why, and the milliseconds after which the client may come back."""
+    """How the hub ends a stream: why, the milliseconds after which the client may come back, and the limit if one did.
+
+    Without a limit, `CAPACITY` means that of all streams.
+    """
 
     reason: CloseReason
     retry: int
+    limit: Limit | None = None
 
 
 class Registry(Protocol):
@@ -130,6 +137,7 @@ class ClientStream(asyncio.Protocol, abc.ABC):
 
     Attributes:
         id: names this stream and nothing else.
+        holder: the client that holds it.
         closed_because: why it ended; None while it is open. Its socket may still have unsent bytes after that.
     """
 
@@ -148,11 +156,13 @@ class ClientStream(asyncio.Protocol, abc.ABC):
         "_unsent",
         "_unsent_head",
         "closed_because",
+        "holder",
         "id",
     )
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, holder: Holder = NOBODY) -> None:
         self.id = "c_" + _token()
+        self.holder = holder
         self.closed_because: CloseReason | None = None
         self._registry = registry
         self._opened = 0.0  # seconds of the registry's clock
@@ -178,8 +188,8 @@ class ClientStream(asyncio.Protocol, abc.ABC):
         """Return the bytes that show an idle client that the stream is alive."""
 
     @abc.abstractmethod
-    def _farewell(self, reason: CloseReason, retry: int) -> bytes:
-        """Return all that is still to be written before the stream ends for *reason*, its last bytes included."""
+    def _farewell(self, ending: Ending) -> bytes:
+        """Return all that is still to be written before the stream ends like this, its last bytes included."""
 
     def _left(self) -> None:
         """Release everything but the transport: the stream has ended."""
@@ -303,15 +313,16 @@ class ClientStream(asyncio.Protocol, abc.ABC):
 
     # ---- the end ----
 
-    def end(self, reason: CloseReason, retry: int) -> None:
+    def end(self, reason: CloseReason, retry: int, limit: Limit | None = None) -> None:
         """Write what waits, then why the stream ends and when to come back; the socket closes when that is sent.
 
         Args:
             reason: what the client is told.
             retry: milliseconds after which it comes back.
+            limit: what leaves no room for it.
         """
         if self.closed_because is None:
-            self._write(self._farewell(reason, retry))
+            self._write(self._farewell(Ending(reason, retry, limit)))
             self._close(reason)
 
     def _close(self, reason: CloseReason) -> None:
@@ -337,14 +348,21 @@ class ClientStream(asyncio.Protocol, abc.ABC):
 
     # ---- what can be told of it ----
 
+    @property
+    def address(self) -> str:
+        """The IP address of the client; empty where there is none (a Unix socket)."""
+        if self.holder.address:
+            return self.holder.address
+        peer = self._transport.get_extra_info("peername")
+        return peer[0] if isinstance(peer, tuple) else ""
+
     def facts(self) -> StreamFacts:
         """Return what can be told of it now."""
-        peer = self._transport.get_extra_info("peername")
         return StreamFacts(
             self.id,
             self.kind,
-            None,
-            peer[0] if isinstance(peer, tuple) else "",
+            self.holder.user,
+            self.address,
             tuple(self.topics),
             time.time() - (time.monotonic() - self._opened),
             self.closed_because,

@@ -7,7 +7,16 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from hub.errors import HubError, InvalidInput, TooLarge, TryLater, UnsupportedEncoding
+from hub.errors import (
+    HubError,
+    InvalidInput,
+    TooLarge,
+    TooManyPublishes,
+    TooManyStreams,
+    TooSlow,
+    TryLater,
+    UnsupportedEncoding,
+)
 from hub.eventstream import compact_json
 
 _BROKEN = "the request breaks the rules of HTTP/1.1, or its line or one of its headers is too long"
@@ -37,11 +46,15 @@ def from_error(error: HubError) -> web.Response:
     """Return the answer for *error*."""
     name = _WORD.sub("-", type(error).__name__).lower()
     facts = {"field": error.field} if isinstance(error, InvalidInput | TooLarge) else {}
+    if isinstance(error, TooManyPublishes | TooManyStreams):
+        facts["limit"] = error.limit
     answer = problem(error.status, str(error), name=name, **facts)
     if isinstance(error, TryLater):
         answer.headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, UnsupportedEncoding):
         answer.headers["Accept-Encoding"] = "identity"  # RFC 9110, 15.5.16
+        answer.force_close()
+    elif isinstance(error, TooSlow):
         answer.force_close()
     return answer
 

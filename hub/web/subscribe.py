@@ -15,6 +15,7 @@ from hub.names import hint
 from hub.topics import check_wanted, topic_of
 from hub.web.body import read_json
 from hub.web.endpoint import cors
+from hub.web.limits import holder_of
 from hub.web.query import Parameters
 from hub.web.stream import EventStream, is_chunked, sent_away
 
@@ -74,12 +75,13 @@ async def _open(
         request.headers.get("Last-Event-ID") or last_event_id or query.get("lastEventId"),
         SSE(envelope=_flag(query, "envelope"), chunked=is_chunked(request)),
     )
-    away = sent_away(hub)
+    holder = holder_of(hub, request)
+    away = sent_away(hub, request, holder)
     if away is not None:
         return away
     response = EventStream(request)
     response.headers.update(cors(request, hub.settings.cors_origins))
-    await response.hand_over(request, Connection(subscription, hub.wiring))
+    await response.hand_over(request, Connection(subscription, hub.wiring, holder=holder))
     return response
 
 
