@@ -26,6 +26,14 @@ class GapReason(enum.StrEnum):
     UNKNOWN = "unknown"  # no position of this log has that id
 
 
+class Limit(enum.StrEnum):
+    """The limit that leaves no room for a stream, beside that of all streams; named as the setting that sets it."""
+
+    MAX_PER_USER = "max_per_user"
+    MAX_PER_ADDRESS = "max_per_address"
+    CONNECT_RATE = "connect_rate"
+
+
 class Gap(NamedTuple):
     """Something is missing: why, and the oldest position that is still kept."""
 
@@ -62,10 +70,11 @@ class Drop(NamedTuple):
 
 
 class End(NamedTuple):
-    """The hub ends the stream: why, and the milliseconds after which the client may come back."""
+    """The hub ends the stream: why, the milliseconds after which the client may come back, and the limit if one did."""
 
     reason: str
     retry: int
+    limit: Limit | None = None
 
 
 class Encoding(Protocol):
@@ -157,7 +166,7 @@ class SSE(NamedTuple):
 
     def end(self, end: End) -> bytes:
         """Return `hub.close`, and the end of the HTTP body."""
-        return self.last(block(compact_json({"reason": end.reason}), type="hub.close", retry=end.retry))
+        return self.last(closing(end))
 
     def framed(self, blocks: bytes) -> bytes:
         """Return SSE *blocks* as they go out in the middle of a stream."""
@@ -167,6 +176,12 @@ class SSE(NamedTuple):
         """Return SSE *blocks*, or nothing, as they go out at the end of the HTTP body."""
         framed = self.framed(blocks) if blocks else b""
         return framed + LAST_CHUNK if self.chunked else framed
+
+
+def closing(end: End) -> bytes:
+    """Return `hub.close`, the last block of a stream, or the only one of a stream that may not begin."""
+    facts = {"reason": end.reason} if end.limit is None else {"reason": end.reason, "limit": end.limit}
+    return block(compact_json(facts), type="hub.close", retry=end.retry)
 
 
 def _gap(gap: Gap) -> bytes:

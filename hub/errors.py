@@ -12,6 +12,8 @@ HubError
 ├── Unauthorized                    401  nobody known asks, or with a token that does not count
 ├── Forbidden                       403  a right that the caller does not have; names the topic
 ├── CrossSite                       403  a change that a page of another site asks for
+├── WrongHost                       421  a host name to which the hub does not answer
+├── TooSlow                         408  a request whose body comes too slowly
 ├── UnsupportedEncoding             415  a compressed body
 ├── UnknownGeneration               404  an answer that does not exist, or belongs to somebody else
 ├── GenerationEnded                 409  appending to an answer that has ended
@@ -21,6 +23,7 @@ HubError
 │   ├── LogUnavailable                   the log does not confirm, or too much waits for it
 │   ├── StateUnavailable                 what is kept beside the log (revocations) is not confirmed
 │   ├── TooManyGenerations          429  the maximum number of answers is being generated
+│   ├── TooManyPublishes            429  more notifications a second than may be published
 │   ├── TooManyStreams                   the maximum number of streams is open
 │   ├── EventBufferFull                  too many events wait to be dispatched
 │   └── ShuttingDown                     this process is about to end
@@ -36,6 +39,7 @@ HubError
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 
@@ -165,6 +169,32 @@ class CrossSite(HubError):
         return "a page of another site may not do this; its origin is not among the cors_origins"
 
 
+class WrongHost(HubError):
+    """The caller asked for a host name to which the hub does not answer."""
+
+    status = 421
+
+    def __init__(self, host: str) -> None:
+        super().__init__(host)
+        self.host = host
+
+    def __str__(self) -> str:
+        return f"Host: {self.host[:80]!r} is no name of this hub: it answers to loopback names and the allowed_hosts"
+
+
+class TooSlow(HubError):
+    """The caller took longer to send the body of its request than it may."""
+
+    status = 408
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return f"the body was not complete within {self.seconds:g} seconds"
+
+
 class UnsupportedEncoding(HubError):
     """The caller sent a compressed body; it is refused because a few bytes can expand beyond the bound."""
 
@@ -198,17 +228,34 @@ class TooManyGenerations(TryLater):
         return f"{self.bound:,} answers are being generated already, {self.whose}"
 
 
+class TooManyPublishes(TryLater):
+    """The caller, or all callers together, published more notifications a second than may be.
+
+    `limit` is the setting that says how many, `retry_after` the seconds until the next one may be published.
+    """
+
+    status = 429
+
+    def __init__(self, limit: str, per_second: float, wait: float) -> None:
+        super().__init__(limit, per_second, wait)
+        self.limit, self.per_second = limit, per_second
+        self.retry_after = max(1, math.ceil(wait))
+
+    def __str__(self) -> str:
+        return f"more than {self.per_second:g} notifications a second ({self.limit}): wait {self.retry_after} s"
+
+
 class TooManyStreams(TryLater):
-    """The maximum number of streams is open."""
+    """The maximum number of streams is open, or they are opened too fast; `limit` is the setting that says so."""
 
     retry_after = 10
 
-    def __init__(self, bound: int) -> None:
-        super().__init__(bound)
-        self.bound = bound
+    def __init__(self, limit: str) -> None:
+        super().__init__(limit)
+        self.limit = limit
 
     def __str__(self) -> str:
-        return f"{self.bound:,} streams are open already"
+        return f"there are as many streams as there may be ({self.limit})"
 
 
 class AuthUnavailable(TryLater):

@@ -8,6 +8,9 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack, suppress
 
+from hub.access.addresses import Addresses
+from hub.access.hosts import Hosts
+from hub.access.rates import PublishRates, Rates
 from hub.cleanup import cleaned_up
 from hub.connections.client_stream import CloseReason, StreamKind
 from hub.connections.connection import Wiring
@@ -36,6 +39,9 @@ from hub.topics import topic_of
 
 logger = logging.getLogger("hub")
 
+CONNECT_BURST = 5.0
+"""Seconds' worth of connects that one address may make at once: the clients behind it come back together."""
+
 
 class Hub:
     """One hub. It serves between `open` and `aclose`, and takes publishes in-process from its making on.
@@ -43,6 +49,10 @@ class Hub:
     Attributes:
         draining: shutdown has begun: HTTP publishes and subscribes are told to come back.
         proxies: what stands before it.
+        addresses: the addresses of its clients, and how limits count them.
+        hosts: the names in `Host` to which it answers; None: any.
+        connecting: how often one address may open a stream.
+        publishing: how many notifications may be published over HTTP.
         json_default: what turns objects that neither the standard library nor pydantic knows into JSON.
         connections: all open client streams, of whatever kind.
         provider: what answers on `/ai/chat/stream`; None: nothing does.
@@ -75,9 +85,18 @@ class Hub:
         self.fanout = Fanout(self.metrics)
         self.notifications.subject.subscribe(self.fanout.on_next, self.fanout.on_error, self.fanout.on_completed)
         self._pages = PageCache(self.log)
+        self.proxies = Proxies(settings.root_path, settings.trusted_proxies)
+        self.addresses = Addresses(self.proxies)
+        self.hosts = Hosts(settings.allowed_hosts) if settings.allowed_hosts else None
+        self.connecting = Rates(settings.connect_rate, burst=CONNECT_BURST)
+        self.publishing = PublishRates(settings.publish_rate, settings.publish_rate_total)
         self.connections = StreamRegistry(
             self.metrics,
             limit=settings.max_connections,
+            per_user=settings.max_per_user,
+            policy=settings.per_user,
+            per_address=settings.max_per_address,
+            counted=self.addresses.counted,
             heartbeat=settings.heartbeat,
             peer_timeout=settings.peer_timeout,
             buffer_bytes=settings.buffer_bytes,
@@ -94,7 +113,6 @@ class Hub:
             metrics=self.metrics,
             clock=clock,
         )
-        self.proxies = Proxies(settings.root_path, settings.trusted_proxies)
         self.draining = False
         self._listeners = Listeners(settings.listeners, self.bus, self.notifications)
         self._bound = ExitStack()

@@ -31,6 +31,8 @@ class Metrics:
     connects: int = _counter("Client streams opened, of every kind.")
     disconnects: int = _counter("Client streams ended, by either side.")
     refused: int = _counter("Clients that wanted a stream and were told to come back later.")
+    limited: int = _counter("Publishes over HTTP refused because there were too many a second.")
+    slow_requests: int = _counter("Requests cut because their headers or their body came too slowly.")
     unobserved_failures: int = _counter("Failed publishes whose receipt nobody awaited.")
     observer_failures: int = _counter("Exceptions of in-process observers.")
     left_behind: int = _counter("Handlers and providers whose cleanup did not end, so that shutdown gave them up.")

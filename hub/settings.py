@@ -24,6 +24,7 @@ from pydantic import (
     field_validator,
 )
 
+from hub.access.hosts import name_of
 from hub.access.key_source import check_keys_url, check_secret
 from hub.errors import InvalidSettings
 from hub.log_url import LogURL
@@ -47,12 +48,24 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+]*:(/|$)")
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether whoever listens on *host* can be reached from this machine only."""
+    return _LOOPBACK.fullmatch(host) is not None
+
+
 class SlowPolicy(enum.StrEnum):
     """The policy for a connection whose reader is too slow."""
 
     DISCONNECT = "disconnect"  # close it: the client resumes from its id and misses nothing
     DROP_OLDEST = "drop_oldest"  # keep it, and drop the oldest waiting frames
     CONFLATE = "conflate"  # keep it, with only the newest waiting frame of each set of topics
+
+
+class PerUser(enum.StrEnum):
+    """What happens when a user who holds as many streams as allowed opens another one."""
+
+    NEWEST = "newest"  # that one is refused, and its client told when to come back
+    OLDEST = "oldest"  # the oldest one ends, and its client is told to stay away
 
 
 def _split(value: object) -> object:
@@ -175,6 +188,40 @@ class Settings(BaseModel):
     state: Annotated[Path | None, BeforeValidator(_none)] = Field(
         default=None, description="File that keeps revocations; none: beside the log's file, or in memory only."
     )
+    max_per_user: int = Field(
+        default=10_000, ge=0, le=10_000_000, description="Streams one user may hold at once; 0: no limit."
+    )
+    per_user: PerUser = Field(
+        default=PerUser.NEWEST, description="Which stream gives way when a user opens more: it is refused, or ended."
+    )
+    max_per_address: int = Field(
+        default=1_000,
+        ge=0,
+        le=10_000_000,
+        description="Streams one address may hold at once, an IPv6 network of 64 bits counted as one; 0: no limit.",
+    )
+    connect_rate: float = Field(
+        default=100.0, ge=0, le=10**6, description="Streams opened per second by one address; 0: no limit."
+    )
+    publish_rate: float = Field(
+        default=10_000.0,
+        ge=0,
+        le=10**6,
+        description="Notifications published per second by one user, or by one address of unknown users; 0: no limit.",
+    )
+    publish_rate_total: float = Field(
+        default=0.0, ge=0, le=10**6, description="Notifications published per second over HTTP by all; 0: no limit."
+    )
+    header_timeout: float = Field(
+        default=10.0, gt=0, le=3600, description="Seconds in which the headers of a request must come (`hub serve`)."
+    )
+    body_timeout: float = Field(
+        default=30.0, gt=0, le=3600, description="Seconds in which its body must come after that (`hub serve`)."
+    )
+    allowed_hosts: _List = Field(
+        default=(),
+        description="Host names beside those of loopback to which the hub answers; comma-separated.",
+    )
     retain_count: Annotated[int | None, BeforeValidator(_none)] = Field(
         default=None, ge=1, le=10**12, description="Notifications kept; unset: 100,000 in memory, 1,000,000 in SQLite."
     )
@@ -254,6 +301,14 @@ class Settings(BaseModel):
                 raise ValueError(f"{origin!r} is not an origin such as https://app.example.com:8443")
             if sent != origin:
                 raise ValueError(f"{origin!r} is not how browsers spell it: they send {sent}")
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if name_of(host) is None:
+                raise ValueError(f"{host!r} is not a host name such as hub.example.com")
         return value
 
     @field_validator("root_path")
@@ -341,7 +396,7 @@ class Settings(BaseModel):
     @field_validator("host")
     @classmethod
     def _exposed(cls, value: str, info: ValidationInfo) -> str:
-        if info.data.get("insecure") is False and not _LOOPBACK.fullmatch(value):
+        if info.data.get("insecure") is False and not is_loopback(value):
             raise ValueError(
                 "can be reached from other machines, where anybody could then subscribe and publish, for no "
                 "authorization is configured; listen on 127.0.0.1 behind a proxy that decides who may, or insist with "

@@ -42,7 +42,11 @@ def built(project: Path, hook: str) -> ZipFile:
 def test_a_wheel_has_all_of_the_hub_and_nothing_beside_it(project: Path) -> None:
     names = built(project, "build_wheel").namelist()
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"hub", "broadcast_hub"}
-    there = {str(path.relative_to(ROOT)) for path in (ROOT / "hub").rglob("*") if path.suffix in {".py", ".html"}}
+    there = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "hub").rglob("*")
+        if path.suffix in {".py", ".html", ".css", ".js"}
+    }
     listeners = {f"hub/demo/listeners/{path.name}" for path in (ROOT / "listeners").glob("*.py")}
     assert there | listeners | {"hub/py.typed"} == {name for name in names if name.startswith("hub/")}
 

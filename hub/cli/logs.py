@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 
@@ -12,6 +13,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from hub.proxies import Proxies
 from hub.web.links import client_address
+
+# A question mark in the middle of a word: at the end of a sentence nothing follows it.
+_QUERY = re.compile(r"""(?<=[\w/.~%\-\])])\?[^\s"'<>]+""")
 
 
 def log_to_stderr(level: str) -> None:
@@ -25,8 +29,16 @@ def log_to_stderr(level: str) -> None:
     logging._srcfile = None
 
 
+def redacted(text: str) -> str:
+    """Return *text* without the query strings in it, which may hold a token: `/path?…`.
+
+    The hub logs none itself. Libraries do: what they log of a URL is out of its hands.
+    """
+    return _QUERY.sub("?…", text) if "?" in text else text
+
+
 class LineFormatter(logging.Formatter):
-    """Formats a line as `logging.Formatter` does, but computes the time only once a second."""
+    """Formats a line as `logging.Formatter` does, without query strings; it computes the time only once a second."""
 
     _second = -1
     _shown = ""
@@ -37,8 +49,8 @@ class LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of *record*, followed by its traceback if it has one."""
         if record.exc_info or record.stack_info:
-            return super().format(record)
-        return f"{self.formatTime(record)} {record.levelname} {record.name}: {record.getMessage()}"
+            return redacted(super().format(record))
+        return redacted(f"{self.formatTime(record)} {record.levelname} {record.name}: {record.getMessage()}")
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         """Return the local time of *record* to the millisecond."""

@@ -26,15 +26,17 @@ from typing import Any
 from aiohttp import web
 from pydantic.fields import FieldInfo
 
+from hub.access.hosts import Hosts
 from hub.cleanup import CLEANUP_SECONDS
 from hub.cli.logs import AccessLog, log_to_stderr
 from hub.errors import HubError, InvalidSettings
 from hub.file_limit import UNLIMITED, raise_file_limit
 from hub.hub import Hub
-from hub.settings import PREFIX, Settings, unknown_variables
+from hub.settings import PREFIX, Settings, is_loopback, unknown_variables
 from hub.web.app import drain_hub, setup_hub
+from hub.web.deadlines import Deadlines
 from hub.web.endpoint import NotFound
-from hub.web.problems import from_status
+from hub.web.server import factory
 
 logger = logging.getLogger("hub")
 
@@ -146,6 +148,9 @@ async def serve(settings: Settings) -> int:
     else:
         hub = setup_hub(app, settings, routes="all")
     NotFound(hub).add_to(app, "/{path:.*}")
+    if is_loopback(settings.host):
+        hub.hosts = Hosts(settings.allowed_hosts)
+    deadlines = Deadlines(hub.metrics, header=settings.header_timeout, body=settings.body_timeout)
     stop = _signals(settings.drain + max(settings.drain, settings.finish) + ENDING_SECONDS)
     runner = web.AppRunner(
         app,
@@ -157,7 +162,7 @@ async def serve(settings: Settings) -> int:
     )
     try:
         await runner.setup()
-        server = await _listen(runner, hub)
+        server = await _listen(runner, hub, deadlines)
     except OSError as error:
         await runner.cleanup()
         why = os.strerror(error.errno).lower() if error.errno else str(error)
@@ -171,6 +176,7 @@ async def serve(settings: Settings) -> int:
     scheme = "https" if settings.tls_cert else "http"
     shown = f"[{host}]" if ":" in host else host
     print(f"hub: listening on {scheme}://{shown}:{port}", flush=True)
+    deadlines.start()
     number = await stop
     streams = len(hub.connections)
     # The listening socket stays open for the whole window: behind a proxy, a closed one means an error page. A process
@@ -180,50 +186,28 @@ async def serve(settings: Settings) -> int:
     await asyncio.gather(drain_hub(app), asyncio.sleep(window))
     server.close()
     await runner.cleanup()
+    deadlines.stop()
     logger.info("stopped")
     return 0
 
 
-async def _listen(runner: web.AppRunner, hub: Hub) -> asyncio.Server:
+async def _listen(runner: web.AppRunner, hub: Hub, deadlines: Deadlines) -> asyncio.Server:
     """Listen; on Linux with socket options that accepted connections inherit, so that none has to be set on each."""
     settings = hub.settings
     assert runner.server is not None
-    make = _with_problems(runner.server)
+    tls = _tls(settings)
     server = await asyncio.get_running_loop().create_server(
-        make, settings.host, settings.port, backlog=BACKLOG, ssl=_tls(settings), start_serving=False
+        factory(runner.server, deadlines),
+        settings.host,
+        settings.port,
+        backlog=BACKLOG,
+        ssl=tls,
+        ssl_handshake_timeout=settings.header_timeout if tls is not None else None,
+        start_serving=False,
     )
     hub.connections.inherit_from(server.sockets)
     await server.start_serving()
     return server
-
-
-class _RequestHandler(web.RequestHandler):
-    """Answers requests that aiohttp itself refuses, such as malformed ones, with a problem (RFC 9457)."""
-
-    __slots__ = ()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        super().handle_error(request, status, exc, message)  # logs it, and raises if a response has begun
-        answer = from_status(status)
-        answer.force_close()
-        return answer
-
-
-def _with_problems(server: web.Server) -> Callable[[], web.RequestHandler]:
-    """Return the protocol factory of *server*, whose protocols are `_RequestHandler`s."""
-
-    def make() -> web.RequestHandler:
-        handler = server()
-        handler.__class__ = _RequestHandler  # aiohttp has no option for the class, and only a method differs
-        return handler
-
-    return make
 
 
 class _CannotListen(HubError):

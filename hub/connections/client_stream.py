@@ -12,13 +12,17 @@ import abc
 import asyncio
 import enum
 import logging
+import math
+import random
 import secrets
 import time
 from collections import deque
 from collections.abc import Collection
 from typing import ClassVar, NamedTuple, Protocol, cast
 
+from hub.connections.holders import NOBODY, Holder
 from hub.connections.peer import watch_peer
+from hub.encoding import Limit, retry_between
 from hub.metrics import Metrics
 
 logger = logging.getLogger("hub.connection")
@@ -35,7 +39,7 @@ class StreamKind(enum.StrEnum):
 
 
 class CloseReason(enum.StrEnum):
-    """Why a stream ended. After any of these an `EventSource` may come back and resume."""
+    """Why a stream ended. After any of these but `REPLACED` and `REVOKED` an `EventSource` may come back and resume."""
 
     CLIENT = "client"  # the client left, or its network did
     SLOW = "slow"  # its reader was too slow
@@ -44,6 +48,9 @@ class CloseReason(enum.StrEnum):
     COMPLETE = "complete"  # everything was sent
     SHUTDOWN = "shutdown"  # this process ends
     CAPACITY = "capacity"  # there are as many streams as may be
+    REPLACED = "replaced"  # its user has opened another one, and may hold no more
+    TOKEN_EXPIRED = "token_expired"  # noqa: S105 - a word: the rights of its holder end
+    REVOKED = "revoked"  # the rights of its holder were taken back
     LOG_UNAVAILABLE = "log_unavailable"  # its history can't be read now
     FAILED = "failed"  # a defect in the hub
 
@@ -55,7 +62,7 @@ class StreamFacts(NamedTuple):
         id: names this stream and nothing else.
         kind: what the client holds open.
         user: who holds it; None: nobody knows.
-        address: the IP address of the peer; empty where there is none (a Unix socket).
+        address: the IP address of the client, behind trusted proxies too; empty: there is none (a Unix socket).
         topics: what a subscription asked for; empty for the other kinds.
         opened: when it began, in seconds since 1970.
         reason: why it ended; None while it is open.
@@ -77,10 +84,14 @@ class StreamFacts(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """How the hub ends a stream: why, and the milliseconds after which the client may come back."""
+    """How the hub ends a stream: why, the milliseconds after which the client may come back, and the limit if one did.
+
+    Without a limit, `CAPACITY` means that of all streams.
+    """
 
     reason: CloseReason
     retry: int
+    limit: Limit | None = None
 
 
 class Registry(Protocol):
@@ -122,6 +133,16 @@ def _token() -> str:
         return many[:16]
 
 
+def _end_of_rights(expires: float | None) -> float:
+    """Return when a stream ends whose rights end at *expires* (seconds since 1970), in seconds of `time.monotonic`.
+
+    That is 1.5 to 5 seconds before, so that clients whose tokens were made together do not come back together.
+    """
+    if expires is None:
+        return math.inf
+    return time.monotonic() + max(expires - random.uniform(1.5, 5.0) - time.time(), 0.0)
+
+
 class ClientStream(asyncio.Protocol, abc.ABC):
     """One open client stream. It begins when it takes a transport over.
 
@@ -130,6 +151,7 @@ class ClientStream(asyncio.Protocol, abc.ABC):
 
     Attributes:
         id: names this stream and nothing else.
+        holder: the client that holds it.
         closed_because: why it ended; None while it is open. Its socket may still have unsent bytes after that.
     """
 
@@ -138,6 +160,7 @@ class ClientStream(asyncio.Protocol, abc.ABC):
     """Whether shutdown lets it go on for a while, to end by itself."""
 
     __slots__ = (
+        "_expires",
         "_going_on",
         "_opened",
         "_paused",
@@ -148,11 +171,14 @@ class ClientStream(asyncio.Protocol, abc.ABC):
         "_unsent",
         "_unsent_head",
         "closed_because",
+        "holder",
         "id",
     )
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, holder: Holder = NOBODY) -> None:
         self.id = "c_" + _token()
+        self.holder = holder
+        self._expires = _end_of_rights(holder.expires)
         self.closed_because: CloseReason | None = None
         self._registry = registry
         self._opened = 0.0  # seconds of the registry's clock
@@ -178,8 +204,8 @@ class ClientStream(asyncio.Protocol, abc.ABC):
         """Return the bytes that show an idle client that the stream is alive."""
 
     @abc.abstractmethod
-    def _farewell(self, reason: CloseReason, retry: int) -> bytes:
-        """Return all that is still to be written before the stream ends for *reason*, its last bytes included."""
+    def _farewell(self, ending: Ending) -> bytes:
+        """Return all that is still to be written before the stream ends like this, its last bytes included."""
 
     def _left(self) -> None:
         """Release everything but the transport: the stream has ended."""
@@ -291,8 +317,10 @@ class ClientStream(asyncio.Protocol, abc.ABC):
     def tend(self, now: float, idle_since: float) -> None:
         """Send a heartbeat if nothing was written since *idle_since*; abort if the peer takes nothing for too long.
 
-        Both are seconds of `time.monotonic`.
+        And end the stream if the rights of its holder end now. The arguments are seconds of `time.monotonic`.
         """
+        if self._expires <= now and self.closed_because is None:
+            self.end(CloseReason.TOKEN_EXPIRED, retry_between(1, 6))
         if self._paused or self.closed_because is not None:
             unsent = self._transport.get_write_buffer_size()
             if unsent < self._unsent:
@@ -304,15 +332,16 @@ class ClientStream(asyncio.Protocol, abc.ABC):
 
     # ---- the end ----
 
-    def end(self, reason: CloseReason, retry: int) -> None:
+    def end(self, reason: CloseReason, retry: int, limit: Limit | None = None) -> None:
         """Write what waits, then why the stream ends and when to come back; the socket closes when that is sent.
 
         Args:
             reason: what the client is told.
             retry: milliseconds after which it comes back.
+            limit: what leaves no room for it.
         """
         if self.closed_because is None:
-            self._write(self._farewell(reason, retry))
+            self._write(self._farewell(Ending(reason, retry, limit)))
             self._close(reason)
 
     def _close(self, reason: CloseReason) -> None:
@@ -338,14 +367,21 @@ class ClientStream(asyncio.Protocol, abc.ABC):
 
     # ---- what can be told of it ----
 
+    @property
+    def address(self) -> str:
+        """The IP address of the client; empty where there is none (a Unix socket)."""
+        if self.holder.address:
+            return self.holder.address
+        peer = self._transport.get_extra_info("peername")
+        return peer[0] if isinstance(peer, tuple) else ""
+
     def facts(self) -> StreamFacts:
         """Return what can be told of it now."""
-        peer = self._transport.get_extra_info("peername")
         return StreamFacts(
             self.id,
             self.kind,
-            None,
-            peer[0] if isinstance(peer, tuple) else "",
+            self.holder.user,
+            self.address,
             tuple(self.topics),
             time.time() - (time.monotonic() - self._opened),
             self.closed_because,

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from hub.access.visibility import EVERYTHING, Visibility
-from hub.connections.client_stream import ClientStream, CloseReason, StreamKind
+from hub.connections.client_stream import ClientStream, CloseReason, Ending, StreamKind
+from hub.connections.holders import NOBODY, Holder
 from hub.connections.page_cache import PageCache, PageQuery
 from hub.connections.registry import StreamRegistry
 from hub.connections.resume import position_asked, start
@@ -91,8 +92,8 @@ class Connection(ClientStream):
         "_wiring",
     )
 
-    def __init__(self, subscription: Subscription, wiring: Wiring) -> None:
-        super().__init__(wiring.streams)
+    def __init__(self, subscription: Subscription, wiring: Wiring, *, holder: Holder = NOBODY) -> None:
+        super().__init__(wiring.streams, holder)
         self._topics: Collection[str] = subscription.topics
         self._last_event_id = subscription.last_event_id
         self._encoding = subscription.encoding
@@ -378,11 +379,11 @@ class Connection(ClientStream):
 
     # ---- the end ----
 
-    def _farewell(self, reason: CloseReason, retry: int) -> bytes:
+    def _farewell(self, ending: Ending) -> bytes:
         parts = [bytes(self._rest)] if self._rest else []  # begun in the middle of a frame, maybe
         while self._queue:
             parts.append(self._taken(self._queue))
-        return b"".join([*parts, self._encoding.end(End(reason, retry))])
+        return b"".join([*parts, self._encoding.end(End(*ending))])
 
     def _come_back(self) -> None:
         """End a stream whose history can't be read now; the client tries again and misses nothing."""

@@ -1,4 +1,4 @@
-"""All open client streams: one limit, one sweep for heartbeats and stuck peers, one drain."""
+"""All open client streams: the limits of their number, one sweep for heartbeats and stuck peers, one drain."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from hub.connections.client_stream import ClientStream, CloseReason, Ending, StreamFacts, StreamKind
+from hub.connections.holders import Holder, Holders
 from hub.connections.peer import watch_peer
-from hub.encoding import retry_between
+from hub.encoding import Limit, retry_between
 from hub.metrics import Metrics
+from hub.settings import PerUser
 
 logger = logging.getLogger("hub.connection")
 
@@ -22,9 +24,15 @@ SWEEPS_PER_HEARTBEAT = 15
 LONGEST_SWEEP = 1.0
 DRAIN_SLICE = 0.05
 ABORT_SECONDS = 1.0
+STAY_AWAY = 86_400_000
+"""Milliseconds after which an `EventSource` that was replaced comes back: nothing but a page can stop it for good."""
 
 Watcher = Callable[[StreamFacts], object]
 """Is called with the facts of a stream; what it raises is logged."""
+
+
+def _not_counted(address: str) -> str:
+    return ""
 
 
 def shutdown() -> Ending:
@@ -38,6 +46,10 @@ class StreamRegistry:
     Args:
         metrics: counts connects, disconnects and peer timeouts.
         limit: streams that may be open at once; 0: no limit.
+        per_user: streams that one user may hold at once; 0: no limit.
+        policy: what happens when a user who holds that many opens another one.
+        per_address: streams that may be open at once from one address; 0: no limit.
+        counted: returns under what an address is counted, always the same; empty: it is not limited.
         heartbeat: seconds a stream may be idle before it gets a heartbeat.
         peer_timeout: seconds a peer may take nothing while something waits for it.
         buffer_bytes: how much may wait for one client; at most a quarter of it waits in the transport.
@@ -48,6 +60,7 @@ class StreamRegistry:
         draining: shutdown has begun: whatever opens ends at once.
         write_bytes: the high-water mark of the transports.
         peers_watched: the listening socket has seen to what `watch_peer` does.
+        holders: who holds the streams.
     """
 
     def __init__(
@@ -55,6 +68,10 @@ class StreamRegistry:
         metrics: Metrics,
         *,
         limit: int = 0,
+        per_user: int = 0,
+        policy: PerUser = PerUser.NEWEST,
+        per_address: int = 0,
+        counted: Callable[[str], str] = str,
         heartbeat: float = 15.0,
         peer_timeout: float = 30.0,
         buffer_bytes: int = 1024 * 1024,
@@ -63,6 +80,10 @@ class StreamRegistry:
     ) -> None:
         self.metrics = metrics
         self.limit = limit
+        self.per_user = per_user
+        self.per_address = per_address
+        self._policy = policy
+        self.holders: Holders[ClientStream] = Holders(counted if per_address else _not_counted)
         self.peer_timeout = peer_timeout
         self.write_bytes = min(WRITE_BYTES, buffer_bytes // 4)
         self.draining = False
@@ -101,17 +122,33 @@ class StreamRegistry:
         """Whether no further stream may be opened."""
         return 0 < self.limit <= len(self._streams) - len(self._refused)
 
+    def lacks_room(self, user: str | None, address: str) -> Ending | None:
+        """Return how a stream of *user* (None: unknown) from *address* has to end at once; None: there is room."""
+        if self.full:
+            return Ending(CloseReason.CAPACITY, retry_between(10, 60))
+        if user is not None and self._policy is PerUser.NEWEST and 0 < self.per_user <= self.holders.count(user):
+            return Ending(CloseReason.CAPACITY, retry_between(10, 60), Limit.MAX_PER_USER)
+        if 0 < self.per_address <= self.holders.at(address):
+            return Ending(CloseReason.CAPACITY, retry_between(10, 60), Limit.MAX_PER_ADDRESS)
+        return None
+
     # ---- streams come and go ----
 
     def add(self, stream: ClientStream) -> Ending | None:
-        """Count *stream*, which has taken its socket over; return how it has to end if it may not begin."""
-        refused = None
-        if self.full:  # it was not when its request came
-            refused = Ending(CloseReason.CAPACITY, retry_between(10, 60))
+        """Count *stream*, which has taken its socket over; return how it has to end if it may not begin.
+
+        If it is one too many of its user and that user's oldest has to make room, the oldest ends.
+        """
+        user = stream.holder.user
+        refused = self.lacks_room(user, stream.address)  # there was room when its request came
+        if refused is not None:
             self.metrics.refused += 1
         elif self.draining and not (stream.finishes and self._now() < self._finish_until):
             refused = shutdown()
+        elif user is not None and 0 < self.per_user <= self.holders.count(user):
+            self._make_room(user)
         self._streams[stream.id] = stream
+        self.holders.add(stream)
         if refused is None:
             self._kinds[stream.kind] += 1
         else:
@@ -128,6 +165,7 @@ class StreamRegistry:
     def remove(self, stream: ClientStream) -> None:
         """Count *stream* no more: its socket is closed."""
         if self._streams.pop(stream.id, None) is not None:
+            self.holders.remove(stream)
             if stream.id in self._refused:
                 self._refused.remove(stream.id)
             else:
@@ -136,6 +174,23 @@ class StreamRegistry:
             if self._closed:
                 self._tell(self._closed, stream.facts())
             logger.debug("closed %s reason=%s", stream.id, stream.closed_because)
+
+    def _make_room(self, user: str) -> None:
+        """End the oldest streams of *user*, who is about to open another one.
+
+        Those that have ended may still have unsent bytes; of these too there are never more than the user may hold.
+        """
+        held = self.holders.of(user)
+        opened = [stream for stream in held if stream.closed_because is None]
+        for stream in opened[: max(len(opened) - self.per_user + 1, 0)]:
+            try:
+                stream.end(CloseReason.REPLACED, STAY_AWAY)
+            except Exception:
+                logger.exception("%s failed to end, and is aborted", stream.id)
+                stream.abort()
+        ended = [stream for stream in held if stream.closed_because is not None]
+        for stream in ended[: max(len(ended) - self.per_user, 0)]:
+            stream.abort(CloseReason.REPLACED)
 
     def watch(self, *, opened: Watcher | None = None, closed: Watcher | None = None) -> None:
         """Call *opened* with the facts of each stream that begins, and *closed* with those of each that has ended."""
@@ -194,6 +249,13 @@ class StreamRegistry:
         for stream in self:
             if stream.kind is kind:
                 _end(stream, Ending(reason, retry_between(1, 6)))
+
+    def end_of(self, reason: CloseReason, matches: Callable[[Holder], bool]) -> int:
+        """End the streams of the holders that *matches* accepts; return how many those were."""
+        found = [stream for stream in self if stream.closed_because is None and matches(stream.holder)]
+        for stream in found:
+            _end(stream, Ending(reason, retry_between(10, 60)))
+        return len(found)
 
     async def drain(self, seconds: float, *, finish: float = 0.0) -> None:
         """End every stream; return as soon as the last one has ended.

@@ -20,9 +20,10 @@ from hub.web.app import HUB
 from hub.web.body import read_json
 from hub.web.endpoint import Endpoint, Handler
 from hub.web.handler_streams import sse
+from hub.web.pages import page
 from hub.web.subscribe import open_stream, subscribe_user
 
-PAGE = Path(__file__).with_name("page.html")
+HERE = Path(__file__).parent
 
 
 def setup_demo(app: web.Application) -> None:
@@ -37,7 +38,9 @@ def setup_demo(app: web.Application) -> None:
         return web.json_response(order, status=201)
 
     routes: dict[str, dict[str, Handler]] = {
-        "/": {"GET": page},
+        "/": {"GET": page(HERE / "page.html")},
+        "/demo.css": {"GET": page(HERE / "demo.css")},
+        "/demo.js": {"GET": page(HERE / "demo.js")},
         "/orders": {"POST": create_order},
         "/sse/use-get-decorator": {"GET": _plain(ten_messages)},
         "/sse/use-sse-decorator": {"GET": _plain(endless_messages)},
@@ -69,11 +72,6 @@ def _amount(body: object) -> float:
     if not isinstance(amount, int | float) or isinstance(amount, bool) or not 0 <= amount <= 1e12:
         raise InvalidInput("amount", "is not a number from 0 to 1,000,000,000,000")
     return amount
-
-
-async def page(hub: Hub, request: web.Request) -> web.FileResponse:
-    """Return the demo page."""
-    return web.FileResponse(PAGE, headers={"Cache-Control": "no-cache"})
 
 
 async def subscribe_user_test(hub: Hub, request: web.Request) -> web.StreamResponse:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
+from hub.encoding import End, closing
 from hub.eventstream import block, compact_json
 from hub.generations.generation import Ending, Generation, Phase
 
@@ -31,8 +32,8 @@ class Dialect(Protocol):
         """Return the last blocks, which say how the generation ended; then the server ends the stream."""
         ...
 
-    def away(self, reason: str, retry: int) -> bytes:
-        """Return the only block, without an id, of a stream that the client should open again after *retry* ms."""
+    def away(self, end: End) -> bytes:
+        """Return the only block, without an id, of a stream that the client should open again later."""
         ...
 
 
@@ -66,8 +67,8 @@ class Classic:
         # Only the last block has the id of the end: a client that is cut before it gets all of this again.
         return said + block(compact_json({"phase": ending.phase}), type="close", id=end_id(generation))
 
-    def away(self, reason: str, retry: int) -> bytes:
-        return block(compact_json({"reason": reason}), type=CLOSE, retry=retry)
+    def away(self, end: End) -> bytes:
+        return closing(end)
 
 
 class OpenAI:
@@ -98,10 +99,10 @@ class OpenAI:
             said += block(self._chunk(generation, None, usage=usage))
         return said + block(DONE, id=end_id(generation))
 
-    def away(self, reason: str, retry: int) -> bytes:
+    def away(self, end: End) -> bytes:
         # Its clients read the data of every block, whatever its type, and raise only for an error.
-        error = {"message": _detail(reason), "type": "server_error", "code": reason}
-        return block(compact_json({"error": error}), type=CLOSE, retry=retry)
+        error = {"message": _detail(end), "type": "server_error", "code": end.reason}
+        return block(compact_json({"error": error}), type=CLOSE, retry=end.retry)
 
     @staticmethod
     def _chunk(generation: Generation, delta: dict[str, Any] | None, reason: str | None = None, **more: Any) -> str:
@@ -142,15 +143,16 @@ class AISDK:
             said += block(_json(type="abort"))
         return said + block(DONE, id=end_id(generation))
 
-    def away(self, reason: str, retry: int) -> bytes:
-        return block(_json(type="error", errorText=_detail(reason)), type=CLOSE, retry=retry)
+    def away(self, end: End) -> bytes:
+        return block(_json(type="error", errorText=_detail(end)), type=CLOSE, retry=end.retry)
 
 
 DIALECTS: dict[str, Dialect] = {each.name: each for each in (Classic(), OpenAI(), AISDK())}
 
 
-def _detail(reason: str) -> str:
-    return f"there is no stream now ({reason}); come back later"
+def _detail(end: End) -> str:
+    why = end.reason if end.limit is None else f"{end.reason}: {end.limit}"
+    return f"there is no stream now ({why}); come back later"
 
 
 def _json(**fields: Any) -> str:

@@ -61,6 +61,8 @@ class Endpoint:
         return answer
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if self._hub.hosts is not None:
+            self._hub.hosts.check(request.headers.get("Host"))
         check_encoding(request)  # even if no handler reads the body: aiohttp would decompress it all the same
         handler = self._handlers.get(request.method)
         return self._without_handler(request) if handler is None else await handler(self._hub, request)

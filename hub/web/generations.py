@@ -26,6 +26,7 @@ from hub.web.access import Access
 from hub.web.body import read_json
 from hub.web.dialects import DIALECTS, Dialect, iso, part_id
 from hub.web.endpoint import Handler, check_site, cors, opens_stream
+from hub.web.limits import holder_of, refused
 from hub.web.links import link
 from hub.web.query import Parameters
 from hub.web.stream import HEADERS, MEDIA_TYPE, Away, EventStream, come_back, is_chunked, sent_away
@@ -78,8 +79,9 @@ async def init(hub: Hub, request: web.Request) -> web.Response:
 async def generate_on_the_post(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Begin a generation and stream it in this response, whose `Content-Location` is where it can be resumed."""
     dialect = _dialect(_BEGIN_BY_POST.read(request))
-    if hub.connections.full:
-        raise TooManyStreams(hub.max_connections)
+    if (ending := refused(hub, request, holder_of(hub, request))) is not None:
+        hub.metrics.refused += 1
+        raise TooManyStreams(ending.limit or "max_connections")
     generation, _ = await _begin(hub, request, _prompt(await read_json(request)))
     place = {"Content-Location": _place(hub, request, generation)}
     return await _respond(hub, request, generation, dialect, 0, **place)
@@ -95,7 +97,7 @@ async def generate_and_watch(hub: Hub, request: web.Request) -> web.StreamRespon
         return web.Response(status=204)
     if not asked:
         check_site(hub, request)
-    away = sent_away(hub, dialect.away)
+    away = sent_away(hub, request, holder_of(hub, request), dialect.away)
     if away is not None:
         return away
     if not asked:
@@ -128,7 +130,7 @@ async def watch(hub: Hub, request: web.Request) -> web.StreamResponse:
     if _wants_snapshot(request, query):
         generation = await _find(hub, request, id)
         return web.json_response(_snapshot(generation), headers={"Cache-Control": "no-store"})
-    away = sent_away(hub, dialect.away)
+    away = sent_away(hub, request, holder_of(hub, request), dialect.away)
     if away is not None:
         return away
     try:
@@ -157,7 +159,14 @@ async def _respond(
     response.headers.update(dialect.headers)
     response.headers.update(headers)
     response.headers["Connection"] = "close"  # as it will be, at the end of the response
-    viewer = GenerationViewer(generation, dialect, cursor, chunked=is_chunked(request), registry=hub.connections)
+    viewer = GenerationViewer(
+        generation,
+        dialect,
+        cursor,
+        chunked=is_chunked(request),
+        registry=hub.connections,
+        holder=holder_of(hub, request),
+    )
     await response.hand_over(request, viewer)
     return response
 

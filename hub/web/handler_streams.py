@@ -21,7 +21,8 @@ from reactivex import Observable
 from reactivex.scheduler.eventloop import AsyncIOThreadSafeScheduler
 
 from hub.cleanup import cleaned_up
-from hub.connections.client_stream import ClientStream, CloseReason, StreamKind
+from hub.connections.client_stream import ClientStream, CloseReason, Ending, StreamKind
+from hub.connections.holders import NOBODY, Holder
 from hub.connections.registry import StreamRegistry
 from hub.encoding import SSE, End
 from hub.errors import InvalidInput
@@ -30,6 +31,7 @@ from hub.eventstream import JsonDefault, MessageEvent, block, compact_json
 from hub.hub import Hub
 from hub.notification import Notification
 from hub.web.endpoint import answered, cors
+from hub.web.limits import holder_of
 from hub.web.problems import problem
 from hub.web.stream import EventStream, is_chunked, sent_away
 
@@ -77,7 +79,7 @@ def sse(handler: Callable[..., Any] | None = None, *, drain: Drain = "end") -> A
         async def handle() -> web.StreamResponse:
             if request.method == "HEAD":
                 return problem(405, "HEAD is not supported here: there is only a stream")
-            away = sent_away(streams.hub)
+            away = sent_away(streams.hub, request, holder_of(streams.hub, request))
             if away is not None:
                 return away
             source = handler(*args)
@@ -139,6 +141,7 @@ class HandlerStreams:
                 chunked=is_chunked(request),
                 finishes=drain == "finish",
                 on_end=reading.stop,
+                holder=holder_of(self.hub, request),
             )
             if await response.hand_over(request, stream):
                 reading.write_to(stream)
@@ -425,9 +428,15 @@ class HandlerStream(ClientStream):
     __slots__ = ("_count", "_on_end", "_room", "_sse", "finishes")
 
     def __init__(
-        self, registry: StreamRegistry, *, chunked: bool, finishes: bool, on_end: Callable[[], object]
+        self,
+        registry: StreamRegistry,
+        *,
+        chunked: bool,
+        finishes: bool,
+        on_end: Callable[[], object],
+        holder: Holder = NOBODY,
     ) -> None:
-        super().__init__(registry)
+        super().__init__(registry, holder)
         self.finishes = finishes
         self._on_end = on_end
         self._sse = SSE(chunked=chunked)
@@ -463,8 +472,8 @@ class HandlerStream(ClientStream):
     def _heartbeat(self) -> bytes:
         return self._sse.framed(block(comment=""))
 
-    def _farewell(self, reason: CloseReason, retry: int) -> bytes:
-        return self._sse.end(End(reason, retry))
+    def _farewell(self, ending: Ending) -> bytes:
+        return self._sse.end(End(*ending))
 
     def _left(self) -> None:
         self._room.set()

@@ -13,6 +13,9 @@ from hub.errors import (
     HubError,
     InvalidInput,
     TooLarge,
+    TooManyPublishes,
+    TooManyStreams,
+    TooSlow,
     TryLater,
     Unauthorized,
     UnsupportedEncoding,
@@ -53,6 +56,8 @@ def from_error(error: HubError) -> web.Response:
     elif isinstance(error, UnsupportedEncoding):
         answer.headers["Accept-Encoding"] = "identity"  # RFC 9110, 15.5.16
         answer.force_close()
+    elif isinstance(error, TooSlow):
+        answer.force_close()
     return answer
 
 
@@ -60,6 +65,8 @@ def _facts(error: HubError) -> dict[str, str]:
     """Return the additional members of the problem of *error*."""
     if isinstance(error, InvalidInput | TooLarge):
         return {"field": error.field}
+    if isinstance(error, TooManyPublishes | TooManyStreams):
+        return {"limit": error.limit}
     facts = {"code": error.code} if isinstance(error, Unauthorized | Forbidden | AuthUnavailable) else {}
     if isinstance(error, Forbidden) and error.topic:
         facts["topic"] = error.topic

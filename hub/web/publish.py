@@ -15,6 +15,7 @@ from hub.log.receipt import Receipt
 from hub.notification import Draft, Position
 from hub.web.access import Access
 from hub.web.body import read_json
+from hub.web.limits import check_publish, publisher
 from hub.web.links import link
 
 MAX_DRAFTS = 1_000
@@ -24,12 +25,18 @@ async def publish(hub: Hub, request: web.Request) -> web.Response:
     """Publish one draft, or a list of them, and return the positions that the log has confirmed."""
     if hub.draining:
         raise ShuttingDown
+    who = publisher(hub, request, await Access.of(request).identity(request))
+    check_publish(hub, who)  # before the body is read
     body = await read_json(request)
     if isinstance(body, list):
-        receipts = hub.notifications.publish(await Access.of(request).publish(request, _drafts(body)))
+        drafts = await Access.of(request).publish(request, _drafts(body))
+        check_publish(hub, who, len(drafts))
+        receipts = hub.notifications.publish(drafts)
         text = f"[{','.join(await _all_accepted(receipts))}]"
         return _answer(text, repeated=all(receipt.repeated for receipt in receipts))
-    (receipt,) = hub.notifications.publish(await Access.of(request).publish(request, (Draft.from_json(body),)))
+    drafts = await Access.of(request).publish(request, (Draft.from_json(body),))
+    check_publish(hub, who, 1)
+    (receipt,) = hub.notifications.publish(drafts)
     position = await receipt
     where = {} if receipt.repeated else {"Location": link(hub, request, up=1, path=_place(receipt.topics[0], position))}
     return _answer(_accepted(receipt, position), repeated=receipt.repeated, **where)

@@ -10,11 +10,16 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp_sse import EventSourceResponse
 
-from hub.encoding import retry_between
+from hub.connections.holders import Holder
+from hub.encoding import End, retry_between
 from hub.eventstream import block, compact_json
 from hub.hub import Hub
 from hub.web.dialects import CLOSE, DIALECTS
 from hub.web.handover import Successor, hand_over
+from hub.web.limits import refused
+
+Tell = Callable[[End], bytes]
+"""Returns the only block of a stream that may not begin."""
 
 MEDIA_TYPE = "text/event-stream"
 HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
@@ -74,12 +79,18 @@ class EventStream(EventSourceResponse):
         """Do nothing: compression would hold back the events of a stream."""
 
 
-def sent_away(hub: Hub, tell: Callable[[str, int], bytes] = DIALECTS["events"].away) -> web.Response | None:
-    """Return the answer to a client that can't have a stream now, as `come_back` does; None if it can have one."""
-    if not (hub.draining or hub.connections.full):
+def sent_away(
+    hub: Hub, request: web.BaseRequest, holder: Holder, tell: Tell = DIALECTS["events"].away
+) -> web.Response | None:
+    """Return the answer to *holder*, who can't have a stream now, as `come_back` does; None if it can have one."""
+    if hub.draining:
+        hub.metrics.refused += 1
+        return come_back(Away.DRAINING, tell)
+    ending = refused(hub, request, holder)
+    if ending is None:
         return None
     hub.metrics.refused += 1
-    return come_back(Away.DRAINING if hub.draining else Away.CAPACITY, tell)
+    return _refusal(tell(End(*ending)))
 
 
 def is_event_source(request: web.BaseRequest) -> bool:
@@ -104,7 +115,7 @@ def refusal(reason: str, **facts: str) -> web.Response:
     return web.Response(body=said, headers=HEADERS | {"Content-Type": MEDIA_TYPE, "Connection": "close"})
 
 
-def come_back(why: Away, tell: Callable[[str, int], bytes] = DIALECTS["events"].away) -> web.Response:
+def come_back(why: Away, tell: Tell = DIALECTS["events"].away) -> web.Response:
     """Return an answer that refuses a stream for now, and tells an `EventSource` when to reconnect.
 
     The status is 200, because after any other an `EventSource` never reconnects (WHATWG HTML, 9.2.3). The block with
@@ -112,9 +123,13 @@ def come_back(why: Away, tell: Callable[[str, int], bytes] = DIALECTS["events"].
 
     Args:
         why: the reason that the client is told; it determines the time.
-        tell: returns the block for the reason and the milliseconds to wait; clients of other dialects need another one.
+        tell: returns the block with the reason and the time to wait; clients of other dialects need another one.
     """
+    return _refusal(tell(End(why, retry_between(*_SECONDS[why]))))
+
+
+def _refusal(block: bytes) -> web.Response:
     return web.Response(
-        body=tell(why, retry_between(*_SECONDS[why])),
+        body=block,
         headers=HEADERS | {"Content-Type": MEDIA_TYPE, "Connection": "close"},
     )

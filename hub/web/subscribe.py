@@ -17,6 +17,7 @@ from hub.topics import check_wanted, topic_of
 from hub.web.access import Access
 from hub.web.body import read_json
 from hub.web.endpoint import cors, opens_stream
+from hub.web.limits import holder_of
 from hub.web.query import Parameters
 from hub.web.stream import EventStream, is_chunked, sent_away
 
@@ -75,19 +76,20 @@ async def _open(
     last_event_id: str | None = None,
 ) -> web.StreamResponse:
     wanted = check_wanted(topics)
-    _, visibility = await Access.of(request).read(request, wanted)
+    identity, visibility = await Access.of(request).read(request, wanted)
     subscription = Subscription(
         wanted,
         request.headers.get("Last-Event-ID") or last_event_id or query.get("lastEventId"),
         _encoding(_flag(query, "envelope"), is_chunked(request)),
         visibility,
     )
-    away = sent_away(hub)
+    holder = holder_of(hub, request, identity)
+    away = sent_away(hub, request, holder)
     if away is not None:
         return away
     response = EventStream(request)
     response.headers.update(cors(request, hub.settings.cors_origins))
-    await response.hand_over(request, Connection(subscription, hub.wiring))
+    await response.hand_over(request, Connection(subscription, hub.wiring, holder=holder))
     return response
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from hub.connections.client_stream import ClientStream, CloseReason, StreamKind
+from hub.connections.client_stream import ClientStream, CloseReason, Ending, StreamKind
+from hub.connections.holders import NOBODY, Holder
 from hub.connections.registry import StreamRegistry
-from hub.encoding import SSE, retry_between
+from hub.encoding import SSE, End, retry_between
 from hub.eventstream import block
 from hub.generations.generation import Generation
 from hub.web.dialects import Dialect
@@ -28,9 +29,16 @@ class GenerationViewer(ClientStream):
     __slots__ = ("_count", "_cursor", "_dialect", "_generation", "_sse")
 
     def __init__(
-        self, generation: Generation, dialect: Dialect, cursor: int, *, chunked: bool, registry: StreamRegistry
+        self,
+        generation: Generation,
+        dialect: Dialect,
+        cursor: int,
+        *,
+        chunked: bool,
+        registry: StreamRegistry,
+        holder: Holder = NOBODY,
     ) -> None:
-        super().__init__(registry)
+        super().__init__(registry, holder)
         self._generation, self._dialect, self._cursor = generation, dialect, cursor
         self._sse = SSE(chunked=chunked)
         self._count = 0
@@ -71,9 +79,9 @@ class GenerationViewer(ClientStream):
     def _heartbeat(self) -> bytes:
         return self._sse.framed(block(comment=""))
 
-    def _farewell(self, reason: CloseReason, retry: int) -> bytes:
+    def _farewell(self, ending: Ending) -> bytes:
         # No end of the generation: the client comes back, and goes on where it was.
-        return self._sse.last(self._dialect.away(reason, retry))
+        return self._sse.last(self._dialect.away(End(*ending)))
 
     def _left(self) -> None:
         self._generation.leave(self)

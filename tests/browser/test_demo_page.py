@@ -119,6 +119,33 @@ async def test_what_is_published_is_shown_as_text_never_as_markup(hub: HubProces
     await expect(rows(page).locator("img")).to_have_count(0)
 
 
+async def test_no_script_or_style_that_was_smuggled_in_runs(hub: HubProcess, visit: Visit) -> None:
+    context = (await live(await visit(hub.url))).context
+    page = await context.new_page()  # its console complains, as it should
+    await page.goto(hub.url)
+    refused = await page.evaluate(
+        """async () => {
+            const seen = [];
+            document.addEventListener("securitypolicyviolation", (event) => seen.push(event.effectiveDirective));
+            const script = document.createElement("script");
+            try { script.textContent = "window.smuggled = true"; } catch { seen.push("trusted types"); }
+            script.append("window.smuggled = true");
+            const style = document.createElement("style");
+            style.textContent = "h1 { color: rgb(1, 2, 3) }";
+            const button = document.createElement("button");
+            button.setAttribute("style", "color: rgb(1, 2, 3)");
+            document.body.append(script, style, button);
+            try { await fetch("https://elsewhere.invalid/"); } catch { /* refused */ }
+            while (!["style-src-elem", "style-src-attr", "connect-src"].every((each) => seen.includes(each)))
+                await new Promise((go) => setTimeout(go, 10));
+            return [window.smuggled, getComputedStyle(document.querySelector("h1")).color,
+                    getComputedStyle(button).color];
+        }"""
+    )
+    assert refused[0] is None
+    assert "rgb(1, 2, 3)" not in refused
+
+
 async def test_it_says_what_the_hub_said(hub: HubProcess, visit: Visit) -> None:
     page = await live(await visit(hub.url))
     await expect(page.get_by_test_id("feed-connection")).to_have_text(re.compile(r"^c_[0-9a-f]+$"))

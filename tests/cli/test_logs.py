@@ -21,3 +21,29 @@ def test_a_line_reads_as_the_standard_library_would_write_it(at: float, error: E
     record.created, record.msecs = at, (at - int(at)) * 1000
     usual = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     assert LineFormatter().format(record) == usual.format(record)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('"GET /a?ticket=secret HTTP/1.1" 200', '"GET /a?… HTTP/1.1" 200'),
+        (
+            "HTTP Request: POST https://api.example/v1?key=secret&x=1 done",
+            "HTTP Request: POST https://api.example/v1?… done",
+        ),
+        ("URL('http://h/a/?token=secret')", "URL('http://h/a/?…')"),
+        ("http://[::1]:80?secret", "http://[::1]:80?…"),
+        ("did you mean HUB_HEARTBEAT? or not?", "did you mean HUB_HEARTBEAT? or not?"),
+        ("what is '?' here, (?P<x>y)", "what is '?' here, (?P<x>y)"),
+    ],
+)
+def test_no_line_shows_the_query_of_a_url(text: str, shown: str):
+    record = logging.LogRecord("httpx", logging.INFO, "", 0, "%s", (text,), None)
+    assert LineFormatter().format(record).endswith(f" INFO httpx: {shown}")
+
+
+def test_nor_does_a_traceback():
+    error = ValueError("https://api.example/?key=secret")
+    info = (type(error), error, raised().__traceback__)
+    line = LineFormatter().format(logging.LogRecord("x", logging.ERROR, "", 0, "it failed", (), info))
+    assert line.endswith("ValueError: https://api.example/?…")

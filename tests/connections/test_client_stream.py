@@ -9,6 +9,7 @@ import pytest
 
 from hub.connections.client_stream import UNREAD_BYTES, ClientStream, CloseReason, StreamFacts, StreamKind
 from hub.connections.connection import Connection, Subscription, Wiring
+from hub.connections.holders import NOBODY, Holder
 from hub.connections.page_cache import PageCache
 from hub.connections.registry import StreamRegistry
 from hub.fanout import Fanout
@@ -36,17 +37,21 @@ class Desk:
         self.fanout = Fanout(self.metrics)
         self.fanout.begin(self.log.bounds().newest)
 
-    def open(self, kind: StreamKind, *, finishes: bool = False, **transport: Any) -> tuple[ClientStream, FakeTransport]:
+    def open(
+        self, kind: StreamKind, *, finishes: bool = False, holder: Holder = NOBODY, **transport: Any
+    ) -> tuple[ClientStream, FakeTransport]:
         """Open a stream of *kind*."""
         stream: ClientStream
         if kind is StreamKind.SUBSCRIPTION:
             wiring = Wiring(self.log, PageCache(self.log), self.fanout, self.metrics, self.streams)
-            stream = Connection(Subscription(("a",)), wiring)
+            stream = Connection(Subscription(("a",)), wiring, holder=holder)
         elif kind is StreamKind.HANDLER:
-            stream = HandlerStream(self.streams, chunked=True, finishes=finishes, on_end=lambda: None)
+            stream = HandlerStream(self.streams, chunked=True, finishes=finishes, on_end=lambda: None, holder=holder)
         else:
             generation = Generation(Head("session", None, None, 0.0), most=1 << 30)
-            stream = GenerationViewer(generation, DIALECTS["events"], 0, chunked=True, registry=self.streams)
+            stream = GenerationViewer(
+                generation, DIALECTS["events"], 0, chunked=True, registry=self.streams, holder=holder
+            )
         connection = FakeTransport(stream, **transport)
         connection.abort = lambda: _lose(connection)  # type: ignore[method-assign]  # as a real one does, a turn later
         stream.take_over(connection, b"headers;")

@@ -389,8 +389,8 @@ def request(
     version: str = "1.1",
 ) -> bytes:
     """Return the bytes of a request."""
-    lines = [f"{method} {path} HTTP/{version}", "Host: localhost"]
-    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    lines = [f"{method} {path} HTTP/{version}"]
+    lines += [f"{name}: {value}" for name, value in {"Host": "localhost", **(headers or {})}.items()]
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + (body or b"")

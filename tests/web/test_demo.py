@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -92,3 +93,26 @@ async def test_the_streams_end_when_nobody_listens(demo: Server) -> None:
     client.close()
     await until(lambda: not demo.hub.fanout.wants("news"))
     assert not demo.hub.fanout.wants("stock/AAPL")
+
+
+@pytest.mark.parametrize(
+    ("path", "type"), [("/", "text/html"), ("/demo.js", "text/javascript"), ("/demo.css", "text/css")]
+)
+async def test_the_page_and_its_parts_are_what_they_say_and_run_nothing_from_elsewhere(
+    demo: Server, path: str, type: str
+) -> None:
+    answer = await demo.ask("GET", path)
+    assert (answer.status, answer.headers["Content-Type"]) == (200, f"{type}; charset=utf-8")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["X-Frame-Options"] == "DENY"
+    policy = dict(rule.split(" ", 1) for rule in answer.headers["Content-Security-Policy"].split("; "))
+    assert policy["default-src"] == policy["frame-ancestors"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == "'self'"
+    again = await demo.ask("GET", path, headers={"If-None-Match": answer.headers["ETag"]})
+    assert again.status == 304
+
+
+async def test_nothing_is_inline_in_the_page(demo: Server) -> None:
+    text = (await demo.ask("GET", "/")).body.decode()
+    assert re.findall(r"<script[^>]*>[^<]", text) == []
+    assert re.findall(r"<style|\sstyle=|\son[a-z]+=|javascript:", text) == []
