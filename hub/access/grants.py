@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from hub.patterns import RESERVED, canonical
+from hub.patterns import canonical
+from hub.topics import MAX_SEGMENTS, RESERVED
 
-MAX_SEGMENTS = 16
 REMEMBERED = 1_024
 
 
@@ -31,8 +31,7 @@ class Grants:
     def covering(self, asked: str) -> str | None:
         """Return a grant that covers *asked*, a topic or a pattern; None if no single one does.
 
-        Several grants do not add up: `a/*` and `a/*/**` together reach all of `a/*/**`, `b` aside, but each pattern
-        that is asked for needs one grant of its own that reaches all of it.
+        Grants do not add up: `a` and `a/*/**` together reach all that `a/**` does, but neither of them covers it.
         """
         if asked in self.patterns:
             return asked
@@ -46,11 +45,8 @@ def covers(grant: str, pattern: str) -> bool:
     This is exact for topics of at most 16 segments of any text. Both have been checked.
     """
     wanted, granted = pattern.split("/"), grant.split("/")
-    first, first_granted = wanted[0], granted[0]
-    if "*" not in first and first != first_granted and ("*" not in first_granted or first in RESERVED):
-        return False
-    if "*" in first and "*" not in first_granted:
-        return False
+    if wanted[0] != granted[0] and ("*" not in granted[0] or wanted[0] in RESERVED):
+        return False  # most are told apart by that
     return _contained(canonical(wanted), canonical(granted[::-1])[::-1])
 
 

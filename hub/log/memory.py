@@ -298,7 +298,9 @@ class MemoryLog:
     def _matching(self, after: int, search: Search, upto: int) -> _Part:
         """Return what matches, or the first part of it, by whichever way looks at less."""
         left = self._order.count(after, upto)
-        if search.known <= after and left > FEW and not self._all_match(search.patterns):
+        if search.known <= after and self._all_match(search.patterns):
+            return self._walk(after, search, upto, everything=True)
+        if search.known <= after and left > FEW:
             search.find(self._names.between, self._newest)
         if search.known <= after or search.names is None:
             return self._walk(after, search, upto)
@@ -360,12 +362,21 @@ class MemoryLog:
         return chosen, upto
 
     def _walk(
-        self, after: int, search: Search, upto: int, *, latest: bool = False, look_back: _LookBack | None = None
+        self,
+        after: int,
+        search: Search,
+        upto: int,
+        *,
+        everything: bool = False,
+        latest: bool = False,
+        look_back: _LookBack | None = None,
     ) -> _Part:
-        """Return what matches of all that is kept, as much as makes a page, or as can be looked at for one."""
+        """Return what matches of all that is kept, as much as makes a page, or as can be looked at for one.
+
+        With *everything*, nothing is compared.
+        """
         chosen: list[Notification] = []
         kept, verdicts = self._kept.get, search.verdicts.get
-        everything = not latest and self._all_match(search.patterns)
         place = self._by_topic.get if latest or self._limits else None
         stands = _stands if look_back is None else look_back.stands
         size, steps = 0, PAGE_WALK
