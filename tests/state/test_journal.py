@@ -1,174 +1,198 @@
-"""The thread that writes: what it does while the disk, or whoever waits, does something else."""
+"""The process that writes the file: what happens while it dies, hangs, or does something else."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sqlite3
-import threading
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from hub.errors import StateUnavailable
+from hub.log.sqlite.process import WorkerProcess
 from hub.state import journal as module
-from hub.state.journal import File, Journal, Statement
+from hub.state.journal import Journal, Statement
+from tests.log.sqlite.processes import ended, kill, pid, processes, stop
+from tests.web.client import until
 
-INSERT = "INSERT INTO bucket VALUES (?, ?)"
+Make = Callable[..., Awaitable[Journal]]
+
+
+@pytest.fixture
+async def make(tmp_path: Path) -> AsyncIterator[Make]:
+    """Return a maker of open journals of one file, closed in the end."""
+    made: list[Journal] = []
+
+    async def one(patience: float = 60.0) -> Journal:
+        journal = Journal(tmp_path / "state.db", patience)
+        await journal.open()
+        made.append(journal)
+        return journal
+
+    yield one
+    for journal in made:
+        await journal.aclose()
+
+
+def worker(journal: Journal) -> WorkerProcess:
+    assert journal._worker.process is not None
+    return journal._worker.process
+
+
+def go_on(journal: Journal) -> None:
+    os.kill(pid(worker(journal)), signal.SIGCONT)
 
 
 def row(number: int) -> Statement:
-    return (INSERT, (number, 1.0))
+    return ("INSERT INTO bucket VALUES (?, ?)", (number, 1.0))
 
 
-def numbers(path: Path) -> list[int]:
-    database = sqlite3.connect(path)
+async def numbers(journal: Journal, path: Path) -> list[int]:
+    """Close *journal*, and return what is in its file."""
+    await journal.aclose()
+    database = sqlite3.connect(path / "state.db")
     try:
         return [number for (number,) in database.execute("SELECT number FROM bucket ORDER BY number")]
     finally:
         database.close()
 
 
-class Gate(File):
-    """A file whose commits wait until they may go on."""
+def requests(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list to which the number of statements of each commit is added."""
+    asked: list[int] = []
+    ask = worker(journal).ask
 
-    may = threading.Event()
-    begun = threading.Semaphore(0)
+    async def counted(call: str, statements: list[Statement]) -> dict[str, object]:
+        asked.append(len(statements))
+        return await ask(call, statements)
 
-    def commit(self, statements: Sequence[Statement]) -> None:
-        self.begun.release()
-        assert self.may.wait(60)
-        super().commit(statements)
-
-
-@pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> type[Gate]:
-    monkeypatch.setattr(module, "File", Gate)
-    Gate.may, Gate.begun = threading.Event(), threading.Semaphore(0)
-    return Gate
+    monkeypatch.setattr(worker(journal), "ask", counted)
+    return asked
 
 
-async def begun(gate: type[Gate]) -> None:
-    """Wait until a commit has begun."""
-    assert await asyncio.to_thread(gate.begun.acquire, timeout=60)
-
-
-async def test_what_comes_during_a_commit_shares_the_next_one(tmp_path: Path, gate: type[Gate]):
-    path = tmp_path / "state.db"
-    journal = Journal(path, patience=60)
-    await journal.open()
+async def test_what_comes_during_a_commit_shares_the_next_one(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    journal = await make()
+    asked = requests(journal, monkeypatch)
+    stop(worker(journal))
     writes = [journal.write(row(0))]
-    await begun(gate)
+    await until(lambda: asked == [1])
     writes += [journal.write(row(each)) for each in range(1, 100)]
-    gate.may.set()
+    go_on(journal)
     await asyncio.gather(*writes)
-    assert gate.begun.acquire(blocking=False)
-    assert not gate.begun.acquire(blocking=False)
-    await journal.aclose()
-    assert numbers(path) == list(range(100))
+    assert asked == [1, 99]
+    assert await numbers(journal, tmp_path) == list(range(100))
 
 
-async def test_a_commit_that_fails_takes_all_of_its_batch_with_it_and_nothing_else(tmp_path: Path, gate: type[Gate]):
-    path = tmp_path / "state.db"
-    journal = Journal(path, patience=60)
-    await journal.open()
+async def test_a_commit_that_fails_takes_all_of_its_batch_with_it_and_nothing_else(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    journal = await make()
+    asked = requests(journal, monkeypatch)
+    stop(worker(journal))
     writes = [journal.write(row(0))]
-    await begun(gate)
+    await until(lambda: asked == [1])
     writes += [journal.write(row(1)), journal.write(row(2), ("NONSENSE", ())), journal.write(row(3))]
-    gate.may.set()
+    go_on(journal)
     said = await asyncio.gather(*writes, return_exceptions=True)
     assert [type(each) for each in said] == [type(None)] + [StateUnavailable] * 3
     assert journal.up
     await journal.keep(row(4))
-    await journal.aclose()
-    assert numbers(path) == [0, 4]
+    assert await numbers(journal, tmp_path) == [0, 4]
 
 
-async def test_whoever_is_cancelled_takes_nothing_with_him(tmp_path: Path, gate: type[Gate]):
-    path = tmp_path / "state.db"
-    journal = Journal(path, patience=60)
-    await journal.open()
+async def test_whoever_is_cancelled_takes_nothing_with_him(make: Make, tmp_path: Path):
+    journal = await make()
+    stop(worker(journal))
     task = asyncio.ensure_future(journal.keep(row(1)))
-    await begun(gate)
+    await asyncio.sleep(0)
     task.cancel()
-    abandoned = journal.write(row(2))
-    abandoned.cancel()
-    gate.may.set()
+    journal.write(row(2)).cancel()
+    go_on(journal)
     await journal.keep(row(3))
-    await journal.aclose()
     assert task.cancelled()
-    assert numbers(path) == [1, 2, 3]
+    assert await numbers(journal, tmp_path) == [1, 2, 3]
 
 
-async def test_a_disk_that_does_not_answer_is_waited_for_once(tmp_path: Path, gate: type[Gate]):
-    path = tmp_path / "state.db"
-    journal = Journal(path, patience=0.05)
-    await journal.open()
+async def test_a_process_that_does_not_answer_is_waited_for_a_bounded_time(make: Make, tmp_path: Path):
+    journal = await make(patience=0.05)
+    stop(worker(journal))
     with pytest.raises(StateUnavailable, match="does not answer"):
         await journal.keep(row(1))
-    assert not journal.up
-    refused = journal.write(row(2))
-    assert isinstance(refused.exception(), StateUnavailable)
-    gate.may.set()
-    while not journal.up:  # noqa: ASYNC110 - a state of a thread, which has no event
-        await asyncio.sleep(0.01)
-    await journal.aclose()
-    assert numbers(path) == [1]
+    go_on(journal)
+    await until(lambda: journal._committing is None)
+    assert await numbers(journal, tmp_path) == [1]
 
 
-async def test_too_much_does_not_wait(tmp_path: Path, gate: type[Gate], monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.slow
+async def test_a_process_that_hangs_is_replaced_and_nobody_waits_for_it_meanwhile(make: Make, tmp_path: Path):
+    journal = await make(patience=60)
+    await journal.keep(row(1))
+    old = worker(journal)
+    stop(old)
+    hung = journal.write(row(2))
+    async with asyncio.timeout(60):
+        while journal.up:  # noqa: ASYNC110 - a state that has no event
+            await asyncio.sleep(0.01)
+        while not hung.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert isinstance(hung.exception(), StateUnavailable)
+    await until(lambda: journal.up)
+    await journal.keep(row(3))
+    assert worker(journal) is not old
+    assert await numbers(journal, tmp_path) == [1, 3]
+
+
+async def test_a_process_that_is_killed_is_replaced_and_what_was_confirmed_is_there(make: Make, tmp_path: Path):
+    journal = await make()
+    for each in range(5):
+        await journal.keep(row(each))
+        await kill(worker(journal))
+    await journal.keep(row(5))
+    assert await numbers(journal, tmp_path) == list(range(6))
+
+
+async def test_a_file_that_is_another_one_by_now_is_not_written(make: Make, tmp_path: Path):
+    journal = await make()
+    await journal.keep(row(1))
+    (tmp_path / "state.db").rename(tmp_path / "moved.db")
+    (tmp_path / "state.db").touch()
+    await kill(worker(journal))
+    with pytest.raises(StateUnavailable):
+        await journal.keep(row(2))
+    assert not (tmp_path / "state.db").stat().st_size
+
+
+async def test_too_much_does_not_wait(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "WAITING", 3)
-    journal = Journal(tmp_path / "state.db", patience=60)
-    await journal.open()
+    journal = await make()
     writes = [journal.write(row(each)) for each in range(4)]
     assert isinstance(writes[3].exception(), StateUnavailable)
-    gate.may.set()
     await asyncio.gather(*writes[:3])
     await journal.keep(row(4))
-    await journal.aclose()
+    assert await numbers(journal, tmp_path) == [0, 1, 2, 4]
 
 
-async def test_an_end_does_not_wait_for_a_disk_that_does_not_answer(
-    tmp_path: Path, gate: type[Gate], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
-    monkeypatch.setattr(module, "CLOSE_SECONDS", 0.05)
-    journal = Journal(tmp_path / "state.db")
-    await journal.open()
-    journal.write(row(1))
-    await begun(gate)
-    await journal.aclose()
-    assert "can't be closed: its disk does not answer" in caplog.text
-    gate.may.set()
-    await journal.aclose()
+async def test_an_end_writes_what_waits_and_leaves_no_process(make: Make, tmp_path: Path):
+    journal = await make()
+    (process,) = processes("state", tmp_path / "state.db")
+    writes = [journal.write(row(each)) for each in range(100)]
+    assert await numbers(journal, tmp_path) == list(range(100))
+    await asyncio.gather(*writes)
+    assert ended(process)
+    with pytest.raises(StateUnavailable):
+        await journal.keep(row(100))
 
 
-async def test_a_start_that_is_cancelled_leaves_no_thread(tmp_path: Path):
+async def test_a_start_that_is_cancelled_leaves_no_process(tmp_path: Path):
     journal = Journal(tmp_path / "state.db")
     task = asyncio.ensure_future(journal.open())
-    await asyncio.sleep(0)
+    await until(lambda: bool(processes("state", tmp_path / "state.db")))
     task.cancel()
     await asyncio.wait([task])
     await journal.aclose()
-    for thread in threading.enumerate():
-        if thread.name == "hub-state":
-            thread.join(60)  # it has said that it ends
-            assert not thread.is_alive()
-
-
-async def test_a_disk_that_does_not_answer_at_the_start_is_waited_for_a_bounded_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    may = threading.Event()
-
-    class Slow(File):
-        def __init__(self, path: Path) -> None:
-            assert may.wait(60)
-            super().__init__(path)
-
-    monkeypatch.setattr(module, "File", Slow)
-    monkeypatch.setattr(module, "OPEN_SECONDS", 0.05)
-    journal = Journal(tmp_path / "state.db")
-    with pytest.raises(StateUnavailable, match="does not answer"):
-        await journal.open()
-    may.set()
-    await journal.aclose()
+    assert not [each for each in processes("state", tmp_path / "state.db") if not ended(each)]

@@ -36,9 +36,10 @@ ANSWER_TICKS = 30  # with signs of life, for one answer: nothing that is asked t
 _SCRIPT = f"""
 import sys
 sys.path.append({str(Path(__file__).parents[3])!r})
-from hub.log.sqlite.worker.main import main
+from {{}} import main
 sys.exit(main())
 """
+_MAIN = "hub.log.sqlite.worker.main"
 
 Answer = dict[str, Any]
 
@@ -71,20 +72,27 @@ class WorkerProcess(asyncio.SubprocessProtocol):
 
     @classmethod
     async def start(
-        cls, role: str, path: Path, options: Mapping[str, Any], *, name: Path, seconds: float | None = None
+        cls,
+        role: str,
+        path: Path,
+        options: Mapping[str, Any],
+        *,
+        name: Path,
+        seconds: float | None = None,
+        main: str = _MAIN,
     ) -> tuple[WorkerProcess, Answer]:
         """Start a worker of *role* on *path* and return it with what it said of the file.
 
         It is its own session, so that a Ctrl-C in the terminal reaches only the parent, and inherits no descriptor
         but its two pipes. It has *seconds* for it (None: what a file of this size may take). *name* is how the file is
-        called in messages.
+        called in messages. *main* is the module whose `main` it runs.
 
         Raises:
             LogUnavailable: the file can't be used; says why.
         """
         loop = asyncio.get_running_loop()
         version = "{}.{}".format(*sys.version_info)
-        arguments = (interpreter(), "-IS", "-c", _SCRIPT, str(os.getpid()), version, role, str(path))
+        arguments = (interpreter(), "-IS", "-c", _SCRIPT.format(main), str(os.getpid()), version, role, str(path))
         try:
             transport, process = await loop.subprocess_exec(cls, *arguments, stderr=None, start_new_session=True)
         except OSError as error:

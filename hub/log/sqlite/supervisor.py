@@ -32,6 +32,7 @@ class Supervisor:
         start: starts a process and returns it with what it said; told whether it replaces another one.
         replaced: called with what a replacement said, before anybody can ask it.
         sleep: waits for some seconds.
+        what: what the file is, for the hub's own log.
     """
 
     def __init__(
@@ -41,8 +42,11 @@ class Supervisor:
         start: Start,
         replaced: Callable[[Answer], None],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        *,
+        what: str = "log",
     ) -> None:
         self._sleep = sleep
+        self._what = what
         self._does, self._path = does, path
         self._start = start
         self._replaced = replaced
@@ -129,7 +133,7 @@ class Supervisor:
         if self._process is None or self._replacing is not None or not self._process.dead:
             return
         why = self._process.why
-        logger.error("the process that %s the log %s %s and is started anew", self._does, self._path, why)
+        logger.error("the process that %s the %s %s %s and is started anew", self._does, self._what, self._path, why)
         self._why = f"the process that {self._does} it {why}"
         if self._age >= HEALTHY_TICKS:
             self._pause = 0.0
@@ -150,7 +154,9 @@ class Supervisor:
                 except LogUnavailable as error:
                     self._complain(error.why)
                 except Exception:
-                    logger.exception("the process that %s the log %s can't be started anew", self._does, self._path)
+                    logger.exception(
+                        "the process that %s the %s %s can't be started anew", self._does, self._what, self._path
+                    )
                 ended, self._attempt = self._attempt, asyncio.get_running_loop().create_future()
                 ended.set_result(None)
         finally:
@@ -174,7 +180,9 @@ class Supervisor:
     def _complain(self, why: str) -> None:
         """Log, once, why there is none; answers over the network name no path."""
         if why != self._said:
-            logger.error("the process that %s the log %s can't be started anew: %s", self._does, self._path, why)
+            logger.error(
+                "the process that %s the %s %s can't be started anew: %s", self._does, self._what, self._path, why
+            )
         self._said = why
         self._why = f"the process that {self._does} it can't be started; the hub's own log says why"
 

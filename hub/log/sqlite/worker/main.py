@@ -7,7 +7,8 @@ import fcntl
 import signal
 import sqlite3
 import sys
-from typing import BinaryIO
+from collections.abc import Callable
+from typing import Any, BinaryIO, Protocol
 
 from hub.log.sqlite.worker.parent import end_with
 from hub.log.sqlite.worker.pipe import PIPE_BYTES, receive
@@ -17,8 +18,28 @@ from hub.log.sqlite.worker.reader import Reader
 from hub.log.sqlite.worker.writer import Writer
 
 
+class Worker(Protocol):
+    """What serves requests: each is the name of a method, and its arguments."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what there is to say of the file: the first answer."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
 def main() -> int:
-    """Open the log and serve it. The arguments: the process id of the parent, its Python, the role, the path."""
+    """Open the log and serve it."""
+    return run(lambda role, path, options: Writer(path, options) if role == "writer" else Reader(path, options))
+
+
+def run(opened: Callable[[str, str, dict[str, Any]], Worker]) -> int:
+    """Open a file and serve it; *opened* gets the role, the path and the options.
+
+    The arguments of the process: the process id of the parent, its Python, the role, the path.
+    """
     parent, version, role, path = sys.argv[1:5]
     end_with(int(parent))
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -34,7 +55,7 @@ def main() -> int:
         return 1
     pulse.start()
     try:
-        worker = Writer(path, options) if role == "writer" else Reader(path, options)
+        worker = opened(role, path, options)
     except (Refused, sqlite3.Error) as error:
         pulse.answer({"refused": str(error)})
         return 1
@@ -47,12 +68,12 @@ def main() -> int:
     except BrokenPipeError:
         pass
     except Misplaced as error:  # without an answer: what was committed last is not confirmed
-        print(f"hub: the log {path}: {error}", file=sys.stderr)
+        print(f"hub: {path}: {error}", file=sys.stderr)
     worker.close()
     return 0
 
 
-def serve(worker: Writer | Reader, source: BinaryIO, pulse: Pulse) -> None:
+def serve(worker: Worker, source: BinaryIO, pulse: Pulse) -> None:
     """Answer every request on *source* until it ends."""
     while (message := receive(source)) is not None:
         pulse.begin()
