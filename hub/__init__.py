@@ -21,6 +21,7 @@ once for all connections that ask for the same. registry.py knows every open str
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 
 TYPE_CHECKING = False
@@ -103,12 +104,24 @@ if not TYPE_CHECKING:  # a type checker would take any name for granted
 
     def __getattr__(name: str) -> object:
         """Return the public name *name*, imported from its module (PEP 562)."""
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(_HOMES[name]), _RENAMED.get(name, name))
+        if name in _HOMES:
+            value: object = getattr(import_module(_HOMES[name]), _RENAMED.get(name, name))
+        else:
+            value = _module(name)  # `import hub; hub.errors.HubError`
         globals()[name] = value
         return value
 
 
+def _module(name: str) -> object:
+    """Return the module *name* of this package."""
+    wanted = f"{__name__}.{name}"
+    try:
+        return import_module(wanted) if not name.startswith("_") else sys.modules[wanted]
+    except (ModuleNotFoundError, KeyError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name != wanted:
+            raise
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*(name for name in globals() if name.startswith("__")), *__all__})

@@ -125,11 +125,12 @@ class Audience:
         self._deferred = 0
         receivers = list(self.receivers)  # a receiver may leave while it is offered something
         for receiver in receivers:
+            deferred = self._deferred
             try:
                 receiver.on_next(batch)
             except Exception:
                 logger.exception("a connection failed while it was written to, and is aborted")
-                self.defer(batch)
+                self._deferred = deferred + len(batch)
                 receiver.abort()
         return len(batch) * len(receivers) - self._deferred
 

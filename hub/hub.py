@@ -166,9 +166,10 @@ class Hub:
             begun.pop_all()
 
     async def drain(self, seconds: float | None = None) -> None:
-        """End every open stream within *seconds* (None: as set); each client is told when to come back."""
-        if self.draining:
-            return
+        """End every open stream within *seconds* (None: as set); each client is told when to come back.
+
+        A call during another one returns when the streams have ended, too.
+        """
         self.draining = True
         within = self.settings.drain if seconds is None else seconds
         await self.connections.drain(within, finish=self.settings.finish)
@@ -209,7 +210,7 @@ class Hub:
 
     async def _drain_the_rest(self) -> None:
         if len(self.connections):
-            await self.connections.drain(0)
+            await self.connections.drain(0.0)
 
     async def _close_provider(self) -> None:
         if self.provider is not None:

@@ -18,7 +18,7 @@ from reactivex.subject import Subject
 
 from hub.errors import ShuttingDown, WrongThread
 from hub.eventstream import JsonDefault
-from hub.log.log import Log, Renewed, unheard
+from hub.log.log import Log, Renewed, ignore_renewal
 from hub.log.receipt import Receipt
 from hub.metrics import Metrics
 from hub.notification import Draft, Notification, Position
@@ -134,7 +134,7 @@ class NotificationService:
         metrics: Metrics | None = None,
         *,
         json_default: JsonDefault | None = None,
-        renewed: Renewed = unheard,
+        renewed: Renewed = ignore_renewal,
     ) -> None:
         self._log = log
         self._metrics = metrics or Metrics()

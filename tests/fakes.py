@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any
 
-from hub.log.log import Announce, Bounds, Frames, Located, Page, Renewed, unheard
+from hub.log.log import Announce, Bounds, Frames, Located, Page, Renewed, ignore_renewal
 from hub.log.memory import MemoryLog
 from hub.log.receipt import Receipt
-from hub.log.trimmed import Lost
+from hub.log.trimmed import TrimmedState
 from hub.notification import Draft, Notification, Position
 
 
@@ -95,7 +95,7 @@ class SlowLog:
     async def open(self) -> None:
         await self._log.open()
 
-    def announce_to(self, announce: Announce, renewed: Renewed = unheard) -> None:
+    def announce_to(self, announce: Announce, renewed: Renewed = ignore_renewal) -> None:
         self._log.announce_to(announce, renewed)
 
     def append(self, drafts: Sequence[Draft]) -> list[Receipt]:
@@ -133,11 +133,13 @@ class SlowLog:
     def trimmed(self, topics: Collection[str], after: int = 0) -> int:
         return self._log.trimmed(topics, after)
 
-    def lost(self) -> Lost:
-        return self._log.lost()
+    def trimmed_state(self) -> TrimmedState:
+        return self._log.trimmed_state()
 
-    async def adopt(self, epoch: str, newest: int, lost: Lost, history: AsyncIterator[Sequence[Notification]]) -> None:
-        await self._log.adopt(epoch, newest, lost, history)
+    async def adopt(
+        self, epoch: str, newest: int, trimmed: TrimmedState, history: AsyncIterator[Sequence[Notification]]
+    ) -> None:
+        await self._log.adopt(epoch, newest, trimmed, history)
 
     def trim(self) -> None:
         self._log.trim()

@@ -2,9 +2,11 @@ import asyncio
 import json
 from typing import NamedTuple
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hub.access.visibility import Visibility
 from hub.encoding import SSE
 from hub.fanout import GATHER_BYTES, Audience, Batch, Fanout
 from hub.metrics import Metrics
@@ -240,3 +242,36 @@ async def compare(steps: list[tuple[str, list[str]]]) -> None:
         assert reader.offsets == wish.expected
     for reader, wish in gone:
         assert reader.offsets == wish.expected[: len(reader.offsets)]
+
+
+async def test_what_could_not_be_written_yet_is_not_counted_as_delivered():
+    class Slow(Reader):
+        def on_next(self, batch: Batch) -> None:
+            audience.defer(batch)
+
+    class Failing(Slow):
+        def on_next(self, batch: Batch) -> None:
+            super().on_next(batch)
+            raise RuntimeError("broken")
+
+    feed = Feed()
+    for reader in (Reader(), Slow(), Failing()):
+        audience = feed.join(reader, "a")
+    counted = []
+    for _ in range(3):
+        feed.send("a")
+        await rest(feed)
+        counted.append(feed.metrics.delivered)
+    assert counted == [1, 2, 3]
+
+
+@pytest.mark.parametrize("granted", [None, frozenset[str](), frozenset({"a"})])
+async def test_a_private_notification_is_offered_to_those_who_may_see_it(granted: frozenset[str] | None):
+    feed, reader = Feed(), Reader()
+    feed.fanout.join(reader, ["a", "b"], SSE(), Visibility(granted))
+    for offset, topic in ((1, "a"), (2, "b")):
+        draft = Draft.of("x", topic=topic, private=True)
+        feed.fanout.on_next(Notification.accept(draft, Position("e", offset), 0.0))
+    feed.send("a")
+    await rest(feed)
+    assert reader.offsets == {None: [1, 2, 3], frozenset(): [3], frozenset({"a"}): [1, 3]}[granted]

@@ -245,7 +245,7 @@ async def _adopt(url: LogURL, contents: Contents, spool: Spool) -> None:
         await log.open()
         if not isinstance(log, Movable):
             raise LogUnavailable(f"{url} can't take over a history")
-        await log.adopt(contents.epoch, contents.newest, contents.lost, spool.history())
+        await log.adopt(contents.epoch, contents.newest, contents.trimmed, spool.history())
     finally:
         await log.aclose()
 

@@ -225,7 +225,7 @@ class ClientStream(asyncio.Protocol, abc.ABC):
         """
         self._unsent_head = unsent
         self.connection_made(transport)
-        if self._unsent_head:
+        if self._unsent_head and self.closed_because is None:
             self._write(b"")  # the beginning takes time: the client gets its headers now
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -240,6 +240,7 @@ class ClientStream(asyncio.Protocol, abc.ABC):
         refused = registry.add(self)
         if refused is not None:
             self.end(*refused)
+        if self.closed_because is not None:  # a watcher of the registry may have ended it, too
             return
         try:
             self._begin()

@@ -18,6 +18,7 @@ from hub.access.visibility import EVERYTHING, Visibility
 from hub.encoding import SSE, Encoding
 from hub.errors import LogUnavailable
 from hub.log.log import Frames, Framing, Log, Page
+from hub.notification import Notification
 from hub.patterns import compiled
 
 SHARED_BYTES = 8 * 1024 * 1024
@@ -147,12 +148,19 @@ class PageCache:
 
 def _frame(query: PageQuery, framed: asyncio.Future[Frames], reading: asyncio.Future[Page]) -> None:
     """Encode the page that was read."""
-    error = reading.exception()
-    if error is not None:
+    try:
+        page = reading.result()
+        found = page.notifications
+        wanted = compiled(query.topics).match
+        payload = b"".join([query.encoding.notification(each, _matching(wanted, each)) for each in found])
+    except asyncio.CancelledError:
+        framed.set_exception(LogUnavailable("a page was given up"))
+    except Exception as error:  # of the log or of the encoding: whoever waits for the page has to be told
         framed.set_exception(error)
-        return
-    page = reading.result()
-    found = page.notifications
-    wanted = compiled(query.topics).match
-    payload = b"".join([query.encoding.notification(each, next(filter(wanted, each.topics))) for each in found])
-    framed.set_result(Frames(payload, len(found), found[0].position.offset if found else 0, *page[1:]))
+    else:
+        framed.set_result(Frames(payload, len(found), found[0].position.offset if found else 0, *page[1:]))
+
+
+def _matching(wanted: Callable[[str], bool], notification: Notification) -> str:
+    """Return the first topic of *notification* that is *wanted*."""
+    return next((topic for topic in notification.topics if wanted(topic)), notification.topics[0])

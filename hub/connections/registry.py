@@ -25,6 +25,7 @@ LONGEST_SWEEP = 1.0
 DRAIN_SLICE = 0.05
 STAY_AWAY = 86_400_000
 """Milliseconds after which an `EventSource` that was replaced comes back: nothing but a page can stop it for good."""
+ABORT_SECONDS = 1.0
 
 Watcher = Callable[[StreamFacts], object]
 """Is called with the facts of a stream; what it raises is logged."""
@@ -91,6 +92,8 @@ class StreamRegistry:
         self._before_sweep = before_sweep
         self._now = now
         self._streams: dict[str, ClientStream] = {}
+        self._refused: set[str] = set()  # those among them that were told to come back, until their sockets are closed
+        self._finish_until = 0.0  # while draining: when streams that may finish have to end, in seconds of the clock
         self._kinds: Counter[StreamKind] = Counter()
         self._opened: list[Watcher] = []
         self._closed: list[Watcher] = []
@@ -117,7 +120,7 @@ class StreamRegistry:
     @property
     def full(self) -> bool:
         """Whether no further stream may be opened."""
-        return 0 < self.limit <= len(self._streams)
+        return 0 < self.limit <= len(self._streams) - len(self._refused)
 
     def lacks_room(self, user: str | None, address: str) -> Ending | None:
         """Return how a stream of *user* (None: unknown) from *address* has to end at once; None: there is room."""
@@ -140,13 +143,16 @@ class StreamRegistry:
         refused = self.lacks_room(user, stream.address)  # there was room when its request came
         if refused is not None:
             self.metrics.refused += 1
-        elif self.draining and not stream.finishes:
+        elif self.draining and not (stream.finishes and self._now() < self._finish_until):
             refused = shutdown()
         elif user is not None and 0 < self.per_user <= self.holders.count(user):
             self._make_room(user)
         self._streams[stream.id] = stream
-        self.holders.add(stream)
-        self._kinds[stream.kind] += 1
+        if refused is None:
+            self._kinds[stream.kind] += 1
+            self.holders.add(stream)
+        else:
+            self._refused.add(stream.id)
         self.metrics.connects += 1
         if self._opened:
             self._tell(self._opened, stream.facts())
@@ -159,8 +165,11 @@ class StreamRegistry:
     def remove(self, stream: ClientStream) -> None:
         """Count *stream* no more: its socket is closed."""
         if self._streams.pop(stream.id, None) is not None:
-            self._kinds[stream.kind] -= 1
-            self.holders.remove(stream)
+            if stream.id in self._refused:
+                self._refused.remove(stream.id)
+            else:
+                self._kinds[stream.kind] -= 1
+                self.holders.remove(stream)
             self.metrics.disconnects += 1
             if self._closed:
                 self._tell(self._closed, stream.facts())
@@ -174,11 +183,7 @@ class StreamRegistry:
         held = self.holders.of(user)
         opened = [stream for stream in held if stream.closed_because is None]
         for stream in opened[: max(len(opened) - self.per_user + 1, 0)]:
-            try:
-                stream.end(CloseReason.REPLACED, STAY_AWAY)
-            except Exception:
-                logger.exception("%s failed to end, and is aborted", stream.id)
-                stream.abort()
+            _end(stream, Ending(CloseReason.REPLACED, STAY_AWAY))
         ended = [stream for stream in held if stream.closed_because is not None]
         for stream in ended[: max(len(ended) - self.per_user, 0)]:
             stream.abort(CloseReason.REPLACED)
@@ -239,23 +244,25 @@ class StreamRegistry:
         """End every stream of *kind* at once; each client gets a time of its own to come back."""
         for stream in self:
             if stream.kind is kind:
-                stream.end(reason, retry_between(1, 6))
+                _end(stream, Ending(reason, retry_between(1, 6)))
 
     async def drain(self, seconds: float, *, finish: float = 0.0) -> None:
-        """End every stream; return as soon as the last one has ended. A second call has little left to do.
+        """End every stream; return as soon as the last one has ended.
 
         Those that may finish have *finish* seconds to end by themselves. The others end within *seconds*, spread
         evenly, so that the next process is not met by all clients at once. What then still has unsent bytes is aborted.
         """
         self.draining = True
-        deadline = self._now() + seconds
-        await asyncio.gather(self._end_spread(seconds, deadline), self._let_finish(finish))
+        began = self._now()
+        deadline, self._finish_until = began + seconds, max(self._finish_until, began + finish)
+        await asyncio.gather(self._end_spread(seconds, deadline), self._let_finish())
         for stream in self:
-            stream.end(*shutdown())
+            _end(stream, shutdown())
         await asyncio.sleep(0)  # a turn of the loop for what can be sent at once
-        for stream in self:
-            stream.abort(CloseReason.SHUTDOWN)
-        while self._streams:  # noqa: ASYNC110 - an abort ends within a turn or two
+        given_up = self._now() + ABORT_SECONDS
+        while self._streams and self._now() < given_up:  # an abort ends within a turn or two
+            for stream in self:
+                stream.abort(CloseReason.SHUTDOWN)
             await asyncio.sleep(0)
 
     async def _end_spread(self, seconds: float, deadline: float) -> None:
@@ -263,7 +270,7 @@ class StreamRegistry:
         slices = max(1, round(seconds / DRAIN_SLICE))
         for turn in range(slices):
             for stream in waiting[turn::slices]:
-                stream.end(*shutdown())
+                _end(stream, shutdown())
             if not any(stream.id in self._streams for stream in waiting):
                 return
             await asyncio.sleep(DRAIN_SLICE if seconds else 0)
@@ -271,7 +278,15 @@ class StreamRegistry:
         while self._now() < deadline and any(stream.id in self._streams for stream in waiting):  # noqa: ASYNC110 - see above
             await asyncio.sleep(DRAIN_SLICE)
 
-    async def _let_finish(self, seconds: float) -> None:
-        deadline = self._now() + seconds
-        while self._now() < deadline and any(stream.finishes for stream in self):  # noqa: ASYNC110 - as above
+    async def _let_finish(self) -> None:
+        while self._now() < self._finish_until and any(stream.finishes for stream in self):  # noqa: ASYNC110 - as above
             await asyncio.sleep(DRAIN_SLICE)
+
+
+def _end(stream: ClientStream, ending: Ending) -> None:
+    """End *stream*, or abort it if that fails: no stream keeps the others from their end."""
+    try:
+        stream.end(*ending)
+    except Exception:
+        logger.exception("%s failed at its end, and is aborted", stream.id)
+        stream.abort()

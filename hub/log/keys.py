@@ -103,7 +103,7 @@ class Keys:
             self._unconfirmed.pop(digest, None)
 
     def confirm(self, key: str, receipt: Receipt) -> None:
-        """Let go of *receipt*, which the log has confirmed: what *key* stands for is known without it."""
+        """Forget *receipt*, which the log has confirmed: what *key* stands for is known without it."""
         digest = _digest(key)
         if self._unconfirmed.get(digest) is receipt:
             del self._unconfirmed[digest]

@@ -8,15 +8,15 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from hub.access.visibility import EVERYTHING, Visibility
 from hub.log.receipt import Receipt
-from hub.log.trimmed import Lost
+from hub.log.trimmed import TrimmedState
 from hub.notification import Draft, Notification, Position
 
 Announce = Callable[[Sequence[Notification]], None]
 Renewed = Callable[[Position], None]
 
 
-def unheard(newest: Position) -> None:
-    """Do nothing about a new history."""
+def ignore_renewal(newest: Position) -> None:
+    """Do nothing: for callers whose log never becomes another one."""
 
 
 class Bounds(NamedTuple):
@@ -43,7 +43,8 @@ class Page(NamedTuple):
         reached: the offset up to which this is all that matches and can be seen; less than the asked end if there is
             more to read.
         hole: not false if something that matched after the asked position had been trimmed when this was read: a mark,
-            and another one each time something that matches is trimmed. Who knows of the mark misses nothing else.
+            and another one each time something that matches is trimmed. Nothing else is missing for a reader that was
+            told of the mark.
         oldest: the oldest offset still kept, when this was read.
     """
 
@@ -110,14 +111,14 @@ class Log(Protocol):
         ...
 
     async def open(self) -> None:
-        """Begin, on the running loop. Until then a log outside this process refuses what is appended or read.
+        """Open the log on the running loop. Until then a log outside this process refuses what is appended or read.
 
         Raises:
             LogUnavailable: what keeps it can't be used; says why.
         """
         ...
 
-    def announce_to(self, announce: Announce, renewed: Renewed = unheard) -> None:
+    def announce_to(self, announce: Announce, renewed: Renewed = ignore_renewal) -> None:
         """Call *announce* with what is confirmed, in position order, each once, from now on.
 
         And call *renewed* where the history has become another one while the log was open (a log elsewhere failed over,
@@ -179,20 +180,20 @@ class Log(Protocol):
         ...
 
     def trimmed(self, topics: Collection[str], after: int = 0) -> int:
-        """Return the newest offset beyond *after* that is gone and may have matched *topics*; 0 if none.
+        """Return the newest offset beyond *after* that was trimmed and may have matched *topics*; 0 if none.
 
-        Exact for the topics that are remembered. Else, and for patterns, it is the newest offset that the log as a
-        whole let go of; what went for the sake of a topic's own bound is known exactly for patterns, too, unless it
-        takes too long to judge all those topics.
+        Exact for the topics that are remembered. Else, and for patterns, it is the newest offset that was
+        trimmed overall. What was trimmed for a topic's own bound is known exactly for patterns, too, unless it takes
+        too long to judge all those topics.
         """
         ...
 
     def trim(self) -> None:
-        """Let go what the retention no longer keeps; called now and then, for age passes without appends."""
+        """Trim what the retention no longer keeps. Called now and then: age passes without appends."""
         ...
 
     async def aclose(self) -> None:
-        """Confirm or fail what waits, then let go of every resource. Appends are refused from here on."""
+        """Close the log: confirm or fail what waits, then release every resource. Appends are refused from here on."""
         ...
 
 
@@ -220,12 +221,14 @@ class Framing(Protocol):
 class Movable(Protocol):
     """A log whose history can move to another home, and which can be that home."""
 
-    def lost(self) -> Lost:
-        """Return all that is known of what is gone."""
+    def trimmed_state(self) -> TrimmedState:
+        """Return all that is known of what was trimmed."""
         ...
 
-    async def adopt(self, epoch: str, newest: int, lost: Lost, history: AsyncIterator[Sequence[Notification]]) -> None:
-        """Take over another log: its *epoch*, the *newest* offset it gave out, what it had *lost*, and its *history*.
+    async def adopt(
+        self, epoch: str, newest: int, trimmed: TrimmedState, history: AsyncIterator[Sequence[Notification]]
+    ) -> None:
+        """Take over another log: its *epoch*, the *newest* offset it gave out, what it *trimmed*, and its *history*.
 
         The history comes in order, in parts, and keeps its positions; nothing is announced. All or nothing: if
         *history* raises, this log stays as it was. What the retention does not keep is trimmed as usual.
@@ -246,7 +249,7 @@ class Lasting(Protocol):
     """A log that outlives its process."""
 
     async def tidy(self) -> bool:
-        """Let go of what an earlier process left and the retention no longer keeps; tell whether anything is left.
+        """Trim what an earlier process left and the retention no longer keeps; return whether anything is left.
 
         Only before `open`. It takes a bounded time, after which nothing stays open; where nothing was ever left,
         nothing is made.

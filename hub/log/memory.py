@@ -1,7 +1,7 @@
-"""The log in memory: the default, gone with the process.
+"""The log in memory: the default. It ends with its process.
 
-Notifications by offset, and per topic the offsets it was used at, so that replay walks only what matches. What the
-retention lets go of leaves both: from their old end, or from the old end of a topic that has a bound of its own.
+It holds notifications by offset, and per topic the offsets at which it was used, so that a replay looks only at what
+matches. Retention trims both at their old end, or at the old end of a topic that has a bound of its own.
 
 A page looks at so much and no more. Where a pattern names few topics, their offsets are merged; where it names many, or
 it takes long to find them, the notifications themselves are walked over and each topic is judged.
@@ -19,11 +19,11 @@ from hub.access.visibility import EVERYTHING, Visibility
 from hub.errors import LogNotEmpty, LogUnavailable
 from hub.log.index import Names, Offsets, Topic
 from hub.log.keys import Keys
-from hub.log.log import Announce, Bounds, Frames, Located, Page, Renewed, located, unheard
+from hub.log.log import Announce, Bounds, Frames, Located, Page, Renewed, ignore_renewal, located
 from hub.log.receipt import Receipt
 from hub.log.search import Search, Searches, cost, judging, topic_size
 from hub.log.topic_limits import TopicLimits
-from hub.log.trimmed import Gone, Lost
+from hub.log.trimmed import Trimmed, TrimmedState
 from hub.notification import MAX_OFFSET, Draft, Notification, Position, made, new_epoch
 
 PAGE_COUNT = 1_000
@@ -47,7 +47,8 @@ class MemoryLog:
         count: how many to keep.
         size: how many bytes to keep, everything counted; the newest notification stays whatever its size.
         age: how many seconds to keep; None for ever.
-        topics: by pattern, how many to keep of each topic that matches; what lost its place in all of its topics goes.
+        topics: by pattern, how many to keep of each topic that matches; a notification is trimmed when none of its
+            topics keeps it.
         clock: seconds since 1970.
     """
 
@@ -66,7 +67,7 @@ class MemoryLog:
         self._limits = TopicLimits(topics or {})
         self._clock = clock
         self._announce: Announce = lambda notifications: None
-        self._renewed: Renewed = unheard
+        self._renewed: Renewed = ignore_renewal
         self._keys = Keys(clock)
         self._closed = False
         self._newest = 0
@@ -78,13 +79,13 @@ class MemoryLog:
         self._size = 0
         self._by_topic: dict[str, Topic] = {}
         self._names = Names()
-        self._gone = Gone()
+        self._trimmed = Trimmed()
         self._searches = Searches()
 
     async def open(self) -> None:
         pass
 
-    def announce_to(self, announce: Announce, renewed: Renewed = unheard) -> None:
+    def announce_to(self, announce: Announce, renewed: Renewed = ignore_renewal) -> None:
         self._announce, self._renewed = announce, renewed
 
     # ---- in ----
@@ -135,7 +136,7 @@ class MemoryLog:
                 offsets = self._begin(topic, notification.topics)
             offsets.push(offset)
             if len(offsets) > offsets.limit:
-                self._lose(topic, offsets)
+                self._trim_topic(topic, offsets)
 
     def _begin(self, topic: str, topics: tuple[str, ...]) -> Topic:
         alone: tuple[str] = topics if len(topics) == 1 else (topic,)
@@ -149,11 +150,11 @@ class MemoryLog:
     def trim(self) -> None:
         kept = self._kept
         while len(kept) > self._max_count or (self._size > self._max_size and len(kept) > 1):
-            self._let_go(self._first())
+            self._trim_oldest(self._first())
         if self._max_age is not None:
             limit = self._clock() - self._max_age
             while kept and self._first().at < limit:
-                self._let_go(self._first())
+                self._trim_oldest(self._first())
 
     def _first(self) -> Notification:
         """Return the oldest that is kept; there must be one."""
@@ -164,7 +165,7 @@ class MemoryLog:
         return first
 
     def _close_holes(self) -> None:
-        """Leave out of the order what has gone: at its old end, or everywhere if that goes on for long."""
+        """Remove from the order what was trimmed: at its old end, or everywhere if there is much of it."""
         order, kept = self._order, self._kept
         for _ in range(HOLE_STEPS):
             order.pop()
@@ -172,8 +173,8 @@ class MemoryLog:
                 return
         self._order = Offsets(kept)
 
-    def _let_go(self, notification: Notification) -> None:
-        """Let go of the oldest there is, in all of its topics."""
+    def _trim_oldest(self, notification: Notification) -> None:
+        """Trim *notification*, the oldest there is, in all of its topics."""
         offset = notification.position.offset
         del self._kept[offset]
         self._order.pop()
@@ -182,16 +183,16 @@ class MemoryLog:
             offsets = self._by_topic.get(topic)
             if offsets is not None and offsets.oldest <= offset:
                 self._pop(topic, offsets)
-        self._gone.sweep(notification.topics, offset)
+        self._trimmed.trim_oldest(notification.topics, offset)
 
-    def _lose(self, topic: str, offsets: Topic) -> None:
-        """Let *topic* lose its oldest; the notification goes when that was its last place."""
+    def _trim_topic(self, topic: str, offsets: Topic) -> None:
+        """Trim the oldest of *topic*; the notification is removed when none of its topics keeps it."""
         offset = offsets.oldest
         notification = self._kept[offset]
         self._pop(topic, offsets)
-        self._gone.lose((topic,), offset)
+        self._trimmed.trim_topic((topic,), offset)
         places = (self._by_topic.get(each) for each in notification.topics)
-        # A topic loses its oldest first: the notification stands in it as long as nothing older does not.
+        # A topic trims its oldest first: it keeps the notification as long as its oldest offset is not greater.
         if not any(place is not None and place.oldest <= offset for place in places):
             del self._kept[offset]
             self._size -= notification.size
@@ -219,12 +220,14 @@ class MemoryLog:
         return answer
 
     def trimmed(self, topics: Collection[str], after: int = 0) -> int:
-        return self._gone.newest(topics, after)
+        return self._trimmed.newest(topics, after)
 
-    def lost(self) -> Lost:
-        return self._gone.all()
+    def trimmed_state(self) -> TrimmedState:
+        return self._trimmed.state()
 
-    async def adopt(self, epoch: str, newest: int, lost: Lost, history: AsyncIterator[Sequence[Notification]]) -> None:
+    async def adopt(
+        self, epoch: str, newest: int, trimmed: TrimmedState, history: AsyncIterator[Sequence[Notification]]
+    ) -> None:
         if self._closed:
             raise LogUnavailable("it is closed")
         if self._newest:
@@ -232,7 +235,7 @@ class MemoryLog:
         # Kept aside until all of it is there, under the same bounds: a larger history needs no more room than this log.
         heir = MemoryLog(count=self._max_count, size=self._max_size, age=self._max_age, clock=self._clock, epoch=epoch)
         heir._limits = self._limits
-        heir._gone.restore(lost)
+        heir._trimmed.restore(trimmed)
         async for part in history:
             for notification in part:
                 heir._keep(notification._replace(topics=heir._shared(notification.topics)))
@@ -242,7 +245,7 @@ class MemoryLog:
         self._empty()
         self.epoch, self._newest = epoch, newest
         self._kept, self._order, self._size = heir._kept, heir._order, heir._size
-        self._by_topic, self._names, self._gone = heir._by_topic, heir._names, heir._gone
+        self._by_topic, self._names, self._trimmed = heir._by_topic, heir._names, heir._trimmed
         self._renewed(self.bounds().newest)
 
     # ---- out ----
@@ -289,7 +292,7 @@ class MemoryLog:
             self._searches.end(topics, *own)
         if sees is not None:  # of a page, so that what can't be seen is bounded work as well
             chosen = [each for each in chosen if not each.private or sees(each.topics, private=True)]
-        return Page(chosen, reached, self._gone.hole(topics, after), self.bounds().oldest.offset)
+        return Page(chosen, reached, self._trimmed.hole(topics, after), self.bounds().oldest.offset)
 
     def _matching(self, after: int, search: Search, upto: int) -> _Part:
         """Return what matches, or the first part of it, by whichever way looks at less."""

@@ -51,7 +51,7 @@ class Receipt:
 
     def __await__(self) -> Generator[None, None, Position]:
         if not self.done:
-            # A future for each who waits: to cancel one is no affair of the others.
+            # One future per waiter: cancelling one must not cancel the others.
             waiter = asyncio.get_running_loop().create_future()
             if self._waiters is None:
                 self._waiters = []
@@ -60,7 +60,7 @@ class Receipt:
         return self.result()
 
     def tell(self, confirmed: Callable[[], None], failed: Callable[[Exception], None]) -> None:
-        """Have one of these called, at once or later; cheaper than a task that awaits it.
+        """Call one of these, at once or when the log has answered; cheaper than a task that awaits it.
 
         Only one may ask for it, and neither call may raise: they are made from inside the log, in the order of the
         positions.
@@ -85,14 +85,14 @@ class Receipt:
         return again
 
     def confirm(self, position: Position) -> None:
-        """Say that the log has it. Called by the log, once."""
+        """Confirm that the log has it. Called by the log, once."""
         self._position = position
         self._settle(lambda follower: follower.confirm(position))
         if self._told is not None:
             self._told[0]()
 
     def fail(self, error: Exception, unobserved: Callable[[Exception], None]) -> None:
-        """Say that the log will never have it; *unobserved* hears of it if nobody looks. Called by the log, once."""
+        """Fail: the log will never have it. Called by the log, once; *unobserved* gets the error if nobody looks."""
         self._failure = _Failure(error, unobserved)
         self._settle(lambda follower: follower.fail(error, unobserved))
         if self._told is not None:

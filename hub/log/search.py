@@ -30,7 +30,7 @@ class Search:
         newest: the newest offset of a name that counts, for a log that has to look that up; 0 if there is none. A
             negative number says how far that was looked for in vain: `~number` is the newest offset that may count.
         keeps: what is learned is kept for the next page.
-        size: bytes that are taken by all of these; a name counts wherever it stands, as the log may let go of it.
+        size: bytes that are taken by all of these; a name counts everywhere, as the log may remove it.
         dense: most of what was on the last page was found to match, and walking is better, unless that changes.
     """
 

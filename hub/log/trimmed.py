@@ -1,4 +1,4 @@
-"""What a log remembers of what it no longer has."""
+"""What was trimmed, as far as a log remembers it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ JUDGED_AGAIN = 1_000
 _OVERHEAD = 280
 
 
-class Lost(NamedTuple):
-    """All that a log knows of what it no longer has; what another home needs to go on telling the truth.
+class TrimmedState(NamedTuple):
+    """All that a log knows of what was trimmed, and what another home needs to announce the same gaps.
 
     Attributes:
-        swept: the newest offset that went because the log as a whole was full or it was too old.
-        topics: per topic the newest offset that is gone, the longest ago noted first.
+        overall: the newest offset that was trimmed because the log as a whole was full, or because of its age.
+        topics: per topic the newest offset that was trimmed, the longest ago noted first.
         forgotten: the newest offset of any topic that is no longer among them.
     """
 
-    swept: int
+    overall: int
     topics: Mapping[str, int]
     forgotten: int
 
@@ -39,7 +39,7 @@ class _Answer(NamedTuple):
 
     Attributes:
         beyond: nothing at or before this offset was looked at.
-        newest: the newest offset that was lost and matched; `beyond` if there was none.
+        newest: the newest offset that was trimmed and matched; `beyond` if there was none.
         noted: how much had been noted by then.
     """
 
@@ -49,7 +49,7 @@ class _Answer(NamedTuple):
 
 
 class _Mark(NamedTuple):
-    """When something that some patterns match was lost.
+    """When something that some patterns match was trimmed.
 
     Attributes:
         last: which note was the last one that matched; 0 if none is remembered.
@@ -60,20 +60,20 @@ class _Mark(NamedTuple):
     noted: int
 
 
-class Gone:
-    """Which offset was the newest to go, altogether and per topic as far as that is remembered.
+class Trimmed:
+    """The newest offset that was trimmed, overall and per topic as far as that is remembered.
 
-    Patterns are judged by what the log as a whole let go of. Beside that topics may have bounds of their own, and
-    lose something while the log is far from full: that is known exactly for patterns, too, unless it takes too long to
-    judge all topics. At most 20,000 topics are remembered, and no more than fit into 6 MiB.
+    Patterns are judged by what was trimmed overall. What was trimmed for bounds of single topics, while the log as a
+    whole had room, is known exactly for patterns, too, unless it takes too long to judge all topics. At most 20,000
+    topics are remembered, and no more than fit into 6 MiB.
     """
 
     def __init__(self) -> None:
         self._by_topic: dict[str, int] = {}
         self._size = 0
-        self._swept = 0
+        self._overall = 0
         self._forgotten = 0
-        self._ahead: dict[str, None] = {}  # the topics that lost something newer than `_swept` was then
+        self._ahead: dict[str, None] = {}  # the topics of which something newer than `_overall` was trimmed
         self._names = Names()  # the same, in order
         self._noted = 1  # how often a topic was, and one more
         self._when: dict[str, int] = {}  # which note was a topic's last one
@@ -81,14 +81,14 @@ class Gone:
         self._answers: dict[frozenset[str], _Answer] = {}
         self._marks: dict[frozenset[str], _Mark] = {}
 
-    def sweep(self, topics: Iterable[str], offset: int) -> None:
-        """Remember that what stood at *offset*, the oldest that was kept, is gone."""
-        self._swept = max(self._swept, offset)  # what was taken over may begin before what was lost there
+    def trim_oldest(self, topics: Iterable[str], offset: int) -> None:
+        """Remember that what stood at *offset*, the oldest that was kept, was trimmed."""
+        self._overall = max(self._overall, offset)  # what was taken over may begin before what was trimmed there
         self._remember(topics, offset)
 
-    def lose(self, topics: Iterable[str], offset: int) -> None:
-        """Remember that *topics* lost what stood at *offset*, for the sake of bounds of their own."""
-        if offset > self._swept:
+    def trim_topic(self, topics: Iterable[str], offset: int) -> None:
+        """Remember that what stood at *offset* was trimmed in *topics*, which have bounds of their own."""
+        if offset > self._overall:
             for topic in topics:
                 if topic not in self._ahead:
                     self._ahead[topic] = None
@@ -115,32 +115,32 @@ class Gone:
             del self._ahead[topic]
             self._names.remove(topic)
 
-    def restore(self, lost: Lost) -> None:
+    def restore(self, trimmed: TrimmedState) -> None:
         """Begin with what an earlier process, or another home, knew."""
-        self._swept, self._forgotten = lost.swept, 0
+        self._overall, self._forgotten = trimmed.overall, 0
         self._by_topic, self._size = {}, 0
         self._ahead, self._names, self._answers = {}, Names(), {}
         self._when, self._marks = {}, {}
         self._noted += 1
         self._forgotten_when = self._noted
-        for topic, offset in lost.topics.items():
-            self.lose((topic,), offset)
-        self._forgotten = max(self._forgotten, lost.forgotten)  # of the others: those above are known exactly
+        for topic, offset in trimmed.topics.items():
+            self.trim_topic((topic,), offset)
+        self._forgotten = max(self._forgotten, trimmed.forgotten)  # of the others: those above are known exactly
 
-    def learn(self, lost: Lost) -> None:
+    def learn(self, trimmed: TrimmedState) -> None:
         """Add what another one knows of the same log and is not known here, in few steps if that is little."""
-        self._swept = max(self._swept, lost.swept)
-        self._forgotten = max(self._forgotten, lost.forgotten)
+        self._overall = max(self._overall, trimmed.overall)
+        self._forgotten = max(self._forgotten, trimmed.forgotten)
         known, forgotten = self._by_topic, self._forgotten
-        for topic, offset in [item for item in lost.topics.items() if known.get(item[0], forgotten) < item[1]]:
-            self.lose((topic,), offset)
+        for topic, offset in [item for item in trimmed.topics.items() if known.get(item[0], forgotten) < item[1]]:
+            self.trim_topic((topic,), offset)
 
-    def all(self) -> Lost:
+    def state(self) -> TrimmedState:
         """Return everything that is known."""
-        return Lost(self._swept, dict(self._by_topic), self._forgotten)
+        return TrimmedState(self._overall, dict(self._by_topic), self._forgotten)
 
     def newest(self, topics: Collection[str], after: int = 0) -> int:
-        """Return the newest offset beyond *after* that is gone and may have matched *topics*; 0 if none."""
+        """Return the newest offset beyond *after* that was trimmed and may have matched *topics*; 0 if none."""
         newest = after
         patterns = False
         for topic in topics:
@@ -149,12 +149,12 @@ class Gone:
             else:
                 newest = max(newest, self._by_topic.get(topic, self._forgotten))
         if patterns:
-            newest = max(newest, self._swept, self._forgotten)
+            newest = max(newest, self._overall, self._forgotten)
             newest = self._newest_ahead(frozenset(topics), newest) if self._ahead else newest
         return newest if newest > after else 0
 
     def hole(self, topics: Collection[str], after: int) -> int:
-        """Return 0 if `newest` does, else a mark: another one each time something that matches *topics* is lost."""
+        """Return 0 if `newest` does, else a mark: another one each time something that matches *topics* is trimmed."""
         if not self.newest(topics, after):
             return 0
         mark = max(
@@ -184,7 +184,7 @@ class Gone:
         return last
 
     def _newest_ahead(self, topics: frozenset[str], beyond: int) -> int:
-        """Return the newest offset that a topic lost to a bound of its own, or *beyond* if none is newer."""
+        """Return the newest offset trimmed for a topic's own bound, or *beyond* if none is newer."""
         wanted, known = compiled(topics), self._answers.pop(topics, None)
         if known is None or known.beyond > beyond or self._noted - known.noted > JUDGED_AGAIN:
             known = _Answer(beyond, self._judged(self._found(wanted), wanted, beyond), self._noted)
@@ -203,7 +203,7 @@ class Gone:
         yield from (name for name in wanted.single if name in self._ahead)
 
     def _judged(self, names: Iterable[str], wanted: Patterns, beyond: int) -> int:
-        """Return the newest offset that one of *names* lost and that matches, or *beyond* if none is newer."""
+        """Return the newest offset trimmed of those of *names* that match, or *beyond* if none is newer."""
         steps = JUDGED_STEPS
         for name in names:
             offset = self._by_topic[name]

@@ -78,6 +78,7 @@ def setup_hub(
         await hub.open()
         yield
         try:
+            await hub.connections.drain(0.0)  # a last word to whatever was opened since the drain
             await streams.aclose()
         finally:
             await hub.aclose()

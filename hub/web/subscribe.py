@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from aiohttp import web
 from multidict import MultiMapping
@@ -19,6 +20,7 @@ from hub.web.limits import holder_of
 from hub.web.query import Parameters
 from hub.web.stream import EventStream, is_chunked, sent_away
 
+_encoding = lru_cache(maxsize=None)(SSE)  # there are four, and each connection holds one
 _FIELDS = frozenset({"topics", "lastEventId"})
 _GET = Parameters("topic", "lastEventId", "envelope")
 _POST = Parameters("lastEventId", "envelope", elsewhere={"topic": "a POST names its topics in the body"})
@@ -73,7 +75,7 @@ async def _open(
     subscription = Subscription(
         check_wanted(topics),
         request.headers.get("Last-Event-ID") or last_event_id or query.get("lastEventId"),
-        SSE(envelope=_flag(query, "envelope"), chunked=is_chunked(request)),
+        _encoding(_flag(query, "envelope"), is_chunked(request)),
     )
     holder = holder_of(hub, request)
     away = sent_away(hub, request, holder)

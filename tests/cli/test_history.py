@@ -16,7 +16,7 @@ import pytest
 from hub.cli.entry import main
 from hub.errors import LogUnavailable
 from hub.log.archive.format import MAX_NEWEST, first_line, last_line, line
-from hub.log.trimmed import Lost
+from hub.log.trimmed import TrimmedState
 from hub.notification import Draft, Notification, Position
 from tests.web.client import until
 from tests.web.conftest import Complaints, Serve
@@ -79,7 +79,7 @@ INTO_FILE = ("import", "--log", "sqlite:///hub.db")
 def archive_with(*offsets: int, newest: int = 0) -> str:
     """Return an archive with a notification at each of *offsets*, whether that makes sense or not."""
     kept = [Notification.accept(Draft.of("x"), Position("e0", offset), 1.5) for offset in offsets]
-    last = last_line(newest or offsets[-1], len(kept), Lost(0, {}, 0))
+    last = last_line(newest or offsets[-1], len(kept), TrimmedState(0, {}, 0))
     return b"".join([first_line("e0"), *map(line, kept), last]).decode()
 
 
@@ -259,7 +259,7 @@ async def test_an_export_that_breaks_off_leaves_the_file_that_was_there(
     hub = await serve()
     hub.send(*["x" * 100_000] * 9)
     place.write("all", "the one of yesterday")
-    monkeypatch.setattr(hub.hub.log, "lost", away)
+    monkeypatch.setattr(hub.hub.log, "trimmed_state", away)
     broken = await place.run("export", "-o", "all", url=url_of(hub), status=1)
     assert broken.err == "hub: the hub broke the export off; its own log says why\n"
     assert complaints.take() == ["an export was cut: the log is not available: it is away"]

@@ -271,3 +271,61 @@ async def test_facts_count_what_was_written_what_waits_and_what_was_left_out():
     facts = stream.facts()
     assert (facts.delivered, facts.dropped) == (2, 0)
     assert facts.buffered == len(transport.unsent) > 0
+
+
+@each_kind
+@pytest.mark.parametrize("how", ["end", "abort"])
+async def test_a_stream_that_a_watcher_ends_at_its_beginning_leaves_nothing_behind(kind: StreamKind, how: str):
+    desk = Desk()
+
+    def end(facts: StreamFacts) -> None:
+        stream = desk.streams.get(facts.id)
+        assert stream is not None
+        if how == "end":
+            stream.end(CloseReason.CAPACITY, 1_000)
+        else:
+            stream.abort()
+
+    desk.streams.watch(opened=end)
+    stream, transport = desk.open(kind)
+    if how == "end":
+        transport.lose()
+    assert len(desk.streams) == 0
+    assert not desk.fanout._audiences
+    if isinstance(stream, GenerationViewer):
+        assert stream._generation.viewers == 0
+
+
+async def test_a_stream_that_fails_at_its_end_keeps_no_other_from_its_own(monkeypatch: pytest.MonkeyPatch):
+    desk = Desk()
+    broken, _ = desk.open(StreamKind.HANDLER)
+    others = [desk.open(kind)[0] for kind in StreamKind if kind is not StreamKind.HANDLER]
+
+    def fail(*_: object) -> bytes:
+        raise RuntimeError("mine")
+
+    monkeypatch.setattr(HandlerStream, "_farewell", fail)
+    await desk.streams.drain(0)
+    assert broken.closed_because is CloseReason.FAILED
+    assert {each.closed_because for each in others} == {CloseReason.SHUTDOWN}
+    assert len(desk.streams) == 0
+
+
+async def test_a_stream_that_may_finish_and_begins_during_the_drain_has_what_is_left_of_its_time():
+    desk = Desk()
+    draining = desk.streams.drain(0, finish=5.0)
+    await draining
+    late, _ = desk.open(StreamKind.HANDLER, finishes=True)
+    assert late.closed_because is None
+    desk.now += 6
+    later, _ = desk.open(StreamKind.HANDLER, finishes=True)
+    assert later.closed_because is CloseReason.SHUTDOWN
+
+
+async def test_a_stream_that_was_refused_takes_no_place_from_others():
+    desk = Desk(limit=1)
+    _, first = desk.open(StreamKind.HANDLER)
+    desk.open(StreamKind.SUBSCRIPTION)
+    assert desk.streams.count(StreamKind.SUBSCRIPTION) == 0
+    first.lose()
+    assert not desk.streams.full

@@ -656,3 +656,19 @@ class Follower:
         self.client.transport.lose()
         self._connect()
         return True
+
+
+@pytest.mark.parametrize("slow", [SlowPolicy.DROP_OLDEST, SlowPolicy.CONFLATE])
+async def test_facts_add_up_under_a_slow_policy(slow: SlowPolicy):
+    desk = Desk(slow=slow, buffer_bytes=4_000)
+    client = desk.connect("e-0", capacity=100, high=100)
+    for _ in range(100):
+        desk.send(data="x" * 100)
+        await quiet()
+    while len(client.transport.unsent) or client.connection._queue:
+        client.transport.read(500)
+        await quiet()
+    facts = client.connection.facts()
+    assert facts.delivered == len(client.offsets) == desk.metrics.delivered
+    assert facts.dropped == 100 - facts.delivered == desk.metrics.dropped > 0
+    assert facts.buffered == 0

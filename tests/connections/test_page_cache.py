@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NamedTuple
 
 import pytest
 
@@ -11,7 +12,7 @@ from hub.encoding import SSE
 from hub.errors import LogUnavailable
 from hub.log.log import Frames
 from hub.log.memory import MemoryLog
-from hub.notification import Draft
+from hub.notification import Draft, Notification
 from tests.fakes import SlowLog
 from tests.wire import dechunk
 
@@ -259,3 +260,30 @@ async def test_what_was_kept_and_let_go_of_is_counted_right_in_the_end():
     desk.now += 2 * SHARED_SECONDS
     desk.pages.trim()
     assert (desk.pages._size, len(desk.pages._shared)) == (0, 0)
+
+
+async def test_pages_of_a_log_that_has_become_another_one_are_forgotten():
+    desk = Desk()
+    desk.send()
+    before = desk.ask()
+    await desk.answer()
+    assert desk.ask() is before
+    desk.pages.clear()
+    assert desk.ask() is not before
+    await desk.answer()
+    assert len(desk.pages._shared) == 1
+
+
+async def test_an_encoding_that_fails_is_told_to_whoever_waits_for_the_page():
+    class Broken(NamedTuple):
+        takes_chunks: bool = False
+
+        def notification(self, notification: Notification, topic: str) -> bytes:
+            raise RuntimeError("mine")
+
+    desk = Desk()
+    desk.send()
+    asked = desk.ask(encoding=Broken())  # type: ignore[arg-type]  # the rest of it is not needed
+    await desk.answer()
+    with pytest.raises(RuntimeError, match="mine"):
+        asked.result()

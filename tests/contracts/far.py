@@ -3,7 +3,7 @@
 `Elsewhere` is the log; any number of processes follow it, each through a `FarLog` of its own. Three lines lie between
 them: what is asked goes one way, answers the other, and what is announced comes by a third one, which is slower. So a
 publish is confirmed before its own process has heard of the notification, and a client may come with an id that its
-process does not know yet. It can fail over: the newest is lost, and a new epoch begins.
+process does not know yet. It can fail over: the newest is trimmed, and a new epoch begins.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hub.errors import LogUnavailable
 from hub.log.log import Announce, Bounds, Located, Page, Renewed, located
 from hub.log.memory import MemoryLog
 from hub.log.receipt import Receipt
-from hub.log.trimmed import Gone, Lost
+from hub.log.trimmed import Trimmed, TrimmedState
 from hub.notification import Draft, Notification, Position
 
 T = TypeVar("T")
@@ -101,7 +101,7 @@ class Elsewhere:
 
     def _announce(self, notifications: Sequence[Notification]) -> None:
         for follower in self.followers:
-            follower.hear(notifications, self.memory.bounds(), self.memory.lost())
+            follower.hear(notifications, self.memory.bounds(), self.memory.trimmed_state())
 
     def locate(self, position: Position) -> Located:
         """Return where a position is."""
@@ -114,14 +114,15 @@ class Elsewhere:
         page = await before.read(0, ["**"], upto=newest)
         assert page.reached == newest, "it is for short histories"
         heir = MemoryLog(**self._bounds)
-        swept, topics, forgotten = before.lost()
-        lost = Lost(min(swept, newest), {topic: min(end, newest) for topic, end in topics.items()}, forgotten)
-        await heir.adopt(heir.epoch, newest, lost, _told(list(page.notifications), heir.epoch))
+        overall, topics, forgotten = before.trimmed_state()
+        topics = {topic: min(end, newest) for topic, end in topics.items()}
+        trimmed = TrimmedState(min(overall, newest), topics, forgotten)
+        await heir.adopt(heir.epoch, newest, trimmed, _told(list(page.notifications), heir.epoch))
         self.ended[before.epoch] = newest
         self.ended = {epoch: min(end, newest) for epoch, end in self.ended.items()}
         self._begin(heir)
         for follower in self.followers:
-            follower.hear([], heir.bounds(), heir.lost())
+            follower.hear([], heir.bounds(), heir.trimmed_state())
 
 
 async def _told(history: Sequence[Notification], epoch: str) -> AsyncIterator[Sequence[Notification]]:
@@ -158,7 +159,7 @@ class FarLog:
         self._announce: Announce = lambda notifications: None
         self._renewed: Renewed = lambda newest: None
         self._bounds: Bounds | None = None
-        self._gone = Gone()
+        self._trimmed = Trimmed()
         self._open = self._closed = False
         self._joined, self._settled = asyncio.Event(), asyncio.Event()
         self._settled.set()
@@ -177,7 +178,7 @@ class FarLog:
     async def open(self) -> None:
         def join() -> None:
             self.there.followers.append(self)
-            self.hear([], self.there.memory.bounds(), self.there.memory.lost())
+            self.hear([], self.there.memory.bounds(), self.there.memory.trimmed_state())
 
         try:
             async with asyncio.timeout(self._patience):
@@ -205,19 +206,19 @@ class FarLog:
 
     # ---- what is announced ----
 
-    def hear(self, notifications: Sequence[Notification], bounds: Bounds, lost: Lost) -> None:
+    def hear(self, notifications: Sequence[Notification], bounds: Bounds, trimmed: TrimmedState) -> None:
         """Called elsewhere, with what was kept there and how the log stands after that."""
-        self.feed.carry(lambda: self._heard(list(notifications), bounds, lost))
+        self.feed.carry(lambda: self._heard(list(notifications), bounds, trimmed))
 
-    def _heard(self, notifications: Sequence[Notification], bounds: Bounds, lost: Lost) -> None:
+    def _heard(self, notifications: Sequence[Notification], bounds: Bounds, trimmed: TrimmedState) -> None:
         if self._closed:
             return
         before, self._bounds = self._bounds, bounds
         self._joined.set()
         if before is not None and before.newest.epoch == bounds.newest.epoch:
-            self._gone.learn(lost)
+            self._trimmed.learn(trimmed)
         else:
-            self._gone.restore(lost)
+            self._trimmed.restore(trimmed)
             if before is not None:
                 self._renewed(bounds.newest)
         if notifications:
@@ -350,7 +351,7 @@ class FarLog:
         return self._bounds
 
     def trimmed(self, topics: Collection[str], after: int = 0) -> int:
-        return self._gone.newest(topics, after)
+        return self._trimmed.newest(topics, after)
 
     def trim(self) -> None:
         if not (self._trims or self._closed):
@@ -361,7 +362,7 @@ class FarLog:
         self._trims = False
         memory = self.there.memory
         memory.trim()
-        self.hear([], memory.bounds(), memory.lost())
+        self.hear([], memory.bounds(), memory.trimmed_state())
 
 
 def _resolve(answer: asyncio.Future[T], found: T) -> None:

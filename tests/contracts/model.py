@@ -43,8 +43,8 @@ class ListLog:
     ) -> None:
         self._count, self._age, self._limits = count, age, topics or {}
         self._entries: list[Entry] = []
-        self._gone: dict[str, int] = {}
-        self._swept = 0
+        self._trimmed: dict[str, int] = {}
+        self._overall = 0
         self._keys: dict[str, int] = {}
         self.given = self.newest = 0
 
@@ -93,7 +93,7 @@ class ListLog:
         standing = [entry for entry in self._entries if topic in entry.stands]
         for entry in standing[: max(len(standing) - limit, 0)] if limit is not None else ():
             entry.stands.discard(topic)
-            self._gone[topic] = max(self._gone.get(topic, 0), entry.offset)
+            self._trimmed[topic] = max(self._trimmed.get(topic, 0), entry.offset)
         self._entries = [entry for entry in self._entries if entry.stands]
 
     def trim(self, now: float) -> None:
@@ -102,9 +102,9 @@ class ListLog:
             len(self._entries) > self._count or (self._age is not None and self._entries[0].at < now - self._age)
         ):
             entry = self._entries.pop(0)
-            self._swept = entry.offset
+            self._overall = entry.offset
             for topic in entry.topics:
-                self._gone[topic] = max(self._gone.get(topic, 0), entry.offset)
+                self._trimmed[topic] = max(self._trimmed.get(topic, 0), entry.offset)
 
     # ---- out ----
 
@@ -150,7 +150,8 @@ class ListLog:
         """Return the newest offset beyond *after* that is gone and may have matched."""
         patterns = [each for each in wanted if "*" in each]
         newest = max(
-            (offset for topic, offset in self._gone.items() if any(matches(each, topic) for each in wanted)), default=0
+            (offset for topic, offset in self._trimmed.items() if any(matches(each, topic) for each in wanted)),
+            default=0,
         )
-        newest = max(newest, self._swept if patterns else 0)
+        newest = max(newest, self._overall if patterns else 0)
         return newest if newest > after else 0

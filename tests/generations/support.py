@@ -13,7 +13,7 @@ from hub.errors import (
 from hub.generations.generation import Generation
 from hub.generations.providers.provider import Delta
 from hub.log.choice import make_log
-from hub.log.log import Announce, Log, Renewed, unheard
+from hub.log.log import Announce, Log, Renewed, ignore_renewal
 from hub.log.memory import MemoryLog
 from hub.log.receipt import Receipt
 from hub.log_url import LogURL
@@ -80,7 +80,7 @@ class HeldLog:
     async def open(self) -> None:
         await self._log.open()
 
-    def announce_to(self, announce: Announce, renewed: Renewed = unheard) -> None:
+    def announce_to(self, announce: Announce, renewed: Renewed = ignore_renewal) -> None:
         self._log.announce_to(announce, renewed)
 
     def append(self, drafts: Sequence[Draft]) -> list[Receipt]:

@@ -24,7 +24,7 @@ from hub.log.log import MovableLog
 from hub.log.memory import MemoryLog
 from hub.log.sqlite.log import SQLiteLog
 from hub.log.sqlite.snapshot import snapshot
-from hub.log.trimmed import Lost
+from hub.log.trimmed import TrimmedState
 from hub.notification import Draft, Notification, Position
 from tests.contracts.test_log import Clock, append, offsets, read_all, trimmed
 
@@ -40,7 +40,7 @@ async def adopt(log: MovableLog, archive: bytes) -> Contents:
     """Let *log* take over *archive* the way `hub history import` does."""
     spool = Spool(io.BytesIO(archive))
     contents = await spool.verify()
-    await log.adopt(contents.epoch, contents.newest, contents.lost, spool.history())
+    await log.adopt(contents.epoch, contents.newest, contents.trimmed, spool.history())
     return contents
 
 
@@ -95,9 +95,13 @@ async def test_what_goes_while_it_is_exported_is_known_to_be_lost():
 
 
 async def test_what_is_lost_beyond_the_newest_counts_up_to_it():
-    line = last_line(5, 0, Lost(9, {"a": 3, "b": 7}, 6))
+    line = last_line(5, 0, TrimmedState(9, {"a": 3, "b": 7}, 6))
     assert json.loads(line)["lost"] == {"swept": 5, "topics": {"a": 3, "b": 5}, "forgotten": 5}
-    assert json.loads(last_line(0, 0, Lost(9, {"a": 3}, 6)))["lost"] == {"swept": 0, "topics": {}, "forgotten": 0}
+    assert json.loads(last_line(0, 0, TrimmedState(9, {"a": 3}, 6)))["lost"] == {
+        "swept": 0,
+        "topics": {},
+        "forgotten": 0,
+    }
 
 
 # ---- there and back ----
@@ -191,7 +195,7 @@ async def test_what_was_lost_stays_known_when_older_ones_go_later():
     log = MemoryLog()
     kept = [Notification.accept(Draft.of("x", topic="a"), Position(EPOCH, offset), 0.0) for offset in (1, 2, 9)]
     first = archive_format.first_line(EPOCH)
-    await adopt(log, first + b"".join(map(line, kept)) + last_line(9, 3, Lost(8, {"a": 8}, 0)))
+    await adopt(log, first + b"".join(map(line, kept)) + last_line(9, 3, TrimmedState(8, {"a": 8}, 0)))
     small = MemoryLog(count=2)
     await adopt(small, await exported(log))
     assert offsets(await everything(small)) == [2, 9]
@@ -228,8 +232,8 @@ async def test_a_large_notification_takes_a_large_line():
 
 async def test_a_last_line_with_all_topics_that_are_remembered_is_not_too_long():
     topics = {f"{number:05}" + '"' * 251: 1 for number in range(20_000)}
-    contents = list(read([archive_format.first_line(EPOCH), last_line(1, 0, Lost(1, topics, 1))]))
-    assert contents == [Contents(EPOCH, 1, 0, Lost(1, topics, 1))]
+    contents = list(read([archive_format.first_line(EPOCH), last_line(1, 0, TrimmedState(1, topics, 1))]))
+    assert contents == [Contents(EPOCH, 1, 0, TrimmedState(1, topics, 1))]
 
 
 # ---- cut ----
@@ -249,14 +253,14 @@ async def test_what_loses_a_line_while_it_is_taken_over_touches_nothing(home: st
     log: MovableLog = MemoryLog() if home == "memory" else file_log(tmp_path / "hub.db")
     await log.open()
     try:
-        before = (log.epoch, log.bounds(), log.lost())
+        before = (log.epoch, log.bounds(), log.trimmed_state())
         file = io.BytesIO(whole)
         spool = Spool(file)
         contents = await spool.verify()
         file.truncate(len(whole) - 1)
         with pytest.raises(InvalidArchive):
-            await log.adopt(contents.epoch, contents.newest, contents.lost, spool.history())
-        assert (log.epoch, log.bounds(), log.lost()) == before
+            await log.adopt(contents.epoch, contents.newest, contents.trimmed, spool.history())
+        assert (log.epoch, log.bounds(), log.trimmed_state()) == before
         await adopt(log, whole)
         assert log.epoch == EPOCH
         with pytest.raises(LogNotEmpty):
@@ -273,7 +277,7 @@ async def test_a_trim_that_is_due_comes_before_a_history_that_is_taken_over(
     spool = Spool(io.BytesIO(await exported(await example())))
     contents = await spool.verify()
     log.trim()
-    await log.adopt(contents.epoch, contents.newest, contents.lost, spool.history())
+    await log.adopt(contents.epoch, contents.newest, contents.trimmed, spool.history())
     assert log.epoch == EPOCH
     await log.aclose()
     assert not caplog.records
@@ -307,7 +311,7 @@ def refusal(lines: Sequence[bytes]) -> str:
 def test_the_lines_of_the_tests_are_right():
     *found, contents = read(as_lines(parts()))
     assert [each.id for each in found if isinstance(each, Notification)] == [f"{EPOCH}-2", f"{EPOCH}-4"]
-    assert contents == Contents(EPOCH, 4, 2, Lost(1, {"a": 1}, 0))
+    assert contents == Contents(EPOCH, 4, 2, TrimmedState(1, {"a": 1}, 0))
 
 
 @pytest.mark.parametrize(

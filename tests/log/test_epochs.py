@@ -118,7 +118,9 @@ async def test_a_history_taken_over_comes_without_the_past_of_the_file(open_log:
     log = await open_log(copied(tmp_path / "hub.db", tmp_path / "copy" / "hub.db"))
     assert await located(log, epoch, 0) == [Located(0)]
     other = await another("a", "b")
-    await log.adopt(other.epoch, 2, other.lost(), told(list((await other.read(0, ["**"], upto=2)).notifications)))
+    await log.adopt(
+        other.epoch, 2, other.trimmed_state(), told(list((await other.read(0, ["**"], upto=2)).notifications))
+    )
     assert await located(log, epoch, 0) == [GAP]
     assert await located(log, other.epoch, 2, 3) == [Located(2), Located(None, "unknown")]
 

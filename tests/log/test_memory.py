@@ -15,7 +15,7 @@ import pytest
 
 from hub.log.memory import PAGE_WALK, MemoryLog
 from hub.log.search import FIND_STEPS, REMEMBERED_SEARCHES, SEARCHED_BYTES, Search, size_of
-from hub.log.trimmed import REMEMBERED_BYTES, REMEMBERED_TOPICS, Gone
+from hub.log.trimmed import REMEMBERED_BYTES, REMEMBERED_TOPICS, Trimmed
 from hub.names import _fault
 from hub.notification import Draft
 from hub.patterns import Patterns
@@ -83,7 +83,7 @@ def fill(log: MemoryLog, bodies: list[str]) -> tuple[int, int]:
         for body in bodies:
             log.append([Draft.from_json(json.loads(body))])
         _fault.cache_clear()
-        log._gone = Gone()
+        log._trimmed = Trimmed()
         gc.collect()
         used, _ = tracemalloc.get_traced_memory()
     finally:
@@ -101,24 +101,24 @@ def test_a_log_that_is_full_uses_no_more_than_its_bound():
 
 
 def test_what_is_remembered_of_the_gone_is_bounded_in_bytes_however_deep_the_topics_are():
-    gone = Gone()
+    trimmed = Trimmed()
     gc.collect()
     tracemalloc.start()
     try:
         for n in range(REMEMBERED_TOPICS):
-            gone.lose(["/".join([str(n), *(f"{n:015}",) * 15])], n + 1)
+            trimmed.trim_topic(["/".join([str(n), *(f"{n:015}",) * 15])], n + 1)
         gc.collect()
         used, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert 1_000 < len(gone.all().topics) < REMEMBERED_TOPICS
+    assert 1_000 < len(trimmed.state().topics) < REMEMBERED_TOPICS
     assert REMEMBERED_BYTES / 2 < used < REMEMBERED_BYTES * 1.2
-    assert gone._size == sum(map(gone_cost, gone.all().topics))
+    assert trimmed._size == sum(map(gone_cost, trimmed.state().topics))
 
 
 def gone_cost(topic: str) -> int:
-    one = Gone()
-    one.lose([topic], 1)
+    one = Trimmed()
+    one.trim_topic([topic], 1)
     return one._size
 
 

@@ -16,7 +16,7 @@ from hub.connections.resume import Start
 from hub.errors import LogUnavailable
 from hub.log.archive.format import first_line, last_line, lines
 from hub.log.log import Log, Movable, MovableLog, Page
-from hub.log.trimmed import Lost
+from hub.log.trimmed import TrimmedState
 from hub.notification import Draft, Notification, Position
 from hub.web import history
 from hub.web.history import Excerpt, moment
@@ -440,16 +440,16 @@ async def test_while_draining_nothing_is_exported_but_pages_are_read(server: Ser
 async def test_nobody_brings_a_history_in_over_http(server: Server) -> None:
     log = server.hub.log
     assert isinstance(log, Movable)
-    before = (log.epoch, log.bounds(), log.lost())
+    before = (log.epoch, log.bounds(), log.trimmed_state())
     for media_type in (ARCHIVE, "application/json"):
-        archive = first_line("e0") + last_line(9, 0, Lost(9, {}, 0))
+        archive = first_line("e0") + last_line(9, 0, TrimmedState(9, {}, 0))
         answer = await server.ask("POST", PATH, headers={"Content-Type": media_type}, body=archive)
         assert (answer.status, answer.headers["Allow"]) == (405, "GET, OPTIONS")
     large = await server.client()
     await large.request("POST", PATH, headers={"Content-Type": ARCHIVE, "Content-Length": "1000000000"})
     assert await large.head() == 405, "without reading it"
     large.close()
-    assert (log.epoch, log.bounds(), log.lost()) == before
+    assert (log.epoch, log.bounds(), log.trimmed_state()) == before
     assert await send(server, "goes on") == [f"{log.epoch}-1"]
 
 
@@ -465,7 +465,7 @@ async def become_another(server: Server) -> None:
         yield [Notification.accept(Draft.of(n), Position(NEWEST.epoch, n), AT) for n in (7, 8, 9)]
 
     assert isinstance(server.hub.log, Movable)
-    await server.hub.log.adopt(NEWEST.epoch, NEWEST.offset, Lost(6, {"notifications": 6}, 0), others())
+    await server.hub.log.adopt(NEWEST.epoch, NEWEST.offset, TrimmedState(6, {"notifications": 6}, 0), others())
 
 
 async def heard(server: Server, cursor: str, count: int) -> tuple[dict[str, Any], list[Event]]:

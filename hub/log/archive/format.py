@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from hub.errors import InvalidArchive, InvalidInput, TooLarge
 from hub.eventstream import compact_json
 from hub.log.log import MovableLog
-from hub.log.trimmed import Lost
+from hub.log.trimmed import TrimmedState
 from hub.notification import Draft, Notification, Position
 from hub.topics import check_topic
 
@@ -41,13 +41,13 @@ class Contents(NamedTuple):
         epoch: the name of the history.
         newest: the newest offset that was given out in it.
         number: how many notifications there are.
-        lost: what was known to be missing.
+        trimmed: all that was known of what is missing.
     """
 
     epoch: str
     newest: int
     number: int
-    lost: Lost
+    trimmed: TrimmedState
 
 
 # ---- lines out ----
@@ -71,13 +71,13 @@ def line(notification: Notification) -> bytes:
     return f"{entry(notification, compact_json(notification.at))}\n".encode()
 
 
-def last_line(newest: int, number: int, lost: Lost) -> bytes:
-    """Return the last line of an archive of *number* notifications up to the offset *newest*.
+def last_line(newest: int, number: int, trimmed: TrimmedState) -> bytes:
+    """Return the line that completes an archive of *number* notifications up to *newest*.
 
-    Greater offsets in *lost*, of notifications that came and went while the archive was made, become *newest*.
+    What was *trimmed* beyond that offset, while the archive was made, counts as trimmed up to it.
     """
-    topics = {topic: min(offset, newest) for topic, offset in lost.topics.items()} if newest else {}
-    gone = {"swept": min(lost.swept, newest), "topics": topics, "forgotten": min(lost.forgotten, newest)}
+    topics = {topic: min(offset, newest) for topic, offset in trimmed.topics.items()} if newest else {}
+    gone = {"swept": min(trimmed.overall, newest), "topics": topics, "forgotten": min(trimmed.forgotten, newest)}
     return f"{compact_json({'newest': newest, 'notifications': number, 'lost': gone})}\n".encode()
 
 
@@ -102,7 +102,7 @@ async def lines(log: MovableLog, upto: int) -> AsyncGenerator[bytes]:
         number += len(page.notifications)
         while some := b"".join(line(each) for each in islice(found, WRITTEN_TOGETHER)):
             yield some
-    yield last_line(upto, number, log.lost())
+    yield last_line(upto, number, log.trimmed_state())
 
 
 # ---- lines in ----
@@ -212,7 +212,7 @@ def _contents(fields: Mapping[str, Any], epoch: str, newest: int, number: int) -
     swept, forgotten = (_offset(lost[name], f"lost.{name}", 0, last) for name in ("swept", "forgotten"))
     for topic, offset in topics.items():
         _offset(offset, f"lost.topics.{check_topic(topic, 'lost.topics')}", 1, last)
-    return Contents(epoch, last, number, Lost(swept, topics, forgotten))
+    return Contents(epoch, last, number, TrimmedState(swept, topics, forgotten))
 
 
 def _check_names(fields: Mapping[str, Any], names: tuple[str, ...], within: str = "") -> None:

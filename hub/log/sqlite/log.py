@@ -20,12 +20,12 @@ from hub.access.visibility import EVERYTHING, Visibility
 from hub.errors import LogNotEmpty, LogUnavailable
 from hub.eventstream import compact_json, data_of, unchunk
 from hub.log.keys import KEY_BYTES, KEY_COUNT, Keys
-from hub.log.log import Announce, Bounds, Frames, Located, Page, Renewed, located, unheard
+from hub.log.log import Announce, Bounds, Frames, Located, Page, Renewed, ignore_renewal, located
 from hub.log.receipt import Receipt
 from hub.log.sqlite.process import ANSWER_TICKS, RESTART_SECONDS, WorkerDied, WorkerProcess
 from hub.log.sqlite.supervisor import Supervisor
 from hub.log.sqlite.worker.pipe import Key, Row
-from hub.log.trimmed import REMEMBERED_TOPICS, Gone, Lost
+from hub.log.trimmed import REMEMBERED_TOPICS, Trimmed, TrimmedState
 from hub.notification import MAX_OFFSET, Draft, Notification, Position, new_epoch
 
 logger = logging.getLogger("hub.log")
@@ -60,9 +60,10 @@ class SQLiteLog:
         count: how many to keep.
         size: how many bytes to keep, everything counted as in the memory log.
         age: how many seconds to keep; None for ever.
-        topics: by pattern, how many to keep of each topic that matches; what lost its place in all of its topics goes.
+        topics: by pattern, how many to keep of each topic that matches; a notification is trimmed when none of its
+            topics keeps it.
         clock: seconds since 1970.
-        unobserved: hears of each failed publish that nobody awaited.
+        unobserved: called with the error of each failed publish that nobody awaited.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class SQLiteLog:
         self._clock = clock
         self._unobserved = unobserved
         self._announce: Announce = lambda notifications: None
-        self._renewed: Renewed = unheard
+        self._renewed: Renewed = ignore_renewal
         self._options: dict[str, Any] = {
             "epoch": self.epoch,
             "count": count,
@@ -95,7 +96,7 @@ class SQLiteLog:
             "key_bytes": KEY_BYTES,
             "patience": LOCK_SECONDS,
         }
-        self._gone = Gone()
+        self._trimmed = Trimmed()
         self._keys = Keys(clock)
         self._ended: dict[str, int] = {}  # earlier epochs, and how far each of them went
         self._given = 0  # the newest offset given out
@@ -108,7 +109,7 @@ class SQLiteLog:
         self._timer: asyncio.TimerHandle | None = None
         self._opened = self._closed = False
 
-    def announce_to(self, announce: Announce, renewed: Renewed = unheard) -> None:
+    def announce_to(self, announce: Announce, renewed: Renewed = ignore_renewal) -> None:
         self._announce, self._renewed = announce, renewed
 
     async def open(self) -> None:
@@ -152,7 +153,7 @@ class SQLiteLog:
         """Start both processes, and begin where the file stands."""
         state = await self._writer.begin()
         try:
-            self._gone.restore(_lost(state))
+            self._trimmed.restore(_trimmed_state(state))
             self._find(state)
             await self._reader.begin()
         except BaseException:
@@ -161,7 +162,7 @@ class SQLiteLog:
         self._take_bounds(state["newest"], state)
 
     async def _begin_again(self) -> None:
-        """Do what could not be done at the end of `adopt`.
+        """Start the processes, where the end of `adopt` could not.
 
         Raises:
             LogUnavailable: not now either; or the log is another one by now, and nobody was told.
@@ -186,7 +187,7 @@ class SQLiteLog:
         return await WorkerProcess.start(role, self._real, {**self._options, **more}, name=self._path, seconds=seconds)
 
     def _find(self, state: dict[str, Any]) -> None:
-        """Learn what the writer found in the file."""
+        """Take over what the writer found in the file."""
         self.epoch = state["epoch"]
         self._found, self._ended = state, state["ended"]
         self._given = max(self._given, state["newest"])
@@ -194,8 +195,8 @@ class SQLiteLog:
             self._keys.put(key, tuple(topics.split("\n")), offset, expires=expires)
 
     def _replaced(self, state: dict[str, Any]) -> None:
-        """Learn what the next writer found: the one before it may have committed more than it could say."""
-        self._gone.learn(_lost(state))
+        """Take over what the next writer found: the one before it may have committed more than it could say."""
+        self._trimmed.learn(_trimmed_state(state))
         self._find(state)
         waiting, self._waiting = self._waiting, []
         self._waiting = self._unknown(waiting)
@@ -203,7 +204,7 @@ class SQLiteLog:
         self.trim()  # whose first step is to announce what was found
 
     def _tick(self) -> None:
-        """Look after the processes, again and again."""
+        """Check both processes, every second."""
         self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
         self._writer.tick()
         self._reader.tick()
@@ -297,7 +298,7 @@ class SQLiteLog:
         return unknown
 
     async def _ask_writer(self, rows: list[Row], keys: list[Key]) -> dict[str, Any] | None:
-        """Let the writer keep *rows*, whatever has become of it; None if it died after that, and they are announced.
+        """Have the writer keep *rows*, restarted if it died; return None if it died after that, and they are announced.
 
         Raises:
             LogUnavailable: they were not kept; or that is not known, as no other writer could be started.
@@ -317,11 +318,11 @@ class SQLiteLog:
         return answer
 
     def _take(self, newest: int, answer: dict[str, Any]) -> None:
-        """Learn what a commit that reached *newest* has changed."""
-        for topic, offset in answer["swept"]:
-            self._gone.sweep((topic,), offset)
-        for topic, offset in answer["lost"]:
-            self._gone.lose((topic,), offset)
+        """Take over what a commit that reached *newest* has changed."""
+        for topic, offset in answer["overall"]:
+            self._trimmed.trim_oldest((topic,), offset)
+        for topic, offset in answer["topics"]:
+            self._trimmed.trim_topic((topic,), offset)
         self._take_bounds(newest, answer)
 
     async def _announce_found(self) -> None:
@@ -357,10 +358,10 @@ class SQLiteLog:
         return answer
 
     def trimmed(self, topics: Collection[str], after: int = 0) -> int:
-        return self._gone.newest(topics, after)
+        return self._trimmed.newest(topics, after)
 
-    def lost(self) -> Lost:
-        return self._gone.all()
+    def trimmed_state(self) -> TrimmedState:
+        return self._trimmed.state()
 
     def read(
         self,
@@ -420,7 +421,7 @@ class SQLiteLog:
     # ---- retention, and taking over another log ----
 
     def trim(self) -> None:
-        """Let the writer trim, beside what it writes anyway."""
+        """Have the writer trim, beside what it writes anyway."""
         if self._committing is None and self._opened and not self._closed:
             self._committing = asyncio.get_running_loop().create_task(self._trim())
 
@@ -440,7 +441,9 @@ class SQLiteLog:
             logger.exception("the log %s could not be trimmed", self._path)
         await self._commit_all()  # what came meanwhile found this task at work
 
-    async def adopt(self, epoch: str, newest: int, lost: Lost, history: AsyncIterator[Sequence[Notification]]) -> None:
+    async def adopt(
+        self, epoch: str, newest: int, trimmed: TrimmedState, history: AsyncIterator[Sequence[Notification]]
+    ) -> None:
         if self._closed or not self._opened:
             raise LogUnavailable("it is closed" if self._closed else "its file is not open")
         if self._given:
@@ -454,7 +457,7 @@ class SQLiteLog:
                 await _must(writer, "adopt", epoch)
                 async for part in history:
                     await _must(writer, "take", [_row(each, each.size) for each in part])
-                await _must(writer, "adopted", newest, lost.swept, dict(lost.topics), lost.forgotten)
+                await _must(writer, "adopted", newest, trimmed.overall, dict(trimmed.topics), trimmed.forgotten)
             except BaseException:
                 with contextlib.suppress(LogUnavailable):
                     await _must(writer, "abandon")
@@ -463,7 +466,9 @@ class SQLiteLog:
             before = self._bounds.newest
             try:
                 await self._end()
-                await self._begin()
+                # What has become of the history is known by now: not to begin again is no failure of the adoption.
+                with contextlib.suppress(LogUnavailable):
+                    await self._begin()
                 if self._bounds.newest != before:
                     self._renewed(self._bounds.newest)
             finally:
@@ -504,7 +509,7 @@ async def _to_its_end(ending: Coroutine[Any, Any, None]) -> None:
 
 
 async def _must(writer: WorkerProcess, *request: Any) -> None:
-    """Let *writer* do a part of an adoption.
+    """Ask *writer* for one step of an adoption.
 
     Raises:
         LogUnavailable: it did not.
@@ -517,8 +522,8 @@ async def _must(writer: WorkerProcess, *request: Any) -> None:
         raise LogUnavailable(answer["error"])
 
 
-def _lost(state: dict[str, Any]) -> Lost:
-    return Lost(state["trimmed"], state["gone"], state["forgotten"])
+def _trimmed_state(state: dict[str, Any]) -> TrimmedState:
+    return TrimmedState(state["trimmed"], state["gone"], state["forgotten"])
 
 
 def _row(n: Notification, size: int) -> Row:

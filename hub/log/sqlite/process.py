@@ -221,7 +221,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         return self._ended.done()
 
     async def aclose(self) -> None:
-        """Let it finish what it was asked, and wait for its end; one that does not come in time is brought about."""
+        """Wait until it has answered what it was asked and has ended; kill it if that takes too long."""
         try:
             if self._stdin is not None and not self._killed:
                 if not self._stdin.is_closing():

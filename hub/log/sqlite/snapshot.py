@@ -1,4 +1,4 @@
-"""The log in a SQLite file at one moment, for reading without a hub, a worker or a lock."""
+"""The log in a SQLite file as it stands at one moment, for a reader that needs no hub, no worker and no lock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hub.log.archive.format import first_line, last_line, line
 from hub.log.sqlite.log import from_row
 from hub.log.sqlite.worker.file import APPLICATION_ID, BUSY_SECONDS, MIGRATIONS
 from hub.log.sqlite.worker.pipe import COLUMNS
-from hub.log.trimmed import Lost
+from hub.log.trimmed import TrimmedState
 
 
 def snapshot(path: Path) -> Iterator[bytes]:
@@ -101,4 +101,4 @@ def _lines(database: sqlite3.Connection) -> Iterator[bytes]:
     for row in database.execute(f"SELECT {COLUMNS} FROM notification ORDER BY offset"):  # noqa: S608 - a constant
         number += 1
         yield line(from_row(row, meta["epoch"]))
-    yield last_line(meta["newest"], number, Lost(meta["trimmed"], gone, meta["forgotten"]))
+    yield last_line(meta["newest"], number, TrimmedState(meta["trimmed"], gone, meta["forgotten"]))

@@ -15,7 +15,7 @@ logger = logging.getLogger("hub.log")
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 5.0
 SHORT_PAUSE = 1.0  # for which a publish may wait; beyond it, it is refused at once
-HEALTHY_TICKS = 5  # who lived as long is replaced without a pause
+HEALTHY_TICKS = 5  # a process that lived as long is replaced without a pause
 
 Start = Callable[[bool], Awaitable[tuple[WorkerProcess, Answer]]]
 
@@ -30,7 +30,7 @@ class Supervisor:
         does: what it does: `writes` or `reads`.
         path: the file, for the log.
         start: starts a process and returns it with what it said; told whether it replaces another one.
-        replaced: hears what a replacement said, before anybody can ask it.
+        replaced: called with what a replacement said, before anybody can ask it.
         sleep: waits for some seconds.
     """
 
@@ -172,7 +172,7 @@ class Supervisor:
         self._take(process)
 
     def _complain(self, why: str) -> None:
-        """Say, once, why there is none; who asks over the network hears no path."""
+        """Log, once, why there is none; answers over the network name no path."""
         if why != self._said:
             logger.error("the process that %s the log %s can't be started anew: %s", self._does, self._path, why)
         self._said = why

@@ -188,10 +188,10 @@ async def test_of_what_is_known_nothing_is_learned_again_when_a_writer_is_replac
     for turn in range(2):
         sent = [Draft.of(turn, topic=f"state/{number}", key=f"{turn}-{number}") for number in range(1_000)]
         await log.append(sent)[-1]
-    lost = log.lost()
+    lost = log.trimmed_state()
     assert len(lost.topics) == 1_000
     learned: list[str] = []
-    put, lose = log._keys.put, log._gone.lose
+    put, lose = log._keys.put, log._trimmed.trim_topic
 
     def noted_put(key: str, *rest: Any, **more: Any) -> float:
         learned.append(key)
@@ -208,13 +208,13 @@ async def test_of_what_is_known_nothing_is_learned_again_when_a_writer_is_replac
     descriptor = answers.get_extra_info("pipe").fileno()
     await until(lambda: bytes_in(descriptor))
     monkeypatch.setattr(log._keys, "put", noted_put)
-    monkeypatch.setattr(log._gone, "lose", noted_lose)
+    monkeypatch.setattr(log._trimmed, "trim_topic", noted_lose)
     os.kill(pid(workers(log)[0]), signal.SIGKILL)
     os.read(descriptor, 65_536)
     answers.resume_reading()
     assert (await receipts[0]).offset == 2_001
     assert sorted(learned) == ["new", "state/7"]
-    assert log.lost() == lost._replace(topics={**lost.topics, "state/7": 1_008})
+    assert log.trimmed_state() == lost._replace(topics={**lost.topics, "state/7": 1_008})
     monkeypatch.undo()
     for key in ("new", "0-0", "1-999"):
         assert log.append([Draft.of("x", topic="state/7", key=key)])[0].repeated
@@ -294,10 +294,10 @@ async def test_what_was_taken_over_outlives_a_restart(home: Home):
     other = await another("a", "a,b", "state/x", "state/x", "c/d", "b", bounds={"c/*": 1})
     log = await home.open(topics={"state/*": 1})
     await adopt(log, other)
-    facts = (log.epoch, log.bounds(), log.lost(), await read_all(log, 0, ["**"]))
+    facts = (log.epoch, log.bounds(), log.trimmed_state(), await read_all(log, 0, ["**"]))
     assert log.trimmed(["state/x"]) == log.trimmed(["state/*"]) == 3
     log = await home.restart(log, "killed", topics={"state/*": 1})
-    assert (log.epoch, log.bounds(), log.lost(), await read_all(log, 0, ["**"])) == facts
+    assert (log.epoch, log.bounds(), log.trimmed_state(), await read_all(log, 0, ["**"])) == facts
     assert await append(log, "a") == [7]
     await check_counts(log)
 
@@ -314,7 +314,7 @@ async def test_a_writer_killed_while_it_takes_over_another_log_leaves_the_log_as
         yield everything
 
     with pytest.raises(LogUnavailable):
-        await log.adopt(other.epoch, 3, other.lost(), broken())
+        await log.adopt(other.epoch, 3, other.trimmed_state(), broken())
     assert (log.epoch, log.bounds().kept) == (epoch, 0)
     await adopt(log, other)
     assert await read_all(log, 0, ["**"]) == everything

@@ -186,7 +186,7 @@ async def test_one_that_can_not_be_ended_is_waited_for_no_longer_and_never_joine
         tick(log._writer, SILENT_TICKS)
         assert [type(each) for each in await settled(lost)] == [LogUnavailable]
         assert processes("writer", home.path) == [pid(writer)]
-    os.kill(pid(writer), signal.SIGCONT)  # the disk is back: it commits what it was asked, unheard, and ends
+    os.kill(pid(writer), signal.SIGCONT)  # the disk is back: it commits what it was asked, ignore_renewal, and ends
     assert writer._stdin is not None
     writer._stdin.close()
     await mended(log)

@@ -82,7 +82,7 @@ def connect(path: str) -> sqlite3.Connection:
 
 
 def _write_ahead(database: sqlite3.Connection) -> None:
-    """Have commits go to a write-ahead log, beside which others can read.
+    """Switch the file to a write-ahead log, beside which others can read.
 
     Raises:
         Refused: where the file lies, there can be none.
@@ -104,7 +104,7 @@ def oldest(database: sqlite3.Connection) -> int:
 
 
 def stands(database: sqlite3.Connection, offset: int, topics: Iterable[str]) -> bool:
-    """Tell whether what stands at *offset* has still its place in one of *topics*."""
+    """Return whether one of *topics* still keeps what stands at *offset*."""
     query = "SELECT 1 FROM place WHERE topic = (SELECT id FROM topic WHERE name = ?) AND offset = ?"
     return any(list(database.execute(query, (topic, offset))) for topic in topics)
 
@@ -174,7 +174,7 @@ def _is_cut(path: str) -> bool:
 
 
 def _opened_after_damage(place: Place, epoch: str) -> sqlite3.Connection:
-    """Put a damaged log aside, where somebody can look at it, and begin a new one."""
+    """Rename a damaged log, so that somebody can look at it, and begin a new one."""
     path = place.path
     aside = f"{path}.damaged-{int(time.time())}"
     for end in ("", "-wal", "-shm"):

@@ -18,7 +18,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with(parent: int) -> None:
-    """Have the kernel (Linux) end this process when the thread that started it ends, even if this one is stopped.
+    """Ask the kernel (Linux) to end this process when the thread that started it ends, even if this one is stopped.
 
     Elsewhere, and besides, `Pulse` looks for the parent now and then.
     """

@@ -126,7 +126,7 @@ class Place:
             self._file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o644)
             status = os.fstat(self._file)
         if create and status.st_nlink > 1:
-            # Its write-ahead log lies beside one name only: who opens it by the other one loses what that holds.
+            # Its write-ahead log lies beside one name only: opened by the other name, it would lack what that holds.
             raise Refused(f"the file has {status.st_nlink} names (hard links); it may have one")
         self._known = (status.st_dev, status.st_ino)
         if sys.platform == "linux":
@@ -147,7 +147,7 @@ class Place:
             raise Misplaced("another file was put in its place")
 
     def sync_ahead(self) -> None:
-        """Have the disk keep the write-ahead log that was found: a process that was killed may not have waited for it.
+        """Sync the write-ahead log that was found to disk: a process that was killed may not have waited for it.
 
         Raises:
             Refused: it can't.
@@ -220,7 +220,7 @@ class Place:
                 Path(self.path).unlink()
 
     def close(self) -> None:
-        """Let others have it. SQLite must have closed the file before."""
+        """Release the locks. SQLite must have closed the file before."""
         for descriptor in (self._file, self._lock):
             if descriptor >= 0:
                 os.close(descriptor)

@@ -63,20 +63,20 @@ class Reader:
         if options.get("inode", (status.st_dev, status.st_ino)) != (status.st_dev, status.st_ino):
             raise Refused("another file was put in its place")
         facts = dict(self._database.execute("SELECT name, value FROM meta"))
-        (lost,) = self._database.execute("SELECT max(offset) FROM gone").fetchone()
-        # Whether some topic has, or had before this start, a bound of its own, and lost what is kept for another one.
-        self._limited = bool(options["topics"]) or max(lost or 0, facts["forgotten"]) > facts["trimmed"]
+        (newest,) = self._database.execute("SELECT max(offset) FROM gone").fetchone()
+        # Whether a topic has or had a bound of its own: what was trimmed there may be kept for another topic.
+        self._limited = bool(options["topics"]) or max(newest or 0, facts["forgotten"]) > facts["trimmed"]
         self._epoch, self._copied = facts["epoch"].encode(), facts["copied"]
         self._searches = Searches()
         self._visibility = EVERYTHING  # of whom the page is for
         self._steps_back = 0  # that are left for it
 
     def state(self) -> dict[str, Any]:
-        """Return nothing: the writer knows it all."""
+        """Return no facts: the writer has them all."""
         return {}
 
     def look(self) -> dict[str, Any]:
-        """Return nothing, but show that this process runs."""
+        """Return nothing; the answer shows that this process runs."""
         return {}
 
     def read(self, *asked: Any) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class Reader:
         return {"rows": rows, **facts}
 
     def frames(self, *asked: Any) -> dict[str, Any]:
-        """Do what `read` does, and return only what goes out."""
+        """Return the same page as the bytes that go out."""
         rows, facts = self._page(FRAME_COLUMNS, Asked(*asked))
         return {"payload": self._payload(rows), "number": len(rows), "first": rows[0][0] if rows else 0, **facts}
 
@@ -132,40 +132,41 @@ class Reader:
                 self._database.execute("COMMIT")
 
     def _hole(self, asked: Asked, search: Search) -> str:
-        """Return nothing if nothing that matched, beyond `after`, is gone; else a mark, as `Gone` does in the parent.
+        """Return a mark if something beyond `after` that matched was trimmed, as `Trimmed.hole` does; else nothing.
 
-        The mark is the number and the sum of the newest offsets that topics lost, beside what was forgotten of them and
-        what is hidden by that. With each loss one of these grows, and the first two shrink only as the others grow.
+        The mark is the number and the sum of the newest offsets trimmed per topic, beside what was forgotten of them
+        and what is hidden by that. With each one that is trimmed one of these grows, and the first two shrink only as
+        the others grow.
         """
         ask = self._database.execute
         patterns = search.patterns
-        swept, forgotten, hidden = (meta(self._database, name) for name in ("trimmed", "forgotten", "hidden"))
-        gone = bool(patterns.ranges) and max(swept, forgotten) > asked.after
+        overall, forgotten, hidden = (meta(self._database, name) for name in ("trimmed", "forgotten", "hidden"))
+        trimmed = bool(patterns.ranges) and max(overall, forgotten) > asked.after
         count = total = 0
         for name in patterns.single:
             row = ask("SELECT offset FROM gone WHERE topic = ?", (name,)).fetchone()
-            gone = gone or (row[0] if row else forgotten) > asked.after
+            trimmed = trimmed or (row[0] if row else forgotten) > asked.after
             if row:
                 count, total = count + 1, total + row[0]
-        if not gone and not self._any_gone(asked, search):
+        if not trimmed and not self._any_trimmed(asked, search):
             return ""
-        among = self._all_gone(search) if patterns.ranges else (0, 0)
+        among = self._all_trimmed(search) if patterns.ranges else (0, 0)
         if among is None:
             count, total = ask("SELECT count(*), sum(offset) FROM gone").fetchone()
             return f"{forgotten} {hidden} {count} {total}"
         return f"{forgotten} {hidden} {count + among[0]} {total + among[1]}"
 
-    def _any_gone(self, asked: Asked, search: Search) -> bool:
-        """Tell whether a topic that matches a pattern lost something beyond `after`."""
+    def _any_trimmed(self, asked: Asked, search: Search) -> bool:
+        """Tell whether something beyond `after` was trimmed of a topic that matches a pattern."""
         ask, steps = self._database.execute, JUDGED_STEPS
         for low, high in search.patterns.ranges:
             if high is None:
-                lost = ask("SELECT topic FROM gone WHERE offset > ? ORDER BY offset DESC", (asked.after,))
+                rows = ask("SELECT topic FROM gone WHERE offset > ? ORDER BY offset DESC", (asked.after,))
             else:  # by name, which its index is kept from
                 within = "topic >= ? AND topic < ? AND +offset > ?"
-                lost = ask(f"SELECT topic FROM gone WHERE {within}", (low, high, asked.after))
-            with closing(lost):
-                for (name,) in lost:
+                rows = ask(f"SELECT topic FROM gone WHERE {within}", (low, high, asked.after))
+            with closing(rows):
+                for (name,) in rows:
                     verdict = search.verdicts.get(name)
                     if verdict is None:
                         verdict = search.judge(name)
@@ -174,18 +175,20 @@ class Reader:
                         return True
         return False
 
-    def _all_gone(self, search: Search) -> tuple[int, int] | None:
-        """Return how many topics that match a pattern lost something, and the sum of those offsets; None if many might.
+    def _all_trimmed(self, search: Search) -> tuple[int, int] | None:
+        """Return of how many topics that match a pattern something was trimmed, and the sum of those offsets.
 
-        What a search has learned must not count here: as long as nothing is lost the answer has to stay the same.
+        None if it takes too long to judge them.
+
+        What a search has learned must not count here: as long as nothing is trimmed the answer has to stay the same.
         """
         if search.patterns.everything:
             return None
         steps, count, total = JUDGED_STEPS, 0, 0
         query = "SELECT topic, offset FROM gone WHERE topic >= ? AND topic < ?"
         for low, high in search.patterns.ranges:
-            with closing(self._database.execute(query, (low, b"" if high is None else high))) as lost:
-                for name, offset in lost:
+            with closing(self._database.execute(query, (low, b"" if high is None else high))) as rows:
+                for name, offset in rows:
                     steps -= cost(name)
                     if steps < 0:
                         return None
@@ -296,7 +299,7 @@ class Reader:
         steps, last = PAGE_WALK, 0
 
         def wants(name: str, alone: bool) -> bool:
-            """Tell whether the row at *last* is one for the sake of this topic."""
+            """Return whether the row at *last* is wanted because of this topic."""
             nonlocal steps
             wanted = verdicts.get(name)
             if wanted is None:
@@ -337,7 +340,7 @@ class Reader:
         return chosen, min(last, reached) if steps <= 0 else reached
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._database.close()
 
 

@@ -52,7 +52,7 @@ class Writer:
         except Refused:
             self._place.leave_nothing()
             raise
-        # Losses that do not show in what is known per topic; readers have to hear of them all the same.
+        # What was trimmed and does not show in what is known per topic; its readers have to be told all the same.
         self._database.execute("INSERT OR IGNORE INTO meta VALUES ('hidden', 0)")
         self._place.sync_ahead()  # what was found counts as confirmed
         if self._meta("newest") > options["last"]:
@@ -111,14 +111,14 @@ class Writer:
     # ---- in ----
 
     def append(self, rows: list[Row], keys: list[Key], now: float) -> dict[str, Any]:
-        """Keep *rows* and *keys*, and let go what at *now* the retention no longer keeps, in one transaction."""
+        """Keep *rows* and *keys*, and trim what the retention no longer keeps at *now*, in one transaction."""
         with self._transaction():
             self._database.executemany("INSERT OR REPLACE INTO key VALUES (?, ?, ?, ?)", keys)
             self._new_keys += sum(200 + 2 * len(key) + len(topics) for key, _, topics, _ in keys)
-            lost = self._keep(rows)
+            thinned = self._keep(rows)
             if rows:
                 self._set(newest=rows[-1][0])
-            swept, more = self._trim(TRIM_STEP + 2 * len(rows), now, lost)
+            overall, more = self._trim(TRIM_STEP + 2 * len(rows), now, thinned)
             self._commits += 1
             if self._commits % FORGET_EVERY == 0 or self._new_keys >= self._most_new_keys or not rows:
                 self._forget(now)
@@ -126,10 +126,10 @@ class Writer:
         self._place.check()  # after the commit: what went into a file that nobody will find again is not confirmed
         if rows:
             self._place.note(self._epoch, rows[-1][0])
-        return {"swept": swept, "lost": list(lost.items()), "more": more, **self._bounds()}
+        return {"overall": overall, "topics": list(thinned.items()), "more": more, **self._bounds()}
 
     def look(self) -> dict[str, Any]:
-        """Look whether the file is still there.
+        """Check that the file is still there.
 
         Raises:
             Misplaced: it is not, or another one is in its place.
@@ -157,7 +157,7 @@ class Writer:
             self._topics_size = self._all_topics_size()
 
     def _keep(self, rows: Sequence[Row]) -> dict[str, int]:
-        """Add *rows*; return the topics that lost something to a bound of their own, with the newest offset."""
+        """Add *rows*; return the topics thinned to a bound of their own, each with the newest offset trimmed."""
         if len(self._topics) >= KNOWN_TOPICS:  # now, while nothing counts on them
             self._topics.clear()
         if not rows:
@@ -175,10 +175,10 @@ class Writer:
                     limited[name] = topic
         database.executemany("INSERT INTO place (topic, offset) VALUES (?, ?)", places)
         self._grow(len(rows), sum(row[8] for row in rows))
-        lost: dict[str, int] = {}
+        thinned: dict[str, int] = {}
         for name, topic in limited.items():
-            self._thin(name, topic, topic.count, lost)
-        return lost
+            self._thin(name, topic, topic.count, thinned)
+        return thinned
 
     def _topic(self, name: str) -> _Topic:
         topic = self._topics.get(name)
@@ -197,16 +197,16 @@ class Writer:
 
     # ---- retention ----
 
-    def _trim(self, most: int, now: float, lost: dict[str, int]) -> tuple[list[tuple[str, int]], bool]:
-        """Let go of at most *most*; return the topics that lost something, with the newest offset, and if more is due.
+    def _trim(self, most: int, now: float, thinned: dict[str, int]) -> tuple[list[tuple[str, int]], bool]:
+        """Trim at most *most*; return the topics of these with the newest offset trimmed, and whether more is due.
 
-        What a topic lost to a bound of its own is added to *lost*.
+        What was trimmed for the sake of a topic's own bound is added to *thinned*.
         """
         ask, options = self._database.execute, self._options
-        most = self._thin_the_crowded(most, lost)
+        most = self._thin_the_crowded(most, thinned)
         kept, size = self._meta("kept"), self._meta("size") + self._topics_size
         too_old = now - options["age"] if options["age"] is not None else 0.0
-        swept: dict[str, int] = {}
+        overall: dict[str, int] = {}
         last = count = cost = its_topics = 0
         rows = ask("SELECT offset, at, topics, size FROM notification ORDER BY offset LIMIT ?", (most,))
         for offset, at, topics, its_size in rows:
@@ -217,46 +217,46 @@ class Writer:
             last, count, cost = offset, count + 1, cost + its_size
             if over:
                 its_topics += sum(topic_size(name) for name in topics.split("\n") if self._ends_with(name, offset))
-            swept.update(dict.fromkeys(topics.split("\n"), offset))
+            overall.update(dict.fromkeys(topics.split("\n"), offset))
         rows.close()
         if count:
-            for name in swept:
+            for name in overall:
                 topic = self._topic(name)
                 topic.count -= ask("DELETE FROM place WHERE topic = ? AND offset <= ?", (topic.id, last)).rowcount
                 self._forget_if_empty(name, topic)
             ask("DELETE FROM notification WHERE offset <= ?", (last,))
             self._grow(-count, -cost)
             self._set(trimmed=max(last, self._meta("trimmed")))
-        self._note_gone([*swept.items(), *lost.items()])
-        return sorted(swept.items(), key=lambda item: item[1]), count == most or bool(self._crowded)
+        self._note_trimmed([*overall.items(), *thinned.items()])
+        return sorted(overall.items(), key=lambda item: item[1]), count == most or bool(self._crowded)
 
     def _ends_with(self, name: str, offset: int) -> bool:
-        """Tell whether what stands at *offset* is the newest there is of a topic: the topic goes with it."""
+        """Return whether *offset* is the newest of a topic: then the topic is removed with it."""
         query = "SELECT max(offset) FROM place WHERE topic = (SELECT id FROM topic WHERE name = ?)"
         return bool(self._database.execute(query, (name,)).fetchone()[0] == offset)
 
-    def _note_gone(self, gone: Collection[tuple[str, int]]) -> None:
+    def _note_trimmed(self, trimmed: Collection[tuple[str, int]]) -> None:
         # A topic that is new there may be one of those that were forgotten, and was judged by that.
         self._database.executemany(
             "INSERT INTO gone SELECT :topic, max(:offset, value) FROM meta WHERE name = 'forgotten' "
             "ON CONFLICT (topic) DO UPDATE SET offset = max(offset, :offset)",
-            [{"topic": topic, "offset": offset} for topic, offset in gone],
+            [{"topic": topic, "offset": offset} for topic, offset in trimmed],
         )
         forgotten = self._meta("forgotten")
-        if any(offset <= forgotten for _, offset in gone):  # which may not show in the table
+        if any(offset <= forgotten for _, offset in trimmed):  # which may not show in the table
             self._set(hidden=self._meta("hidden") + 1)
 
-    def _thin_the_crowded(self, most: int, lost: dict[str, int]) -> int:
-        """Hold topics that were there before to bounds they did not have then; return what is left of *most*."""
+    def _thin_the_crowded(self, most: int, thinned: dict[str, int]) -> int:
+        """Trim topics that were there before they had a bound of their own; return what is left of *most*."""
         while self._crowded and most > 0:
             name = self._crowded[0]
-            most -= self._thin(name, self._topic(name), most, lost) + 1
+            most -= self._thin(name, self._topic(name), most, thinned) + 1
             if name not in self._topics or self._topics[name].count <= (self._topics[name].limit or 0):
                 self._thinned.append(self._crowded.popleft())
         return max(most, 0)
 
-    def _thin(self, name: str, topic: _Topic, most: int, lost: dict[str, int]) -> int:
-        """Hold a topic to the bound of its own, in at most *most* steps; return how many it took."""
+    def _thin(self, name: str, topic: _Topic, most: int, thinned: dict[str, int]) -> int:
+        """Trim a topic to its own bound, in at most *most* steps; return how many it took."""
         ask = self._database.execute
         surplus = min(topic.count - (topic.limit or 0), most)
         if surplus <= 0:
@@ -271,7 +271,7 @@ class Writer:
             if not stands(self._database, offset, [other for other in topics.split("\n") if other != name]):
                 ask("DELETE FROM notification WHERE offset = ?", (offset,))
                 self._grow(-1, -size)
-        lost[name] = offsets[-1]
+        thinned[name] = offsets[-1]
         return len(offsets)
 
     def _forget_if_empty(self, name: str, topic: _Topic) -> None:
@@ -282,7 +282,7 @@ class Writer:
             del self._topics[name]
 
     def _forget(self, now: float) -> None:
-        """Keep no more keys, and no more topics that lost something, than are remembered."""
+        """Keep no more keys, and no more topics of which something was trimmed, than are remembered."""
         ask = self._database.execute
         ask("DELETE FROM key WHERE expires <= ?", (now,))
         if self._new_keys >= self._most_new_keys:
@@ -299,14 +299,14 @@ class Writer:
         ask = self._database.execute
         count, size = ask(f"SELECT count(*), total({_KEY_COST}) FROM key").fetchone()
         count, size = count - self._options["keys"], size - self._options["key_bytes"]
-        gone: list[tuple[str]] = []
+        surplus: list[tuple[str]] = []
         oldest_first = ask(f"SELECT key, {_KEY_COST} FROM key ORDER BY expires")
-        while count > len(gone) or size > 0:
+        while count > len(surplus) or size > 0:
             key, cost = oldest_first.fetchone()
-            gone.append((key,))
+            surplus.append((key,))
             size -= cost
         oldest_first.close()
-        self._database.executemany("DELETE FROM key WHERE key = ?", gone)
+        self._database.executemany("DELETE FROM key WHERE key = ?", surplus)
 
     def _vacuum(self) -> bool:
         """Give back some of what the file no longer needs; tell whether there is more."""
@@ -329,17 +329,17 @@ class Writer:
     def take(self, rows: list[Row]) -> dict[str, Any]:
         """Keep a part of the other log's history."""
         try:
-            self._note_gone(self._keep(rows).items())
+            self._note_trimmed(self._keep(rows).items())
         except BaseException:
             self._undo()
             raise
         return {}
 
-    def adopted(self, newest: int, swept: int, gone: dict[str, int], forgotten: int) -> dict[str, Any]:
-        """End what `adopt` began: the newest offset the other log gave out, and what it had lost."""
+    def adopted(self, newest: int, overall: int, topics: dict[str, int], forgotten: int) -> dict[str, Any]:
+        """End what `adopt` began: the newest offset the other log gave out, and what it had trimmed."""
         try:
-            self._note_gone(gone.items())
-            self._set(newest=newest, trimmed=swept, forgotten=forgotten)
+            self._note_trimmed(topics.items())
+            self._set(newest=newest, trimmed=overall, forgotten=forgotten)
             self._database.execute("COMMIT")
         except BaseException:
             self._undo()
@@ -347,12 +347,12 @@ class Writer:
         return self.state()
 
     def abandon(self) -> dict[str, Any]:
-        """Leave everything as it was before `adopt`."""
+        """Undo everything since `adopt`."""
         self._undo()
         return {}
 
     def close(self) -> None:
-        """Fold the write-ahead log into the file, and let others have it."""
+        """Write the write-ahead log into the file, close it, and release its locks."""
         with contextlib.suppress(sqlite3.Error):
             self._undo()
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -27,7 +27,7 @@ from hub.log.sqlite.worker import file
 from hub.log.sqlite.worker.file import APPLICATION_ID, MIGRATIONS, opened
 from hub.log.sqlite.worker.pipe import COLUMNS
 from hub.log.sqlite.worker.place import Place, Refused
-from hub.log.trimmed import Lost
+from hub.log.trimmed import TrimmedState
 from hub.notification import MAX_OFFSET, Draft, Notification, Position
 from tests.contracts.test_log import append, drafts, offsets, read_all
 from tests.log.sqlite.home import Home, change, numbered
@@ -319,7 +319,7 @@ async def check_migrated(home: Home, log: SQLiteLog, kept: list[Notification]) -
     assert [each.text for each in found] == [each.text for each in kept], "with the line ends it had"
     for topic in ("a", "b/c", "t/3"):
         assert await read_all(log, 0, [topic]) == [each for each in kept if topic in each.topics]
-    assert log.lost() == Lost(10, {"gone": 4, "a": 10}, 2)
+    assert log.trimmed_state() == TrimmedState(10, {"gone": 4, "a": 10}, 2)
     assert home.ask("PRAGMA user_version") == [(len(MIGRATIONS),)]
     assert home.ask("SELECT count(*) FROM sqlite_master WHERE name = 'old'") == [(0,)]
 

@@ -208,7 +208,7 @@ def test_topics_that_were_to_be_held_to_a_new_bound_still_are_after_a_commit_tha
             writer.append([], [], 0.0)
     assert writer.state()["kept"] == 3
     answer = writer.append([], [], 0.0)
-    assert (answer["kept"], answer["lost"]) == (1, [("a", 2)])
+    assert (answer["kept"], answer["topics"]) == (1, [("a", 2)])
 
 
 def test_a_topic_keeps_its_bound_when_the_writer_meets_more_topics_than_it_remembers(
@@ -218,7 +218,7 @@ def test_a_topic_keeps_its_bound_when_the_writer_meets_more_topics_than_it_remem
     writer = write(**{"*": 2})
     writer.append(rows(1, "a", "a"), [], 0.0)
     answer = writer.append(rows(3, "a", "b", "c", "d", "a", "e", "f", "a"), [], 0.0)
-    assert dict(answer["lost"]) == {"a": 3}
+    assert dict(answer["topics"]) == {"a": 3}
     assert answer["kept"] == 7
     assert writer.append(rows(11, "a"), [], 0.0)["kept"] == 7
 
