@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -22,6 +22,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from hub.access.hosts import name_of
@@ -116,7 +117,6 @@ class Settings(BaseModel):
     # Some inputs are secrets: pydantic's own errors would show them. `load` shows the others.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    # It must come before `host`, whose validator reads it.
     insecure: bool = Field(default=False, description="Listen beyond loopback although nobody is asked who they are.")
     host: str = Field(default="127.0.0.1", description="Address that `hub serve` listens on.")
     port: Annotated[int, BeforeValidator(_port)] = Field(
@@ -393,16 +393,21 @@ class Settings(BaseModel):
             raise ValueError("is not the path of a file, such as data/hub.state.db")
         return value
 
-    @field_validator("host")
-    @classmethod
-    def _exposed(cls, value: str, info: ValidationInfo) -> str:
-        if info.data.get("insecure") is False and not is_loopback(value):
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether keys for tokens are configured, so that the hub knows who asks."""
+        return self.jwt_secret is not None or self.jwt_keys is not None or self.jwks_url is not None
+
+    @model_validator(mode="after")
+    def _exposed(self) -> Self:
+        if not (self.insecure or self.takes_tokens or is_loopback(self.host)):
             raise ValueError(
-                "can be reached from other machines, where anybody could then subscribe and publish, for no "
-                "authorization is configured; listen on 127.0.0.1 behind a proxy that decides who may, or insist with "
-                "--insecure (HUB_INSECURE=1)"
+                f"host (HUB_HOST): {self.host!r}: can be reached from other machines, where anybody could then "
+                "subscribe and publish, for no authorization is configured; configure keys for tokens "
+                "(HUB_JWT_SECRET, HUB_JWT_KEYS, HUB_JWKS_URL), listen on 127.0.0.1 behind a proxy that decides who may, "
+                "or insist with --insecure (HUB_INSECURE=1)"
             )
-        return value
+        return self
 
     @field_validator("tls_key")
     @classmethod
@@ -473,6 +478,8 @@ def _read(file: Path) -> dict[str, Any]:
 def _problem(error: Any) -> str:
     """Return a sentence about one wrong setting, with its field name and its variable."""
     what = str(error["msg"]).removeprefix("Value error, ")
+    if not error["loc"]:  # of several fields together; it names them
+        return what
     field = str(error["loc"][0])
     if field not in Settings.model_fields:
         return f"{field}: is not a setting{_meant(field.removeprefix(PREFIX), Settings.model_fields)}"

@@ -13,7 +13,7 @@ import pytest
 
 from hub import Identity
 from tests.web.client import Client, until
-from tests.web.conftest import Serve
+from tests.web.conftest import Complaints, Serve
 from tests.web.server import Server
 from tests.web.test_access import ANN, ask, by_header, stream_of
 
@@ -181,7 +181,7 @@ async def test_administrators_see_the_open_streams_page_by_page_and_end_them(ser
 
 
 @pytest.mark.parametrize("answer", ["nobody", "less", "the same", "can't tell"])
-async def test_the_application_is_asked_about_open_streams(serve: Serve, answer: str) -> None:
+async def test_the_application_is_asked_about_open_streams(serve: Serve, complaints: Complaints, answer: str) -> None:
     asked: list[Identity] = []
 
     async def recheck(identity: Identity) -> Identity | None:
@@ -202,6 +202,7 @@ async def test_the_application_is_asked_about_open_streams(serve: Serve, answer:
         assert await last_word(client) == "revoked"
     if answer == "can't tell":
         assert len(asked) >= 2, "for twice the interval it stays open"
+        assert complaints.take()
 
 
 # ---- tickets ----
