@@ -15,6 +15,7 @@ HubError
 ├── WrongHost                       421  a host name to which the hub does not answer
 ├── TooSlow                         408  a request whose body comes too slowly
 ├── UnsupportedEncoding             415  a compressed body
+├── NotThere                        404  something that is not there, or not any more
 ├── UnknownGeneration               404  an answer that does not exist, or belongs to somebody else
 ├── GenerationEnded                 409  appending to an answer that has ended
 ├── GenerationExpired               410  an answer that is no longer kept
@@ -314,6 +315,19 @@ class LogNotEmpty(HubError):
 
     def __str__(self) -> str:
         return "the log is not empty: an import takes a file that is new, or a log that never held anything"
+
+
+class NotThere(HubError):
+    """The caller named something that is not there, or not any more; `what` says what kind of thing."""
+
+    status = 404
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"there is no such {self.what}"
 
 
 class UnknownGeneration(HubError):

@@ -45,6 +45,7 @@ _OF_KUBERNETES = re.compile(
     r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
 _SCHEME = re.compile(r"[a-z][a-z0-9+]*:(/|$)")
+_KEYS = ("jwt_secret", "jwt_keys", "jwks_url")
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
 
 
@@ -116,8 +117,17 @@ class Settings(BaseModel):
     # Some inputs are secrets: pydantic's own errors would show them. `load` shows the others.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    # It must come before `host`, whose validator reads it.
+    # These must come before `host`, whose validator reads them.
     insecure: bool = Field(default=False, description="Listen beyond loopback although nobody is asked who they are.")
+    jwt_secret: Annotated[SecretStr | None, BeforeValidator(_none)] = Field(
+        default=None, repr=False, description="Secret of tokens that are signed with HS256, of 32 bytes or more."
+    )
+    jwt_keys: Annotated[Path | None, BeforeValidator(_none)] = Field(
+        default=None, description="File with the keys of tokens, as PEM or as a JWK set."
+    )
+    jwks_url: Annotated[str | None, BeforeValidator(_none)] = Field(
+        default=None, description="Address of the JWK set with the keys of tokens, with https://."
+    )
     host: str = Field(default="127.0.0.1", description="Address that `hub serve` listens on.")
     port: Annotated[int, BeforeValidator(_port)] = Field(
         default=8080, ge=0, le=65535, description="Port that `hub serve` listens on; 0 picks a free one."
@@ -153,15 +163,6 @@ class Settings(BaseModel):
     refuse: Literal["auto", "status"] = Field(
         default="auto",
         description="How streams are refused: `auto`: so that an `EventSource` can read it; `status`: by status.",
-    )
-    jwt_secret: Annotated[SecretStr | None, BeforeValidator(_none)] = Field(
-        default=None, repr=False, description="Secret of tokens that are signed with HS256, of 32 bytes or more."
-    )
-    jwt_keys: Annotated[Path | None, BeforeValidator(_none)] = Field(
-        default=None, description="File with the keys of tokens, as PEM or as a JWK set."
-    )
-    jwks_url: Annotated[str | None, BeforeValidator(_none)] = Field(
-        default=None, description="Address of the JWK set with the keys of tokens, with https://."
     )
     jwt_audience: Annotated[str | None, BeforeValidator(_none)] = Field(
         default=None, description="Audience (`aud`) that tokens must be for; unset: tokens must not name one."
@@ -393,14 +394,20 @@ class Settings(BaseModel):
             raise ValueError("is not the path of a file, such as data/hub.state.db")
         return value
 
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether keys for tokens are configured, so that the hub knows who asks."""
+        return any(getattr(self, name) is not None for name in _KEYS)
+
     @field_validator("host")
     @classmethod
     def _exposed(cls, value: str, info: ValidationInfo) -> str:
-        if info.data.get("insecure") is False and not is_loopback(value):
+        keys = any(info.data.get(name) is not None for name in _KEYS)
+        if info.data.get("insecure") is False and not keys and not is_loopback(value):
             raise ValueError(
                 "can be reached from other machines, where anybody could then subscribe and publish, for no "
-                "authorization is configured; listen on 127.0.0.1 behind a proxy that decides who may, or insist with "
-                "--insecure (HUB_INSECURE=1)"
+                "authorization is configured; configure keys for tokens (HUB_JWT_SECRET, HUB_JWT_KEYS, HUB_JWKS_URL), "
+                "listen on 127.0.0.1 behind a proxy that decides who may, or insist with --insecure (HUB_INSECURE=1)"
             )
         return value
 

@@ -148,7 +148,7 @@ async def serve(settings: Settings) -> int:
     else:
         hub = setup_hub(app, settings, routes="all")
     NotFound(hub).add_to(app, "/{path:.*}")
-    if is_loopback(settings.host):
+    if is_loopback(settings.host) and not settings.takes_tokens:
         hub.hosts = Hosts(settings.allowed_hosts)
     deadlines = Deadlines(hub.metrics, header=settings.header_timeout, body=settings.body_timeout)
     stop = _signals(settings.drain + max(settings.drain, settings.finish) + ENDING_SECONDS)

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Collection
 from typing import ClassVar, NamedTuple, Protocol, cast
 
+from hub.access.visibility import EVERYTHING, Visibility
 from hub.connections.holders import NOBODY, Holder
 from hub.connections.peer import watch_peer
 from hub.encoding import Limit, retry_between
@@ -218,6 +219,11 @@ class ClientStream(asyncio.Protocol, abc.ABC):
     def topics(self) -> Collection[str]:
         """The topics and patterns that it asked for."""
         return ()
+
+    @property
+    def visibility(self) -> Visibility:
+        """Which notifications its reader may see."""
+        return EVERYTHING
 
     @property
     def _delivered(self) -> int:

@@ -123,6 +123,11 @@ class Connection(ClientStream):
         return self._topics
 
     @property
+    def visibility(self) -> Visibility:
+        """Which notifications its reader may see."""
+        return self._visibility
+
+    @property
     def _delivered(self) -> int:
         return self._count + (self._audience.offered if self._audience is not None else 0)
 

@@ -23,9 +23,9 @@ WRITE_BYTES = 64 * 1024
 SWEEPS_PER_HEARTBEAT = 15
 LONGEST_SWEEP = 1.0
 DRAIN_SLICE = 0.05
-ABORT_SECONDS = 1.0
 STAY_AWAY = 86_400_000
 """Milliseconds after which an `EventSource` that was replaced comes back: nothing but a page can stop it for good."""
+ABORT_SECONDS = 1.0
 
 Watcher = Callable[[StreamFacts], object]
 """Is called with the facts of a stream; what it raises is logged."""
@@ -148,9 +148,9 @@ class StreamRegistry:
         elif user is not None and 0 < self.per_user <= self.holders.count(user):
             self._make_room(user)
         self._streams[stream.id] = stream
-        self.holders.add(stream)
         if refused is None:
             self._kinds[stream.kind] += 1
+            self.holders.add(stream)
         else:
             self._refused.add(stream.id)
         self.metrics.connects += 1
@@ -165,11 +165,11 @@ class StreamRegistry:
     def remove(self, stream: ClientStream) -> None:
         """Count *stream* no more: its socket is closed."""
         if self._streams.pop(stream.id, None) is not None:
-            self.holders.remove(stream)
             if stream.id in self._refused:
                 self._refused.remove(stream.id)
             else:
                 self._kinds[stream.kind] -= 1
+                self.holders.remove(stream)
             self.metrics.disconnects += 1
             if self._closed:
                 self._tell(self._closed, stream.facts())
@@ -183,11 +183,7 @@ class StreamRegistry:
         held = self.holders.of(user)
         opened = [stream for stream in held if stream.closed_because is None]
         for stream in opened[: max(len(opened) - self.per_user + 1, 0)]:
-            try:
-                stream.end(CloseReason.REPLACED, STAY_AWAY)
-            except Exception:
-                logger.exception("%s failed to end, and is aborted", stream.id)
-                stream.abort()
+            _end(stream, Ending(CloseReason.REPLACED, STAY_AWAY))
         ended = [stream for stream in held if stream.closed_because is not None]
         for stream in ended[: max(len(ended) - self.per_user, 0)]:
             stream.abort(CloseReason.REPLACED)

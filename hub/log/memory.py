@@ -322,7 +322,7 @@ class MemoryLog:
 
     def _has_topics_of(self, first: str) -> bool:
         """Tell whether there is a topic that begins with the segment *first*."""
-        return first in self._by_topic or any(True for _ in self._names.between(f"{first}/", f"{first}0"))
+        return first in self._by_topic or next(self._names.between(f"{first}/", f"{first}0"), None) is not None
 
     def _latest(self, after: int, search: Search, upto: int, look_back: _LookBack | None) -> _Part:
         """Return what is the newest of one of its topics, as of *upto*, in order; or the first part of it.

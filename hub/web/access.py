@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
 from aiohttp import web
 
+from hub.access.grants import covers
 from hub.access.identity import Identity
 from hub.access.policy import Policy
+from hub.access.tickets import SECONDS, cookie_name, no_ticket
 from hub.access.visibility import Visibility
-from hub.errors import AuthUnavailable, Forbidden, Unauthorized
+from hub.errors import AuthUnavailable, Forbidden, InvalidInput, NotThere, Unauthorized
+from hub.hub import Hub
 from hub.notification import Draft
 from hub.state.state import State
+from hub.state.tickets import Admission, Tickets
+from hub.topics import check_wanted
+from hub.web.body import read_json
+from hub.web.links import link
 from hub.web.verifier import Verifier
 
 logger = logging.getLogger("hub.access")
@@ -68,7 +76,8 @@ class Access:
         self.policy = policy
         self.hooks = hooks
         self._verifier = verifier
-        self._state = state
+        self.state = state
+        self.tickets = None if state is None else Tickets(state, time.time, covers)
         self._asks = hooks.authenticate is not None or verifier is not None
 
     @classmethod
@@ -82,8 +91,8 @@ class Access:
         Raises:
             StateUnavailable: what was revoked can't be read.
         """
-        if self._state is not None:
-            await self._state.open()
+        if self.state is not None:
+            await self.state.open()
         if self._verifier is not None:
             await self._verifier.open()
 
@@ -91,8 +100,8 @@ class Access:
         """End what is under way."""
         if self._verifier is not None:
             await self._verifier.aclose()
-        if self._state is not None:
-            await self._state.aclose()
+        if self.state is not None:
+            await self.state.aclose()
 
     async def identity(self, request: web.Request) -> Identity | None:
         """Return who sends *request*; None: nobody known.
@@ -109,7 +118,7 @@ class Access:
             if known is None:
                 return None
             request[_IDENTITY] = known
-        if self._state is not None and self._state.revoked(known):
+        if self.state is not None and self.state.revoked(known):
             raise Unauthorized("revoked", "your rights have been revoked: log in again")
         return known
 
@@ -117,9 +126,46 @@ class Access:
         token = _token(request)
         if token is not None and self._verifier is not None:
             return await self._verifier.verify(token)
-        if self.hooks.authenticate is not None:
-            return await _bounded("authenticate", self.hooks.authenticate(request))
-        return None
+        if self.hooks.authenticate is None:
+            return None
+        # Of now: whoever is asked for after a revocation is known again.
+        now = time.time()
+        identity = await bounded("authenticate", self.hooks.authenticate(request))
+        return identity if identity is None or identity.issued is not None else replace(identity, issued=now)
+
+    async def ticket(self, request: web.Request) -> dict[str, object]:
+        """Return a new ticket for the sender of *request*, for the topics in its body or for all that it may read.
+
+        Raises:
+            Unauthorized: nobody known asks.
+            Forbidden: a topic in the body may not be read; names the first.
+            InvalidInput: the body breaks a rule.
+        """
+        identity = await self.known(request)
+        if identity is None or self.tickets is None:
+            raise NotThere("identity")
+        body = await read_json(request) if request.body_exists else {}
+        if not isinstance(body, dict) or body.keys() - {"topics"}:
+            raise InvalidInput("body", "is not a JSON object with topics only")
+        topics = body.get("topics")
+        if topics is not None:
+            if not isinstance(topics, list):
+                raise InvalidInput("topics", "is not a list of topics")
+            self.policy.read(identity, topics := list(check_wanted(topics)))
+        text = await self.tickets.mint(identity, topics)
+        return {"ticket": text, "expires_in": int(SECONDS)}
+
+    async def admit(self, request: web.Request, ticket: str, topics: Sequence[str]) -> tuple[Admission, Visibility]:
+        """Return the admission of a stream of *topics* whose request shows *ticket*, and what its reader may see.
+
+        Raises:
+            Unauthorized, Forbidden: the ticket does not count, or no longer gives the right to one of the topics.
+            StateUnavailable: that can't be told now.
+        """
+        if self.tickets is None:
+            raise no_ticket()
+        admission = await self.tickets.admit(ticket, request.cookies, topics, secure=request.secure)
+        return admission, self.policy.read(admission.identity, topics)
 
     async def read(self, request: web.Request, topics: Sequence[str]) -> tuple[Identity | None, Visibility]:
         """Return who sends *request*, and what of *topics* and patterns that reader may see.
@@ -131,7 +177,7 @@ class Access:
         identity = await self.identity(request)
         visibility = self.policy.read(identity, topics)
         hook = self.hooks.authorize_subscribe
-        if hook is not None and not await _bounded("authorize_subscribe", hook(identity, topics)):
+        if hook is not None and not await bounded("authorize_subscribe", hook(identity, topics)):
             raise Forbidden(topics[0] if len(topics) == 1 else "", "you may not read it")
         return identity, visibility
 
@@ -148,7 +194,7 @@ class Access:
         for draft in drafts:
             self.policy.publish(identity, draft.topics)
             hook = self.hooks.authorize_publish
-            if hook is not None and not await _bounded("authorize_publish", hook(identity, draft)):
+            if hook is not None and not await bounded("authorize_publish", hook(identity, draft)):
                 raise Forbidden(draft.topics[0], "you may not publish to it")
         return drafts if identity is None else [_own_key(identity, draft) for draft in drafts]
 
@@ -194,7 +240,7 @@ def _token(request: web.Request) -> str | None:
     return request.cookies.get(SECURE_COOKIE if request.secure else COOKIE)
 
 
-async def _bounded(name: str, answer: Awaitable[T]) -> T:
+async def bounded(name: str, answer: Awaitable[T]) -> T:
     """Return the answer of the application's hook *name*.
 
     Raises:
@@ -212,3 +258,13 @@ async def _bounded(name: str, answer: Awaitable[T]) -> T:
     except Exception as error:
         logger.exception("the hook %s failed", name)
         raise AuthUnavailable from error
+
+
+def stream_cookie(hub: Hub, request: web.Request, admission: Admission, secret: str) -> str:
+    """Return the `Set-Cookie` with which the stream that *admission* allows comes back to the path of *request*."""
+    name = cookie_name(admission.id, secure=request.secure)
+    cross_site = request.secure and request.headers.get("Origin") in hub.settings.cors_origins
+    site = "None; Partitioned" if cross_site else "Strict"
+    secure = "; Secure" if request.secure else ""
+    path = link(hub, request, up=0, path="")
+    return f"{name}={secret}; Path={path}; HttpOnly; SameSite={site}{secure}"

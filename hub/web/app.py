@@ -7,6 +7,8 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Collection
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Literal
 from urllib.parse import quote, unquote
 
@@ -24,11 +26,13 @@ from hub.settings import Settings, unknown_variables
 from hub.state.choice import make_state
 from hub.web import generations, handover
 from hub.web.access import Access, Authenticate, AuthorizePublish, AuthorizeSubscribe, Hooks, Recheck
+from hub.web.administration import connections, end_connection, mint_ticket, revoke_token, revoke_user
 from hub.web.endpoint import Endpoint, Handler, NotFound
 from hub.web.handler_streams import HandlerStreams
 from hub.web.history import history
 from hub.web.monitoring import healthz, metrics, readyz, stats
 from hub.web.publish import emit, publish
+from hub.web.rights import Rechecks, end_revoked
 from hub.web.subscribe import subscribe, subscribe_by_post
 from hub.web.verifier import verifier_of
 
@@ -73,8 +77,8 @@ def setup_hub(
         recheck: `async (identity) -> Identity | None`: called within every `HUB_RECHECK` seconds for each session that
             has open streams; they end if it returns None.
         routes: what is mounted: `"all"`, or some of `subscribe`, `publish`, `history`, `stats`, `metrics`, `health`,
-            `ai`, `events`. None: everything where identities are known; else `subscribe`, for public notifications, and
-            `health`. Routes that are named where nobody is known serve whoever reaches them.
+            `ai`, `events`, `tickets`, `connections`. None: everything where identities are known; else `subscribe`, for
+            public notifications, and `health`. Routes that are named where nobody is known serve whoever reaches them.
 
     Raises:
         AlreadySetUp: *app* has a hub.
@@ -96,6 +100,11 @@ def setup_hub(
     state = make_state(hub.settings, time.time) if guarded else None
     policy = _policy(hub.settings, guarded=guarded, named=routes is not None)
     access = app[Access.KEY] = Access(policy, hooks, verifier, state)
+    if state is not None:
+        state.announce_to(partial(end_revoked, hub.connections))
+        if not state.lasting:
+            logger.info("revocations are forgotten at the end of the process: HUB_STATE names a file for them")
+    rechecks = None if recheck is None else Rechecks(hub.connections, policy, recheck, hub.settings.recheck)
     streams = app[HandlerStreams.KEY] = HandlerStreams(hub)
     prefix = _as_matched(prefix.rstrip("/"))
     for path, handlers in _routes(hub, _chosen(routes, guarded=guarded)).items():
@@ -112,15 +121,18 @@ def setup_hub(
         except BaseException:
             await access.aclose()
             raise
+        if rechecks is not None:
+            rechecks.start()
         yield
         try:
             await hub.connections.drain(0.0)  # a last word to whatever was opened since the drain
             await streams.aclose()
         finally:
-            try:
-                await hub.aclose()
-            finally:
-                await access.aclose()
+            async with AsyncExitStack() as last:  # what is pushed first comes last
+                last.push_async_callback(access.aclose)
+                last.push_async_callback(hub.aclose)
+                if rechecks is not None:
+                    last.push_async_callback(rechecks.aclose)
 
     app.cleanup_ctx.append(live)
     # On shutdown, not in the cleanup: aiohttp waits before the cleanup for open requests, which only this ends.
@@ -161,7 +173,9 @@ def _in_pattern(prefix: str, *, first_too: bool = False) -> str:
     return "/".join(segments)
 
 
-NAMES = frozenset({"subscribe", "publish", "history", "stats", "metrics", "health", "ai", "events"})
+NAMES = frozenset(
+    {"subscribe", "publish", "history", "stats", "metrics", "health", "ai", "events", "tickets", "connections"}
+)
 """What `routes` of `setup_hub` may name."""
 
 
@@ -191,6 +205,13 @@ def _routes(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]]:
         "health": {"/healthz": {"GET": healthz}, "/readyz": {"GET": readyz}},
         "metrics": {"/metrics": {"GET": metrics}},
         "ai": generations.routes(hub),
+        "tickets": {"/notifications/tickets": {"POST": mint_ticket}},
+        "connections": {
+            "/notifications/connections": {"GET": connections},
+            "/notifications/connections/{id}": {"DELETE": end_connection},
+            "/notifications/users/{userId}/connections": {"DELETE": revoke_user},
+            "/notifications/tokens/{jti}": {"DELETE": revoke_token},
+        },
         "events": {"/events/{name}": {"POST": emit}} if hub.settings.events_api else {},
     }
     return {path: handlers for name in all_routes if name in chosen for path, handlers in all_routes[name].items()}

@@ -47,7 +47,8 @@ def problem(status: int, detail: str, *, name: str = "", **facts: object) -> web
 
 def from_error(error: HubError) -> web.Response:
     """Return the answer for *error*."""
-    name = _WORD.sub("-", type(error).__name__).lower()
+    kind = Unauthorized if isinstance(error, Unauthorized) else type(error)
+    name = _WORD.sub("-", kind.__name__).lower()
     answer = problem(error.status, str(error), name=name, **_facts(error))
     if isinstance(error, Unauthorized):
         answer.headers["WWW-Authenticate"] = "Bearer"  # RFC 6750, 3

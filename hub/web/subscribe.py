@@ -13,8 +13,9 @@ from hub.encoding import SSE
 from hub.errors import InvalidInput
 from hub.hub import Hub
 from hub.names import hint
+from hub.state.tickets import Admission
 from hub.topics import check_wanted, topic_of
-from hub.web.access import Access
+from hub.web.access import Access, stream_cookie
 from hub.web.body import read_json
 from hub.web.endpoint import cors, opens_stream
 from hub.web.limits import holder_of
@@ -23,7 +24,7 @@ from hub.web.stream import EventStream, is_chunked, sent_away
 
 _encoding = lru_cache(maxsize=None)(SSE)  # there are four, and each connection holds one
 _FIELDS = frozenset({"topics", "lastEventId"})
-_GET = Parameters("topic", "lastEventId", "envelope")
+_GET = Parameters("topic", "lastEventId", "envelope", "ticket")
 _POST = Parameters("lastEventId", "envelope", elsewhere={"topic": "a POST names its topics in the body"})
 _ONE_TOPIC = Parameters("lastEventId", "envelope", elsewhere={"topic": "the path names the topic here"})
 
@@ -76,7 +77,12 @@ async def _open(
     last_event_id: str | None = None,
 ) -> web.StreamResponse:
     wanted = check_wanted(topics)
-    identity, visibility = await Access.of(request).read(request, wanted)
+    access, ticket, admission = Access.of(request), query.get("ticket"), None
+    if ticket is None or access.tickets is None:
+        identity, visibility = await access.read(request, wanted)
+    else:
+        admission, visibility = await access.admit(request, ticket, wanted)
+        identity = admission.identity
     subscription = Subscription(
         wanted,
         request.headers.get("Last-Event-ID") or last_event_id or query.get("lastEventId"),
@@ -89,8 +95,25 @@ async def _open(
         return away
     response = EventStream(request)
     response.headers.update(cors(request, hub.settings.cors_origins))
-    await response.hand_over(request, Connection(subscription, hub.wiring, holder=holder))
+    connection = Connection(subscription, hub.wiring, holder=holder)
+    if admission is None:
+        await response.hand_over(request, connection)
+    else:
+        await _begin_with_ticket(hub, request, response, connection, admission)
     return response
+
+
+async def _begin_with_ticket(
+    hub: Hub, request: web.Request, response: EventStream, connection: Connection, admission: Admission
+) -> None:
+    """Begin the stream that *admission* allows; a cookie lets the browser come back with the same URL."""
+    tickets = Access.of(request).tickets
+    assert tickets is not None
+    secret = await tickets.begin(admission)
+    if secret is not None:
+        response.headers.add("Set-Cookie", stream_cookie(hub, request, admission, secret))
+    if not await response.hand_over(request, connection):
+        await tickets.take_back(admission)
 
 
 def _flag(query: MultiMapping[str], name: str) -> bool:

@@ -100,7 +100,7 @@ async def test_an_address_that_holds_as_many_as_allowed_is_refused_another():
     for address in ("b.1", "not counted", ""):
         assert desk.streams.lacks_room(None, address) is None
         assert is_open(desk.open(HANDLER, holder=Holder(address=address))[0])
-    transport.lose()  # one that was refused counts until its socket is closed, and not longer
+    transport.lose()
     refusal = desk.streams.lacks_room(None, "a.3")
     assert refusal is not None
     assert (refusal.reason, refusal.limit) == (CloseReason.CAPACITY, Limit.MAX_PER_ADDRESS)

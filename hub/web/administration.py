@@ -1,0 +1,79 @@
+"""Routes for administrators: who has which streams open, and how they and the rights behind them end."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from itertools import islice
+
+from aiohttp import web
+
+from hub.connections.client_stream import CloseReason, StreamFacts
+from hub.encoding import retry_between
+from hub.errors import InvalidInput, NotThere
+from hub.hub import Hub
+from hub.state.state import Revocation
+from hub.web.access import Access
+from hub.web.query import Parameters
+
+DEFAULT_LIMIT, MAX_LIMIT = 100, 1_000
+_PARAMETERS = Parameters("limit", "after")
+
+
+async def connections(hub: Hub, request: web.Request) -> web.Response:
+    """Return a page of the open streams, the oldest first."""
+    await Access.of(request).administer(request)
+    query = _PARAMETERS.read(request)
+    limit = query.get("limit", str(DEFAULT_LIMIT))
+    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= MAX_LIMIT):
+        raise InvalidInput("limit", f"is not a whole number from 1 to {MAX_LIMIT:,}")
+    streams = iter(hub.connections)
+    after = query.get("after")
+    if after is not None and hub.connections.get(after) is not None:
+        next((stream for stream in streams if stream.id == after), None)
+    page = [stream.facts() for stream in islice(streams, int(limit))]
+    more = next(streams, None) is not None
+    return web.json_response({"connections": [*map(_shown, page)], "next": page[-1].id if page and more else None})
+
+
+def _shown(facts: StreamFacts) -> dict[str, object]:
+    opened = datetime.fromtimestamp(facts.opened, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
+    shown = {**facts._asdict(), "opened": opened + "Z"}
+    del shown["reason"]
+    return shown
+
+
+async def end_connection(hub: Hub, request: web.Request) -> web.Response:
+    """End one stream. The rights of its holder stay what they are."""
+    await Access.of(request).administer(request)
+    stream = hub.connections.get(request.match_info["id"])
+    if stream is None:
+        raise NotThere("connection")
+    stream.end(CloseReason.REVOKED, retry_between(10, 60))
+    return web.Response(status=204)
+
+
+async def revoke_user(hub: Hub, request: web.Request) -> web.Response:
+    """Revoke all that a user was given until now, and end the streams of the user."""
+    return await _revoke(request, Revocation("user", request.match_info["userId"], time.time()))
+
+
+async def revoke_token(hub: Hub, request: web.Request) -> web.Response:
+    """Revoke one token, and end the streams that it opened."""
+    return await _revoke(request, Revocation("token", request.match_info["jti"], time.time()))
+
+
+async def _revoke(request: web.Request, revocation: Revocation) -> web.Response:
+    access = Access.of(request)
+    await access.administer(request)
+    if access.state is None:
+        raise NotThere("identity")
+    await access.state.revoke(revocation)
+    return web.Response(status=204)
+
+
+async def mint_ticket(hub: Hub, request: web.Request) -> web.Response:
+    """Return a ticket with which whoever asks may open one stream within 30 seconds."""
+    return web.json_response(
+        await Access.of(request).ticket(request), status=201, headers={"Cache-Control": "no-store"}
+    )

@@ -1,0 +1,297 @@
+"""Rights that begin with a ticket, and rights that end while a stream is open."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import jwt
+import pytest
+
+from hub import Identity
+from tests.web.client import Client, until
+from tests.web.conftest import Complaints, Serve
+from tests.web.server import Server
+from tests.web.test_access import ANN, ask, by_header, stream_of
+
+SECRET = "a secret of the tests, which has more than 32 bytes"
+
+
+@pytest.fixture
+async def server(serve: Serve) -> Server:
+    """A hub that knows ann, bob and root by a header, and others by a token."""
+    return await serve(setup={"authenticate": by_header, "routes": None}, jwt_secret=SECRET, heartbeat=0.3)
+
+
+def token(user: str, *, seconds: float = 3600, **claims: Any) -> str:
+    now = time.time()
+    claims = {"sub": user, "iat": int(now) - 1, "exp": now + seconds, **claims}
+    return jwt.encode({**claims, "hub": claims.get("hub", {"subscribe": ["orders/*"]})}, SECRET, algorithm="HS256")
+
+
+async def stream_with(server: Server, text: str, *topics: str) -> Client:
+    """Return a stream that begins with the token *text*."""
+    client = await server.client()
+    query = urlencode([("topic", topic) for topic in topics])
+    headers = {"Authorization": f"Bearer {text}"}
+    await client.request("GET", f"/notifications/subscribe?{query}", headers=headers)
+    assert await client.head() == 200
+    assert (await client.event()).type == "hub.open"
+    return client
+
+
+async def last_word(client: Client) -> str:
+    """Return the reason with which a stream ends."""
+    while (event := await client.event()).type != "hub.close":
+        pass
+    await client.body()
+    assert client.complete
+    return str(event.json()["reason"])
+
+
+# ---- tokens ----
+
+
+async def test_a_token_gives_the_rights_that_it_says(server: Server) -> None:
+    client = await stream_with(server, token("tom"), "orders/1", "user/tom")
+    server.send("mine", topic="user/tom")
+    assert (await client.event()).data == "mine"
+    answer = await server.ask(
+        "GET", "/notifications/history?topic=secrets", headers={"Authorization": f"Bearer {token('tom')}"}
+    )
+    assert (answer.status, answer.json()["topic"]) == (403, "secrets")
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("nonsense", "token_invalid"),
+        (jwt.encode({"sub": "tom", "exp": 9e9}, "x" * 40, algorithm="HS256"), "token_invalid"),
+        (jwt.encode({"sub": "tom", "exp": 1_000_000}, SECRET, algorithm="HS256"), "token_expired"),
+    ],
+)
+async def test_a_token_that_does_not_count_is_refused_even_where_anybody_may_read(
+    serve: Serve, text: str, code: str
+) -> None:
+    server = await serve(setup={"routes": None}, jwt_secret=SECRET, anonymous_subscribe=("**",))
+    answer = await server.ask("GET", "/notifications/subscribe", headers={"Authorization": f"Bearer {text}"})
+    assert (answer.status, answer.json()["code"], answer.headers["WWW-Authenticate"]) == (401, code, "Bearer")
+    assert text.encode() not in answer.body
+    answer = await server.ask(
+        "GET", "/notifications/subscribe", headers={"Accept": "text/event-stream", "Cookie": f"hub_token={text}"}
+    )
+    assert (answer.status, f'"reason":"{code}"'.encode() in answer.body) == (200, True)
+
+
+async def test_a_cookie_may_carry_the_token(server: Server) -> None:
+    path = "/notifications/history?topic=orders/1"
+    assert (await server.ask("GET", path, headers={"Cookie": f"hub_token={token('tom')}"})).status == 200
+
+
+async def test_a_token_in_a_query_is_nothing(server: Server) -> None:
+    answer = await server.ask("GET", f"/notifications/history?topic=orders/1&token={token('tom')}")
+    assert answer.status == 401
+
+
+async def test_a_stream_ends_before_its_token_does(server: Server) -> None:
+    began = time.time()
+    client = await stream_with(server, token("tom", seconds=6), "orders/1")
+    assert await last_word(client) == "token_expired"
+    assert 0.5 <= time.time() - began <= 6, "between 5 s before and the end"
+    assert 1_000 <= (client.decoder.retry or 0) <= 6_000
+
+
+# ---- revocation ----
+
+
+async def test_revoking_a_token_ends_its_streams_and_refuses_it(server: Server) -> None:
+    revoked, other = token("tom", jti="one"), token("tom", jti="two")
+    clients = [await stream_with(server, each, "orders/1") for each in (revoked, other)]
+    assert (await ask(server, "DELETE", "/notifications/tokens/one", "ann")).status == 403
+    assert (await ask(server, "DELETE", "/notifications/tokens/one", "root")).status == 204
+    assert await last_word(clients[0]) == "revoked"
+    path = "/notifications/history?topic=orders/1"
+    answers = [await server.ask("GET", path, headers={"Authorization": f"Bearer {each}"}) for each in (revoked, other)]
+    assert [answer.status for answer in answers] == [401, 200]
+    assert answers[0].json()["code"] == "revoked"
+    assert len(server.hub.connections) == 1
+
+
+async def test_revoking_a_user_ends_all_streams_and_refuses_what_was_given_before(server: Server) -> None:
+    clients = [await stream_with(server, token("tom"), "orders/1"), await stream_with(server, token("tom"), "orders/2")]
+    kept = await stream_of(server, "ann", "orders/1")
+    before = token("tom")
+    assert (await ask(server, "DELETE", "/notifications/users/tom/connections", "root")).status == 204
+    assert [await last_word(client) for client in clients] == ["revoked", "revoked"]
+    path = "/notifications/history?topic=orders/1"
+    assert (await server.ask("GET", path, headers={"Authorization": f"Bearer {before}"})).json()["code"] == "revoked"
+    after = token("tom", iat=int(time.time()) + 2)
+    assert (await server.ask("GET", path, headers={"Authorization": f"Bearer {after}"})).status == 200
+    server.send("still here", topic="orders/1")
+    assert (await kept.event()).data == "still here"
+
+
+async def test_a_revoked_user_of_the_applications_login_is_asked_for_again(server: Server) -> None:
+    client = await stream_of(server, "ann", "orders/1")
+    assert (await ask(server, "DELETE", "/notifications/users/ann/connections", "root")).status == 204
+    assert await last_word(client) == "revoked"
+    again = await stream_of(server, "ann", "orders/1")
+    server.send("back", topic="orders/1")
+    assert (await again.event()).data == "back"
+
+
+async def test_what_was_revoked_stays_so_after_a_restart(serve: Serve, tmp_path: Path) -> None:
+    text = token("tom", jti="one")
+    settings: dict[str, Any] = {"jwt_secret": SECRET, "log": f"sqlite:///{tmp_path}/hub.db"}
+    setup = {"authenticate": by_header, "routes": None}
+    first = await serve(setup=setup, **settings)
+    assert (await ask(first, "DELETE", "/notifications/tokens/one", "root")).status == 204
+    await first.aclose_server()
+    second = await serve(setup=setup, **settings)
+    answer = await second.ask(
+        "GET", "/notifications/history?topic=orders/1", headers={"Authorization": f"Bearer {text}"}
+    )
+    assert (answer.status, answer.json()["code"]) == (401, "revoked")
+
+
+# ---- the list of connections ----
+
+
+async def test_administrators_see_the_open_streams_page_by_page_and_end_them(server: Server) -> None:
+    clients = [await stream_of(server, "ann", f"orders/{number}") for number in range(3)]
+    assert (await ask(server, "GET", "/notifications/connections", "ann")).status == 403
+    first = (await ask(server, "GET", "/notifications/connections?limit=2", "root")).json()
+    rest = (await ask(server, "GET", f"/notifications/connections?limit=2&after={first['next']}", "root")).json()
+    found = first["connections"] + rest["connections"]
+    assert [each["topics"] for each in found] == [["orders/0"], ["orders/1"], ["orders/2"]]
+    assert {(each["kind"], each["user"], each["address"]) for each in found} == {("subscription", "ann", "127.0.0.1")}
+    assert rest["next"] is None
+    path = f"/notifications/connections/{found[1]['id']}"
+    assert (await ask(server, "DELETE", path, "ann")).status == 403
+    assert (await ask(server, "DELETE", path, "root")).status == 204
+    assert await last_word(clients[1]) == "revoked"
+    await until(lambda: len(server.hub.connections) == 2)
+    assert (await ask(server, "DELETE", path, "root")).status == 404
+
+
+# ---- the application is asked again ----
+
+
+@pytest.mark.parametrize("answer", ["nobody", "less", "the same", "can't tell"])
+async def test_the_application_is_asked_about_open_streams(serve: Serve, complaints: Complaints, answer: str) -> None:
+    asked: list[Identity] = []
+
+    async def recheck(identity: Identity) -> Identity | None:
+        asked.append(identity)
+        if answer == "can't tell":
+            raise RuntimeError("mine")
+        return {"nobody": None, "less": Identity(user="ann", subscribe=("orders/2",)), "the same": ANN}[answer]
+
+    server = await serve(setup={"authenticate": by_header, "recheck": recheck}, recheck=1)
+    client = await stream_of(server, "ann", "orders/1")
+    await until(lambda: len(asked) >= 1)
+    assert asked[0].user == "ann"
+    if answer == "the same":
+        await until(lambda: len(asked) >= 3)
+        server.send("still here", topic="orders/1")
+        assert (await client.event()).data == "still here"
+    else:
+        assert await last_word(client) == "revoked"
+    if answer == "can't tell":
+        assert len(asked) >= 2, "for twice the interval it stays open"
+        assert complaints.take()
+
+
+# ---- tickets ----
+
+
+async def ticket_of(server: Server, user: str, body: Any = None) -> str:
+    answer = await ask(server, "POST", "/notifications/tickets", user, body)
+    assert (answer.status, answer.json()["expires_in"]) == (201, 30)
+    return str(answer.json()["ticket"])
+
+
+async def with_ticket(server: Server, ticket: str, *topics: str, cookie: str = "") -> Client:
+    client = await server.client()
+    query = urlencode([("ticket", ticket), *(("topic", topic) for topic in topics)])
+    await client.request("GET", f"/notifications/subscribe?{query}", headers={"Cookie": cookie} if cookie else {})
+    await client.head()
+    return client
+
+
+async def test_a_ticket_opens_one_stream_and_its_cookie_brings_that_back(server: Server) -> None:
+    ticket = await ticket_of(server, "ann")
+    first = await with_ticket(server, ticket, "orders/1")
+    assert first.status == 200
+    set_cookie = first.headers["Set-Cookie"]
+    cookie, *attributes = set_cookie.split("; ")
+    assert cookie.startswith("hub_stream_")
+    assert {"HttpOnly", "SameSite=Strict", "Path=/notifications/subscribe"} <= set(attributes)
+    other = await with_ticket(server, ticket, "orders/1")
+    assert other.status == 401, "it is used up"
+    for _ in range(2):
+        first.reset()
+        first = await with_ticket(server, ticket, "orders/1", cookie=cookie)
+        assert first.status == 200
+        assert (await first.event()).type == "hub.open"
+    assert (await with_ticket(server, ticket, "orders/2", cookie=cookie)).status in {401, 403}
+    name = cookie.partition("=")[0]
+    assert (await with_ticket(server, ticket, "orders/1", cookie=f"{name}=wrong")).status == 401
+
+
+@pytest.mark.parametrize(
+    ("body", "topic", "status"),
+    [
+        (None, "orders/1", 200),
+        (None, "secrets", 403),
+        ({"topics": ["orders/1"]}, "orders/1", 200),
+        ({"topics": ["orders/1"]}, "orders/2", 403),
+    ],
+)
+async def test_a_ticket_is_bound_to_its_topics_and_to_the_rights_of_today(
+    server: Server, body: Any, topic: str, status: int
+) -> None:
+    assert (await with_ticket(server, await ticket_of(server, "ann", body), topic)).status == status
+
+
+async def test_a_ticket_for_more_than_its_owner_may_read_is_refused(server: Server) -> None:
+    answer = await ask(server, "POST", "/notifications/tickets", "ann", {"topics": ["secrets"]})
+    assert (answer.status, answer.json()["topic"]) == (403, "secrets")
+    assert (await ask(server, "POST", "/notifications/tickets", "")).status == 401
+
+
+async def test_a_revoked_owner_has_no_ticket(server: Server) -> None:
+    ticket = await ticket_of(server, "ann")
+    assert (await ask(server, "DELETE", "/notifications/users/ann/connections", "root")).status == 204
+    refused = await with_ticket(server, ticket, "orders/1")
+    assert refused.status == 401
+
+
+async def test_a_ticket_that_is_nothing_is_told_to_an_event_source(server: Server) -> None:
+    answer = await server.ask(
+        "GET", "/notifications/subscribe?ticket=x&topic=orders/1", headers={"Accept": "text/event-stream"}
+    )
+    assert (answer.status, b'"reason":"token_invalid"' in answer.body or b"unauthorized" in answer.body) == (200, True)
+
+
+# ---- nothing leaks ----
+
+
+async def test_no_secret_is_logged_or_answered(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    text = token("tom", jti="one")
+    client = await stream_with(server, text, "orders/1")
+    ticket = await ticket_of(server, "ann")
+    opened = await with_ticket(server, ticket, "orders/1")
+    cookie = opened.headers["Set-Cookie"].split(";")[0].partition("=")[2]
+    broken = text[:-4] + "AAAA"
+    answer = await server.ask("GET", "/notifications/stats", headers={"Authorization": f"Bearer {broken}"})
+    assert answer.status == 401
+    client.reset()
+    await asyncio.sleep(0)
+    for secret in (text, text.rpartition(".")[2], broken, ticket, ticket.partition(".")[2], cookie, SECRET):
+        assert secret not in caplog.text
+        assert secret.encode() not in answer.body
