@@ -50,6 +50,7 @@ BEFORE_SESSION = (
     "id: ",
 )
 SESSION = rf"(?:{'|'.join(f'(?<={before})' for before in BEFORE_SESSION)})[\w-]{{22}}(?![\w-])"
+TICKET = r"(?<=\bticket=)[\w-]{12}\.[\w-]{32}|(?<=\"ticket\": \")[\w-]{12}\.[\w-]{32}"
 SHOWN = "http://127.0.0.1:8080"
 """Where `hub serve` is in the documentation; the tests put their hubs on a free port."""
 
@@ -115,6 +116,7 @@ def neutral(text: str) -> str:
     for pattern, instead in (
         (EPOCH, "epoch"),
         (SESSION, "session"),
+        (TICKET, "ticket"),
         (r"\bc_[0-9a-f]{16}\b", "c_…"),
         (r"\b[0-9a-f]{32}\b", "…"),
         (r"(?m)^retry: \d+$", "retry: …"),
@@ -245,7 +247,7 @@ class Walk:
 
     def _compare(self, printed: str, shown: str) -> None:
         assert neutral(printed.replace(self.url, self.shown)) == neutral(shown)
-        for given in (EPOCH, SESSION):
+        for given in (EPOCH, SESSION, TICKET):
             for said, real in zip(re.findall(given, shown), re.findall(given, printed), strict=True):
                 assert self._names.setdefault(said, real) == real, "one name on the page is two in truth"
 
