@@ -76,6 +76,7 @@ async def test_a_users_stream_is_like_subscribe_in_everything(demo: Server) -> N
 async def test_a_user_id_is_one_segment_and_no_pattern(demo: Server, user: str, topic: str) -> None:
     client = await demo.client()
     await client.request("GET", f"/sse/{user}")
+    assert await client.head() == 200
     assert (await client.event()).json()["topics"] == [topic]
 
 
