@@ -40,8 +40,17 @@ async def test_sending_takes_its_place_at_once_and_confirms_when_awaited(service
     assert service.send_to_room("lobby", "x").topics == ("room/lobby",)
 
 
-@pytest.mark.parametrize("id", ["", "a/b", "*", "a\n"])
-async def test_an_id_is_one_segment(service: NotificationService, id: str):
+@pytest.mark.parametrize(
+    ("id", "segment"),
+    [("a/b", "a%2Fb"), ("*", "%2A"), ("**", "%2A%2A"), ("a\n", "a%0A"), ("100%", "100%25"), ("a%2Fb", "a%252Fb")],
+)
+async def test_an_id_is_one_segment_and_no_pattern(service: NotificationService, id: str, segment: str):
+    assert service.send_to_user(id, "x").topics == (f"user/{segment}",)
+    assert service.send_to_room(id, "x").topics == (f"room/{segment}",)
+
+
+@pytest.mark.parametrize("id", ["", "x" * 300])
+async def test_an_id_that_can_not_be_a_segment_is_refused(service: NotificationService, id: str):
     with pytest.raises(InvalidTopic, match="user_id"):
         service.send_to_user(id, "x")
     with pytest.raises(InvalidTopic, match="room_id"):

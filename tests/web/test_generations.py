@@ -344,7 +344,15 @@ async def test_a_provider_that_can_not_be_closed_leaves_the_rest_of_the_hub_clos
 
 
 @pytest.mark.parametrize(
-    ("owner", "topics"), [("ann", ("user/ann",)), ("a/b", ()), ("a*", ()), ("", ()), (None, ()), ("x" * 300, ())]
+    ("owner", "topics"),
+    [
+        ("ann", ("user/ann",)),
+        ("a/b", ("user/a%2Fb",)),
+        ("a*", ("user/a%2A",)),
+        ("", ()),
+        (None, ()),
+        ("x" * 300, ()),
+    ],
 )
 async def test_an_answer_is_told_to_its_owner_if_that_can_be_a_topic(owner: str | None, topics: tuple[str, ...]):
     hub = Hub(Settings(ai_window=0))

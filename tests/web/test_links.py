@@ -61,7 +61,7 @@ async def test_under_any_prefix(serve: Serve, prefix: str) -> None:
 
 async def test_in_an_application_within_another(serve: Serve) -> None:
     inner, outer = web.Application(), web.Application()
-    setup_hub(inner, Settings(drain=0, **FAST), prefix="/live")
+    setup_hub(inner, Settings(drain=0, **FAST), prefix="/live", routes="all")
     outer.add_subapp("/api", inner)
     server = await serve(app=outer)
     found = await links(server, "/api/live")
