@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from hub.errors import InvalidInput
+from hub.topics import check_pattern
+
+MAX_ID = 256
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -39,3 +43,17 @@ class Identity:
     expires: float | None = None
     issued: float | None = None
     token: str | None = None
+
+    def __post_init__(self) -> None:
+        """Take lists of topics too, and check what the application says.
+
+        Raises:
+            InvalidInput: the user is not a text of 1 to 256 characters, or a topic or pattern breaks the grammar.
+        """
+        if not isinstance(self.user, str) or not 1 <= len(self.user) <= MAX_ID:
+            raise InvalidInput("user", f"is not a text of 1 to {MAX_ID} characters")
+        for name in ("subscribe", "publish"):
+            patterns = getattr(self, name)
+            if isinstance(patterns, str):
+                raise InvalidInput(name, "is a text, not a list of topics and patterns")
+            object.__setattr__(self, name, tuple(check_pattern(each, name) for each in patterns))

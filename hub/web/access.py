@@ -23,6 +23,7 @@ from hub.state.state import State
 from hub.state.tickets import Admission, Tickets
 from hub.topics import check_wanted
 from hub.web.body import read_json
+from hub.web.endpoint import check_site
 from hub.web.links import link
 from hub.web.verifier import Verifier
 
@@ -31,6 +32,8 @@ logger = logging.getLogger("hub.access")
 HOOK_SECONDS = 5.0
 COOKIE = "hub_token"
 SECURE_COOKIE = "__Host-hub_token"
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 Authenticate = Callable[[web.Request], Awaitable[Identity | None]]
 """Returns who sends a request, or None if nobody known does. What it raises means that it can't tell."""
@@ -58,6 +61,7 @@ class Access:
     """Identities and rights for one application.
 
     Args:
+        hub: the hub of the application.
         policy: the rules.
         hooks: what the application decides itself.
         verifier: what reads tokens; None: tokens are not accepted.
@@ -68,11 +72,13 @@ class Access:
 
     def __init__(
         self,
+        hub: Hub,
         policy: Policy,
         hooks: Hooks,
         verifier: Verifier | None = None,
         state: State | None = None,
     ) -> None:
+        self._hub = hub
         self.policy = policy
         self.hooks = hooks
         self._verifier = verifier
@@ -107,7 +113,8 @@ class Access:
         """Return who sends *request*; None: nobody known.
 
         Raises:
-            Unauthorized: a token that does not count, or rights that have been revoked.
+            Unauthorized: a token that does not count, or rights that have ended or were revoked.
+            CrossSite: a page of another site wants to change something, with the cookie of the user.
             AuthUnavailable: the application's hook fails, or does not answer within 5 seconds.
         """
         if not self._asks:
@@ -118,6 +125,8 @@ class Access:
             if known is None:
                 return None
             request[_IDENTITY] = known
+            if request.method not in _SAFE and "Authorization" not in request.headers:
+                check_site(self._hub, request)  # a browser may have sent the cookie on behalf of another site's page
         if self.state is not None and self.state.revoked(known):
             raise Unauthorized("revoked", "your rights have been revoked: log in again")
         return known
@@ -131,7 +140,11 @@ class Access:
         # Of now: whoever is asked for after a revocation is known again.
         now = time.time()
         identity = await bounded("authenticate", self.hooks.authenticate(request))
-        return identity if identity is None or identity.issued is not None else replace(identity, issued=now)
+        if identity is None:
+            return None
+        if identity.expires is not None and identity.expires <= now:
+            raise Unauthorized("token_expired", "your rights have ended: log in again")
+        return identity if identity.issued is not None else replace(identity, issued=now)
 
     async def ticket(self, request: web.Request) -> dict[str, object]:
         """Return a new ticket for the sender of *request*, for the topics in its body or for all that it may read.
@@ -151,7 +164,7 @@ class Access:
         if topics is not None:
             if not isinstance(topics, list):
                 raise InvalidInput("topics", "is not a list of topics")
-            self.policy.read(identity, topics := list(check_wanted(topics)))
+            await self._readable(identity, topics := check_wanted(topics))
         text = await self.tickets.mint(identity, topics)
         return {"ticket": text, "expires_in": int(SECONDS)}
 
@@ -165,7 +178,7 @@ class Access:
         if self.tickets is None:
             raise no_ticket()
         admission = await self.tickets.admit(ticket, request.cookies, topics, secure=request.secure)
-        return admission, self.policy.read(admission.identity, topics)
+        return admission, await self._readable(admission.identity, topics)
 
     async def read(self, request: web.Request, topics: Sequence[str]) -> tuple[Identity | None, Visibility]:
         """Return who sends *request*, and what of *topics* and patterns that reader may see.
@@ -175,11 +188,15 @@ class Access:
             AuthUnavailable: that can't be told now.
         """
         identity = await self.identity(request)
+        return identity, await self._readable(identity, topics)
+
+    async def _readable(self, identity: Identity | None, topics: Sequence[str]) -> Visibility:
+        """Return what *identity* may see of *topics*, by its grants and by the application's hook."""
         visibility = self.policy.read(identity, topics)
         hook = self.hooks.authorize_subscribe
         if hook is not None and not await bounded("authorize_subscribe", hook(identity, topics)):
             raise Forbidden(topics[0] if len(topics) == 1 else "", "you may not read it")
-        return identity, visibility
+        return visibility
 
     async def publish(self, request: web.Request, drafts: Sequence[Draft]) -> Sequence[Draft]:
         """Return *drafts*, which the sender of *request* may publish, with keys that are the sender's own.
@@ -196,7 +213,7 @@ class Access:
             hook = self.hooks.authorize_publish
             if hook is not None and not await bounded("authorize_publish", hook(identity, draft)):
                 raise Forbidden(draft.topics[0], "you may not publish to it")
-        return drafts if identity is None else [_own_key(identity, draft) for draft in drafts]
+        return drafts if self.policy.trusted else [_own_key(identity, draft) for draft in drafts]
 
     async def administer(self, request: web.Request) -> Identity | None:
         """Return who sends *request*, an administrator.
@@ -226,9 +243,12 @@ Access.KEY = web.AppKey("access", Access)
 _IDENTITY: Any = web.RequestKey("identity", Identity) if hasattr(web, "RequestKey") else "hub.identity"
 
 
-def _own_key(identity: Identity, draft: Draft) -> Draft:
-    """Return *draft* with a key that no other user can repeat."""
-    return draft if draft.key is None else draft._replace(key=f"{identity.user}\x1f{draft.key}")
+def _own_key(identity: Identity | None, draft: Draft) -> Draft:
+    """Return *draft* with a key that no other user can repeat; those of unknown senders are one user's."""
+    if draft.key is None:
+        return draft
+    owner = "-" if identity is None else f"{len(identity.user)}:{identity.user}"
+    return draft._replace(key=f"{owner}:{draft.key}")
 
 
 def _token(request: web.Request) -> str | None:

@@ -99,7 +99,7 @@ def setup_hub(
     guarded = authenticate is not None or verifier is not None
     state = make_state(hub.settings, time.time) if guarded else None
     policy = _policy(hub.settings, guarded=guarded, named=routes is not None)
-    access = app[Access.KEY] = Access(policy, hooks, verifier, state)
+    access = app[Access.KEY] = Access(hub, policy, hooks, verifier, state)
     if state is not None:
         state.announce_to(partial(end_revoked, hub.connections))
         if not state.lasting:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Sequence
 
 from hub.access.identity import Identity
@@ -35,14 +34,14 @@ class Rechecks:
     """Asks the application, again and again, about the sessions that have open streams.
 
     A session whose rights have ended loses its streams, and one with fewer rights those that are no longer covered. The
-    streams of a session about which nothing can be told stay open for twice the interval at most.
+    streams of a session about which nothing can be told twice in a row end. A hook that hangs is given up after 5
+    seconds, and keeps no other session waiting.
 
     Args:
         streams: all open streams.
         policy: the rules.
         recheck: the application's hook.
         interval: seconds within which each session is asked about once.
-        now: seconds of a monotonic clock.
     """
 
     def __init__(
@@ -51,11 +50,10 @@ class Rechecks:
         policy: Policy,
         recheck: Recheck,
         interval: float,
-        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._streams, self._policy = streams, policy
-        self._recheck, self._interval, self._now = recheck, interval, now
-        self._told: dict[Session, float] = {}  # when a session was last known to have its rights
+        self._recheck, self._interval = recheck, interval
+        self._untold: set[Session] = set()  # those about which nothing could be told the last time
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -73,8 +71,10 @@ class Rechecks:
             sessions = self._sessions()
             # Spread, so that the application is not asked about all of them at once.
             pause = self._interval / max(len(sessions), 1)
-            for session, streams in sessions.items():
-                await asyncio.gather(self._ask(session, streams), asyncio.sleep(pause))
+            async with asyncio.TaskGroup() as asking:
+                for session, streams in sessions.items():
+                    asking.create_task(self._ask(session, streams))
+                    await asyncio.sleep(pause)
             if not sessions:
                 await asyncio.sleep(self._interval)
 
@@ -85,8 +85,7 @@ class Rechecks:
             identity = stream.holder.identity
             if identity is not None and identity.expires is None and stream.closed_because is None:
                 sessions.setdefault((identity.user, identity.session), []).append(stream)
-        now = self._now()
-        self._told = {session: self._told.get(session, now) for session in sessions}
+        self._untold &= sessions.keys()
         return sessions
 
     async def _ask(self, session: Session, streams: Sequence[ClientStream]) -> None:
@@ -94,11 +93,14 @@ class Rechecks:
         assert identity is not None
         try:
             present = await bounded("recheck", self._recheck(identity))
-        except (AuthUnavailable, Unauthorized, Forbidden):
-            if self._now() - self._told.get(session, 0.0) >= 2 * self._interval:
+        except (Unauthorized, Forbidden):
+            present = None
+        except AuthUnavailable:
+            if session in self._untold:
                 self._end(streams, lambda stream: True)
+            self._untold.add(session)
             return
-        self._told[session] = self._now()
+        self._untold.discard(session)
         self._end(streams, lambda stream: present is None or not self._covers(present, stream))
 
     def _covers(self, identity: Identity, stream: ClientStream) -> bool:

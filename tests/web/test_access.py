@@ -224,6 +224,14 @@ async def test_a_key_is_the_publishers_own(server: Server) -> None:
     assert (again.status, again.json()["id"]) == (200, first.json()["id"])
 
 
+async def test_nobody_reaches_the_key_of_another_by_its_spelling(server: Server) -> None:
+    body = {"data": "x", "topic": "guestbook", "key": "k"}
+    first = (await ask(server, "POST", "/notifications/publish", "ann", body)).json()["id"]
+    for key in ("k", "ann\x1fk", "3:ann:k", "ann:k", "-:k"):
+        answer = await ask(server, "POST", "/notifications/publish", "", {**body, "key": key})
+        assert answer.json()["id"] != first
+
+
 # ---- for administrators ----
 
 

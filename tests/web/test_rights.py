@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import jwt
 import pytest
+from aiohttp import web
 
 from hub import Identity
 from tests.web.client import Client, until
@@ -295,3 +296,65 @@ async def test_no_secret_is_logged_or_answered(server: Server, caplog: pytest.Lo
     for secret in (text, text.rpartition(".")[2], broken, ticket, ticket.partition(".")[2], cookie, SECRET):
         assert secret not in caplog.text
         assert secret.encode() not in answer.body
+
+
+# ---- no way around ----
+
+
+async def test_a_ticket_is_no_way_around_the_applications_own_rule(serve: Serve) -> None:
+    async def read(identity: Identity | None, topics: Any) -> bool:
+        return "orders/secret" not in topics
+
+    server = await serve(setup={"authenticate": by_header, "authorize_subscribe": read, "routes": None})
+    answer = await ask(server, "POST", "/notifications/tickets", "ann", {"topics": ["orders/secret"]})
+    assert answer.status == 403
+    assert (await with_ticket(server, await ticket_of(server, "ann"), "orders/secret")).status == 403
+
+
+async def test_rights_of_the_login_that_have_ended_do_not_count(serve: Serve) -> None:
+    async def login(request: web.Request) -> Identity:
+        return Identity(user="ann", subscribe=["orders/*"], expires=time.time() - 1)  # type: ignore[arg-type]  # a list
+
+    server = await serve(setup={"authenticate": login, "routes": None})
+    answer = await server.ask("GET", "/notifications/subscribe?topic=orders/1")
+    assert (answer.status, answer.json()["code"]) == (401, "token_expired")
+
+
+async def test_a_session_whose_check_hangs_keeps_no_other_waiting(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, complaints: Complaints
+) -> None:
+    asked: set[str] = set()
+
+    async def login(request: web.Request) -> Identity:
+        return Identity(user=request.headers["X-User"], subscribe=("orders/*",))
+
+    async def recheck(identity: Identity) -> Identity | None:
+        asked.add(identity.user)
+        await asyncio.get_running_loop().create_future()
+        return None
+
+    server = await serve(setup={"authenticate": login, "recheck": recheck, "routes": None}, recheck=1)
+    for number in range(20):
+        await stream_of(server, f"user {number}", "orders/1")
+    await until(lambda: len(asked) == 20)
+    assert len(server.hub.connections) == 20, "nothing can be told of them, for the first time"
+    complaints.take()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/notifications/publish", b'{"data": 1, "topic": "orders/1"}'),
+        ("POST", "/notifications/tickets", b"{}"),
+        ("DELETE", "/notifications/users/ann/connections", None),
+    ],
+)
+async def test_a_page_of_another_site_changes_nothing_with_the_cookie_of_a_user(
+    server: Server, method: str, path: str, body: bytes | None
+) -> None:
+    cookie = {"Cookie": f"hub_token={token('tom', hub={'publish': ['orders/*'], 'admin': True})}"}
+    statuses = []
+    for site in ("cross-site", "same-site", "same-origin"):
+        headers = {**cookie, "Sec-Fetch-Site": site, "Content-Type": "application/json"}
+        statuses.append((await server.ask(method, path, headers=headers, body=body)).status)
+    assert statuses == [403, 403, 204 if method == "DELETE" else 201]
