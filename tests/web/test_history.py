@@ -257,10 +257,10 @@ async def test_who_asks_for_little_in_a_large_log_gets_it_in_several_answers(
     (rare,) = await send(server, 0, topic="rare")
     read, reads = server.hub.log.read, 0
 
-    def by_step(after: int, topics: Sequence[str], *, upto: int) -> asyncio.Future[Page]:
+    def by_step(after: int, topics: Sequence[str], *, upto: int, **options: Any) -> asyncio.Future[Page]:
         nonlocal reads
         reads += 1
-        return read(after, topics, upto=min(upto, after + 1))
+        return read(after, topics, upto=min(upto, after + 1), **options)
 
     monkeypatch.setattr(server.hub.log, "read", by_step)
     found = await pages(server, "rare")
