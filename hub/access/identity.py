@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from hub.errors import InvalidInput
-from hub.topics import check_pattern
+from hub.topics import check_pattern, topic_of
 
 MAX_ID = 256
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -31,6 +31,7 @@ class Identity:
         expires: when the rights end, in seconds since 1970; None: when the application says so.
         issued: when they were given, likewise; None: unknown.
         token: the id of the token (`jti`); None: it has none, or there is no token.
+        by_token: a token says so; else the application's login does, and is asked again.
     """
 
     user: str
@@ -43,6 +44,7 @@ class Identity:
     expires: float | None = None
     issued: float | None = None
     token: str | None = None
+    by_token: bool = False
 
     def __post_init__(self) -> None:
         """Take lists of topics too, and check what the application says.
@@ -52,6 +54,7 @@ class Identity:
         """
         if not isinstance(self.user, str) or not 1 <= len(self.user) <= MAX_ID:
             raise InvalidInput("user", f"is not a text of 1 to {MAX_ID} characters")
+        topic_of("user", self.user, "user")  # the topic that belongs to the user
         for name in ("subscribe", "publish"):
             patterns = getattr(self, name)
             if isinstance(patterns, str):

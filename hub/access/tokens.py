@@ -15,7 +15,7 @@ from hub.access.identity import Identity
 from hub.access.keys import ALGORITHMS, MAX_KID, MAX_TRIED, Keys
 from hub.access.strict_json import object_in
 from hub.access.token_cache import CACHE_BYTES, TokenCache
-from hub.errors import InvalidTopic, Unauthorized
+from hub.errors import InvalidInput, InvalidTopic, Unauthorized
 from hub.names import hint
 from hub.topics import check_pattern
 
@@ -118,7 +118,10 @@ class Tokens:
             if candidates and token.kid is not None:
                 raise _invalid("is not signed with the key that it names")
             raise UnknownKey
-        return self._identity(_Claims(_object("claims", token.payload)))
+        try:
+            return self._identity(_Claims(_object("claims", token.payload)))
+        except InvalidInput as error:  # such as a user whose topic would be too long
+            raise _invalid(f"can't be used: {error}") from None
 
     def _identity(self, claims: _Claims) -> Identity:
         now = self._clock()
@@ -142,6 +145,7 @@ class Tokens:
             expires=expires,
             issued=issued,
             token=token,
+            by_token=True,
         )
 
     def _check_parties(self, claims: _Claims) -> None:

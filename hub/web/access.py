@@ -178,7 +178,37 @@ class Access:
         if self.tickets is None:
             raise no_ticket()
         admission = await self.tickets.admit(ticket, request.cookies, topics, secure=request.secure)
+        if admission.ticket is None and not admission.identity.by_token:
+            admission = replace(admission, identity=await self._again(request, admission.identity))
         return admission, await self._readable(admission.identity, topics)
+
+    async def _again(self, request: web.Request, identity: Identity) -> Identity:
+        """Return the present rights of *identity*, whom the login knew when its ticket was given.
+
+        Raises:
+            Unauthorized: the login knows the user no longer.
+            AuthUnavailable: that can't be told now.
+        """
+        if self.hooks.recheck is not None:
+            present = await asked_again(self.hooks.recheck, identity)
+        elif self.hooks.authenticate is not None:
+            present = await bounded("authenticate", self.hooks.authenticate(request))
+        else:
+            present = None
+        if present is None or present.user != identity.user:
+            raise Unauthorized("revoked", "the login that the ticket was given to has ended")
+        return replace(present, issued=time.time())
+
+    def check(self, identity: Identity | None) -> None:
+        """Check once more, behind everything that waits, that the rights of *identity* go on.
+
+        Raises:
+            Unauthorized: they have ended, or were revoked meanwhile.
+        """
+        if identity is None:
+            return
+        if self.state is not None and self.state.revoked(identity):
+            raise Unauthorized("revoked", "your rights have been revoked: log in again")
 
     async def read(self, request: web.Request, topics: Sequence[str]) -> tuple[Identity | None, Visibility]:
         """Return who sends *request*, and what of *topics* and patterns that reader may see.
@@ -210,9 +240,9 @@ class Access:
             return drafts
         for draft in drafts:
             self.policy.publish(identity, draft.topics)
-            hook = self.hooks.authorize_publish
-            if hook is not None and not await bounded("authorize_publish", hook(identity, draft)):
-                raise Forbidden(draft.topics[0], "you may not publish to it")
+        if self.hooks.authorize_publish is not None:
+            await bounded("authorize_publish", _allowed(self.hooks.authorize_publish, identity, drafts))
+            self.check(identity)
         return drafts if self.policy.trusted else [_own_key(identity, draft) for draft in drafts]
 
     async def administer(self, request: web.Request) -> Identity | None:
@@ -241,6 +271,31 @@ class Access:
 Access.KEY = web.AppKey("access", Access)
 # So that a hook is asked once per request. aiohttp has such keys since 3.14, and warns of others.
 _IDENTITY: Any = web.RequestKey("identity", Identity) if hasattr(web, "RequestKey") else "hub.identity"
+
+
+async def _allowed(hook: AuthorizePublish, identity: Identity | None, drafts: Sequence[Draft]) -> None:
+    """Ask *hook* about each of *drafts*.
+
+    Raises:
+        Forbidden: it refuses one.
+    """
+    for draft in drafts:
+        if not await hook(identity, draft):
+            raise Forbidden(draft.topics[0], "you may not publish to it")
+
+
+async def asked_again(recheck: Recheck, identity: Identity) -> Identity | None:
+    """Return the present rights of *identity*, as the application's hook says.
+
+    Raises:
+        Unauthorized, Forbidden: the hook raised it.
+        AuthUnavailable: it failed, gave no answer in time, or one that is none.
+    """
+    present: object = await bounded("recheck", recheck(identity))
+    if present is None or isinstance(present, Identity):
+        return present
+    logger.error("the hook recheck returned %s, not an Identity or None", type(present).__name__)
+    raise AuthUnavailable
 
 
 def _own_key(identity: Identity | None, draft: Draft) -> Draft:

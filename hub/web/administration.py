@@ -25,7 +25,7 @@ async def connections(hub: Hub, request: web.Request) -> web.Response:
     await Access.of(request).administer(request)
     query = _PARAMETERS.read(request)
     limit = query.get("limit", str(DEFAULT_LIMIT))
-    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= MAX_LIMIT):
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 5 and 1 <= int(limit) <= MAX_LIMIT):
         raise InvalidInput("limit", f"is not a whole number from 1 to {MAX_LIMIT:,}")
     streams = iter(hub.connections)
     after = query.get("after")

@@ -73,6 +73,7 @@ class Endpoint:
         readable = self._hub.settings.refuse == "auto" and getattr(handler, "opens_stream", False)
         if not (readable and is_event_source(request)):
             return from_error(error)
+        self._hub.metrics.refused += 1
         topic = {"topic": error.topic} if isinstance(error, Forbidden) and error.topic else {}
         return refusal(error.code, **topic)
 

@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 from multidict import MultiMapping
 
+from hub.connections.holders import Holder
 from hub.errors import (
     GenerationExpired,
     InvalidInput,
@@ -79,7 +80,7 @@ async def init(hub: Hub, request: web.Request) -> web.Response:
 async def generate_on_the_post(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Begin a generation and stream it in this response, whose `Content-Location` is where it can be resumed."""
     dialect = _dialect(_BEGIN_BY_POST.read(request))
-    if (ending := refused(hub, request, holder_of(hub, request))) is not None:
+    if (ending := refused(hub, request, await _holder(hub, request))) is not None:
         hub.metrics.refused += 1
         raise TooManyStreams(ending.limit or "max_connections")
     generation, _ = await _begin(hub, request, _prompt(await read_json(request)))
@@ -97,7 +98,7 @@ async def generate_and_watch(hub: Hub, request: web.Request) -> web.StreamRespon
         return web.Response(status=204)
     if not asked:
         check_site(hub, request)
-    away = sent_away(hub, request, holder_of(hub, request), dialect.away)
+    away = sent_away(hub, request, await _holder(hub, request), dialect.away)
     if away is not None:
         return away
     if not asked:
@@ -130,7 +131,7 @@ async def watch(hub: Hub, request: web.Request) -> web.StreamResponse:
     if _wants_snapshot(request, query):
         generation = await _find(hub, request, id)
         return web.json_response(_snapshot(generation), headers={"Cache-Control": "no-store"})
-    away = sent_away(hub, request, holder_of(hub, request), dialect.away)
+    away = sent_away(hub, request, await _holder(hub, request), dialect.away)
     if away is not None:
         return away
     try:
@@ -138,6 +139,11 @@ async def watch(hub: Hub, request: web.Request) -> web.StreamResponse:
     except LogUnavailable:
         return come_back(Away.LOG_UNAVAILABLE, dialect.away)
     return await _respond(hub, request, generation, dialect, _cursor(generation, asked))
+
+
+async def _holder(hub: Hub, request: web.Request) -> Holder:
+    """Return the holder of the stream that *request* asks for, with the rights that end it."""
+    return holder_of(hub, request, await Access.of(request).known(request))
 
 
 async def _owner(request: web.Request) -> str | None:
@@ -165,7 +171,7 @@ async def _respond(
         cursor,
         chunked=is_chunked(request),
         registry=hub.connections,
-        holder=holder_of(hub, request),
+        holder=await _holder(hub, request),
     )
     await response.hand_over(request, viewer)
     return response

@@ -29,14 +29,14 @@ async def publish(hub: Hub, request: web.Request) -> web.Response:
     check_publish(hub, who)  # before the body is read
     body = await read_json(request)
     if isinstance(body, list):
-        drafts = await Access.of(request).publish(request, _drafts(body))
+        drafts = _drafts(body)
         check_publish(hub, who, len(drafts))
-        receipts = hub.notifications.publish(drafts)
+        receipts = hub.notifications.publish(await Access.of(request).publish(request, drafts))
         text = f"[{','.join(await _all_accepted(receipts))}]"
         return _answer(text, repeated=all(receipt.repeated for receipt in receipts))
-    drafts = await Access.of(request).publish(request, (Draft.from_json(body),))
+    draft = Draft.from_json(body)
     check_publish(hub, who, 1)
-    (receipt,) = hub.notifications.publish(drafts)
+    (receipt,) = hub.notifications.publish(await Access.of(request).publish(request, (draft,)))
     position = await receipt
     where = {} if receipt.repeated else {"Location": link(hub, request, up=1, path=_place(receipt.topics[0], position))}
     return _answer(_accepted(receipt, position), repeated=receipt.repeated, **where)

@@ -12,7 +12,7 @@ from hub.connections.client_stream import ClientStream, CloseReason
 from hub.connections.registry import StreamRegistry
 from hub.errors import AuthUnavailable, Forbidden, Unauthorized
 from hub.state.state import Revocation
-from hub.web.access import Recheck, bounded
+from hub.web.access import Recheck, asked_again
 
 logger = logging.getLogger("hub.access")
 
@@ -83,7 +83,7 @@ class Rechecks:
         sessions: dict[Session, list[ClientStream]] = {}
         for stream in self._streams:
             identity = stream.holder.identity
-            if identity is not None and identity.expires is None and stream.closed_because is None:
+            if identity is not None and not identity.by_token and stream.closed_because is None:
                 sessions.setdefault((identity.user, identity.session), []).append(stream)
         self._untold &= sessions.keys()
         return sessions
@@ -92,10 +92,11 @@ class Rechecks:
         identity = streams[-1].holder.identity
         assert identity is not None
         try:
-            present = await bounded("recheck", self._recheck(identity))
+            present = await asked_again(self._recheck, identity)
         except (Unauthorized, Forbidden):
             present = None
         except AuthUnavailable:
+            # A second time in a row: nobody knows for longer than the interval whether the rights go on.
             if session in self._untold:
                 self._end(streams, lambda stream: True)
             self._untold.add(session)

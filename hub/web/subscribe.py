@@ -8,9 +8,10 @@ from functools import lru_cache
 from aiohttp import web
 from multidict import MultiMapping
 
+from hub.connections.client_stream import CloseReason
 from hub.connections.connection import Connection, Subscription
-from hub.encoding import SSE
-from hub.errors import InvalidInput
+from hub.encoding import SSE, retry_between
+from hub.errors import InvalidInput, Unauthorized
 from hub.hub import Hub
 from hub.names import hint
 from hub.state.tickets import Admission
@@ -96,10 +97,16 @@ async def _open(
     response = EventStream(request)
     response.headers.update(cors(request, hub.settings.cors_origins))
     connection = Connection(subscription, hub.wiring, holder=holder)
+    access.check(identity)
     if admission is None:
         await response.hand_over(request, connection)
     else:
         await _begin_with_ticket(hub, request, response, connection, admission)
+    try:
+        access.check(identity)  # what was revoked before the stream was counted did not end it
+    except Unauthorized:
+        if hub.connections.get(connection.id) is connection:
+            connection.end(CloseReason.REVOKED, retry_between(10, 60))
     return response
 
 

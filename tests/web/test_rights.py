@@ -16,7 +16,7 @@ from hub import Identity
 from tests.web.client import Client, until
 from tests.web.conftest import Complaints, Serve
 from tests.web.server import Server
-from tests.web.test_access import ANN, ask, by_header, stream_of
+from tests.web.test_access import ANN, USERS, ask, by_header, stream_of
 
 SECRET = "a secret of the tests, which has more than 32 bytes"
 
@@ -24,7 +24,12 @@ SECRET = "a secret of the tests, which has more than 32 bytes"
 @pytest.fixture
 async def server(serve: Serve) -> Server:
     """A hub that knows ann, bob and root by a header, and others by a token."""
-    return await serve(setup={"authenticate": by_header, "routes": None}, jwt_secret=SECRET, heartbeat=0.3)
+
+    async def recheck(identity: Identity) -> Identity | None:
+        return USERS.get(identity.user)
+
+    setup = {"authenticate": by_header, "recheck": recheck, "routes": None}
+    return await serve(setup=setup, jwt_secret=SECRET, heartbeat=0.3)
 
 
 def token(user: str, *, seconds: float = 3600, **claims: Any) -> str:
@@ -358,3 +363,73 @@ async def test_a_page_of_another_site_changes_nothing_with_the_cookie_of_a_user(
         headers = {**cookie, "Sec-Fetch-Site": site, "Content-Type": "application/json"}
         statuses.append((await server.ask(method, path, headers=headers, body=body)).status)
     assert statuses == [403, 403, 204 if method == "DELETE" else 201]
+
+
+async def test_a_stream_of_a_ticket_does_not_come_back_after_the_login_has_ended(serve: Serve) -> None:
+    known = {"ann": ANN}
+
+    async def login(request: web.Request) -> Identity | None:
+        return known.get(request.headers.get("X-User", ""))
+
+    async def recheck(identity: Identity) -> Identity | None:
+        return known.get(identity.user)
+
+    server = await serve(setup={"authenticate": login, "recheck": recheck, "routes": None}, recheck=3600)
+    ticket = await ticket_of(server, "ann")
+    first = await with_ticket(server, ticket, "orders/1")
+    cookie = first.headers["Set-Cookie"].split(";")[0]
+    first.reset()
+    back = await with_ticket(server, ticket, "orders/1", cookie=cookie)
+    assert back.status == 200
+    known.clear()
+    refused = await with_ticket(server, ticket, "orders/1", cookie=cookie)
+    assert refused.status == 401
+    assert b"revoked" in await refused.body()
+
+
+async def test_streams_of_generations_end_with_the_rights_of_their_holder(serve: Serve) -> None:
+    server = await serve(setup={"routes": None}, jwt_secret=SECRET, ai_provider="application", heartbeat=0.3)
+    headers = {"Authorization": f"Bearer {token('tom', seconds=6)}"}
+    generation = await server.hub.generations.begin(owner="tom")
+    client = await server.client()
+    await client.request("GET", f"/ai/chat/stream/{generation.id}", headers=headers)
+    assert await client.head() == 200
+    (stream,) = server.hub.connections
+    assert stream.facts().user == "tom"
+    assert await last_word(client) == "token_expired"
+
+
+async def test_what_is_revoked_while_a_hook_thinks_opens_no_stream(serve: Serve) -> None:
+    thinking, go_on = asyncio.Event(), asyncio.Event()
+
+    async def read(identity: Identity | None, topics: Any) -> bool:
+        thinking.set()
+        await go_on.wait()
+        return True
+
+    server = await serve(setup={"authenticate": by_header, "authorize_subscribe": read, "routes": None})
+    client = await server.client()
+    await client.request("GET", "/notifications/subscribe?topic=orders/1", headers={"X-User": "ann"})
+    await thinking.wait()
+    assert (await ask(server, "DELETE", "/notifications/users/ann/connections", "root")).status == 204
+    go_on.set()
+    assert await client.head() == 401
+    assert len(server.hub.connections) == 0
+
+
+async def test_an_answer_of_the_check_that_is_none_ends_no_other_check(serve: Serve, complaints: Complaints) -> None:
+    asked: list[str] = []
+
+    async def login(request: web.Request) -> Identity:
+        return Identity(user=request.headers["X-User"], subscribe=("orders/*",))
+
+    async def recheck(identity: Identity) -> Any:
+        asked.append(identity.user)
+        return True if identity.user == "broken" else None
+
+    server = await serve(setup={"authenticate": login, "recheck": recheck, "routes": None}, recheck=1)
+    broken = await stream_of(server, "broken", "orders/1")
+    ada = await stream_of(server, "ada", "orders/1")
+    assert await last_word(ada) == "revoked"
+    assert await last_word(broken) == "revoked", "after the second answer that is none"
+    assert complaints.take()
