@@ -110,7 +110,7 @@ class Policy:
 
 def _refusal(identity: Identity | None, topic: str, why: str) -> Unauthorized | Forbidden:
     if identity is None:
-        return Unauthorized("unauthorized", "nobody knows who you are: send a token, or log in")
+        return Unauthorized("unauthorized", "you are not logged in: send a token, or log in")
     return Forbidden(topic, why)
 
 

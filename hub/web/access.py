@@ -159,7 +159,7 @@ class Access:
             raise NotThere("identity")
         body = await read_json(request) if request.body_exists else {}
         if not isinstance(body, dict) or body.keys() - {"topics"}:
-            raise InvalidInput("body", "is not a JSON object with topics only")
+            raise InvalidInput("body", 'is not a JSON object such as {"topics": ["orders"]}, and not empty')
         topics = body.get("topics")
         if topics is not None:
             if not isinstance(topics, list):

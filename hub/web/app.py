@@ -103,7 +103,7 @@ def setup_hub(
     if state is not None:
         state.announce_to(partial(end_revoked, hub.connections))
         if not state.lasting:
-            logger.info("revocations are forgotten at the end of the process: HUB_STATE names a file for them")
+            logger.info("revocations will be lost when the process ends; set HUB_STATE to a file to keep them")
     rechecks = None if recheck is None else Rechecks(hub.connections, policy, recheck, hub.settings.recheck)
     streams = app[HandlerStreams.KEY] = HandlerStreams(hub)
     prefix = _as_matched(prefix.rstrip("/"))
