@@ -25,18 +25,19 @@ async def publish(hub: Hub, request: web.Request) -> web.Response:
     """Publish one draft, or a list of them, and return the positions that the log has confirmed."""
     if hub.draining:
         raise ShuttingDown
-    who = publisher(hub, request, await Access.of(request).identity(request))
+    access = Access.of(request)
+    who = publisher(hub, request, await access.identity(request))
     check_publish(hub, who)  # before the body is read
     body = await read_json(request)
     if isinstance(body, list):
         drafts = _drafts(body)
         check_publish(hub, who, len(drafts))
-        receipts = hub.notifications.publish(await Access.of(request).publish(request, drafts))
+        receipts = hub.notifications.publish(await access.publish(request, drafts))
         text = f"[{','.join(await _all_accepted(receipts))}]"
         return _answer(text, repeated=all(receipt.repeated for receipt in receipts))
     draft = Draft.from_json(body)
     check_publish(hub, who, 1)
-    (receipt,) = hub.notifications.publish(await Access.of(request).publish(request, (draft,)))
+    (receipt,) = hub.notifications.publish(await access.publish(request, (draft,)))
     position = await receipt
     where = {} if receipt.repeated else {"Location": link(hub, request, up=1, path=_place(receipt.topics[0], position))}
     return _answer(_accepted(receipt, position), repeated=receipt.repeated, **where)
