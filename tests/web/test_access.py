@@ -29,7 +29,7 @@ async def by_header(request: web.Request) -> Identity | None:
     return USERS.get(request.headers.get("X-User", ""))
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", pytest.param("file", marks=pytest.mark.slow)])
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/hub.db"
 

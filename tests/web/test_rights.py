@@ -102,6 +102,7 @@ async def test_a_token_in_a_query_is_nothing(server: Server) -> None:
     assert answer.status == 401
 
 
+@pytest.mark.slow
 async def test_a_stream_ends_before_its_token_does(server: Server) -> None:
     began = time.time()
     client = await stream_with(server, token("tom", seconds=6), "orders/1")
@@ -186,6 +187,7 @@ async def test_administrators_see_the_open_streams_page_by_page_and_end_them(ser
 # ---- the application is asked again ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ["nobody", "less", "the same", "can't tell"])
 async def test_the_application_is_asked_about_open_streams(serve: Serve, complaints: Complaints, answer: str) -> None:
     asked: list[Identity] = []
@@ -325,6 +327,7 @@ async def test_rights_of_the_login_that_have_ended_do_not_count(serve: Serve) ->
     assert (answer.status, answer.json()["code"]) == (401, "token_expired")
 
 
+@pytest.mark.slow
 async def test_a_session_whose_check_hangs_keeps_no_other_waiting(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, complaints: Complaints
 ) -> None:
@@ -387,6 +390,7 @@ async def test_a_stream_of_a_ticket_does_not_come_back_after_the_login_has_ended
     assert b"revoked" in await refused.body()
 
 
+@pytest.mark.slow
 async def test_streams_of_generations_end_with_the_rights_of_their_holder(serve: Serve) -> None:
     server = await serve(setup={"routes": None}, jwt_secret=SECRET, ai_provider="application", heartbeat=0.3)
     headers = {"Authorization": f"Bearer {token('tom', seconds=6)}"}
@@ -417,6 +421,7 @@ async def test_what_is_revoked_while_a_hook_thinks_opens_no_stream(serve: Serve)
     assert len(server.hub.connections) == 0
 
 
+@pytest.mark.slow
 async def test_an_answer_of_the_check_that_is_none_ends_no_other_check(serve: Serve, complaints: Complaints) -> None:
     asked: list[str] = []
 
