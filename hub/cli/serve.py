@@ -26,7 +26,6 @@ from typing import Any
 from aiohttp import web
 from pydantic.fields import FieldInfo
 
-from hub.access.hosts import Hosts
 from hub.cleanup import CLEANUP_SECONDS
 from hub.cli.logs import AccessLog, log_to_stderr
 from hub.errors import HubError, InvalidSettings
@@ -137,7 +136,7 @@ def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop]
 async def serve(settings: Settings) -> int:
     """Serve a hub with *settings* until a signal ends it."""
     app = web.Application()
-    settings = _within_file_limit(settings)
+    settings = _on_loopback(_within_file_limit(settings))
     if settings.demo:
         from hub.demo import LISTENERS, PROVIDER, setup_demo  # noqa: PLC0415 - only where it is wanted
 
@@ -148,8 +147,6 @@ async def serve(settings: Settings) -> int:
     else:
         hub = setup_hub(app, settings, routes="all")
     NotFound(hub).add_to(app, "/{path:.*}")
-    if is_loopback(settings.host) and not settings.takes_tokens:
-        hub.hosts = Hosts(settings.allowed_hosts)
     deadlines = Deadlines(hub.metrics, header=settings.header_timeout, body=settings.body_timeout)
     stop = _signals(settings.drain + max(settings.drain, settings.finish) + ENDING_SECONDS)
     runner = web.AppRunner(
@@ -240,6 +237,14 @@ def _signals(most: float) -> asyncio.Future[int]:
         of_the_loop[number] = signal.getsignal(number)
         signal.signal(number, hear)
     return stop
+
+
+def _on_loopback(settings: Settings) -> Settings:
+    """Return *settings* with which a hub on loopback, where nobody is asked who they are, checks `Host`."""
+    if not is_loopback(settings.host) or settings.takes_tokens:
+        return settings
+    # The names of loopback are allowed anyway: one of them is enough to have the others refused.
+    return settings.model_copy(update={"allowed_hosts": (*settings.allowed_hosts, "localhost")})
 
 
 def _within_file_limit(settings: Settings) -> Settings:

@@ -124,9 +124,9 @@ class Access:
             known = await self._identify(request)
             if known is None:
                 return None
-            request[_IDENTITY] = known
             if request.method not in _SAFE and "Authorization" not in request.headers:
                 check_site(self._hub, request)  # a browser may have sent the cookie on behalf of another site's page
+            request[_IDENTITY] = known
         if self.state is not None and self.state.revoked(known):
             raise Unauthorized("revoked", "your rights have been revoked: log in again")
         return known
@@ -139,7 +139,7 @@ class Access:
             return None
         # Of now: whoever is asked for after a revocation is known again.
         now = time.time()
-        identity = await bounded("authenticate", self.hooks.authenticate(request))
+        identity = await asked("authenticate", self.hooks.authenticate(request))
         if identity is None:
             return None
         if identity.expires is not None and identity.expires <= now:
@@ -190,9 +190,9 @@ class Access:
             AuthUnavailable: that can't be told now.
         """
         if self.hooks.recheck is not None:
-            present = await asked_again(self.hooks.recheck, identity)
+            present = await asked("recheck", self.hooks.recheck(identity))
         elif self.hooks.authenticate is not None:
-            present = await bounded("authenticate", self.hooks.authenticate(request))
+            present = await asked("authenticate", self.hooks.authenticate(request))
         else:
             present = None
         if present is None or present.user != identity.user:
@@ -284,17 +284,17 @@ async def _allowed(hook: AuthorizePublish, identity: Identity | None, drafts: Se
             raise Forbidden(draft.topics[0], "you may not publish to it")
 
 
-async def asked_again(recheck: Recheck, identity: Identity) -> Identity | None:
-    """Return the present rights of *identity*, as the application's hook says.
+async def asked(name: str, answer: Awaitable[Identity | None]) -> Identity | None:
+    """Return the identity that the application's hook *name* answers; None: nobody, or no rights any more.
 
     Raises:
         Unauthorized, Forbidden: the hook raised it.
         AuthUnavailable: it failed, gave no answer in time, or one that is none.
     """
-    present: object = await bounded("recheck", recheck(identity))
-    if present is None or isinstance(present, Identity):
-        return present
-    logger.error("the hook recheck returned %s, not an Identity or None", type(present).__name__)
+    found: object = await bounded(name, answer)
+    if found is None or isinstance(found, Identity):
+        return found
+    logger.error("the hook %s returned %s, not an Identity or None", name, type(found).__name__)
     raise AuthUnavailable
 
 

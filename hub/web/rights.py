@@ -12,7 +12,7 @@ from hub.connections.client_stream import ClientStream, CloseReason
 from hub.connections.registry import StreamRegistry
 from hub.errors import AuthUnavailable, Forbidden, Unauthorized
 from hub.state.state import Revocation
-from hub.web.access import Recheck, asked_again
+from hub.web.access import Recheck, asked
 
 logger = logging.getLogger("hub.access")
 
@@ -92,7 +92,7 @@ class Rechecks:
         identity = streams[-1].holder.identity
         assert identity is not None
         try:
-            present = await asked_again(self._recheck, identity)
+            present = await asked("recheck", self._recheck(identity))
         except (Unauthorized, Forbidden):
             present = None
         except AuthUnavailable:

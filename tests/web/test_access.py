@@ -319,7 +319,7 @@ async def test_refusals_by_status_can_be_asked_for(serve: Serve) -> None:
 # ---- the application's hooks ----
 
 
-@pytest.mark.parametrize("fault", ["raises", "hangs"])
+@pytest.mark.parametrize("fault", ["raises", "hangs", "answers with something else"])
 async def test_a_hook_that_can_not_tell_refuses_for_now(
     serve: Serve, complaints: Complaints, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
@@ -328,6 +328,8 @@ async def test_a_hook_that_can_not_tell_refuses_for_now(
     async def broken(request: web.Request) -> Identity | None:
         if fault == "raises":
             raise RuntimeError("secret")
+        if fault == "answers with something else":
+            return True  # type: ignore[return-value]  # as an application may
         await asyncio.get_running_loop().create_future()
         return None
 
