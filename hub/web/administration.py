@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from itertools import islice
 
 from aiohttp import web
 
 from hub.connections.client_stream import CloseReason, StreamFacts
-from hub.encoding import retry_between
+from hub.encoding import moment, retry_between
 from hub.errors import InvalidInput, NotThere
 from hub.hub import Hub
 from hub.state.state import Revocation
@@ -37,8 +36,7 @@ async def connections(hub: Hub, request: web.Request) -> web.Response:
 
 
 def _shown(facts: StreamFacts) -> dict[str, object]:
-    opened = datetime.fromtimestamp(facts.opened, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
-    shown = {**facts._asdict(), "opened": opened + "Z"}
+    shown = {**facts._asdict(), "opened": moment(facts.opened)}
     del shown["reason"]
     return shown
 
