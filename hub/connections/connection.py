@@ -8,8 +8,9 @@ they wait in a send queue under the slow-reader policy. A connection that keeps 
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -35,6 +36,14 @@ WRITE_BYTES = 64 * 1024
 SLICE_BYTES = 16 * 1024
 
 
+class PresenceView(enum.Enum):
+    """What a stream is told of who is on its topics."""
+
+    NOTHING = enum.auto()
+    NUMBERS = enum.auto()
+    NAMES = enum.auto()
+
+
 class Subscription(NamedTuple):
     """What one connection asked for.
 
@@ -43,12 +52,14 @@ class Subscription(NamedTuple):
         last_event_id: the id it comes back with, `earliest` or `latest`; None or empty: only what is new.
         encoding: how it looks on the wire.
         visibility: which of the notifications that match it may see.
+        presence: what it is told of who is on its topics.
     """
 
     topics: tuple[str, ...]
     last_event_id: str | None = None
     encoding: Encoding = SSE()
     visibility: Visibility = EVERYTHING
+    presence: PresenceView = PresenceView.NOTHING
 
 
 @dataclass(slots=True, frozen=True)
@@ -70,7 +81,11 @@ class Wiring:
 
 
 class Connection(ClientStream):
-    """One open subscription."""
+    """One open subscription.
+
+    Attributes:
+        presence: what it is told of who is on its topics.
+    """
 
     kind: ClassVar[StreamKind] = StreamKind.SUBSCRIPTION
 
@@ -82,6 +97,7 @@ class Connection(ClientStream):
         "_encoding",
         "_last_event_id",
         "_locating",
+        "_missed",
         "_queue",
         "_reading",
         "_rest",
@@ -90,6 +106,7 @@ class Connection(ClientStream):
         "_topics",
         "_visibility",
         "_wiring",
+        "presence",
     )
 
     def __init__(self, subscription: Subscription, wiring: Wiring, *, holder: Holder = NOBODY) -> None:
@@ -98,6 +115,7 @@ class Connection(ClientStream):
         self._last_event_id = subscription.last_event_id
         self._encoding = subscription.encoding
         self._visibility = subscription.visibility
+        self.presence = subscription.presence
         self._wiring = wiring
         self._audience: Audience | None = None
         self._cursor = 0  # live: the offset up to which everything was written or announced as missing
@@ -107,6 +125,7 @@ class Connection(ClientStream):
         self._rest: memoryview | None = None  # of a page, which the transport has had no room for yet
         self._queue: SendQueue | None = None
         self._straight = False  # live, and nothing waits: batches go straight to the transport
+        self._missed: Callable[[], object] | None = None  # called when it is straight again
         self._count = 0  # frames written, beside those that its audience was offered since it joined
         self._dropped_before = 0  # by queues that are empty by now
 
@@ -121,6 +140,11 @@ class Connection(ClientStream):
     def topics(self) -> Collection[str]:
         """The topics and patterns that it asked for."""
         return self._topics
+
+    @property
+    def encoding(self) -> Encoding:
+        """How it looks on the wire."""
+        return self._encoding
 
     @property
     def visibility(self) -> Visibility:
@@ -154,6 +178,25 @@ class Connection(ClientStream):
                 self._catch_up()
         elif self._locating is None:
             self._empty_queue()
+
+    def _straighten(self) -> None:
+        """Write batches straight to the transport from now on, unless it is full: nothing waits any more."""
+        self._straight = not self._paused
+        if self._straight and self._missed is not None:
+            missed, self._missed = self._missed, None
+            missed()
+
+    # ---- what is told in passing, beside the notifications ----
+
+    def tell(self, framed: bytes, missed: Callable[[], object]) -> None:
+        """Write *framed* if it can go out now; else drop it, and call *missed* as soon as something can.
+
+        It does not put the next heartbeat off: that moves the client's cursor, which *framed*, without an id, does not.
+        """
+        if self._straight:
+            self._transport.write(framed)
+        else:
+            self._missed = missed
 
     # ---- the trunk's side: a receiver of the fan-out ----
 
@@ -196,7 +239,7 @@ class Connection(ClientStream):
             self._cursor = queue.after
         if not queue:
             self._let_queue_go()
-            self._straight = not self._paused
+            self._straighten()
 
     def _taken(self, queue: SendQueue) -> bytes:
         """Return what goes out next of *queue*."""
@@ -256,7 +299,7 @@ class Connection(ClientStream):
             self._cursor = tail.offset
             self._open(Beginning(tail, None, None))
             self._join()
-            self._straight = not self._paused
+            self._straighten()
             return
         self._seam = Seam(begin, tail, wiring.buffer_bytes // 4)
         beginning = self._seam.beginning()
@@ -350,7 +393,7 @@ class Connection(ClientStream):
     def _go_live(self) -> None:
         assert self._seam is not None
         self._cursor, self._seam = self._seam.cursor, None
-        self._straight = not self._paused
+        self._straighten()
 
     def _join(self) -> None:
         self._audience = self._wiring.fanout.join(self, self._topics, self._encoding, self._visibility)
@@ -397,6 +440,7 @@ class Connection(ClientStream):
     def _left(self) -> None:
         """Leave the fan-out, and drop what waits."""
         self._straight = False
+        self._missed = None
         self._let_queue_go()
         self._rest = None
         self._leave_audience()

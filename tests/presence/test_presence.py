@@ -9,18 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from hub.presence.presence import GRACE, ONLINE, Change, Presence
+from tests.presence.clock import Clock
 
 SINCE_1970 = 1_700_000_000.0
-
-
-class Clock:
-    """Seconds, moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def present(clock: Clock) -> Presence:
