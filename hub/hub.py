@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, ExitStack, suppress
 
 from hub.access.addresses import Addresses
 from hub.access.hosts import Hosts
 from hub.access.rates import PublishRates, Rates
 from hub.cleanup import cleaned_up
+from hub.connections.changes import TopicChanges, TopicsChanged
 from hub.connections.client_stream import CloseReason, StreamKind
 from hub.connections.connection import Wiring
 from hub.connections.page_cache import PageCache
@@ -58,6 +59,7 @@ class Hub:
         json_default: what turns objects that neither the standard library nor pydantic knows into JSON.
         connections: all open client streams, of whatever kind.
         presence: which users are on which topics.
+        changes: changes the topics of subscriptions.
         provider: what answers on `/ai/chat/stream`; None: nothing does.
     """
 
@@ -114,6 +116,7 @@ class Hub:
             most_bytes=settings.buffer_bytes // 4,
             clock=clock,
         )
+        self.changes = TopicChanges(self.wiring)
         self.provider = make_provider(settings) if provider is None else provider
         self.generations = Generations(
             _limits(settings),
@@ -135,6 +138,15 @@ class Hub:
     def viewers(self) -> int:
         """How many streams of generations are open."""
         return self.connections.count(StreamKind.GENERATION)
+
+    async def change_topics(
+        self, id: str, *, add: Iterable[str] = (), remove: Iterable[str] = (), after: str | None = None
+    ) -> TopicsChanged:
+        """Change the topics of the open stream with this *id*, by the rights of its holder; see `TopicChanges.change`.
+
+        The change ends with the stream: a client that comes back asks for what it asked for at first.
+        """
+        return await self.changes.change(id, add=add, remove=remove, after=after)
 
     def _answered(self, stream: Generation) -> None:
         """Announce a generation that has ended, as an event and as a notification.

@@ -92,7 +92,7 @@ async def _open(
         visibility,
         _presence(access, identity) if _flag(query, "presence") else PresenceView.NOTHING,
     )
-    holder = holder_of(hub, request, identity)
+    holder = holder_of(hub, request, identity, None if admission is None else admission.within)
     away = sent_away(hub, request, holder)
     if away is not None:
         return away

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from hub.access.identity import Identity
+from hub.access.visibility import EVERYTHING
 from hub.connections.client_stream import CloseReason
-from hub.connections.connection import Connection, PresenceView, Subscription
+from hub.connections.connection import Change, Connection, PresenceView, Subscription
 from hub.connections.holders import NOBODY, Holder
 from hub.errors import InvalidTopic
 from hub.events.bus import EventBus
@@ -140,10 +141,10 @@ async def test_topics_that_change_on_an_open_stream_change_who_is_there():
     ann = desk.join("ann", "a", "b", view=PresenceView.NAMES)
     desk.wait(GATHER)
     ann.transport.received.clear()
-    before, ann.connection._topics = ann.connection.topics, frozenset({"b", "c"})
-    desk.streams.moved(ann.connection, before)
+    ann.connection.change(Change(frozenset({"b", "c"}), EVERYTHING, frozenset({"c"})))
     desk.wait(GATHER)
-    assert [(what, facts["topic"], facts["count"]) for what, facts in told(ann)] == [("presence", "c", 1)]
+    assert [block.type for block in ann.blocks] == ["hub.topics", "hub.presence"]
+    assert [(facts["topic"], facts["count"]) for _, facts in told(ann)] == [("c", 1)]
     desk.wait(GRACE)
     assert (there(desk, "a"), there(desk, "b"), there(desk, "c")) == ([], ["ann"], ["ann"])
     ann.transport.lose()
