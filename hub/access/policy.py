@@ -57,9 +57,9 @@ class Policy:
         granted, public = [], False
         own = _read_grants(identity) if identity is not None else None
         for topic in topics:
-            if own is not None and own.covering(topic) is not None:
+            if own is not None and own.cover(topic):
                 granted.append(topic)
-            elif self._subscribe.covering(topic) is not None:
+            elif self._subscribe.cover(topic):
                 public = True
             else:
                 raise _refusal(identity, topic, "you may not read it")
@@ -72,7 +72,7 @@ class Policy:
         own = _read_grants(identity) if identity is not None else None
         public = None if private else self._subscribe
         either = [grants for grants in (own, public) if grants is not None]
-        return tuple(topic for topic in topics if any(grants.covering(topic) is not None for grants in either))
+        return tuple(topic for topic in topics if any(grants.cover(topic) for grants in either))
 
     def publish(self, identity: Identity | None, topics: Iterable[str]) -> None:
         """Check that *identity* may publish to each of *topics*.
@@ -85,7 +85,7 @@ class Policy:
             return
         own = _publish_grants(identity) if identity is not None else None
         for topic in topics:
-            if (own is None or own.covering(topic) is None) and self._publish.covering(topic) is None:
+            if not (own is not None and own.cover(topic)) and not self._publish.cover(topic):
                 raise _refusal(identity, topic, "you may not publish to it")
 
     def administer(self, identity: Identity | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
@@ -238,8 +238,7 @@ class Access:
         identity = await self.identity(request)
         if self.policy.trusted and self.hooks.authorize_publish is None:
             return drafts
-        for draft in drafts:
-            self.policy.publish(identity, draft.topics)
+        self.policy.publish(identity, _topics_of(drafts))
         if self.hooks.authorize_publish is not None:
             await bounded("authorize_publish", _allowed(self.hooks.authorize_publish, identity, drafts))
             self.check(identity)
@@ -271,6 +270,13 @@ class Access:
 Access.KEY = web.AppKey("access", Access)
 # So that a hook is asked once per request. aiohttp has such keys since 3.14, and warns of others.
 _IDENTITY: Any = web.RequestKey("identity", Identity) if hasattr(web, "RequestKey") else "hub.identity"
+
+
+def _topics_of(drafts: Sequence[Draft]) -> Iterable[str]:
+    """Return the topics of *drafts* in their order, each once: those of a list are mostly the same."""
+    if len(drafts) == 1:
+        return drafts[0].topics
+    return dict.fromkeys(topic for draft in drafts for topic in draft.topics)
 
 
 async def _allowed(hook: AuthorizePublish, identity: Identity | None, drafts: Sequence[Draft]) -> None:
