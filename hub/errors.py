@@ -9,7 +9,7 @@ HubError
 │   └── KeyReused                   422  an idempotency key that was used for another question
 ├── TooLarge                        413  more bytes than the bound
 ├── UnsupportedMediaType            415  a body of another media type than expected
-├── Unauthorized                    401  nobody known asks, or with a token that does not count
+├── Unauthorized                    401  nobody known asks, or with a token that is not valid
 ├── Forbidden                       403  a right that the caller does not have; names the topic
 ├── CrossSite                       403  a change that a page of another site asks for
 ├── WrongHost                       421  a host name to which the hub does not answer
@@ -135,7 +135,7 @@ class UnsupportedMediaType(HubError):
 
 
 class Unauthorized(HubError):
-    """Nobody known asks, or with a token that does not count; `code` is a word for programs, `why` a sentence."""
+    """Nobody known asks, or with a token that is not valid; `code` is a word for programs, `why` a sentence."""
 
     status = 401
 
@@ -265,7 +265,7 @@ class AuthUnavailable(TryLater):
     code = "auth_unavailable"
 
     def __str__(self) -> str:
-        return "who you are can't be checked now"
+        return "who you are can't be checked now: try again later"
 
 
 class LogUnavailable(TryLater):
@@ -318,16 +318,16 @@ class LogNotEmpty(HubError):
 
 
 class NotThere(HubError):
-    """The caller named something that is not there, or not any more; `what` says what kind of thing."""
+    """The caller named something that is not there, or not any more; `what` says what kind of thing, `why` may tell."""
 
     status = 404
 
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.what = what
+    def __init__(self, what: str, why: str = "") -> None:
+        super().__init__(what, why)
+        self.what, self.why = what, why
 
     def __str__(self) -> str:
-        return f"there is no such {self.what}"
+        return self.why or f"there is no such {self.what}"
 
 
 class UnknownGeneration(HubError):

@@ -120,13 +120,13 @@ class Settings(BaseModel):
     # These must come before `host`, whose validator reads them.
     insecure: bool = Field(default=False, description="Listen beyond loopback although nobody is asked who they are.")
     jwt_secret: Annotated[SecretStr | None, BeforeValidator(_none)] = Field(
-        default=None, repr=False, description="Secret of tokens that are signed with HS256, of 32 bytes or more."
+        default=None, repr=False, description="Secret for tokens that are signed with HS256, of 32 bytes or more."
     )
     jwt_keys: Annotated[Path | None, BeforeValidator(_none)] = Field(
-        default=None, description="File with the keys of tokens, as PEM or as a JWK set."
+        default=None, description="File with the keys for tokens, as PEM or as a JWK set."
     )
     jwks_url: Annotated[str | None, BeforeValidator(_none)] = Field(
-        default=None, description="Address of the JWK set with the keys of tokens, with https://."
+        default=None, description="Address of the JWK set with the keys for tokens, with https://."
     )
     host: str = Field(default="127.0.0.1", description="Address that `hub serve` listens on.")
     port: Annotated[int, BeforeValidator(_port)] = Field(
@@ -362,7 +362,7 @@ class Settings(BaseModel):
     def _only_one(cls, value: Path | str | None, info: ValidationInfo) -> Path | str | None:
         for other in ("jwt_secret", "jwt_keys"):
             if value is not None and other != info.field_name and info.data.get(other) is not None:
-                raise ValueError(f"can't be used beside {other}: the keys of tokens have one source")
+                raise ValueError(f"can't be used beside {other}: the keys for tokens have one source")
         return value if not isinstance(value, str) else check_keys_url(value)
 
     @field_validator("jwt_audience", "jwt_issuer")

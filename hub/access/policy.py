@@ -15,7 +15,7 @@ from hub.access.grants import Grants
 from hub.access.identity import Identity
 from hub.access.visibility import EVERYTHING, Visibility
 from hub.errors import Forbidden, Unauthorized
-from hub.topics import topic_of
+from hub.topics import RESERVED, is_pattern, topic_of
 
 REMEMBERED_GRANTS = 4_096
 
@@ -62,7 +62,7 @@ class Policy:
             elif self._subscribe.cover(topic):
                 public = True
             else:
-                raise _refusal(identity, topic, "you may not read it")
+                raise _refusal(identity, topic, "you may not read")
         return Visibility(frozenset(granted)) if public else EVERYTHING
 
     def shown(self, identity: Identity | None, topics: tuple[str, ...], *, private: bool) -> tuple[str, ...]:
@@ -86,7 +86,7 @@ class Policy:
         own = _publish_grants(identity) if identity is not None else None
         for topic in topics:
             if not (own is not None and own.cover(topic)) and not self._publish.cover(topic):
-                raise _refusal(identity, topic, "you may not publish to it")
+                raise _refusal(identity, topic, "you may not publish to")
 
     def administer(self, identity: Identity | None) -> None:
         """Check that *identity* is an administrator.
@@ -95,8 +95,11 @@ class Policy:
             Unauthorized: nobody known asks.
             Forbidden: somebody else does.
         """
-        if not self.trusted and (identity is None or not identity.admin):
-            raise _refusal(identity, "", "this is for administrators")
+        if self.trusted or (identity is not None and identity.admin):
+            return
+        if identity is None:
+            raise _nobody()
+        raise Forbidden("", "this is for administrators, and you are none (admin)")
 
     def known(self, identity: Identity | None) -> None:
         """Check that somebody known asks.
@@ -105,13 +108,23 @@ class Policy:
             Unauthorized: nobody known does.
         """
         if not self.trusted and identity is None:
-            raise _refusal(None, "", "")
+            raise _nobody()
 
 
-def _refusal(identity: Identity | None, topic: str, why: str) -> Unauthorized | Forbidden:
+def _refusal(identity: Identity | None, topic: str, what: str) -> Unauthorized | Forbidden:
+    """Return the error for *topic*, which no grant covers; *what* is what was asked for."""
     if identity is None:
-        return Unauthorized("unauthorized", "you are not logged in: send a token, or log in")
-    return Forbidden(topic, why)
+        return _nobody()
+    first = topic.partition("/")[0]
+    if first in RESERVED:  # whoever has the grant ** wonders
+        return Forbidden(topic, f"{what} it: {first}/ has to be granted by name")
+    if is_pattern(topic):
+        return Forbidden(topic, f"{what} all that it matches: one grant has to cover it")
+    return Forbidden(topic, f"{what} it")
+
+
+def _nobody() -> Unauthorized:
+    return Unauthorized("unauthorized", "you are not logged in: send a token, or log in")
 
 
 @lru_cache(maxsize=REMEMBERED_GRANTS)

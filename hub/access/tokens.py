@@ -94,7 +94,7 @@ class Tokens:
             Unauthorized: with the code `token_expired` if nothing else is wrong with it, else `token_invalid`.
         """
         if len(text) > MAX_TOKEN_BYTES or not text.isascii():
-            raise _invalid("is not a token of at most 8 KiB")
+            raise _invalid("is longer than 8 KiB, or not ASCII")
         digest = hashlib.sha256(text.encode()).digest()
         identity = self._cache.get(digest)
         if identity is None:
@@ -107,13 +107,13 @@ class Tokens:
 
     def _check_expiry(self, identity: Identity) -> None:
         if identity.expires is not None and identity.expires + self._leeway <= self._clock():
-            raise Unauthorized(EXPIRED, "the token has expired")
+            raise Unauthorized(EXPIRED, "the token has expired: get a new one")
 
     def _verified(self, text: str) -> Identity:
         token = Token.parse(text)
         candidates = self._keys.candidates(token.algorithm, token.kid)
         if len(candidates) > MAX_TRIED:
-            raise _invalid("has no kid, and there are several keys")
+            raise _invalid("has no kid, and the hub has several keys")
         if not any(key.verifies(token.signed, token.signature) for key in candidates):
             if candidates and token.kid is not None:
                 raise _invalid("is not signed with the key that it names")
@@ -130,7 +130,7 @@ class Tokens:
         issued = claims.time("iat") if "iat" in claims else None
         # It would outlive a revocation of all that was issued until now.
         if issued is not None and issued > now + self._leeway:
-            raise _invalid("was issued in the future (iat)")
+            raise _invalid("was issued in the future (iat): compare the clocks")
         if "nbf" in claims and claims.time("nbf") > now + self._leeway:
             raise _invalid("is not valid yet (nbf)")
         self._check_parties(claims)
@@ -152,9 +152,9 @@ class Tokens:
         audience = claims.audience()
         if self._audience is None:
             if audience:
-                raise _invalid("is for an audience (aud), and none is set here (HUB_JWT_AUDIENCE)")
+                raise _invalid("is for an audience (aud), and this hub has none: set HUB_JWT_AUDIENCE")
         elif self._audience not in audience:
-            raise _invalid("is not for this hub (aud)")
+            raise _invalid("is for another audience (aud) than this hub")
         if self._issuer is not None and claims.get("iss") != self._issuer:
             raise _invalid("is not from the issuer that is trusted here (iss)")
 
@@ -196,7 +196,7 @@ class Token(NamedTuple):
         facts = _object("header", header)
         algorithm, kid, kind = facts.get("alg"), facts.get("kid"), facts.get("typ", "JWT")
         if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
-            raise _invalid(f"is not signed with one of {', '.join(ALGORITHMS)}")
+            raise _invalid(f"is signed with none of the algorithms {', '.join(ALGORITHMS)}")
         if "crit" in facts or "b64" in facts:
             raise _invalid("asks for an extension that is unknown here (crit)")
         if not isinstance(kind, str) or kind.lower() not in _TYPES:
@@ -286,7 +286,7 @@ def _object(part: str, data: bytes) -> dict[str, Any]:
     try:
         return object_in(data)
     except ValueError as error:
-        raise _invalid(f"can't be read: its part of {part} {error}") from None
+        raise _invalid(f"can't be read: the part with the {part} {error}") from None
 
 
 def _invalid(why: str) -> Unauthorized:

@@ -26,7 +26,7 @@ TELL_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """A ticket that counts, with which a stream may begin.
+    """A valid ticket, with which a stream may begin.
 
     Attributes:
         id: the public part of the ticket.
@@ -80,7 +80,7 @@ class Tickets:
             secure: whether the request came over TLS.
 
         Raises:
-            Unauthorized: the ticket does not count, or what it was given for has ended or was revoked.
+            Unauthorized: the ticket is not valid, or what it was given for has ended or was revoked.
             Forbidden: it is for other topics.
             StateUnavailable: that can't be told now.
         """
@@ -92,7 +92,7 @@ class Tickets:
         if admission is None:
             raise no_ticket()
         if self._state.revoked(admission.identity):
-            raise Unauthorized("revoked", "the rights that the ticket was given for were revoked")
+            raise Unauthorized("revoked", "the rights that the ticket was given for have been revoked: log in again")
         return admission
 
     async def _first(self, seen: Shown, asked: Collection[str]) -> Admission | None:

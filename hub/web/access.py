@@ -33,6 +33,8 @@ HOOK_SECONDS = 5.0
 COOKIE = "hub_token"
 SECURE_COOKIE = "__Host-hub_token"
 
+NOBODY_IS_KNOWN = "nobody is known here: the hub has neither a login (authenticate) nor keys for tokens"
+
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 Authenticate = Callable[[web.Request], Awaitable[Identity | None]]
@@ -113,7 +115,7 @@ class Access:
         """Return who sends *request*; None: nobody known.
 
         Raises:
-            Unauthorized: a token that does not count, or rights that have ended or were revoked.
+            Unauthorized: a token that is not valid, or rights that have ended or were revoked.
             CrossSite: a page of another site wants to change something, with the cookie of the user.
             AuthUnavailable: the application's hook fails, or does not answer within 5 seconds.
         """
@@ -156,7 +158,7 @@ class Access:
         """
         identity = await self.known(request)
         if identity is None or self.tickets is None:
-            raise NotThere("identity")
+            raise NotThere("ticket", NOBODY_IS_KNOWN)
         body = await read_json(request) if request.body_exists else {}
         if not isinstance(body, dict) or body.keys() - {"topics"}:
             raise InvalidInput("body", 'is not a JSON object such as {"topics": ["orders"]}, and not empty')
@@ -172,7 +174,7 @@ class Access:
         """Return the admission of a stream of *topics* whose request shows *ticket*, and what its reader may see.
 
         Raises:
-            Unauthorized, Forbidden: the ticket does not count, or no longer gives the right to one of the topics.
+            Unauthorized, Forbidden: the ticket is not valid, or no longer gives the right to one of the topics.
             StateUnavailable: that can't be told now.
         """
         if self.tickets is None:
@@ -196,7 +198,7 @@ class Access:
         else:
             present = None
         if present is None or present.user != identity.user:
-            raise Unauthorized("revoked", "the login that the ticket was given to has ended")
+            raise Unauthorized("revoked", "the login that the ticket was given to has ended: log in again")
         return replace(present, issued=time.time())
 
     def check(self, identity: Identity | None) -> None:
@@ -225,7 +227,7 @@ class Access:
         visibility = self.policy.read(identity, topics)
         hook = self.hooks.authorize_subscribe
         if hook is not None and not await bounded("authorize_subscribe", hook(identity, topics)):
-            raise Forbidden(topics[0] if len(topics) == 1 else "", "you may not read it")
+            raise Forbidden(topics[0] if len(topics) == 1 else "", "the application does not let you read it")
         return visibility
 
     async def publish(self, request: web.Request, drafts: Sequence[Draft]) -> Sequence[Draft]:
@@ -287,7 +289,7 @@ async def _allowed(hook: AuthorizePublish, identity: Identity | None, drafts: Se
     """
     for draft in drafts:
         if not await hook(identity, draft):
-            raise Forbidden(draft.topics[0], "you may not publish to it")
+            raise Forbidden(draft.topics[0], "the application does not let you publish this")
 
 
 async def asked(name: str, answer: Awaitable[Identity | None]) -> Identity | None:

@@ -71,7 +71,7 @@ class Jwks:
         """Return the identity that *token* proves.
 
         Raises:
-            Unauthorized: the token does not count.
+            Unauthorized: the token is not valid.
             AuthUnavailable: the keys could not be fetched, for too long or just when one was missing.
         """
         age = self._age()

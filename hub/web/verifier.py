@@ -22,7 +22,7 @@ class Verifier(Protocol):
         """Return the identity that *token* proves. Whether it has been revoked is not looked up.
 
         Raises:
-            Unauthorized: the token does not count.
+            Unauthorized: the token is not valid.
             AuthUnavailable: that can't be told now.
         """
         ...
