@@ -1,6 +1,6 @@
 """What whom is allowed: reading, publishing, and what is for administrators only. Pure rules, no I/O.
 
-nobody known      the patterns of `HUB_ANONYMOUS_SUBSCRIBE` and `_PUBLISH`; public notifications only
+nobody known      the patterns of `HUB_ANONYMOUS_SUBSCRIBE` and `_PUBLISH`, for public notifications only
 an identity       its grants, its own `user/{id}` for reading, and what anonymous callers may
 an administrator  also statistics, exports, lists of connections, and all that changes the hub; but no topics
                   beyond its grants
@@ -74,8 +74,8 @@ class Policy:
         either = [grants for grants in (own, public) if grants is not None]
         return tuple(topic for topic in topics if any(grants.cover(topic) for grants in either))
 
-    def publish(self, identity: Identity | None, topics: Iterable[str]) -> None:
-        """Check that *identity* may publish to each of *topics*.
+    def publish(self, identity: Identity | None, topics: Iterable[str], *, private: bool = False) -> None:
+        """Check that *identity* may publish to each of *topics*; what anybody may publish to is for public ones only.
 
         Raises:
             Unauthorized: nobody known asks, and not anybody may publish to all of *topics*.
@@ -85,8 +85,12 @@ class Policy:
             return
         own = _publish_grants(identity) if identity is not None else None
         for topic in topics:
-            if not (own is not None and own.cover(topic)) and not self._publish.cover(topic):
+            if own is not None and own.cover(topic):
+                continue
+            if not self._publish.cover(topic):
                 raise _refusal(identity, topic, "you may not publish to")
+            if private:
+                raise _refusal(identity, topic, "you may not send private notifications to")
 
     def administer(self, identity: Identity | None) -> None:
         """Check that *identity* is an administrator.

@@ -240,7 +240,11 @@ class Access:
         identity = await self.identity(request)
         if self.policy.trusted and self.hooks.authorize_publish is None:
             return drafts
-        self.policy.publish(identity, _topics_of(drafts))
+        if len(drafts) == 1:
+            self.policy.publish(identity, drafts[0].topics, private=drafts[0].private)
+        else:
+            for private in (False, True):
+                self.policy.publish(identity, _topics_of(drafts, private=private), private=private)
         if self.hooks.authorize_publish is not None:
             await bounded("authorize_publish", _allowed(self.hooks.authorize_publish, identity, drafts))
             self.check(identity)
@@ -274,11 +278,9 @@ Access.KEY = web.AppKey("access", Access)
 _IDENTITY: Any = web.RequestKey("identity", Identity) if hasattr(web, "RequestKey") else "hub.identity"
 
 
-def _topics_of(drafts: Sequence[Draft]) -> Iterable[str]:
-    """Return the topics of *drafts* in their order, each once: those of a list are mostly the same."""
-    if len(drafts) == 1:
-        return drafts[0].topics
-    return dict.fromkeys(topic for draft in drafts for topic in draft.topics)
+def _topics_of(drafts: Sequence[Draft], *, private: bool) -> Iterable[str]:
+    """Return the topics of the *private* or the public ones of *drafts*, each once: most of a list have the same."""
+    return dict.fromkeys(topic for draft in drafts if draft.private is private for topic in draft.topics)
 
 
 async def _allowed(hook: AuthorizePublish, identity: Identity | None, drafts: Sequence[Draft]) -> None:

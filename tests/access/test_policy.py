@@ -86,6 +86,16 @@ def test_a_topic_is_published_to_by_whoever_has_a_grant(topic: str) -> None:
     assert tuple(refused(each) for each in (None, ANN, BOB, ROOT)) == PUBLISHES[topic]
 
 
+def test_what_anybody_may_publish_to_is_for_public_notifications() -> None:
+    POLICY.publish(ANN, ["orders/1"], private=True)
+    POLICY.publish(BOB, ["guestbook"], private=True)
+    with pytest.raises(Unauthorized):
+        POLICY.publish(None, ["guestbook"], private=True)
+    with pytest.raises(Forbidden) as caught:
+        POLICY.publish(ANN, ["orders/1", "guestbook"], private=True)
+    assert str(caught.value) == "guestbook: you may not send private notifications to it"
+
+
 @pytest.mark.parametrize(
     ("identity", "topics", "visibility"),
     [
