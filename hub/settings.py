@@ -34,8 +34,8 @@ from hub.proxies import UNIX, encoded_prefix, network_of
 from hub.topics import MAX_SEGMENTS
 
 PREFIX = "HUB_"
-OTHER_VARIABLES = ("CONFIG", "URL")
-"""Variables that are no settings: the file of the settings, and the address of the hub that a command talks to."""
+OTHER_VARIABLES = ("CONFIG", "URL", "TOKEN")
+"""Variables that are no settings: the file of the settings; the hub that a command talks to, and the token for it."""
 
 _CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _ADDRESS = re.compile(r"(?:tcp|udp|sctp)://.*", re.IGNORECASE)

@@ -90,8 +90,10 @@ class Access:
 
     @classmethod
     def of(cls, request: web.Request) -> Access:
-        """Return the access of the application that got *request*."""
-        return request.config_dict[cls.KEY]
+        """Return the access of the application that got *request*, or of the one around it."""
+        # `config_dict` looks into all of them, and takes five times as long.
+        access = request.app.get(cls.KEY)
+        return request.config_dict[cls.KEY] if access is None else access
 
     async def open(self) -> None:
         """Begin, on the running loop.

@@ -55,5 +55,5 @@ def publisher(hub: Hub, request: web.BaseRequest, identity: Identity | None = No
     """Return whose publishes *request* counts among: those of its user, or of its address; empty: no limit."""
     if identity is not None:
         return f"user {identity.user}"
-    holder = holder_of(hub, request)
-    return hub.addresses.counted(holder.address or request.remote or "")
+    client = hub.addresses.client(request.remote or "", request.headers.getall("X-Forwarded-For", ()))
+    return hub.addresses.counted(client)
