@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -13,6 +18,8 @@ import pytest
 from aiohttp import web
 
 from hub import Identity
+from hub.web.access import HOOK_SECONDS
+from hub.web.rights import STEPS, Schedule, Session
 from tests.web.client import Client, until
 from tests.web.conftest import Complaints, Serve
 from tests.web.server import Server
@@ -325,6 +332,79 @@ async def test_rights_of_the_login_that_have_ended_do_not_count(serve: Serve) ->
     server = await serve(setup={"authenticate": login, "routes": None})
     answer = await server.ask("GET", "/notifications/subscribe?topic=orders/1")
     assert (answer.status, answer.json()["code"]) == (401, "token_expired")
+
+
+@pytest.mark.slow
+async def test_a_session_is_asked_about_once_however_many_streams_it_has(serve: Serve) -> None:
+    asked: Counter[tuple[str, str | None]] = Counter()
+
+    async def login(request: web.Request) -> Identity:
+        return replace(ANN, session=request.headers["X-User"])
+
+    async def recheck(identity: Identity) -> Identity:
+        asked[identity.user, identity.session] += 1
+        return identity
+
+    server = await serve(setup={"authenticate": login, "recheck": recheck, "routes": None}, recheck=1)
+    for session in ["phone"] + ["desk"] * 10:
+        await stream_of(server, session, "orders/1")
+    await until(lambda: asked["ann", "phone"] >= 3)
+    assert set(asked) == {("ann", "phone"), ("ann", "desk")}
+    assert asked["ann", "desk"] <= asked["ann", "phone"] + 2
+    assert len(server.hub.connections) == 11
+
+
+class Asking:
+    """Walks through a schedule with a clock that is moved by hand, and keeps when each session was asked about."""
+
+    def __init__(self, interval: float) -> None:
+        self.schedule = Schedule(interval)
+        self.now = 1_000.0
+        self.asked: dict[Session, list[float]] = {}
+
+    def step(self, sessions: Collection[Session]) -> list[Session]:
+        due = self.schedule.due(sessions, self.now)
+        for session in due:
+            self.asked.setdefault(session, []).append(self.now)
+        self.now += self.schedule.step
+        return due
+
+
+def sessions(*numbers: int) -> list[Session]:
+    return [(f"user {number}", None) for number in numbers]
+
+
+@pytest.mark.parametrize(("interval", "share"), [(1.0, 0.5), (30.0, 0.3), (3600.0, 0.3)])
+def test_questions_about_sessions_that_came_at_once_are_spread(interval: float, share: float) -> None:
+    asking, all_of_them = Asking(interval), sessions(*range(10_000))
+    parts = [len(asking.step(all_of_them)) for _ in range(2 * STEPS)]
+    assert max(parts) <= 10_000 * share
+    assert len(asking.asked) == 10_000
+
+
+@pytest.mark.parametrize("interval", [10.0, 30.0, 3600.0])
+def test_each_session_is_answered_for_within_the_interval_whoever_comes_and_goes(interval: float) -> None:
+    asking, chance = Asking(interval), random.Random(7)
+    since: dict[Session, float] = {}
+    for _ in range(30 * STEPS):
+        if chance.random() < 0.1:  # nearly all leave, or many come
+            since = {session: at for session, at in since.items() if chance.random() < 0.1}
+        for session in sessions(*(chance.randrange(500) for _ in range(chance.choice([0, 0, 3, 200])))):
+            since.setdefault(session, asking.now)
+        began = asking.now
+        for session in asking.step(since):
+            answered_by = began + asking.schedule.step + HOOK_SECONDS
+            assert answered_by - since[session] <= interval + 1e-6
+            since[session] = began  # known again from then on
+        assert all(began - at <= interval for at in since.values())
+
+
+def test_a_session_that_is_not_due_is_not_asked_about() -> None:
+    asking, one = Asking(30.0), sessions(1)
+    for _ in range(10 * STEPS):
+        asking.step(one)
+    times = asking.asked[one[0]]
+    assert min(after - before for before, after in pairwise(times)) >= 30.0 / 2
 
 
 @pytest.mark.slow
