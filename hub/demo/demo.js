@@ -554,14 +554,22 @@ async function become(account, ended = false) {
   if (other && account) await readLetters(account);
 }
 
+let questions = 0; // an answer to an earlier one than the last is out of date
+let logging = false; // then the answer says who is logged in
+
 /** Ask who is logged in: another tab may have changed that. */
 async function recognize(ended = false) {
+  if (logging) return;
+  const question = ++questions;
+  let account;
   try {
     const answer = await fetch("login", { cache: "no-store", signal: AbortSignal.timeout(10_000) });
-    if (answer.ok) await become((await answer.json()).user ?? null, ended);
+    if (!answer.ok) return;
+    account = (await answer.json()).user ?? null;
   } catch {
-    // The hub cannot be reached: the streams say so.
+    return; // the hub cannot be reached: the streams say so
   }
+  if (question === questions) await become(account, ended);
 }
 
 /** Show what came for *account* before this page did; the stream brings what follows. */
@@ -916,14 +924,20 @@ onSubmit("letter-form", "letter-answer", async () => {
 });
 
 async function log(method, body) {
+  if (logging) return;
   const answer = $("letter-answer");
+  questions += 1;
+  logging = true;
   try {
-    await become((await post("login", body, {}, method)).user);
+    const { user } = await post("login", body, {}, method);
     answer.dataset.tone = "";
     tell(answer, "");
+    become(user, true);
   } catch (error) {
     answer.dataset.tone = "bad";
     tell(answer, `Not done: ${error.message}.`);
+  } finally {
+    logging = false;
   }
 }
 
