@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from hub.settings import Settings, SlowPolicy
     from hub.web.app import BUS, HUB, NOTIFICATIONS, setup_hub
     from hub.web.handler_streams import sse
+    from hub.web.token_cookie import clear_token_cookie, set_token_cookie
 
 _HOMES = {
     "BUS": "hub.web.app",
@@ -65,7 +66,9 @@ _HOMES = {
     "Settings": "hub.settings",
     "SlowPolicy": "hub.settings",
     "TokenStream": "hub.generations.generation",
+    "clear_token_cookie": "hub.web.token_cookie",
     "on_event": "hub.events.event",
+    "set_token_cookie": "hub.web.token_cookie",
     "setup_hub": "hub.web.app",
     "sse": "hub.web.handler_streams",
 }
@@ -98,7 +101,9 @@ __all__ = [
     "Settings",
     "SlowPolicy",
     "TokenStream",
+    "clear_token_cookie",
     "on_event",
+    "set_token_cookie",
     "setup_hub",
     "sse",
 ]

@@ -162,12 +162,12 @@ class Forbidden(HubError):
 
 
 class CrossSite(HubError):
-    """A page of another site, whose origin is not allowed, sent a request that would change something."""
+    """A page of another site, whose origin is not allowed, sent a request in the name of a user."""
 
     status = 403
 
     def __str__(self) -> str:
-        return "a page of another site may not do this; its origin is not among the cors_origins"
+        return "a page of another site may not do this; add its origin to HUB_CORS_ORIGINS if it may"
 
 
 class WrongHost(HubError):

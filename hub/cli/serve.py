@@ -138,11 +138,9 @@ async def serve(settings: Settings) -> int:
     app = web.Application()
     settings = _on_loopback(_within_file_limit(settings))
     if settings.demo:
-        from hub.demo import LISTENERS, PROVIDER, setup_demo  # noqa: PLC0415 - only where it is wanted
+        from hub.demo import setup_demo, setup_demo_hub  # noqa: PLC0415 - only where it is wanted
 
-        # Without them the demo's orders and trades reach nobody, and nothing answers in its chat.
-        parts = {"listeners": settings.listeners or (LISTENERS,), "ai_provider": settings.ai_provider or PROVIDER}
-        hub = setup_hub(app, settings.model_copy(update=parts), routes="all")
+        hub = setup_demo_hub(app, settings)
         setup_demo(app)
     else:
         hub = setup_hub(app, settings, routes="all")

@@ -41,6 +41,21 @@ class Admission:
     ticket: Ticket | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamCookie:
+    """What a browser has to keep so that its stream comes back.
+
+    Attributes:
+        id: the public part of the ticket.
+        value: the secret.
+        seconds: for how long it is of use: until the stream may not come back, and would not even be told why.
+    """
+
+    id: str
+    value: str
+    seconds: float
+
+
 class Tickets:
     """Mints tickets, admits streams with them, and has each begin one stream.
 
@@ -114,8 +129,8 @@ class Tickets:
         back.check(seen, cookie, asked, self._clock())
         return Admission(id=back.id, identity=back.identity, asked=tuple(asked), ticket=None)
 
-    async def begin(self, admission: Admission) -> str | None:
-        """Use the ticket up, for the stream that begins now; return the value of the cookie that its answer sets.
+    async def begin(self, admission: Admission) -> StreamCookie | None:
+        """Use the ticket up, for the stream that begins now; return the cookie that its answer sets.
 
         Of several that were admitted with one ticket, one begins. None: the stream comes back, with the cookie it has.
 
@@ -128,13 +143,14 @@ class Tickets:
             return None
         if await self._state.take(_ticket_key(ticket.id)) is None:
             raise no_ticket()
-        value, back = ticket.begin(admission.asked, self._clock())
+        now = self._clock()
+        value, back = ticket.begin(admission.asked, now)
         key, expires = _return_key(ticket.id), back.expires + TELL_SECONDS
         try:
             await self._state.put(key, back.to_text(), expires=expires, owner=back.identity.user, lasting=True)
         except StateUnavailable as error:  # the stream may begin: it can come back until this process ends
             logger.warning("a stream that began with a ticket can't come back after a restart: %s", error)
-        return value
+        return StreamCookie(id=ticket.id, value=value, seconds=expires - now)
 
     async def take_back(self, admission: Admission) -> None:
         """Let the ticket be shown again, within its 30 seconds: the answer that began the stream did not go out.

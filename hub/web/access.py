@@ -14,7 +14,7 @@ from aiohttp import web
 from hub.access.grants import covers
 from hub.access.identity import Identity
 from hub.access.policy import Policy
-from hub.access.tickets import SECONDS, cookie_name, no_ticket
+from hub.access.tickets import SECONDS, no_ticket
 from hub.access.visibility import Visibility
 from hub.errors import AuthUnavailable, Forbidden, InvalidInput, NotThere, Unauthorized
 from hub.hub import Hub
@@ -24,7 +24,7 @@ from hub.state.tickets import Admission, Tickets
 from hub.topics import check_wanted
 from hub.web.body import read_json
 from hub.web.endpoint import check_site
-from hub.web.links import link
+from hub.web.links import is_secure
 from hub.web.verifier import Verifier
 
 logger = logging.getLogger("hub.access")
@@ -118,7 +118,7 @@ class Access:
 
         Raises:
             Unauthorized: a token that is not valid, or rights that have ended or were revoked.
-            CrossSite: a page of another site wants to change something, with the cookie of the user.
+            CrossSite: a page of another site wants to change something in the name of the user.
             AuthUnavailable: the application's hook fails, or does not answer within 5 seconds.
         """
         if not self._asks:
@@ -128,15 +128,43 @@ class Access:
             known = await self._identify(request)
             if known is None:
                 return None
-            if request.method not in _SAFE and "Authorization" not in request.headers:
-                check_site(self._hub, request)  # a browser may have sent the cookie on behalf of another site's page
+            if request.method not in _SAFE:
+                self._check_site(request)
             request[_IDENTITY] = known
         if self.state is not None and self.state.revoked(known):
             raise Unauthorized("revoked", "your rights have been revoked: log in again")
         return known
 
+    async def reader(self, request: web.Request) -> Identity | None:
+        """Return who sends *request*, which asks for a stream: as `known`, and as far as its page may open one.
+
+        Raises:
+            Unauthorized: nobody known does.
+            CrossSite: a page of another site does, in the name of the user.
+            AuthUnavailable: that can't be told now.
+        """
+        identity = await self.known(request)
+        self.check_reader(request, identity)
+        return identity
+
+    def check_reader(self, request: web.Request, identity: Identity | None) -> None:
+        """Check that no page of another site opens a stream in the name of *identity*.
+
+        The page could not read it, but the stream would count among those that the user may have.
+
+        Raises:
+            CrossSite: one does.
+        """
+        if identity is not None:
+            self._check_site(request)
+
+    def _check_site(self, request: web.Request) -> None:
+        """Check the origin of *request*, unless it says by itself who sends it: cookies are sent by any page."""
+        if "Authorization" not in request.headers:
+            check_site(self._hub, request, by_cookie=True)
+
     async def _identify(self, request: web.Request) -> Identity | None:
-        token = _token(request)
+        token = self._token(request)
         if token is not None and self._verifier is not None:
             return await self._verifier.verify(token)
         if self.hooks.authenticate is None:
@@ -149,6 +177,18 @@ class Access:
         if identity.expires is not None and identity.expires <= now:
             raise Unauthorized("token_expired", "your rights have ended: log in again")
         return identity if identity.issued is not None else replace(identity, issued=now)
+
+    def _token(self, request: web.Request) -> str | None:
+        """Return the token of *request*: from `Authorization: Bearer`, else from the cookie; None: there is none."""
+        said = request.headers.get("Authorization", "")
+        scheme, _, token = said.partition(" ")
+        if scheme.lower() == "bearer":
+            return token.strip()
+        return request.cookies.get(token_cookie_name(secure=self.is_secure(request)))
+
+    def is_secure(self, request: web.Request) -> bool:
+        """Return whether the client sent *request* over TLS, as far as the hub and trusted proxies know."""
+        return is_secure(self._hub.proxies, request)
 
     async def ticket(self, request: web.Request) -> dict[str, object]:
         """Return a new ticket for the sender of *request*, for the topics in its body or for all that it may read.
@@ -177,11 +217,13 @@ class Access:
 
         Raises:
             Unauthorized, Forbidden: the ticket is not valid, or no longer gives the right to one of the topics.
+            CrossSite: a page of another site shows it, which could not read the stream; the ticket is not used up.
             StateUnavailable: that can't be told now.
         """
         if self.tickets is None:
             raise no_ticket()
-        admission = await self.tickets.admit(ticket, request.cookies, topics, secure=request.secure)
+        self._check_site(request)
+        admission = await self.tickets.admit(ticket, request.cookies, topics, secure=self.is_secure(request))
         if admission.ticket is None and not admission.identity.by_token:
             admission = replace(admission, identity=await self._again(request, admission.identity))
         return admission, await self._readable(admission.identity, topics)
@@ -318,15 +360,6 @@ def _own_key(identity: Identity | None, draft: Draft) -> Draft:
     return draft._replace(key=f"{owner}:{draft.key}")
 
 
-def _token(request: web.Request) -> str | None:
-    """Return the token of *request*: from `Authorization: Bearer`, else from the cookie; None: there is none."""
-    said = request.headers.get("Authorization", "")
-    scheme, _, token = said.partition(" ")
-    if scheme.lower() == "bearer":
-        return token.strip()
-    return request.cookies.get(SECURE_COOKIE if request.secure else COOKIE)
-
-
 async def bounded(name: str, answer: Awaitable[T]) -> T:
     """Return the answer of the application's hook *name*.
 
@@ -347,11 +380,9 @@ async def bounded(name: str, answer: Awaitable[T]) -> T:
         raise AuthUnavailable from error
 
 
-def stream_cookie(hub: Hub, request: web.Request, admission: Admission, secret: str) -> str:
-    """Return the `Set-Cookie` with which the stream that *admission* allows comes back to the path of *request*."""
-    name = cookie_name(admission.id, secure=request.secure)
-    cross_site = request.secure and request.headers.get("Origin") in hub.settings.cors_origins
-    site = "None; Partitioned" if cross_site else "Strict"
-    secure = "; Secure" if request.secure else ""
-    path = link(hub, request, up=0, path="")
-    return f"{name}={secret}; Path={path}; HttpOnly; SameSite={site}{secure}"
+def token_cookie_name(*, secure: bool) -> str:
+    """Return the name of the cookie that carries a token; *secure*: over TLS.
+
+    There no other host, not even a subdomain, can have set a cookie whose name begins with `__Host-`.
+    """
+    return SECURE_COOKIE if secure else COOKIE

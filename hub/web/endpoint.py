@@ -12,6 +12,7 @@ from aiohttp import web
 from hub.errors import AuthUnavailable, CrossSite, Forbidden, HubError, Unauthorized
 from hub.hub import Hub
 from hub.web.body import check_encoding
+from hub.web.links import is_own
 from hub.web.problems import from_error, from_http, from_status, problem
 from hub.web.stream import is_event_source, refusal
 
@@ -157,12 +158,20 @@ async def answered(
         return from_status(500) if own else problem(500, "the handler failed; the log says why")
 
 
-def check_site(hub: Hub, request: web.BaseRequest) -> None:
+def check_site(hub: Hub, request: web.BaseRequest, *, by_cookie: bool = False) -> None:
     """Raise if a page of another site sent *request*, unless the origin of the page is allowed.
 
-    This protects requests that change something although a browser sends them without a preflight, for example for an
-    `<img>`. Browsers say where a request comes from (Fetch Metadata); other clients do not, and are let through. Old
-    browsers, and browsers over plain HTTP, send only `Origin`: on a GET it is present if the page is of another origin.
+    This protects what a browser does with the cookies of its user, or without a preflight, for example for an `<img>`.
+    Browsers say where a request comes from (Fetch Metadata); other clients do not, and are let through. Old browsers,
+    and browsers over plain HTTP, send only `Origin`: always if the request is not a `GET`, and with a `GET` if the page
+    is of another origin.
+
+    Args:
+        hub: its origins are allowed.
+        request: any request.
+        by_cookie: its sender is known by something that browsers send by themselves. Else `Origin` alone counts only
+            with a `GET`, with which a page of the hub's own origin does not send it: behind a proxy that changes `Host`
+            the two can't be compared.
 
     Raises:
         CrossSite: the page is of another site, and its origin is not allowed.
@@ -171,8 +180,8 @@ def check_site(hub: Hub, request: web.BaseRequest) -> None:
     if origin in hub.settings.cors_origins:
         return
     site = request.headers.get("Sec-Fetch-Site")
-    if site is None and request.method == "GET" and origin is not None:
-        site = "same-origin" if origin.partition("://")[2] == request.headers.get("Host") else "cross-site"
+    if site is None and origin is not None and (by_cookie or request.method == "GET"):
+        site = "same-origin" if is_own(hub.proxies, request, origin) else "cross-site"
     if site not in {None, "same-origin", "none"}:
         raise CrossSite
 

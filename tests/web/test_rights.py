@@ -245,6 +245,8 @@ async def test_a_ticket_opens_one_stream_and_its_cookie_brings_that_back(server:
     cookie, *attributes = set_cookie.split("; ")
     assert cookie.startswith("hub_stream_")
     assert {"HttpOnly", "SameSite=Strict", "Path=/notifications/subscribe"} <= set(attributes)
+    (lasts,) = (int(each.removeprefix("Max-Age=")) for each in attributes if each.startswith("Max-Age="))
+    assert lasts == 30 * 86_400 + 3_600, "ann's rights have no end of their own"
     other = await with_ticket(server, ticket, "orders/1")
     assert other.status == 401, "it is used up"
     for _ in range(2):
@@ -255,6 +257,49 @@ async def test_a_ticket_opens_one_stream_and_its_cookie_brings_that_back(server:
     assert (await with_ticket(server, ticket, "orders/2", cookie=cookie)).status in {401, 403}
     name = cookie.partition("=")[0]
     assert (await with_ticket(server, ticket, "orders/1", cookie=f"{name}=wrong")).status == 401
+
+
+async def test_the_cookie_of_a_stream_ends_soon_after_the_rights(server: Server) -> None:
+    text = token("tom", seconds=600)
+    answer = await server.ask("POST", "/notifications/tickets", headers={"Authorization": f"Bearer {text}"})
+    client = await with_ticket(server, answer.json()["ticket"], "orders/1")
+    lasts = int(client.headers["Set-Cookie"].partition("Max-Age=")[2].partition(";")[0])
+    assert 4_000 < lasts <= 4_200, "for the hour after, the browser is told that they have ended"
+
+
+async def test_two_tabs_do_not_disturb_each_other(server: Server) -> None:
+    """One browser, which sends all its cookies with each request."""
+    cookies: list[str] = []
+    tickets = [await ticket_of(server, "ann") for _ in range(2)]
+    for ticket in tickets:
+        client = await with_ticket(server, ticket, "orders/1", cookie="; ".join(cookies))
+        cookies.append(client.headers["Set-Cookie"].split(";")[0])
+    assert len({cookie.partition("=")[0] for cookie in cookies}) == 2
+    for ticket in tickets * 2:
+        back = await with_ticket(server, ticket, "orders/1", cookie="; ".join(cookies))
+        assert (back.status, "Set-Cookie" in back.headers) == (200, False)
+
+
+async def test_a_page_that_is_loaded_again_and_again_leaves_no_more_cookies_than_fit(server: Server) -> None:
+    jar: dict[str, str] = {"theirs": "x"}
+    first = await ticket_of(server, "ann")
+    tickets = [first, *[await ticket_of(server, "ann") for _ in range(39)]]
+    for ticket in tickets:
+        client = await with_ticket(server, ticket, "orders/1", cookie="; ".join(f"{n}={v}" for n, v in jar.items()))
+        assert client.status == 200
+        for line in client.headers.getall("Set-Cookie"):
+            name, _, value = line.split(";")[0].partition("=")
+            if "Max-Age=0" in line:
+                del jar[name]
+            else:
+                jar[name] = value
+        client.reset()
+    streams = [name for name in jar if name.startswith("hub_stream_")]
+    assert streams == [f"hub_stream_{ticket.partition('.')[0]}" for ticket in tickets[-32:]], "the newest are kept"
+    cookies = "; ".join(f"{n}={v}" for n, v in jar.items())
+    assert len(cookies) < 2_500
+    assert (await with_ticket(server, tickets[-32], "orders/1", cookie=cookies)).status == 200
+    assert (await with_ticket(server, first, "orders/1", cookie=cookies)).status == 401
 
 
 @pytest.mark.parametrize(
