@@ -17,6 +17,7 @@ HubError
 ├── UnsupportedEncoding             415  a compressed body
 ├── NotThere                        404  something that is not there, or not any more
 ├── UnknownGeneration               404  an answer that does not exist, or belongs to somebody else
+├── NotASubscription                409  changing the topics of a stream that has none
 ├── GenerationEnded                 409  appending to an answer that has ended
 ├── GenerationExpired               410  an answer that is no longer kept
 ├── TryLater                        503  nothing is wrong with the request
@@ -328,6 +329,19 @@ class NotThere(HubError):
 
     def __str__(self) -> str:
         return self.why or f"there is no such {self.what}"
+
+
+class NotASubscription(HubError):
+    """The caller tried to change the topics of a stream that has none; `kind` says what it is."""
+
+    status = 409
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return f"only subscriptions have topics: this stream is a {self.kind}"
 
 
 class UnknownGeneration(HubError):

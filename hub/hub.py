@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, ExitStack, suppress
 
 from hub.access.addresses import Addresses
 from hub.access.hosts import Hosts
 from hub.access.rates import PublishRates, Rates
 from hub.cleanup import cleaned_up
+from hub.connections.changes import TopicChanges, TopicsChanged
 from hub.connections.client_stream import CloseReason, StreamKind
 from hub.connections.connection import Wiring
 from hub.connections.page_cache import PageCache
@@ -55,6 +56,7 @@ class Hub:
         publishing: how many notifications may be published over HTTP.
         json_default: what turns objects that neither the standard library nor pydantic knows into JSON.
         connections: all open client streams, of whatever kind.
+        changes: changes the topics of subscriptions.
         provider: what answers on `/ai/chat/stream`; None: nothing does.
     """
 
@@ -105,6 +107,7 @@ class Hub:
         self.wiring = Wiring(
             self.log, self._pages, self.fanout, self.metrics, self.connections, settings.buffer_bytes, settings.slow
         )
+        self.changes = TopicChanges(self.wiring)
         self.provider = make_provider(settings) if provider is None else provider
         self.generations = Generations(
             _limits(settings),
@@ -126,6 +129,15 @@ class Hub:
     def viewers(self) -> int:
         """How many streams of generations are open."""
         return self.connections.count(StreamKind.GENERATION)
+
+    async def change_topics(
+        self, id: str, *, add: Iterable[str] = (), remove: Iterable[str] = (), after: str | None = None
+    ) -> TopicsChanged:
+        """Change the topics of the open stream with this *id*, by the rights of its holder; see `TopicChanges.change`.
+
+        The change ends with the stream: a client that comes back asks for what it asked for at first.
+        """
+        return await self.changes.change(id, add=add, remove=remove, after=after)
 
     def _answered(self, stream: Generation) -> None:
         """Announce a generation that has ended, as an event and as a notification.

@@ -319,9 +319,12 @@ class Notification(NamedTuple):
 
     def envelope(self, topic: str) -> bytes:
         """Return the chunk for a receiver that asked for envelopes; *topic* is the topic that it subscribed to."""
+        return chunk(block(self.enveloped(topic), type=self.type, id=self.id, retry=self.retry))
+
+    def enveloped(self, topic: str) -> str:
+        """Return the data of that chunk."""
         inner = self.text if self.is_json else compact_json(self.text)
-        data = f'{{"topic":{compact_json(topic)},"data":{inner}}}'
-        return chunk(block(data, type=self.type, id=self.id, retry=self.retry))
+        return f'{{"topic":{compact_json(topic)},"data":{inner}}}'
 
     @property
     def size(self) -> int:

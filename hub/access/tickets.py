@@ -147,6 +147,7 @@ class Ticket:
             proof=_digest(value),
             identity=self.identity,
             topics=tuple(sorted(set(asked))),
+            within=self.topics,
             expires=now + RETURN_SECONDS if ends is None else ends,
         )
 
@@ -178,6 +179,7 @@ class Return:
         proof: that of the value of the cookie.
         identity: who asked for the ticket, when that was.
         topics: what the stream asked for, sorted.
+        within: the topics and patterns that the ticket was for; None: whatever the identity may read.
         expires: until when it may come back, in seconds since 1970.
     """
 
@@ -186,6 +188,7 @@ class Return:
     proof: str
     identity: Identity
     topics: tuple[str, ...]
+    within: tuple[str, ...] | None
     expires: float
 
     def check(self, seen: Shown, cookie: str, asked: Collection[str], now: float) -> None:
@@ -254,7 +257,8 @@ def _from_text(cls: Callable[..., T], text: str) -> T:
         identity = values["identity"]
         for name in ("subscribe", "publish"):
             identity[name] = tuple(identity[name])
-        topics = values["topics"]
-        return cls(**{**values, "identity": Identity(**identity), "topics": None if topics is None else tuple(topics)})
+        for name in {"topics", "within"} & values.keys():
+            values[name] = None if values[name] is None else tuple(values[name])
+        return cls(**{**values, "identity": Identity(**identity)})
     except (KeyError, TypeError) as error:
         raise ValueError(f"is none: {error!r}") from error

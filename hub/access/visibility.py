@@ -25,6 +25,13 @@ class Visibility(NamedTuple):
             return True
         return any(map(compiled(self.private).match, topics))
 
+    def through(self, topics: frozenset[str]) -> Visibility:
+        """Return the visibility of a reader who asked only for *topics*, some of those that this one is for."""
+        if self.private is None:
+            return self
+        granted = self.private & topics
+        return EVERYTHING if granted == topics else Visibility(granted)
+
 
 EVERYTHING = Visibility()
 """The visibility of a reader who may see all notifications."""

@@ -33,12 +33,14 @@ class Admission:
         identity: who asked for it. The rights are of that time: what may be read today is the caller's question.
         asked: the topics of the stream.
         ticket: what is kept of it; None: its stream comes back.
+        within: the topics and patterns that it is for; None: whatever the identity may read.
     """
 
     id: str
     identity: Identity
     asked: tuple[str, ...]
     ticket: Ticket | None
+    within: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +118,9 @@ class Tickets:
             return None
         ticket = Ticket.from_text(kept)
         ticket.check(seen, asked, self._clock(), self._covers)
-        return Admission(id=ticket.id, identity=ticket.identity, asked=tuple(asked), ticket=ticket)
+        return Admission(
+            id=ticket.id, identity=ticket.identity, asked=tuple(asked), ticket=ticket, within=ticket.topics
+        )
 
     async def _again(self, seen: Shown, cookie: str, asked: Collection[str]) -> Admission | None:
         kept = await self._state.get(_return_key(seen.id))
@@ -127,7 +131,7 @@ class Tickets:
         except ValueError:  # another version of the hub wrote it
             return None
         back.check(seen, cookie, asked, self._clock())
-        return Admission(id=back.id, identity=back.identity, asked=tuple(asked), ticket=None)
+        return Admission(id=back.id, identity=back.identity, asked=tuple(asked), ticket=None, within=back.within)
 
     async def begin(self, admission: Admission) -> StreamCookie | None:
         """Use the ticket up, for the stream that begins now; return the cookie that its answer sets.

@@ -16,6 +16,7 @@ from hub.access.identity import Identity
 from hub.access.policy import Policy
 from hub.access.tickets import SECONDS, no_ticket
 from hub.access.visibility import Visibility
+from hub.connections.holders import Holder
 from hub.errors import AuthUnavailable, Forbidden, InvalidInput, NotThere, Unauthorized
 from hub.hub import Hub
 from hub.notification import Draft
@@ -266,13 +267,47 @@ class Access:
         identity = await self.identity(request)
         return identity, await self._readable(identity, topics)
 
+    async def readable(self, holder: Holder, topics: Sequence[str], added: Sequence[str]) -> Visibility:
+        """Return what the *holder* of an open stream sees of *topics*, to which *added* belong, which it did not have.
+
+        Raises:
+            Unauthorized, Forbidden: the holder may not read one of them; names the first.
+            AuthUnavailable: that can't be told now.
+        """
+        for topic in added if holder.within is not None else ():
+            if not any(covers(each, topic) for each in holder.within or ()):
+                raise Forbidden(topic, "is not among the topics of the ticket")
+        for topic in added:
+            try:
+                self.policy.read(holder.identity, [topic])
+            except (Unauthorized, Forbidden):  # also if nobody knows the holder: whoever asks for the change is known
+                raise Forbidden(topic, "the holder of the stream may not read it") from None
+        if added:
+            await self._ask_hook(holder.identity, added)
+        return self.policy.read(holder.identity, topics)
+
+    async def changer(self, request: web.Request, holder: Callable[[], Holder]) -> None:
+        """Check that the sender of *request* may change the stream of *holder*: its own user, or an administrator.
+
+        Raises:
+            Unauthorized, Forbidden: somebody else does; what *holder* raises if there is no such stream.
+            AuthUnavailable: that can't be told now.
+        """
+        identity = await self.known(request)
+        user = holder().user
+        if identity is not None and not identity.admin and user != identity.user:
+            raise Forbidden("", "this is another one's stream")
+
     async def _readable(self, identity: Identity | None, topics: Sequence[str]) -> Visibility:
         """Return what *identity* may see of *topics*, by its grants and by the application's hook."""
         visibility = self.policy.read(identity, topics)
+        await self._ask_hook(identity, topics)
+        return visibility
+
+    async def _ask_hook(self, identity: Identity | None, topics: Sequence[str]) -> None:
         hook = self.hooks.authorize_subscribe
         if hook is not None and not await bounded("authorize_subscribe", hook(identity, topics)):
             raise Forbidden(topics[0] if len(topics) == 1 else "", "the application does not let you read it")
-        return visibility
 
     async def publish(self, request: web.Request, drafts: Sequence[Draft]) -> Sequence[Draft]:
         """Return *drafts*, which the sender of *request* may publish, with keys that are the sender's own.

@@ -26,7 +26,7 @@ from hub.settings import Settings, unknown_variables
 from hub.state.choice import make_state
 from hub.web import generations, handover
 from hub.web.access import Access, Authenticate, AuthorizePublish, AuthorizeSubscribe, Hooks, Recheck
-from hub.web.administration import connections, end_connection, mint_ticket, revoke_token, revoke_user
+from hub.web.administration import change_topics, connections, end_connection, mint_ticket, revoke_token, revoke_user
 from hub.web.endpoint import Endpoint, Handler, NotFound
 from hub.web.handler_streams import HandlerStreams
 from hub.web.history import history
@@ -100,6 +100,7 @@ def setup_hub(
     state = make_state(hub.settings, time.time) if guarded else None
     policy = _policy(hub.settings, guarded=guarded, named=routes is not None)
     access = app[Access.KEY] = Access(hub, policy, hooks, verifier, state)
+    hub.changes.readable = access.readable
     if state is not None:
         state.announce_to(partial(end_revoked, hub.connections))
         if not state.lasting:
@@ -208,7 +209,7 @@ def _routes(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]]:
         "tickets": {"/notifications/tickets": {"POST": mint_ticket}},
         "connections": {
             "/notifications/connections": {"GET": connections},
-            "/notifications/connections/{id}": {"DELETE": end_connection},
+            "/notifications/connections/{id}": {"PATCH": change_topics, "DELETE": end_connection},
             "/notifications/users/{userId}/connections": {"DELETE": revoke_user},
             "/notifications/tokens/{jti}": {"DELETE": revoke_token},
         },

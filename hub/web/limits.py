@@ -12,14 +12,19 @@ from hub.errors import TooManyPublishes
 from hub.hub import Hub
 
 
-def holder_of(hub: Hub, request: web.BaseRequest, identity: Identity | None = None) -> Holder:
-    """Return the holder of the stream that *request* of *identity* (None: nobody known) asks for."""
+def holder_of(
+    hub: Hub, request: web.BaseRequest, identity: Identity | None = None, within: tuple[str, ...] | None = None
+) -> Holder:
+    """Return the holder of the stream that *request* of *identity* (None: nobody known) asks for.
+
+    *within* are the topics and patterns beyond which it may not be widened; None: all that the identity may read.
+    """
     peer = request.remote or ""
     client = hub.addresses.client(peer, request.headers.getall("X-Forwarded-For", ()))
     # Most streams share one holder: the address of the peer can be asked of the socket.
     address = "" if client == peer else client
     if identity is not None:
-        return Holder(identity.user, address, identity.expires, identity)
+        return Holder(identity.user, address, identity.expires, identity, within)
     return Holder(None, address) if address else NOBODY
 
 

@@ -92,7 +92,7 @@ async def _open(
         _encoding(_flag(query, "envelope"), is_chunked(request)),
         visibility,
     )
-    holder = holder_of(hub, request, identity)
+    holder = holder_of(hub, request, identity, None if admission is None else admission.within)
     away = sent_away(hub, request, holder)
     if away is not None:
         return away
