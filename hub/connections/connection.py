@@ -248,7 +248,11 @@ class Connection(ClientStream):
         tail = wiring.fanout.newest
         try:
             log.bounds()  # raises while the log can't be used: then nobody begins, for it might be long
-            begin = start(self._last_event_id, located=located, trimmed=lambda after: log.trimmed(self._topics, after))
+            begin = start(
+                self._last_event_id,
+                located=located,
+                trimmed=lambda after: log.trimmed(self._topics, after, self._visibility),
+            )
         except LogUnavailable:
             self._come_back()
             return

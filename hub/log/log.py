@@ -152,12 +152,13 @@ class Log(Protocol):
 
         A page is bounded in count, in bytes and in what had to be looked at for it, whatever the patterns are; it gets
         nearer to *upto* each time, but may hold nothing. It holds nothing that *visibility* does not see; a hole is
-        judged by the topics alone.
+        judged by the topics and their floors alone, and by a pattern as if the topics that it matches had none.
 
         With *latest* it holds only the newest of each topic that can be seen, as of *upto*. Where thousands that can't
         be seen are newer, older ones of that topic may come before it: to find it is bounded work as well.
 
-        The future may already be done; cancelling it is allowed. It raises `LogUnavailable` if the log can't be read.
+        The future may already be done; cancelling it is allowed. It raises `LogUnavailable` if the log can't be read,
+        or *visibility* has a floor of another epoch.
         """
         ...
 
@@ -179,12 +180,17 @@ class Log(Protocol):
         """
         ...
 
-    def trimmed(self, topics: Collection[str], after: int = 0) -> int:
+    def trimmed(self, topics: Collection[str], after: int = 0, visibility: Visibility = EVERYTHING) -> int:
         """Return the newest offset beyond *after* that was trimmed and may have matched *topics*; 0 if none.
+
+        A topic with a floor (`Visibility.since`) is judged from there, if that is beyond *after*.
 
         Exact for the topics that are remembered. Else, and for patterns, it is the newest offset that was
         trimmed overall. What was trimmed for a topic's own bound is known exactly for patterns, too, unless it takes
         too long to judge all those topics.
+
+        Raises:
+            LogUnavailable: as `read` does, because of a floor.
         """
         ...
 

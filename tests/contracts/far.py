@@ -297,8 +297,13 @@ class FarLog:
         def arrive() -> None:
             if self.there.away:
                 self.answers.carry(partial(_fail, answer, "it is away"))
+                return
+            try:
+                found = there()
+            except LogUnavailable as error:
+                self.answers.carry(partial(_fail, answer, error.why))
             else:
-                self.answers.carry(partial(_resolve, answer, there()))
+                self.answers.carry(partial(_resolve, answer, found))
 
         self.requests.carry(arrive)
         return answer
@@ -351,8 +356,8 @@ class FarLog:
             raise LogUnavailable("it is not open")
         return self._bounds
 
-    def trimmed(self, topics: Collection[str], after: int = 0) -> int:
-        return self._trimmed.newest(topics, after)
+    def trimmed(self, topics: Collection[str], after: int = 0, visibility: Visibility = EVERYTHING) -> int:
+        return self._trimmed.newest(topics, after, visibility.floors(self.epoch, after))
 
     def trim(self) -> None:
         if not (self._trims or self._closed):

@@ -358,8 +358,8 @@ class SQLiteLog:
             answer.set_exception(error)
         return answer
 
-    def trimmed(self, topics: Collection[str], after: int = 0) -> int:
-        return self._trimmed.newest(topics, after)
+    def trimmed(self, topics: Collection[str], after: int = 0, visibility: Visibility = EVERYTHING) -> int:
+        return self._trimmed.newest(topics, after, visibility.floors(self.epoch, after))
 
     def trimmed_state(self) -> TrimmedState:
         return self._trimmed.state()
@@ -377,7 +377,7 @@ class SQLiteLog:
             notifications = [from_row(row, self.epoch) for row in found["rows"]]
             return Page(notifications, found["reached"], found["hole"], found["oldest"])
 
-        return self._ask_reader("read", (after, upto, sorted(topics), latest, visibility.private), page)
+        return self._ask_reader("read", (after, upto, sorted(topics), latest), visibility, page)
 
     def frames(
         self,
@@ -391,13 +391,22 @@ class SQLiteLog:
         def frames(found: dict[str, Any]) -> Frames:
             return Frames(**found)
 
-        return self._ask_reader("frames", (after, upto, sorted(topics), latest, visibility.private), frames)
+        return self._ask_reader("frames", (after, upto, sorted(topics), latest), visibility, frames)
 
     def _ask_reader(
-        self, call: str, asked: tuple[object, ...], made: Callable[[dict[str, Any]], T]
+        self,
+        call: str,
+        asked: tuple[int, int, list[str], bool],
+        visibility: Visibility,
+        made: Callable[[dict[str, Any]], T],
     ) -> asyncio.Future[T]:
         """Return the future of what *made* makes of the reader's answer."""
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        try:
+            floors = dict(visibility.floors(self.epoch, asked[0])) if visibility.since else {}
+        except LogUnavailable as error:
+            result.set_exception(error)
+            return result
         reader = self._reader.process
         if reader is None or reader.dead or reader.late:
             result.set_exception(self._reader.why)
@@ -416,7 +425,7 @@ class SQLiteLog:
                 except Exception as error:
                     result.set_exception(error)
 
-        reader.request(call, *asked).add_done_callback(answered)
+        reader.request(call, *asked, visibility.private, floors).add_done_callback(answered)
         return result
 
     # ---- retention, and taking over another log ----
