@@ -128,6 +128,9 @@ class SlowLog:
     def bounds(self) -> Bounds:
         return self._log.bounds()
 
+    def given(self) -> asyncio.Future[Position]:
+        return self._log.given()
+
     def locate(self, position: Position) -> asyncio.Future[Located]:
         return self._log.locate(position)
 

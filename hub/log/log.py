@@ -79,10 +79,13 @@ class Located(NamedTuple):
         after: the offset behind which it goes on; None if there is no such place.
         why: what then is wrong with the position: it belongs to another history (`epoch`), or to no place in this one
             (`unknown`).
+        end: the newest offset of the position's epoch that is a part of the present history, if the position is of an
+            earlier epoch and beyond that offset; None: nothing is known of that epoch.
     """
 
     after: int | None
     why: Literal["epoch", "unknown"] | None = None
+    end: int | None = None
 
 
 def located(position: Position, newest: Position, ended: Mapping[str, int]) -> Located:
@@ -96,7 +99,8 @@ def located(position: Position, newest: Position, ended: Mapping[str, int]) -> L
     epoch, offset = position
     if epoch == newest.epoch:
         return Located(offset) if offset <= newest.offset else Located(None, "unknown")
-    return Located(offset) if offset <= ended.get(epoch, -1) else Located(None, "epoch")
+    end = ended.get(epoch)
+    return Located(offset) if end is not None and offset <= end else Located(None, "epoch", end)
 
 
 class Log(Protocol):
@@ -169,6 +173,15 @@ class Log(Protocol):
         this log, and the offset not beyond the newest that was known of it when it ended. When the future is done,
         everything up to that offset has been announced here: a log elsewhere waits for that, and for no more than a
         bounded time. Cancelling it is allowed. It raises `LogUnavailable` if it can't be told now.
+        """
+        ...
+
+    def given(self) -> asyncio.Future[Position]:
+        """Return the newest position, as soon as all that was appended before this call is confirmed or has failed.
+
+        What was appended here before stands at or before that position and has been announced here when the future is
+        done; what is appended after this call stands behind it. So it is where something begins that happens now. The
+        future may already be done; cancelling it is allowed. It raises `LogUnavailable` if that can't be told now.
         """
         ...
 

@@ -219,6 +219,14 @@ class MemoryLog:
             self._size,
         )
 
+    def given(self) -> asyncio.Future[Position]:
+        answer: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            answer.set_exception(LogUnavailable("it is closed"))
+        else:
+            answer.set_result(Position(self.epoch, self._newest))
+        return answer
+
     def locate(self, position: Position) -> asyncio.Future[Located]:
         answer: asyncio.Future[Located] = asyncio.get_running_loop().create_future()
         answer.set_result(located(position, Position(self.epoch, self._newest), {}))

@@ -324,6 +324,15 @@ class FarLog:
 
         return self._ask(there)
 
+    def given(self) -> asyncio.Future[Position]:
+        # Asked in this very step: what was appended here before arrives there before it, and what follows behind it.
+        return asyncio.ensure_future(self._heard_of(self._ask(lambda: self.there.memory.bounds().newest)))
+
+    async def _heard_of(self, asked: asyncio.Future[Position]) -> Position:
+        newest = await asked
+        await self._announced(newest)
+        return newest
+
     def locate(self, position: Position) -> asyncio.Future[Located]:
         if self._bounds is not None and not self._closed and self._knows(position):
             known: asyncio.Future[Located] = asyncio.get_running_loop().create_future()
