@@ -29,6 +29,7 @@ HubError
 │   ├── TooManyStreams                   the maximum number of streams is open
 │   ├── EventBufferFull                  too many events wait to be dispatched
 │   └── ShuttingDown                     this process is about to end
+├── TooManyMemberships              409  a user, or all users together, belong to as many rooms as may be
 ├── LogNotEmpty                          importing a history into a log that has one
 ├── BusNotOpen                           waiting for handlers that are not bound yet
 ├── HandlerCancelled                     an event handler that ended by cancellation
@@ -309,6 +310,20 @@ class ShuttingDown(TryLater):
 
     def __str__(self) -> str:
         return "the hub is shutting down"
+
+
+class TooManyMemberships(HubError):
+    """There are as many memberships in rooms as there may be, of `user`, or of all users together (None)."""
+
+    status = 409
+
+    def __init__(self, user: str | None, bound: int) -> None:
+        super().__init__(user, bound)
+        self.user, self.bound = user, bound
+
+    def __str__(self) -> str:
+        whose = "all users together have" if self.user is None else "the user has"
+        return f"{whose} {self.bound:,} memberships in rooms, and may have no more"
 
 
 class LogNotEmpty(HubError):

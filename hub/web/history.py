@@ -122,7 +122,7 @@ async def history(hub: Hub, request: web.Request) -> web.StreamResponse:
     log.bounds()  # raises while the log can't be used
     located = None if position is None else await log.locate(position)
     upto = hub.fanout.newest.offset
-    begin = start(asked, located=located, trimmed=lambda after: log.trimmed(topics, after))
+    begin = start(asked, located=located, trimmed=lambda after: log.trimmed(topics, after, visibility))
     excerpt = Excerpt(begin, upto, limit)
     # Where little matches, many pages are empty: the client goes on with its next request.
     for _ in range(MAX_PAGES):
