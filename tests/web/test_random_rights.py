@@ -282,13 +282,20 @@ class Walk:
         headers = dict(caller.headers)
         body = None
         if way == "ticket":
-            # It is bound to these topics, or to whatever the user may read when the stream begins.
-            only = {"topics": asked} if self.chance.random() < 0.5 else {}
-            verdict, answer = await self.ask(caller, "POST", "/notifications/tickets", only)
+            # It is bound to these topics, to others, or to whatever the user may read when the stream begins.
+            only = self.chance.choice([None, asked, self.wanted(caller)])
+            may = said if caller.refused else self.model.reading(caller.rights, only or [])
+            may = "401" if caller.rights is None and not caller.refused else may.replace("200", "201")
+            verdict, answer = await self.ask(
+                caller, "POST", "/notifications/tickets", {} if only is None else {"topics": only}
+            )
+            assert verdict == may, (caller, only)
             if verdict != "201":
-                nobody = caller.rights is None and not caller.refused
-                assert verdict == ("401" if nobody else said), (caller, asked)
+                self.refused += 1
                 return
+            if only is not None:
+                beyond = [each for each in asked if not any(reach(each) <= reach(pattern) for pattern in only)]
+                said = f"403 {beyond[0]}" if beyond else said
             query.append(("ticket", answer["ticket"]))
             headers = {}
         if way == "POST":
