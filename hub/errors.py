@@ -166,8 +166,12 @@ class CrossSite(HubError):
 
     status = 403
 
+    def __init__(self, why: str = "its origin is not among the cors_origins") -> None:
+        super().__init__(why)
+        self.why = why
+
     def __str__(self) -> str:
-        return "a page of another site may not do this; its origin is not among the cors_origins"
+        return f"a page of another site may not do this; {self.why}"
 
 
 class WrongHost(HubError):

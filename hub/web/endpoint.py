@@ -42,6 +42,7 @@ class Endpoint:
 
     def __init__(self, hub: Hub, handlers: Mapping[str, Handler]) -> None:
         self._hub = hub
+        self._hosts = hub.hosts
         self._handlers = handlers
         self._allow = ", ".join(sorted({*handlers, "OPTIONS"}))
         self._origins = frozenset(hub.settings.cors_origins)
@@ -61,8 +62,8 @@ class Endpoint:
         return answer
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        if self._hub.hosts is not None:
-            self._hub.hosts.check(request.headers.get("Host"))
+        if self._hosts is not None:
+            self._hosts.check(request.headers.get("Host"))
         check_encoding(request)  # even if no handler reads the body: aiohttp would decompress it all the same
         handler = self._handlers.get(request.method)
         return self._without_handler(request) if handler is None else await handler(self._hub, request)
@@ -124,7 +125,12 @@ class NotFound(Endpoint):
         super().__init__(hub, {})
 
     def _without_handler(self, request: web.Request) -> web.StreamResponse:
-        return problem(404, "there is nothing at this path")
+        return nothing_here()
+
+
+def nothing_here() -> web.Response:
+    """Return the answer for a path that does not exist."""
+    return problem(404, "there is nothing at this path")
 
 
 async def answered(
