@@ -213,6 +213,16 @@ class Settings(BaseModel):
     connect_rate: float = Field(
         default=100.0, ge=0, le=10**6, description="Streams opened per second by one address; 0: no limit."
     )
+    refuse_rate: float = Field(
+        default=100.0,
+        ge=0,
+        le=10**6,
+        description="Requests refused per second (401, 403) of one user or one address; what comes beyond that is not "
+        "looked at; 0: no limit.",
+    )
+    ticket_rate: float = Field(
+        default=5.0, ge=0, le=10**6, description="Tickets given per second to one user; 0: no limit."
+    )
     publish_rate: float = Field(
         default=10_000.0,
         ge=0,

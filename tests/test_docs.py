@@ -489,7 +489,7 @@ def test_the_members_of_a_class_are_those_of_its_table(name: str) -> None:
 
 
 WITHIN = {
-    "Hub": {"addresses", "connecting", "hosts", "proxies", "publishing", "wiring"},
+    "Hub": {"addresses", "connecting", "hosts", "minting", "proxies", "publishing", "refusing", "wiring"},
     "NotificationService": {"open", "close"},
     "Receipt": {"confirm", "fail", "repeat"},
     "Notification": {"accept", "envelope", "count", "index"},

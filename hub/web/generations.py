@@ -11,6 +11,7 @@ from aiohttp import web
 from multidict import MultiMapping
 
 from hub.connections.holders import Holder
+from hub.encoding import Limit
 from hub.errors import (
     GenerationExpired,
     InvalidInput,
@@ -107,8 +108,8 @@ async def generate_and_watch(hub: Hub, request: web.Request) -> web.StreamRespon
             generation, _ = await _begin(hub, request, prompt)
         except LogUnavailable:
             return come_back(Away.LOG_UNAVAILABLE, dialect.away)
-        except TooManyGenerations:
-            return come_back(Away.CAPACITY, dialect.away)
+        except TooManyGenerations as error:
+            return come_back(Away.CAPACITY, dialect.away, Limit(error.limit))
         place = {"Content-Location": _place(hub, request, generation)}
         return await _respond(hub, request, generation, dialect, 0, **place)
     try:
