@@ -22,6 +22,7 @@ from hub.notification import Draft
 from hub.state.state import State
 from hub.state.tickets import Admission, Tickets
 from hub.topics import check_wanted
+from hub.web.access_log import shows_queries, warn_of_queries
 from hub.web.body import read_json
 from hub.web.endpoint import check_site
 from hub.web.limits import IDENTITY, check_refusals, count_ticket
@@ -85,6 +86,7 @@ class Access:
         self._verifier = verifier
         self.state = state
         self.tickets = None if state is None else Tickets(state, time.time, covers)
+        self._warned = False  # of an access log that shows tickets
         self._asks = hooks.authenticate is not None or verifier is not None
 
     @classmethod
@@ -184,6 +186,9 @@ class Access:
                 raise InvalidInput("topics", "is not a list of topics")
             await self._readable(identity, topics := check_wanted(topics))
         count_ticket(self._hub, identity)
+        if not self._warned and shows_queries(request):
+            self._warned = True
+            warn_of_queries()
         text = await self.tickets.mint(identity, topics)
         return {"ticket": text, "expires_in": int(SECONDS)}
 
