@@ -18,7 +18,7 @@ from hub.eventstream import MessageEvent
 from hub.hub import Hub
 from hub.web.app import HUB
 from hub.web.body import read_json
-from hub.web.endpoint import Endpoint, Handler
+from hub.web.endpoint import Endpoint, Handler, opens_stream
 from hub.web.handler_streams import sse
 from hub.web.pages import page
 from hub.web.subscribe import open_stream, subscribe_user
@@ -74,6 +74,7 @@ def _amount(body: object) -> float:
     return amount
 
 
+@opens_stream
 async def subscribe_user_test(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Open the stream of the user `test`: `/sse/test` is also the path of a `POST` example."""
     return await open_stream(hub, request, "user/test")
