@@ -66,6 +66,7 @@ def routes(hub: Hub) -> dict[str, dict[str, Handler]]:
 
 async def init(hub: Hub, request: web.Request) -> web.Response:
     """Begin a generation, detached from this request, and return where it can be watched."""
+    await _owner(request)  # before the body is read
     generation, new = await _begin(hub, request, _prompt(await read_json(request)))
     where = _place(hub, request, generation, up=1)
     expires = generation.head.created + hub.generations.limits.whole + hub.generations.limits.keep

@@ -103,6 +103,17 @@ async def test_what_can_not_be_told_is_counted_apart(guarded: Any, complaints: A
     assert complaints.take()
 
 
+@pytest.mark.parametrize(
+    "path", ["/notifications/subscribe", "/notifications/publish", TICKETS, "/ai/chat/stream", "/ai/chat/stream/init"]
+)
+async def test_a_token_is_checked_before_a_body_is_read(guarded: Any, path: str) -> None:
+    client = await (await guarded()).client()
+    length = {"Content-Type": "application/json", "Content-Length": "1000000"}
+    head = "".join(f"{name}: {text}\r\n" for name, text in (BAD | length).items())
+    await client.send(f"POST {path} HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode())
+    assert await client.head() == 401
+
+
 # ---- who is refused too often ----
 
 
