@@ -35,7 +35,7 @@ SECURE_PREFIX = "__Secure-"
 
 _ID_BYTES, _SECRET_BYTES = 9, 24
 _TICKET = re.compile(r"([A-Za-z0-9_-]{12})\.[A-Za-z0-9_-]{32}", re.ASCII)
-_NO_TICKET = "the ticket does not count: it is unknown, was used, or is older than 30 seconds"
+_NO_TICKET = "the ticket is not valid: it was used already, is older than 30 seconds, or is unknown; get a new one"
 
 
 class Shown(NamedTuple):
@@ -133,7 +133,7 @@ class Ticket:
         if self.topics is not None:
             for topic in asked:
                 if not any(covers(each, topic) for each in self.topics):
-                    raise Forbidden(topic, "is not among the topics of the ticket")
+                    raise Forbidden(topic, "it is not among the topics of the ticket")
 
     def begin(
         self, asked: Collection[str], now: float, random: Callable[[int], str] = secrets.token_urlsafe
@@ -205,7 +205,7 @@ class Return:
         if self.expires <= now:
             raise ended()
         if other := sorted(set(self.topics) ^ set(asked)):
-            raise Forbidden(other[0], "the stream that began with this ticket had other topics")
+            raise Forbidden(other[0], "the stream that began with this ticket had other topics; get a new ticket")
 
     def to_text(self) -> str:
         """Return it as JSON."""
@@ -233,7 +233,7 @@ def check_rights(identity: Identity, now: float) -> None:
 
 def ended() -> Unauthorized:
     """Return the error for rights that have ended."""
-    return Unauthorized("token_expired", "the rights that the ticket was given for have ended")
+    return Unauthorized("token_expired", "the rights that the ticket was given for have ended: log in again")
 
 
 def _for_reading(identity: Identity) -> Identity:

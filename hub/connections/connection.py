@@ -349,9 +349,9 @@ class Connection(ClientStream):
         """Return the newest offset beyond *after* that was trimmed and may have counted; 0 if none."""
         trimmed = self._wiring.log.trimmed
         if isinstance(self._since, int):
-            return trimmed(self._topics, after)
+            return trimmed(self._topics, after, self._visibility)
         parts = Covered.of(self._topics, self._since).parts
-        return max(trimmed(topics, max(after, since)) for since, topics in parts)
+        return max(trimmed(topics, max(after, since), self._visibility) for since, topics in parts)
 
     def _catch_up(self) -> None:
         """Read the next page, and write it; go on later where the log or the transport needs time."""

@@ -14,7 +14,7 @@ from hub.errors import InvalidInput, NotThere
 from hub.hub import Hub
 from hub.names import hint
 from hub.state.state import Revocation
-from hub.web.access import Access
+from hub.web.access import NOBODY_IS_KNOWN, Access
 from hub.web.body import read_json
 from hub.web.query import Parameters, page_limit
 
@@ -93,7 +93,7 @@ async def _revoke(request: web.Request, revocation: Revocation) -> web.Response:
     access = Access.of(request)
     await access.administer(request)
     if access.state is None:
-        raise NotThere("identity")
+        raise NotThere("identity", NOBODY_IS_KNOWN)
     await access.state.revoke(revocation)
     return web.Response(status=204)
 
