@@ -330,8 +330,9 @@ class Connection(ClientStream):
             reading.add_done_callback(self._page_came)
 
     def _page_came(self, reading: asyncio.Future[Frames]) -> None:
-        self._reading = None
-        if self.closed_because is None:  # a callback that is due already can't be taken back
+        # A callback that is due already can't be taken back: the stream may have ended, or reads something else by now.
+        if reading is self._reading:
+            self._reading = None
             self._take_page(reading)
 
     def _take_page(self, reading: asyncio.Future[Frames]) -> None:
