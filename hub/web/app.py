@@ -31,6 +31,8 @@ from hub.web.endpoint import Endpoint, Handler, NotFound
 from hub.web.handler_streams import HandlerStreams
 from hub.web.history import history
 from hub.web.monitoring import healthz, metrics, readyz, stats
+from hub.web.openapi import routes as openapi
+from hub.web.openapi.document import Terms
 from hub.web.publish import emit, publish
 from hub.web.rights import Rechecks, end_revoked
 from hub.web.subscribe import subscribe, subscribe_by_post
@@ -77,8 +79,9 @@ def setup_hub(
         recheck: `async (identity) -> Identity | None`: called within every `HUB_RECHECK` seconds for each session that
             has open streams; they end if it returns None.
         routes: what is mounted: `"all"`, or some of `subscribe`, `publish`, `history`, `stats`, `metrics`, `health`,
-            `ai`, `events`, `tickets`, `connections`. None: everything where identities are known; else `subscribe`, for
-            public notifications, and `health`. Routes that are named where nobody is known serve whoever reaches them.
+            `ai`, `events`, `tickets`, `connections`, `api`. None: everything where identities are known; else
+            `subscribe`, for public notifications, and `health`. Routes that are named where nobody is known serve
+            whoever reaches them.
 
     Raises:
         AlreadySetUp: *app* has a hub.
@@ -107,7 +110,11 @@ def setup_hub(
     rechecks = None if recheck is None else Rechecks(hub.connections, policy, recheck, hub.settings.recheck)
     streams = app[HandlerStreams.KEY] = HandlerStreams(hub)
     prefix = _as_matched(prefix.rstrip("/"))
-    for path, handlers in _routes(hub, _chosen(routes, guarded=guarded)).items():
+    chosen = _chosen(routes, guarded=guarded)
+    mounted = _routes(hub, chosen)
+    if "api" in chosen:
+        mounted |= openapi.routes(mounted, _terms(hub, policy, hooks, guarded=guarded, tokens=verifier is not None))
+    for path, handlers in mounted.items():
         Endpoint(hub, handlers).add_to(app, (_in_pattern(prefix) if "{" in path else prefix) + path)
     if prefix:
         # A first segment that is a parameter makes aiohttp try this route last, after all that the application adds.
@@ -174,7 +181,7 @@ def _in_pattern(prefix: str, *, first_too: bool = False) -> str:
 
 
 NAMES = frozenset(
-    {"subscribe", "publish", "history", "stats", "metrics", "health", "ai", "events", "tickets", "connections"}
+    {"subscribe", "publish", "history", "stats", "metrics", "health", "ai", "events", "tickets", "connections", "api"}
 )
 """What `routes` of `setup_hub` may name."""
 
@@ -194,6 +201,12 @@ def _policy(settings: Settings, *, guarded: bool, named: bool) -> Policy:
     if guarded:
         return Policy(anonymous_subscribe=settings.anonymous_subscribe, anonymous_publish=settings.anonymous_publish)
     return Policy(trusted=True) if named else Policy(anonymous_subscribe=("**",))
+
+
+def _terms(hub: Hub, policy: Policy, hooks: Hooks, *, guarded: bool, tokens: bool) -> Terms:
+    """Return what decides which refusals the API is described with."""
+    may_refuse = hooks.authorize_subscribe is not None or hooks.authorize_publish is not None
+    return Terms(guarded=guarded, tokens=tokens, trusted=policy.trusted and not may_refuse, hosts=hub.hosts is not None)
 
 
 def _routes(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]]:
