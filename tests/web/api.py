@@ -118,7 +118,12 @@ class Description:
         if why := self._why(schema, event):
             return why
         data = schema["properties"]["data"]
-        return self._why(data["contentSchema"], json.loads(event["data"])) if "contentSchema" in data else ""
+        if "contentSchema" not in data:
+            return ""
+        try:
+            return self._why(data["contentSchema"], json.loads(event["data"]))
+        except ValueError:
+            return "its data is not JSON"
 
     def _alternatives(self, schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         if "$ref" in schema:

@@ -458,7 +458,7 @@ _ANSWERS: dict[str, dict[str, Operation]] = {
                 ),
                 204: _OVER,
             },
-            problems=(InvalidInput, CrossSite, KeyReused, ShuttingDown),
+            problems=(InvalidInput, CrossSite, KeyReused),
         ),
         "POST": Operation(
             id="ask",
