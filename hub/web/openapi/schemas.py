@@ -77,15 +77,16 @@ def event(
 
     Args:
         data: the schema of the data, decoded as JSON.
-        type: the schema of the event type; None: the event has none.
-        id: the schema of the id; None: it has none.
+        type: the schema of the event type; None: the event has none, which is `message` for whoever reads it.
+        id: the schema of its id; None: it has none of its own, and for whoever reads it that of the last one that had.
         retry: whether it has a reconnection time.
         optional: the fields that may be absent.
         more: further keywords of the schema.
     """
+    optional += ("event",) * (type is None) + ("id",) * (id is None)
     there = {
-        **({"event": type} if type is not None else {}),
-        **({"id": id} if id is not None else {}),
+        "event": type or _UNTYPED,
+        "id": id or _LAST_ID,
         **({"retry": _RETRY} if retry else {}),
         "data": data if "contentMediaType" in data else as_text(data),
     }
@@ -108,6 +109,8 @@ _REST = MAX_SEGMENTS - 1
 _TIME = {"type": "string", "format": "date-time"}
 _RETRY = whole("milliseconds after which a client that loses the stream comes back")
 _NULL = {"type": "null"}
+_LAST_ID = text("that of the last event that had one")
+_UNTYPED = {"const": "message"}
 
 
 def _or_null(schema: Schema) -> Schema:
@@ -371,7 +374,7 @@ _AI: dict[str, Schema] = {
     ),
     "ForeignPart": event(
         {"type": "object", "anyOf": [{"required": [name]} for name in ("object", "type", "error")]},
-        type={"const": "hub.close"},
+        type={"enum": ["message", "hub.close"]},
         id=_PART_ID,
         retry=True,
         optional=("event", "id", "retry"),
