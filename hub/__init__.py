@@ -39,10 +39,13 @@ if TYPE_CHECKING:
     from hub.notification import Draft, Notification, Position
     from hub.notifications import NotificationService
     from hub.settings import Settings, SlowPolicy
+    from hub.web.access_log import AccessLogger
     from hub.web.app import BUS, HUB, NOTIFICATIONS, setup_hub
     from hub.web.handler_streams import sse
+    from hub.web.token_cookie import clear_token_cookie, set_token_cookie
 
 _HOMES = {
+    "AccessLogger": "hub.web.access_log",
     "BUS": "hub.web.app",
     "Delta": "hub.generations.providers.provider",
     "Draft": "hub.notification",
@@ -65,7 +68,9 @@ _HOMES = {
     "Settings": "hub.settings",
     "SlowPolicy": "hub.settings",
     "TokenStream": "hub.generations.generation",
+    "clear_token_cookie": "hub.web.token_cookie",
     "on_event": "hub.events.event",
+    "set_token_cookie": "hub.web.token_cookie",
     "setup_hub": "hub.web.app",
     "sse": "hub.web.handler_streams",
 }
@@ -79,6 +84,7 @@ __all__ = [
     "BUS",
     "HUB",
     "NOTIFICATIONS",
+    "AccessLogger",
     "Delta",
     "Draft",
     "Event",
@@ -98,7 +104,9 @@ __all__ = [
     "Settings",
     "SlowPolicy",
     "TokenStream",
+    "clear_token_cookie",
     "on_event",
+    "set_token_cookie",
     "setup_hub",
     "sse",
 ]

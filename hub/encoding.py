@@ -1,7 +1,7 @@
 """How things look on a wire.
 
-The core says *notification, opening, gap, drop, heartbeat, end*; an `Encoding` makes the bytes. A new wire is a new
-class, here or elsewhere, and nothing else changes: the fan-out asks it for the bytes of each notification, once for
+The core says *notification, opening, topics, gap, drop, heartbeat, end*; an `Encoding` makes the bytes. A new wire is a
+new class, here or elsewhere, and nothing else changes: the fan-out asks it for the bytes of each notification, once for
 all connections that share it, and a connection asks it for what concerns that connection alone. Pure, no I/O.
 """
 
@@ -32,6 +32,8 @@ class Limit(enum.StrEnum):
     MAX_PER_USER = "max_per_user"
     MAX_PER_ADDRESS = "max_per_address"
     CONNECT_RATE = "connect_rate"
+    AI_PER_USER = "ai_per_user"
+    AI_TOTAL = "ai_total"
 
 
 class Gap(NamedTuple):
@@ -61,6 +63,20 @@ class Opening(NamedTuple):
     retry: int
 
 
+class Topics(NamedTuple):
+    """The topics of an open stream have changed.
+
+    Attributes:
+        topics: those that it has now.
+        position: those that were added count from here on: everything after it follows.
+        gap: what is missing of them before *position*; None if nothing is.
+    """
+
+    topics: tuple[str, ...]
+    position: Position
+    gap: Gap | None
+
+
 class Drop(NamedTuple):
     """*number* notifications were left out between two positions, because the reader was too slow."""
 
@@ -88,6 +104,10 @@ class Encoding(Protocol):
         """Whether a notification looks like its ready-made `chunk`, so that whole pages of chunks can be sent."""
         ...
 
+    def without_ids(self) -> Encoding:
+        """Return the encoding in which notifications have no ids: for those that are older than the client's cursor."""
+        ...
+
     def notification(self, notification: Notification, topic: str) -> bytes:
         """Return the bytes of *notification* for receivers that want it because of *topic*."""
         ...
@@ -97,6 +117,10 @@ class Encoding(Protocol):
 
         A client that is cut in the middle of them must not come back with a position behind the gap.
         """
+        ...
+
+    def topics(self, topics: Topics) -> bytes:
+        """Return what a stream says when its topics change, the bytes of the gap included; without an id."""
         ...
 
     def gap(self, gap: Gap) -> bytes:
@@ -126,18 +150,27 @@ class SSE(NamedTuple):
     Attributes:
         envelope: data is wrapped as `{"topic": …, "data": …}`.
         chunked: with HTTP/1.1 chunk framing (RFC 9112, section 7.1); False for HTTP/1.0.
+        ids: notifications have their ids.
     """
 
     envelope: bool = False
     chunked: bool = True
+    ids: bool = True
 
     @property
     def takes_chunks(self) -> bool:
         """Whether a notification looks like its ready-made `chunk`."""
-        return self.chunked and not self.envelope
+        return self.chunked and not self.envelope and self.ids
+
+    def without_ids(self) -> SSE:
+        """Return the encoding in which notifications have no ids, so that the client's cursor stays where it is."""
+        return self._replace(ids=False)
 
     def notification(self, notification: Notification, topic: str) -> bytes:
         """Return the block of *notification*, in an envelope with *topic* if one was asked for."""
+        if not self.ids:
+            text = notification.enveloped(topic) if self.envelope else notification.text
+            return self.framed(block(text, type=notification.type, retry=notification.retry))
         framed = notification.envelope(topic) if self.envelope else notification.chunk
         return framed if self.chunked else unchunk(framed)
 
@@ -150,6 +183,11 @@ class SSE(NamedTuple):
             facts += f',"reason":"{gap.reason}","oldest":"{gap.oldest}"'
         body = f"retry: {retry}\nid: {position}\n".encode() + block(f"{{{facts}}}", type="hub.open")
         return self.framed(body if gap is None else body + _gap(gap))
+
+    def topics(self, topics: Topics) -> bytes:
+        """Return `hub.topics`, and `hub.gap` in the same chunk."""
+        body = block(compact_json({"topics": topics.topics, "from": str(topics.position)}), type="hub.topics")
+        return self.framed(body if topics.gap is None else body + _gap(topics.gap))
 
     def gap(self, gap: Gap) -> bytes:
         """Return `hub.gap`."""

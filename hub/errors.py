@@ -9,7 +9,7 @@ HubError
 │   └── KeyReused                   422  an idempotency key that was used for another question
 ├── TooLarge                        413  more bytes than the bound
 ├── UnsupportedMediaType            415  a body of another media type than expected
-├── Unauthorized                    401  nobody known asks, or with a token that does not count
+├── Unauthorized                    401  nobody known asks, or with a token that is not valid
 ├── Forbidden                       403  a right that the caller does not have; names the topic
 ├── CrossSite                       403  a change that a page of another site asks for
 ├── WrongHost                       421  a host name to which the hub does not answer
@@ -17,6 +17,7 @@ HubError
 ├── UnsupportedEncoding             415  a compressed body
 ├── NotThere                        404  something that is not there, or not any more
 ├── UnknownGeneration               404  an answer that does not exist, or belongs to somebody else
+├── NotASubscription                409  changing the topics of a stream that has none
 ├── GenerationEnded                 409  appending to an answer that has ended
 ├── GenerationExpired               410  an answer that is no longer kept
 ├── TryLater                        503  nothing is wrong with the request
@@ -24,10 +25,14 @@ HubError
 │   ├── LogUnavailable                   the log does not confirm, or too much waits for it
 │   ├── StateUnavailable                 what is kept beside the log (revocations) is not confirmed
 │   ├── TooManyGenerations          429  the maximum number of answers is being generated
-│   ├── TooManyPublishes            429  more notifications a second than may be published
+│   ├── TooOften                    429  more a second than may be
+│   │   ├── TooManyPublishes             … notifications
+│   │   ├── TooManyRefusals              … requests that were refused: the next ones are not looked at
+│   │   └── TooManyTickets               … tickets
 │   ├── TooManyStreams                   the maximum number of streams is open
 │   ├── EventBufferFull                  too many events wait to be dispatched
 │   └── ShuttingDown                     this process is about to end
+├── TooManyMemberships              409  a user, or all users together, belong to as many rooms as may be
 ├── LogNotEmpty                          importing a history into a log that has one
 ├── BusNotOpen                           waiting for handlers that are not bound yet
 ├── HandlerCancelled                     an event handler that ended by cancellation
@@ -135,7 +140,7 @@ class UnsupportedMediaType(HubError):
 
 
 class Unauthorized(HubError):
-    """Nobody known asks, or with a token that does not count; `code` is a word for programs, `why` a sentence."""
+    """Nobody known asks, or with a token that is not valid; `code` is a word for programs, `why` a sentence."""
 
     status = 401
 
@@ -162,12 +167,16 @@ class Forbidden(HubError):
 
 
 class CrossSite(HubError):
-    """A page of another site, whose origin is not allowed, sent a request that would change something."""
+    """A page of another site, whose origin is not allowed, sent a request in the name of a user."""
 
     status = 403
 
+    def __init__(self, why: str = "add its origin to HUB_CORS_ORIGINS if it may") -> None:
+        super().__init__(why)
+        self.why = why
+
     def __str__(self) -> str:
-        return "a page of another site may not do this; its origin is not among the cors_origins"
+        return f"a page of another site may not do this; {self.why}"
 
 
 class WrongHost(HubError):
@@ -217,25 +226,26 @@ class TryLater(HubError):
 
 
 class TooManyGenerations(TryLater):
-    """The maximum number of answers is being generated, of one user or altogether."""
+    """The maximum number of answers is being generated, of one user or altogether; `limit` is the setting."""
 
     status = 429
 
-    def __init__(self, whose: str, bound: int) -> None:
-        super().__init__(whose, bound)
-        self.whose, self.bound = whose, bound
+    def __init__(self, whose: str, bound: int, limit: str) -> None:
+        super().__init__(whose, bound, limit)
+        self.whose, self.bound, self.limit = whose, bound, limit
 
     def __str__(self) -> str:
         return f"{self.bound:,} answers are being generated already, {self.whose}"
 
 
-class TooManyPublishes(TryLater):
-    """The caller, or all callers together, published more notifications a second than may be.
+class TooOften(TryLater):
+    """The caller, or all callers together, did something more often a second than they may.
 
-    `limit` is the setting that says how many, `retry_after` the seconds until the next one may be published.
+    `limit` is the setting that says how often, `retry_after` the seconds until the next one may come.
     """
 
     status = 429
+    what = "requests"
 
     def __init__(self, limit: str, per_second: float, wait: float) -> None:
         super().__init__(limit, per_second, wait)
@@ -243,7 +253,26 @@ class TooManyPublishes(TryLater):
         self.retry_after = max(1, math.ceil(wait))
 
     def __str__(self) -> str:
-        return f"more than {self.per_second:g} notifications a second ({self.limit}): wait {self.retry_after} s"
+        return f"more than {self.per_second:g} {self.what} a second ({self.limit}): wait {self.retry_after} s"
+
+
+class TooManyPublishes(TooOften):
+    """The caller, or all callers together, published more notifications a second than may be."""
+
+    what = "notifications"
+
+
+class TooManyRefusals(TooOften):
+    """So many requests of the caller's address, or user, were refused that the next ones are not looked at."""
+
+    code = "capacity"
+    what = "refused requests"
+
+
+class TooManyTickets(TooOften):
+    """The caller asked for more tickets a second than may be given to one user."""
+
+    what = "tickets"
 
 
 class TooManyStreams(TryLater):
@@ -265,7 +294,7 @@ class AuthUnavailable(TryLater):
     code = "auth_unavailable"
 
     def __str__(self) -> str:
-        return "who you are can't be checked now"
+        return "who you are can't be checked now: try again later"
 
 
 class LogUnavailable(TryLater):
@@ -310,6 +339,20 @@ class ShuttingDown(TryLater):
         return "the hub is shutting down"
 
 
+class TooManyMemberships(HubError):
+    """There are as many memberships in rooms as there may be, of `user`, or of all users together (None)."""
+
+    status = 409
+
+    def __init__(self, user: str | None, bound: int) -> None:
+        super().__init__(user, bound)
+        self.user, self.bound = user, bound
+
+    def __str__(self) -> str:
+        whose = "all users together have" if self.user is None else "the user has"
+        return f"{whose} {self.bound:,} memberships in rooms, and may have no more"
+
+
 class LogNotEmpty(HubError):
     """The caller tried to import a history into a log that already has one."""
 
@@ -318,16 +361,29 @@ class LogNotEmpty(HubError):
 
 
 class NotThere(HubError):
-    """The caller named something that is not there, or not any more; `what` says what kind of thing."""
+    """The caller named something that is not there, or not any more; `what` says what kind of thing, `why` may tell."""
 
     status = 404
 
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.what = what
+    def __init__(self, what: str, why: str = "") -> None:
+        super().__init__(what, why)
+        self.what, self.why = what, why
 
     def __str__(self) -> str:
-        return f"there is no such {self.what}"
+        return self.why or f"there is no such {self.what}"
+
+
+class NotASubscription(HubError):
+    """The caller tried to change the topics of a stream that has none; `kind` says what it is."""
+
+    status = 409
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return f"only subscriptions have topics: this stream is a {self.kind}"
 
 
 class UnknownGeneration(HubError):

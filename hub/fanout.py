@@ -185,8 +185,11 @@ class Fanout:
         encoding: Encoding,
         visibility: Visibility = EVERYTHING,
     ) -> Audience:
-        """Offer *receiver* everything that is not gathered yet; call `flush` before, in the same step."""
-        key = (frozenset(topics), encoding, visibility)
+        """Offer *receiver* everything that is not gathered yet; call `flush` before, in the same step.
+
+        Floors in the *visibility* lie behind what is live: readers with different ones form one audience.
+        """
+        key = (frozenset(topics), encoding, visibility.live)
         audience = self._audiences.get(key)
         if audience is None:
             audience = self._audiences[key] = Audience(*key)

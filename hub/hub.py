@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, ExitStack, suppress
 
 from hub.access.addresses import Addresses
 from hub.access.hosts import Hosts
 from hub.access.rates import PublishRates, Rates
 from hub.cleanup import cleaned_up
+from hub.connections.changes import TopicChanges, TopicsChanged
 from hub.connections.client_stream import CloseReason, StreamKind
 from hub.connections.connection import Wiring
 from hub.connections.page_cache import PageCache
@@ -41,6 +42,11 @@ logger = logging.getLogger("hub")
 
 CONNECT_BURST = 5.0
 """Seconds' worth of connects that one address may make at once: the clients behind it come back together."""
+REFUSE_BURST = 5.0
+"""Seconds' worth of refused requests that are looked at, likewise."""
+TICKET_BURST = 20.0
+"""Seconds' worth of tickets that one user gets at once. At the default rate, none of them has to go for another one
+before its 30 seconds are over: an owner may have 256."""
 
 
 class Hub:
@@ -52,9 +58,12 @@ class Hub:
         addresses: the addresses of its clients, and how limits count them.
         hosts: the names in `Host` to which it answers; None: any.
         connecting: how often one address may open a stream.
+        refusing: how often requests of one user or address may be refused, before the next ones are not looked at.
+        minting: how often one user may ask for a ticket.
         publishing: how many notifications may be published over HTTP.
         json_default: what turns objects that neither the standard library nor pydantic knows into JSON.
         connections: all open client streams, of whatever kind.
+        changes: changes the topics of subscriptions.
         provider: what answers on `/ai/chat/stream`; None: nothing does.
     """
 
@@ -89,6 +98,8 @@ class Hub:
         self.addresses = Addresses(self.proxies)
         self.hosts = Hosts(settings.allowed_hosts) if settings.allowed_hosts else None
         self.connecting = Rates(settings.connect_rate, burst=CONNECT_BURST)
+        self.refusing = Rates(settings.refuse_rate, burst=REFUSE_BURST)
+        self.minting = Rates(settings.ticket_rate, burst=TICKET_BURST)
         self.publishing = PublishRates(settings.publish_rate, settings.publish_rate_total)
         self.connections = StreamRegistry(
             self.metrics,
@@ -105,6 +116,7 @@ class Hub:
         self.wiring = Wiring(
             self.log, self._pages, self.fanout, self.metrics, self.connections, settings.buffer_bytes, settings.slow
         )
+        self.changes = TopicChanges(self.wiring)
         self.provider = make_provider(settings) if provider is None else provider
         self.generations = Generations(
             _limits(settings),
@@ -126,6 +138,15 @@ class Hub:
     def viewers(self) -> int:
         """How many streams of generations are open."""
         return self.connections.count(StreamKind.GENERATION)
+
+    async def change_topics(
+        self, id: str, *, add: Iterable[str] = (), remove: Iterable[str] = (), after: str | None = None
+    ) -> TopicsChanged:
+        """Change the topics of the open stream with this *id*, by the rights of its holder; see `TopicChanges.change`.
+
+        The change ends with the stream: a client that comes back asks for what it asked for at first.
+        """
+        return await self.changes.change(id, add=add, remove=remove, after=after)
 
     def _answered(self, stream: Generation) -> None:
         """Announce a generation that has ended, as an event and as a notification.

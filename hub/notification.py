@@ -105,7 +105,7 @@ class Draft(NamedTuple):
             topics: several topics; at most 16 together with *topic*.
             type: the SSE event type; at most 256 bytes without control characters, not `error`, not `hub.…`.
             retry: the reconnection time in milliseconds, 0 to 86,400,000, sent to every receiver.
-            private: stored with the notification; it has no effect until there is authorization.
+            private: only readers see it who asked for one of its topics and were granted that one.
             tags: up to 32 short scalar values by name, stored with the notification and not sent.
             key: idempotency key, 1 to 256 characters.
             json_default: called with each object in *data* that pydantic does not know; returns a value to send
@@ -319,9 +319,12 @@ class Notification(NamedTuple):
 
     def envelope(self, topic: str) -> bytes:
         """Return the chunk for a receiver that asked for envelopes; *topic* is the topic that it subscribed to."""
+        return chunk(block(self.enveloped(topic), type=self.type, id=self.id, retry=self.retry))
+
+    def enveloped(self, topic: str) -> str:
+        """Return the data of that chunk."""
         inner = self.text if self.is_json else compact_json(self.text)
-        data = f'{{"topic":{compact_json(topic)},"data":{inner}}}'
-        return chunk(block(data, type=self.type, id=self.id, retry=self.retry))
+        return f'{{"topic":{compact_json(topic)},"data":{inner}}}'
 
     @property
     def size(self) -> int:

@@ -181,7 +181,7 @@ class NotificationService:
             topics: several topics; at most 16 together with *topic*.
             type: the SSE event type, for `addEventListener`; None for a plain `message`.
             retry: a reconnection time in milliseconds, sent with the notification.
-            private: stored with the notification; it has no effect until there is authorization.
+            private: only readers see it who asked for one of its topics and were granted that one.
             tags: short scalar values by name, stored with the notification and not sent.
             key: idempotency key: for five minutes, a call with the same key returns the first position and sends
                 nothing.

@@ -75,6 +75,27 @@ class Proxies:
             client = str(address)
         return client
 
+    def secure(self, peer: str, forwarded: Sequence[str] = ()) -> bool:
+        """Return whether a trusted proxy says that the client came to it over TLS.
+
+        Args:
+            peer: the address of the peer that sent the request.
+            forwarded: its headers `X-Forwarded-Proto`; the first value is that of the outermost proxy.
+        """
+        first = ",".join(forwarded).partition(",")[0]
+        return first.strip().lower() == "https" and self.any and self.trusts(peer)
+
+    def hosts(self, peer: str, forwarded: Sequence[str] = ()) -> frozenset[str]:
+        """Return the host names, with their ports, under which trusted proxies say that they show the hub.
+
+        Args:
+            peer: the address of the peer that sent the request.
+            forwarded: its headers `X-Forwarded-Host`.
+        """
+        if not (forwarded and self.any and self.trusts(peer)):
+            return frozenset()
+        return frozenset(each.strip().lower() for each in ",".join(forwarded).split(","))
+
 
 def prefix_of(text: str) -> str | None:
     """Return *text* as a prefix of paths, without a final slash; None if it is not valid as one."""

@@ -34,8 +34,8 @@ from hub.proxies import UNIX, encoded_prefix, network_of
 from hub.topics import MAX_SEGMENTS
 
 PREFIX = "HUB_"
-OTHER_VARIABLES = ("CONFIG", "URL")
-"""Variables that are no settings: the file of the settings, and the address of the hub that a command talks to."""
+OTHER_VARIABLES = ("CONFIG", "URL", "TOKEN")
+"""Variables that are no settings: the file of the settings; the hub that a command talks to, and the token for it."""
 
 _CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _ADDRESS = re.compile(r"(?:tcp|udp|sctp)://.*", re.IGNORECASE)
@@ -83,10 +83,11 @@ def _port(value: object) -> object:
     """Return *value*; raise ValueError if it is an address that Kubernetes has set, not a port."""
     if isinstance(value, str) and _ADDRESS.fullmatch(value.strip()):
         raise ValueError(
-            "is an address, not a port: Kubernetes sets it so in every pod beside a service that is named hub; set "
-            "HUB_PORT to a number in the pod's own environment, give --port, or say enableServiceLinks: false"
+            "is an address, not a port: Kubernetes sets it so in every pod beside a service that is named hub (for "
+            "HUB_ADMIN_PORT: hub-admin); set it to a number in the pod's own environment, give the flag, or say "
+            "enableServiceLinks: false"
         )
-    return value
+    return _none(value)
 
 
 def _lower(value: object) -> object:
@@ -120,18 +121,26 @@ class Settings(BaseModel):
     # These must come before `host`, whose validator reads them.
     insecure: bool = Field(default=False, description="Listen beyond loopback although nobody is asked who they are.")
     jwt_secret: Annotated[SecretStr | None, BeforeValidator(_none)] = Field(
-        default=None, repr=False, description="Secret of tokens that are signed with HS256, of 32 bytes or more."
+        default=None, repr=False, description="Secret for tokens that are signed with HS256, of 32 bytes or more."
     )
     jwt_keys: Annotated[Path | None, BeforeValidator(_none)] = Field(
-        default=None, description="File with the keys of tokens, as PEM or as a JWK set."
+        default=None, description="File with the keys for tokens, as PEM or as a JWK set."
     )
     jwks_url: Annotated[str | None, BeforeValidator(_none)] = Field(
-        default=None, description="Address of the JWK set with the keys of tokens, with https://."
+        default=None, description="Address of the JWK set with the keys for tokens, with https://."
     )
     host: str = Field(default="127.0.0.1", description="Address that `hub serve` listens on.")
     port: Annotated[int, BeforeValidator(_port)] = Field(
         default=8080, ge=0, le=65535, description="Port that `hub serve` listens on; 0 picks a free one."
     )
+    admin_port: Annotated[int | None, BeforeValidator(_port)] = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port for administration, away from the users (`hub serve`); 0 picks a free one; unset: there is "
+        "none, and the first port is for both.",
+    )
+    admin_host: str = Field(default="127.0.0.1", description="Address that administration listens on.")
     tls_cert: Annotated[Path | None, BeforeValidator(_none)] = Field(
         default=None, description="PEM file with the certificate chain; `hub serve` speaks TLS with it."
     )
@@ -203,6 +212,16 @@ class Settings(BaseModel):
     )
     connect_rate: float = Field(
         default=100.0, ge=0, le=10**6, description="Streams opened per second by one address; 0: no limit."
+    )
+    refuse_rate: float = Field(
+        default=100.0,
+        ge=0,
+        le=10**6,
+        description="Requests refused per second (401, 403) of one user or one address; what comes beyond that is not "
+        "looked at; 0: no limit.",
+    )
+    ticket_rate: float = Field(
+        default=5.0, ge=0, le=10**6, description="Tickets given per second to one user; 0: no limit."
     )
     publish_rate: float = Field(
         default=10_000.0,
@@ -362,7 +381,7 @@ class Settings(BaseModel):
     def _only_one(cls, value: Path | str | None, info: ValidationInfo) -> Path | str | None:
         for other in ("jwt_secret", "jwt_keys"):
             if value is not None and other != info.field_name and info.data.get(other) is not None:
-                raise ValueError(f"can't be used beside {other}: the keys of tokens have one source")
+                raise ValueError(f"can't be used beside {other}: the keys for tokens have one source")
         return value if not isinstance(value, str) else check_keys_url(value)
 
     @field_validator("jwt_audience", "jwt_issuer")
@@ -399,16 +418,24 @@ class Settings(BaseModel):
         """Whether keys for tokens are configured, so that the hub knows who asks."""
         return any(getattr(self, name) is not None for name in _KEYS)
 
-    @field_validator("host")
+    @field_validator("host", "admin_host")
     @classmethod
     def _exposed(cls, value: str, info: ValidationInfo) -> str:
         keys = any(info.data.get(name) is not None for name in _KEYS)
         if info.data.get("insecure") is False and not keys and not is_loopback(value):
+            what = "subscribe and publish" if info.field_name == "host" else "end streams and read all statistics"
             raise ValueError(
-                "can be reached from other machines, where anybody could then subscribe and publish, for no "
+                f"can be reached from other machines, where anybody could then {what}, for no "
                 "authorization is configured; configure keys for tokens (HUB_JWT_SECRET, HUB_JWT_KEYS, HUB_JWKS_URL), "
                 "listen on 127.0.0.1 behind a proxy that decides who may, or insist with --insecure (HUB_INSECURE=1)"
             )
+        return value
+
+    @field_validator("admin_host")
+    @classmethod
+    def _without_port(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("admin_port", 0) is None:
+            raise ValueError("means nothing without admin_port (HUB_ADMIN_PORT)")
         return value
 
     @field_validator("tls_key")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any
 
+from hub.access.visibility import EVERYTHING, Visibility
 from hub.log.log import Announce, Bounds, Frames, Located, Page, Renewed, ignore_renewal
 from hub.log.memory import MemoryLog
 from hub.log.receipt import Receipt
@@ -127,11 +128,14 @@ class SlowLog:
     def bounds(self) -> Bounds:
         return self._log.bounds()
 
+    def given(self) -> asyncio.Future[Position]:
+        return self._log.given()
+
     def locate(self, position: Position) -> asyncio.Future[Located]:
         return self._log.locate(position)
 
-    def trimmed(self, topics: Collection[str], after: int = 0) -> int:
-        return self._log.trimmed(topics, after)
+    def trimmed(self, topics: Collection[str], after: int = 0, visibility: Visibility = EVERYTHING) -> int:
+        return self._log.trimmed(topics, after, visibility)
 
     def trimmed_state(self) -> TrimmedState:
         return self._log.trimmed_state()

@@ -51,6 +51,7 @@ BEFORE_SESSION = (
 )
 SESSION = rf"(?:{'|'.join(f'(?<={before})' for before in BEFORE_SESSION)})[\w-]{{22}}(?![\w-])"
 TICKET = r"(?<=\bticket=)[\w-]{12}\.[\w-]{32}|(?<=\"ticket\": \")[\w-]{12}\.[\w-]{32}"
+CONNECTION = r"\bc_[0-9a-f]{16}\b"
 SHOWN = "http://127.0.0.1:8080"
 """Where `hub serve` is in the documentation; the tests put their hubs on a free port."""
 
@@ -117,7 +118,7 @@ def neutral(text: str) -> str:
         (EPOCH, "epoch"),
         (SESSION, "session"),
         (TICKET, "ticket"),
-        (r"\bc_[0-9a-f]{16}\b", "c_…"),
+        (CONNECTION, "c_…"),
         (r"\b[0-9a-f]{32}\b", "…"),
         (r"(?m)^retry: \d+$", "retry: …"),
         (r"(?mi)^(date|server|content-length): .*\n", ""),
@@ -250,6 +251,7 @@ class Walk:
         for given in (EPOCH, SESSION, TICKET):
             for said, real in zip(re.findall(given, shown), re.findall(given, printed), strict=True):
                 assert self._names.setdefault(said, real) == real, "one name on the page is two in truth"
+        self._names.update(zip(re.findall(CONNECTION, shown), re.findall(CONNECTION, printed), strict=True))
 
     async def _leave(self) -> None:
         if self._stream is not None:
@@ -292,6 +294,7 @@ WALKED = [
     "README.md",
     "docs/tutorial.md",
     "docs/howto/authorize.md",
+    "docs/howto/change-topics.md",
     "docs/howto/embed-in-aiohttp.md",
     "docs/howto/write-a-listener.md",
     "docs/howto/stream-ai-tokens.md",
@@ -489,10 +492,20 @@ def test_the_members_of_a_class_are_those_of_its_table(name: str) -> None:
 
 
 WITHIN = {
-    "Hub": {"addresses", "connecting", "hosts", "proxies", "publishing", "wiring"},
+    "Hub": {
+        "addresses",
+        "changes",
+        "connecting",
+        "hosts",
+        "minting",
+        "proxies",
+        "publishing",
+        "refusing",
+        "wiring",
+    },
     "NotificationService": {"open", "close"},
     "Receipt": {"confirm", "fail", "repeat"},
-    "Notification": {"accept", "envelope", "count", "index"},
+    "Notification": {"accept", "envelope", "enveloped", "count", "index"},
 }
 """What the parts of the hub do with each other: public in the code, not meant for applications."""
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from hub.connections.client_stream import CloseReason
-from hub.encoding import SSE, Drop, Encoding, End, Gap, GapReason, Opening, retry_between
+from hub.encoding import SSE, Drop, Encoding, End, Gap, GapReason, Opening, Topics, retry_between
 from hub.eventstream import LAST_CHUNK, chunk
 from hub.notification import Draft, Notification, Position
 from tests.connections.test_connection import Desk, quiet
@@ -65,14 +65,22 @@ class Lines(NamedTuple):
     """A toy: one line of JSON for each thing."""
 
     takes_chunks: bool = False
+    ids: bool = True
+
+    def without_ids(self) -> Lines:
+        return self._replace(ids=False)
 
     def notification(self, notification: Notification, topic: str) -> bytes:
-        return self._line(id=notification.id, topic=topic, data=notification.data)
+        id = notification.id if self.ids else None
+        return self._line(id=id, topic=topic, data=notification.data)
 
     def opening(self, opening: Opening) -> bytes:
         return self._line(
             open=str(opening.position), recovered=opening.recovered, gap=opening.gap and opening.gap.reason
         )
+
+    def topics(self, topics: Topics) -> bytes:
+        return self._line(topics=topics.topics, begin=str(topics.position), gap=topics.gap and topics.gap.reason)
 
     def gap(self, gap: Gap) -> bytes:
         return self._line(gap=gap.reason)

@@ -102,3 +102,25 @@ def test_proxies_are_addresses_or_networks_or_unix():
     for wrong in ("*", "localhost", "10.0.0.1/8", "1.2.3", "unix:/run/x"):
         with pytest.raises(ValidationError):
             Settings(trusted_proxies=(wrong,))
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "secure"),
+    [
+        ([], False),
+        (["https"], True),
+        (["HTTPS , http"], True),
+        (["http, https"], False),
+        (["https", "http"], True),
+        (["x"], False),
+    ],
+)
+def test_a_trusted_proxy_says_whether_the_client_came_over_tls(forwarded: list[str], secure: bool):
+    assert BEHIND.secure(PROXY, forwarded) is secure
+    assert not BEHIND.secure(OTHER, forwarded)
+    assert not Proxies().secure(PROXY, forwarded)
+
+
+def test_a_trusted_proxy_says_under_which_name_it_shows_the_hub():
+    assert BEHIND.hosts(PROXY, ["Live.example:8443, inner"]) == {"live.example:8443", "inner"}
+    assert BEHIND.hosts(PROXY) == BEHIND.hosts(OTHER, ["live.example"]) == Proxies().hosts(PROXY, ["x"]) == frozenset()

@@ -6,13 +6,14 @@ A grant is matched as a subscription is: a wildcard in its first segment does no
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
-from hub.patterns import canonical
-from hub.topics import MAX_SEGMENTS, RESERVED
+from hub.patterns import Patterns, canonical
+from hub.topics import MAX_SEGMENTS, RESERVED, is_pattern
 
 REMEMBERED = 1_024
+COMPILED = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +25,33 @@ class Grants:
     """
 
     patterns: tuple[str, ...]
+    _named: frozenset[str] = field(repr=False, compare=False)
+    _wild: frozenset[str] = field(repr=False, compare=False)
 
     def __init__(self, patterns: Iterable[str] = ()) -> None:
-        object.__setattr__(self, "patterns", tuple(sorted(set(patterns))))
+        named = frozenset(patterns)
+        object.__setattr__(self, "patterns", tuple(sorted(named)))
+        object.__setattr__(self, "_named", named)
+        object.__setattr__(self, "_wild", frozenset(filter(is_pattern, named)))
 
-    def covering(self, asked: str) -> str | None:
-        """Return a grant that covers *asked*, a topic or a pattern; None if no single one does.
+    def cover(self, asked: str) -> bool:
+        """Return whether a grant covers *asked*, a topic or a pattern.
 
         Grants do not add up: `a` and `a/*/**` together reach all that `a/**` does, but neither of them covers it.
         """
-        if asked in self.patterns:
-            return asked
-        return next((grant for grant in self.patterns if covers(grant, asked)), None)
+        if asked in self._named:
+            return True
+        if not self._wild:
+            return False
+        if not is_pattern(asked):  # one grant that matches a topic covers it, and all are compared at the same time
+            return _compiled(self._wild).match(asked)
+        return any(covers(grant, asked) for grant in self._wild)
+
+
+# Users have a topic of their own, but mostly the same patterns: they share what is compiled.
+@lru_cache(maxsize=COMPILED)
+def _compiled(patterns: frozenset[str]) -> Patterns:
+    return Patterns(patterns, RESERVED)
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -59,4 +59,7 @@ class Identity:
             patterns = getattr(self, name)
             if isinstance(patterns, str):
                 raise InvalidInput(name, "is a text, not a list of topics and patterns")
-            object.__setattr__(self, name, tuple(check_pattern(each, name) for each in patterns))
+            if type(patterns) is not tuple:
+                object.__setattr__(self, name, patterns := tuple(patterns))
+            for each in patterns:
+                check_pattern(each, name)

@@ -29,9 +29,11 @@ def check_secret(text: str) -> str:
     except UnicodeEncodeError:
         raise ValueError("is not valid UTF-8") from None
     if size < MIN_SECRET_BYTES:
-        raise ValueError(f"has {size} bytes; {MIN_SECRET_BYTES} are the least: hub token --make-key HS256")
+        raise ValueError(
+            f"has {size} bytes, and needs at least {MIN_SECRET_BYTES}: hub token --make-key HS256 makes one"
+        )
     if len(set(text)) < MIN_VARIETY:
-        raise ValueError("is easily guessed; make a random one: hub token --make-key HS256")
+        raise ValueError("is easily guessed: hub token --make-key HS256 makes a random one")
     return text
 
 

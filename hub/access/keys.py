@@ -1,4 +1,4 @@
-"""The keys of tokens. Each key has one algorithm: what a token says of its own only selects among the keys."""
+"""The keys for tokens. Each key has one algorithm: what a token says of its own only selects among the keys."""
 
 from __future__ import annotations
 
@@ -335,5 +335,5 @@ def _secret_of(jwk: dict[str, Any]) -> bytes:
     except (KeyError, ValueError):
         raise _Fault("has no k in base64url") from None
     if len(secret) < MIN_SECRET_BYTES:
-        raise _Fault(f"has {len(secret)} bytes; {MIN_SECRET_BYTES} are the least")
+        raise _Fault(f"has {len(secret)} bytes, and needs at least {MIN_SECRET_BYTES}")
     return secret

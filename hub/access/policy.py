@@ -1,6 +1,6 @@
 """What whom is allowed: reading, publishing, and what is for administrators only. Pure rules, no I/O.
 
-nobody known      the patterns of `HUB_ANONYMOUS_SUBSCRIBE` and `_PUBLISH`; public notifications only
+nobody known      the patterns of `HUB_ANONYMOUS_SUBSCRIBE` and `_PUBLISH`, for public notifications only
 an identity       its grants, its own `user/{id}` for reading, and what anonymous callers may
 an administrator  also statistics, exports, lists of connections, and all that changes the hub; but no topics
                   beyond its grants
@@ -15,7 +15,7 @@ from hub.access.grants import Grants
 from hub.access.identity import Identity
 from hub.access.visibility import EVERYTHING, Visibility
 from hub.errors import Forbidden, Unauthorized
-from hub.topics import topic_of
+from hub.topics import RESERVED, is_pattern, topic_of
 
 REMEMBERED_GRANTS = 4_096
 
@@ -57,12 +57,12 @@ class Policy:
         granted, public = [], False
         own = _read_grants(identity) if identity is not None else None
         for topic in topics:
-            if own is not None and own.covering(topic) is not None:
+            if own is not None and own.cover(topic):
                 granted.append(topic)
-            elif self._subscribe.covering(topic) is not None:
+            elif self._subscribe.cover(topic):
                 public = True
             else:
-                raise _refusal(identity, topic, "you may not read it")
+                raise _refusal(identity, topic, "you may not read")
         return Visibility(frozenset(granted)) if public else EVERYTHING
 
     def shown(self, identity: Identity | None, topics: tuple[str, ...], *, private: bool) -> tuple[str, ...]:
@@ -72,10 +72,10 @@ class Policy:
         own = _read_grants(identity) if identity is not None else None
         public = None if private else self._subscribe
         either = [grants for grants in (own, public) if grants is not None]
-        return tuple(topic for topic in topics if any(grants.covering(topic) is not None for grants in either))
+        return tuple(topic for topic in topics if any(grants.cover(topic) for grants in either))
 
-    def publish(self, identity: Identity | None, topics: Iterable[str]) -> None:
-        """Check that *identity* may publish to each of *topics*.
+    def publish(self, identity: Identity | None, topics: Iterable[str], *, private: bool = False) -> None:
+        """Check that *identity* may publish to each of *topics*; what anybody may publish to is for public ones only.
 
         Raises:
             Unauthorized: nobody known asks, and not anybody may publish to all of *topics*.
@@ -85,8 +85,12 @@ class Policy:
             return
         own = _publish_grants(identity) if identity is not None else None
         for topic in topics:
-            if (own is None or own.covering(topic) is None) and self._publish.covering(topic) is None:
-                raise _refusal(identity, topic, "you may not publish to it")
+            if own is not None and own.cover(topic):
+                continue
+            if not self._publish.cover(topic):
+                raise _refusal(identity, topic, "you may not publish to")
+            if private:
+                raise _refusal(identity, topic, "you may not send private notifications to")
 
     def administer(self, identity: Identity | None) -> None:
         """Check that *identity* is an administrator.
@@ -95,8 +99,11 @@ class Policy:
             Unauthorized: nobody known asks.
             Forbidden: somebody else does.
         """
-        if not self.trusted and (identity is None or not identity.admin):
-            raise _refusal(identity, "", "this is for administrators")
+        if self.trusted or (identity is not None and identity.admin):
+            return
+        if identity is None:
+            raise _nobody()
+        raise Forbidden("", "this is for administrators, and you are none (admin)")
 
     def known(self, identity: Identity | None) -> None:
         """Check that somebody known asks.
@@ -105,13 +112,23 @@ class Policy:
             Unauthorized: nobody known does.
         """
         if not self.trusted and identity is None:
-            raise _refusal(None, "", "")
+            raise _nobody()
 
 
-def _refusal(identity: Identity | None, topic: str, why: str) -> Unauthorized | Forbidden:
+def _refusal(identity: Identity | None, topic: str, what: str) -> Unauthorized | Forbidden:
+    """Return the error for *topic*, which no grant covers; *what* is what was asked for."""
     if identity is None:
-        return Unauthorized("unauthorized", "you are not logged in: send a token, or log in")
-    return Forbidden(topic, why)
+        return _nobody()
+    first = topic.partition("/")[0]
+    if first in RESERVED:  # whoever has the grant ** wonders
+        return Forbidden(topic, f"{what} it: {first}/ has to be granted by name")
+    if is_pattern(topic):
+        return Forbidden(topic, f"{what} all that it matches: one grant has to cover it")
+    return Forbidden(topic, f"{what} it")
+
+
+def _nobody() -> Unauthorized:
+    return Unauthorized("unauthorized", "you are not logged in: send a token, or log in")
 
 
 @lru_cache(maxsize=REMEMBERED_GRANTS)

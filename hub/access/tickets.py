@@ -35,7 +35,7 @@ SECURE_PREFIX = "__Secure-"
 
 _ID_BYTES, _SECRET_BYTES = 9, 24
 _TICKET = re.compile(r"([A-Za-z0-9_-]{12})\.[A-Za-z0-9_-]{32}", re.ASCII)
-_NO_TICKET = "the ticket does not count: it is unknown, was used, or is older than 30 seconds"
+_NO_TICKET = "the ticket is not valid: it was used already, is older than 30 seconds, or is unknown; get a new one"
 
 
 class Shown(NamedTuple):
@@ -133,7 +133,7 @@ class Ticket:
         if self.topics is not None:
             for topic in asked:
                 if not any(covers(each, topic) for each in self.topics):
-                    raise Forbidden(topic, "is not among the topics of the ticket")
+                    raise Forbidden(topic, "it is not among the topics of the ticket")
 
     def begin(
         self, asked: Collection[str], now: float, random: Callable[[int], str] = secrets.token_urlsafe
@@ -147,6 +147,7 @@ class Ticket:
             proof=_digest(value),
             identity=self.identity,
             topics=tuple(sorted(set(asked))),
+            within=self.topics,
             expires=now + RETURN_SECONDS if ends is None else ends,
         )
 
@@ -178,6 +179,7 @@ class Return:
         proof: that of the value of the cookie.
         identity: who asked for the ticket, when that was.
         topics: what the stream asked for, sorted.
+        within: the topics and patterns that the ticket was for; None: whatever the identity may read.
         expires: until when it may come back, in seconds since 1970.
     """
 
@@ -186,6 +188,7 @@ class Return:
     proof: str
     identity: Identity
     topics: tuple[str, ...]
+    within: tuple[str, ...] | None
     expires: float
 
     def check(self, seen: Shown, cookie: str, asked: Collection[str], now: float) -> None:
@@ -202,7 +205,7 @@ class Return:
         if self.expires <= now:
             raise ended()
         if other := sorted(set(self.topics) ^ set(asked)):
-            raise Forbidden(other[0], "the stream that began with this ticket had other topics")
+            raise Forbidden(other[0], "the stream that began with this ticket had other topics; get a new ticket")
 
     def to_text(self) -> str:
         """Return it as JSON."""
@@ -230,7 +233,7 @@ def check_rights(identity: Identity, now: float) -> None:
 
 def ended() -> Unauthorized:
     """Return the error for rights that have ended."""
-    return Unauthorized("token_expired", "the rights that the ticket was given for have ended")
+    return Unauthorized("token_expired", "the rights that the ticket was given for have ended: log in again")
 
 
 def _for_reading(identity: Identity) -> Identity:
@@ -254,7 +257,8 @@ def _from_text(cls: Callable[..., T], text: str) -> T:
         identity = values["identity"]
         for name in ("subscribe", "publish"):
             identity[name] = tuple(identity[name])
-        topics = values["topics"]
-        return cls(**{**values, "identity": Identity(**identity), "topics": None if topics is None else tuple(topics)})
+        for name in {"topics", "within"} & values.keys():
+            values[name] = None if values[name] is None else tuple(values[name])
+        return cls(**{**values, "identity": Identity(**identity)})
     except (KeyError, TypeError) as error:
         raise ValueError(f"is none: {error!r}") from error

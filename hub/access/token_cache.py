@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from sys import getsizeof
 from typing import NamedTuple
 
-from hub.access.identity import Identity
+from hub.access.identity import NOTHING, Identity
 
 CACHE_BYTES = 8 * 1024 * 1024
-_ENTRY_BYTES = 320  # the digest, the place in the dictionary and its order, the entry itself
+_ENTRY_BYTES = 400  # the digest, the place in the dictionary and its order, the entry itself
+_IDENTITY_BYTES = getsizeof(Identity(user="1")) + 2 * getsizeof(0.5)  # with two times; the rest is counted
 
 
 class TokenCache:
@@ -40,7 +41,7 @@ class TokenCache:
 
     def put(self, digest: bytes, identity: Identity) -> None:
         """Keep *identity* for *digest*, which is not here yet."""
-        entry = _Entry(identity, _ENTRY_BYTES + _size_of(identity))
+        entry = _Entry(identity, _ENTRY_BYTES + _size_of_identity(identity))
         self._entries[digest] = entry
         self.size += entry.size
         while self.size > self._most:
@@ -58,10 +59,15 @@ class _Entry(NamedTuple):
     size: int
 
 
+def _size_of_identity(identity: Identity) -> int:
+    """Return the bytes of *identity* and of all that it holds."""
+    texts = (identity.user, identity.session, identity.token, *identity.subscribe, *identity.publish)
+    size = _IDENTITY_BYTES + getsizeof(identity.subscribe) + getsizeof(identity.publish) + sum(map(getsizeof, texts))
+    return size if identity.info is NOTHING else size + _size_of(identity.info)
+
+
 def _size_of(value: object) -> int:
     """Return the bytes of *value* and of all that it holds."""
-    if isinstance(value, Identity):
-        return getsizeof(value) + sum(_size_of(getattr(value, name)) for name in Identity.__slots__)
     size = getsizeof(value)
     if isinstance(value, Mapping):
         return size + getsizeof({**value}) + sum(_size_of(each) for pair in value.items() for each in pair)

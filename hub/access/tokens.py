@@ -6,13 +6,14 @@ import hashlib
 import json
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from hub.access.base64url import decoded
-from hub.access.identity import Identity
-from hub.access.keys import ALGORITHMS, MAX_KID, MAX_TRIED, Keys
+from hub.access.identity import NOTHING, Identity
+from hub.access.keys import ALGORITHMS, MAX_KEYS, MAX_KID, MAX_TRIED, Keys
 from hub.access.strict_json import object_in
 from hub.access.token_cache import CACHE_BYTES, TokenCache
 from hub.errors import InvalidInput, InvalidTopic, Unauthorized
@@ -84,6 +85,13 @@ class Tokens:
             self._keys = keys
             self._cache.clear()
 
+    def knows(self, text: str) -> bool:
+        """Return whether *text* was verified before, as far as is remembered, and has not expired since."""
+        if len(text) > MAX_TOKEN_BYTES or not text.isascii():
+            return False
+        identity = self._cache.get(_digest(text))
+        return identity is not None and not self._has_expired(identity)
+
     def verify(self, text: str) -> Identity:
         """Return the identity that the token *text* proves.
 
@@ -94,8 +102,8 @@ class Tokens:
             Unauthorized: with the code `token_expired` if nothing else is wrong with it, else `token_invalid`.
         """
         if len(text) > MAX_TOKEN_BYTES or not text.isascii():
-            raise _invalid("is not a token of at most 8 KiB")
-        digest = hashlib.sha256(text.encode()).digest()
+            raise _invalid("is longer than 8 KiB, or not ASCII")
+        digest = _digest(text)
         identity = self._cache.get(digest)
         if identity is None:
             identity = self._verified(text)
@@ -105,15 +113,18 @@ class Tokens:
             self._check_expiry(identity)
         return identity
 
+    def _has_expired(self, identity: Identity) -> bool:
+        return identity.expires is not None and identity.expires + self._leeway <= self._clock()
+
     def _check_expiry(self, identity: Identity) -> None:
-        if identity.expires is not None and identity.expires + self._leeway <= self._clock():
-            raise Unauthorized(EXPIRED, "the token has expired")
+        if self._has_expired(identity):
+            raise Unauthorized(EXPIRED, "the token has expired: get a new one")
 
     def _verified(self, text: str) -> Identity:
         token = Token.parse(text)
         candidates = self._keys.candidates(token.algorithm, token.kid)
         if len(candidates) > MAX_TRIED:
-            raise _invalid("has no kid, and there are several keys")
+            raise _invalid("has no kid, and the hub has several keys")
         if not any(key.verifies(token.signed, token.signature) for key in candidates):
             if candidates and token.kid is not None:
                 raise _invalid("is not signed with the key that it names")
@@ -130,7 +141,7 @@ class Tokens:
         issued = claims.time("iat") if "iat" in claims else None
         # It would outlive a revocation of all that was issued until now.
         if issued is not None and issued > now + self._leeway:
-            raise _invalid("was issued in the future (iat)")
+            raise _invalid("was issued in the future (iat): compare the clocks")
         if "nbf" in claims and claims.time("nbf") > now + self._leeway:
             raise _invalid("is not valid yet (nbf)")
         self._check_parties(claims)
@@ -152,30 +163,27 @@ class Tokens:
         audience = claims.audience()
         if self._audience is None:
             if audience:
-                raise _invalid("is for an audience (aud), and none is set here (HUB_JWT_AUDIENCE)")
+                raise _invalid("is for an audience (aud), and this hub has none: set HUB_JWT_AUDIENCE")
         elif self._audience not in audience:
-            raise _invalid("is not for this hub (aud)")
+            raise _invalid("is for another audience (aud) than this hub")
         if self._issuer is not None and claims.get("iss") != self._issuer:
             raise _invalid("is not from the issuer that is trusted here (iss)")
 
 
 class Token(NamedTuple):
-    """A token in its parts, of which nothing has been verified."""
+    """A token in its parts, of which nothing has been verified.
 
-    header: dict[str, Any]
+    Attributes:
+        algorithm: the algorithm that it names: one of ours.
+        kid: the id of the key that it names; None: it names none.
+        payload, signed, signature: the claims as JSON, the bytes that are signed, and their signature.
+    """
+
+    algorithm: str
+    kid: str | None
     payload: bytes
     signed: bytes
     signature: bytes
-
-    @property
-    def algorithm(self) -> str:
-        """The algorithm that the token names: one of ours."""
-        return str(self.header["alg"])
-
-    @property
-    def kid(self) -> str | None:
-        """The id of the key that the token names."""
-        return self.header.get("kid")
 
     @classmethod
     def parse(cls, text: str) -> Token:
@@ -189,21 +197,33 @@ class Token(NamedTuple):
         parts = text.split(".", 3)
         if len(parts) != 3:
             raise _invalid("is not a signed JSON Web Token")
+        header, payload, signature = parts
         try:
-            header, payload, signature = map(decoded, parts)
+            return cls(*_named(header), decoded(payload), f"{header}.{payload}".encode(), decoded(signature))
         except ValueError:
             raise _invalid("is not a signed JSON Web Token") from None
-        facts = _object("header", header)
-        algorithm, kid, kind = facts.get("alg"), facts.get("kid"), facts.get("typ", "JWT")
-        if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
-            raise _invalid(f"is not signed with one of {', '.join(ALGORITHMS)}")
-        if "crit" in facts or "b64" in facts:
-            raise _invalid("asks for an extension that is unknown here (crit)")
-        if not isinstance(kind, str) or kind.lower() not in _TYPES:
-            raise _invalid("is for another purpose (typ)")
-        if kid is not None and not (isinstance(kid, str) and 0 < len(kid) <= MAX_KID):
-            raise _invalid(f"has a kid that is not a string of 1 to {MAX_KID} characters")
-        return cls(facts, payload, f"{parts[0]}.{parts[1]}".encode(), signature)
+
+
+# The tokens of one issuer have the same header, or one for each of its keys. What is refused is not cached.
+@lru_cache(maxsize=MAX_KEYS)
+def _named(header: str) -> tuple[str, str | None]:
+    """Return the algorithm and the kid that the first part of a token names.
+
+    Raises:
+        ValueError: it is not base64url.
+        Unauthorized: as for `Token.parse`.
+    """
+    facts = _object("header", decoded(header))
+    algorithm, kid, kind = facts.get("alg"), facts.get("kid"), facts.get("typ", "JWT")
+    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
+        raise _invalid(f"is signed with none of the algorithms {', '.join(ALGORITHMS)}")
+    if "crit" in facts or "b64" in facts:
+        raise _invalid("asks for an extension that is unknown here (crit)")
+    if not isinstance(kind, str) or kind.lower() not in _TYPES:
+        raise _invalid("is for another purpose (typ)")
+    if kid is not None and not (isinstance(kid, str) and 0 < len(kid) <= MAX_KID):
+        raise _invalid(f"has a kid that is not a string of 1 to {MAX_KID} characters")
+    return algorithm, kid
 
 
 class _Claims:
@@ -223,7 +243,8 @@ class _Claims:
         value = self._claims.get(name)
         if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
             raise _wrong(name, f"is not a string of 1 to {MAX_ID} characters")
-        if any(unicodedata.category(character) in _FORBIDDEN for character in value):
+        plain = value.isascii() and value.isprintable()  # most are: a faster look
+        if not plain and any(unicodedata.category(character) in _FORBIDDEN for character in value):
             raise _wrong(name, "has a control or format character, or is not valid UTF-8")
         return value
 
@@ -257,10 +278,12 @@ class _Claims:
             raise _wrong(self._prefix + name, "is not a list of topics and patterns")
         if len(value) > MAX_PATTERNS:
             raise _wrong(self._prefix + name, f"has more than {MAX_PATTERNS} topics and patterns")
+        checked: list[str] = []
         try:
-            checked = [check_pattern(each, f"{self._prefix}{name}[{at}]") for at, each in enumerate(value)]
+            for each in value:
+                checked.append(check_pattern(each))  # noqa: PERF401 - their number says where the wrong one is
         except InvalidTopic as error:
-            raise _wrong(error.field, error.why) from None
+            raise _wrong(f"{self._prefix}{name}[{len(checked)}]", error.why) from None
         return tuple(dict.fromkeys(checked))
 
     def switch(self, name: str) -> bool:
@@ -269,8 +292,10 @@ class _Claims:
             raise _wrong(self._prefix + name, "is neither true nor false")
         return value
 
-    def info(self) -> MappingProxyType[str, Any]:
+    def info(self) -> Mapping[str, Any]:
         value = self._claims.get("info", {})
+        if value == {}:
+            return NOTHING
         if not isinstance(value, dict):
             raise _wrong(self._prefix + "info", "is not an object")
         try:
@@ -286,7 +311,11 @@ def _object(part: str, data: bytes) -> dict[str, Any]:
     try:
         return object_in(data)
     except ValueError as error:
-        raise _invalid(f"can't be read: its part of {part} {error}") from None
+        raise _invalid(f"can't be read: the part with the {part} {error}") from None
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _invalid(why: str) -> Unauthorized:

@@ -1,11 +1,23 @@
-"""Which notifications a reader may see, live and in every replay by the same rule."""
+"""Which notifications a reader may see, live and in every replay by the same rule.
+
+A notification is seen if it has a topic that the subscription asked for, and through which it may reach the reader:
+
+- the topic has no floor, or the notification stands after it;
+- the notification is public, or private ones may come through this topic.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
+from hub.errors import LogUnavailable
 from hub.patterns import compiled
+
+Floors = Mapping[str, int]
+"""By topic, the offset beyond which notifications are seen through it; a topic that is not among them has none."""
+NO_FLOORS: Floors = MappingProxyType({})
 
 
 class Visibility(NamedTuple):
@@ -15,16 +27,58 @@ class Visibility(NamedTuple):
 
     Attributes:
         private: the topics and patterns through which a private notification may reach the reader; None: any.
+        since: topics (not patterns), each with its floor: the position after which notifications are seen through it,
+            of the log's present epoch.
     """
 
     private: frozenset[str] | None = None
+    since: frozenset[tuple[str, tuple[str, int]]] = frozenset()
 
-    def sees(self, topics: Iterable[str], *, private: bool) -> bool:
-        """Return whether the reader may see a notification of *topics* that matches what it asked for."""
+    def sees(self, topics: Iterable[str], *, private: bool, offset: int = 0, floors: Floors = NO_FLOORS) -> bool:
+        """Return whether the reader may see a notification of *topics* that matches what it asked for.
+
+        With *floors*, it has to stand at *offset*, and match by a topic whose floor it is above.
+        """
         if not private or self.private is None:
             return True
-        return any(map(compiled(self.private).match, topics))
+        return any(map(compiled(self.private).match, above(floors, topics, offset) if floors else topics))
+
+    def floors(self, epoch: str, after: int = 0) -> Floors:
+        """Return the floors that matter to whoever reads what stands after the offset *after* in the present *epoch*.
+
+        Raises:
+            LogUnavailable: a floor is a position of another epoch: the history has just become another one, and
+                nobody knows yet where the floor is in it.
+        """
+        if not self.since:
+            return NO_FLOORS
+        if any(position[0] != epoch for _, position in self.since):
+            raise LogUnavailable("its history has just changed")
+        return {topic: offset for topic, (_, offset) in self.since if offset > after}
+
+    def beyond(self, epoch: str, after: int) -> Visibility:
+        """Return the visibility of what stands after the offset *after* of *epoch*: floors up to there make none."""
+        kept = frozenset(each for each in self.since if each[1][0] != epoch or each[1][1] > after)
+        return self if len(kept) == len(self.since) else Visibility(self.private, kept)
+
+    @property
+    def live(self) -> Visibility:
+        """The visibility of what is live: a floor was given out before it counts, so that all of them lie behind."""
+        return Visibility(self.private) if self.since else self
+
+    def through(self, topics: frozenset[str]) -> Visibility:
+        """Return the visibility of a reader who asked only for *topics*, some of those that this one is for."""
+        since = frozenset(each for each in self.since if each[0] in topics) if self.since else self.since
+        if self.private is None:
+            return Visibility(None, since)
+        granted = self.private & topics
+        return Visibility(None if granted == topics else granted, since)
 
 
 EVERYTHING = Visibility()
 """The visibility of a reader who may see all notifications."""
+
+
+def above(floors: Floors, topics: Iterable[str], offset: int) -> list[str]:
+    """Return those of *topics* through which what stands at *offset* can be seen."""
+    return [topic for topic in topics if offset > floors.get(topic, -1)]

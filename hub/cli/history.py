@@ -15,7 +15,8 @@ from typing import Any, BinaryIO
 
 import aiohttp
 
-from hub.cli.target import add_target, check, facts_of, unreachable
+from hub.access.bearer import Bearer
+from hub.cli.target import add_target, add_token, check, facts_of, unreachable
 from hub.errors import HubError, InvalidArchive, LogNotEmpty, LogUnavailable
 from hub.log.archive.format import MEDIA_TYPE, Contents, is_last_line
 from hub.log.archive.spool import Spool
@@ -41,12 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(required=True, metavar="action")
     listing = _action(actions, "list", _list, "print what a hub keeps, a notification per line")
     add_target(listing)
+    add_token(listing)
     listing.add_argument("-t", "--topic", action="append", help="topic or pattern; repeatable; default notifications")
     listing.add_argument("--after", metavar="ID", help="begin after this id; default: with the oldest")
     listing.add_argument("-n", "--limit", type=_positive, metavar="N", help="end after N notifications")
     listing.add_argument("--json", action="store_true", help="a JSON object per line")
     exporting = _action(actions, "export", _export, "write everything a log keeps as an archive")
     _add_source(exporting, "a file instead of a hub; one that a hub has open, too")
+    add_token(exporting)
     exporting.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: standard output")
     importing = _action(actions, "import", _import, "write an archive into a new log, which no hub has open")
     importing.add_argument("--url", action=_NoHub, help=argparse.SUPPRESS)
@@ -109,8 +112,9 @@ def _note(text: str) -> None:
     print(f"# {text}", file=sys.stderr, flush=True)
 
 
-def _session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60))
+def _session(bearer: Bearer) -> aiohttp.ClientSession:
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
+    return aiohttp.ClientSession(timeout=timeout, headers=bearer.headers())
 
 
 # ---- list ----
@@ -120,7 +124,7 @@ async def _list(args: argparse.Namespace) -> int:
     left: int | None = args.limit
     after: str | None = args.after
     topics = [("topic", topic) for topic in args.topic or ()]
-    async with _session() as session:
+    async with _session(Bearer(args.token_file)) as session:
         while left is None or left > 0:
             query = [*topics, ("limit", str(min(left or PAGE, PAGE))), *([("after", after)] if after else [])]
             with unreachable(args.url):
@@ -151,7 +155,7 @@ def _shown(each: dict[str, Any]) -> str:
 async def _export(args: argparse.Namespace) -> int:
     last = bytearray()
     with _output(args.output) as output:
-        async for part in _archive_of_file(args.log) if args.log else _archive_of_hub(args.url):
+        async for part in _archive_of_file(args.log) if args.log else _archive_of_hub(args):
             output.write(part)
             last += part
             del last[: last.rfind(b"\n", 0, -1) + 1]
@@ -162,8 +166,9 @@ async def _export(args: argparse.Namespace) -> int:
     return 0
 
 
-async def _archive_of_hub(url: str) -> AsyncIterator[bytes]:
-    async with _session() as session:
+async def _archive_of_hub(args: argparse.Namespace) -> AsyncIterator[bytes]:
+    url: str = args.url
+    async with _session(Bearer(args.token_file)) as session:
         with unreachable(url):
             try:
                 async with session.get(f"{url}/notifications/history", headers={"Accept": MEDIA_TYPE}) as answer:

@@ -11,13 +11,16 @@ from typing import Any
 
 import aiohttp
 
-from hub.cli.target import add_target, facts_of, unreachable
+from hub.access.bearer import OPTION, STDIN, Bearer
+from hub.cli.target import add_target, add_token, facts_of, unreachable
+from hub.errors import InvalidInput
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to *parser*."""
     parser.add_argument("data", nargs="?", help="what to send: JSON, or text; without it, each line of standard input")
     add_target(parser)
+    add_token(parser)
     parser.add_argument("-t", "--topic", action="append", help="where to; repeatable; default notifications")
     parser.add_argument("--type", help="the SSE event type; default none, a plain message")
     parser.add_argument("--key", help="idempotency key, for one notification")
@@ -30,8 +33,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _publish(args: argparse.Namespace) -> int:
+    if args.data is None and args.token_file == STDIN:
+        raise InvalidInput(OPTION, "standard input holds what is published; name a file")
+    headers = Bearer(args.token_file).headers()
     timeout = aiohttp.ClientTimeout(total=30)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
+    async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
         for text in _texts(args):
             draft = {
                 "data": text if args.text else _value(text),

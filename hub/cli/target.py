@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,14 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from hub.access.bearer import OPTION, VARIABLE
 from hub.errors import HubError
 
 MAX_ANSWER_BYTES = 64 * 1024
+MAX_RETRY_AFTER = 3_600
+TOKEN_HINT = f"a token is taken from {VARIABLE}, or from the file that {OPTION} names"
+PASSING = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses after which the same request may be answered later."""
 
 
 class Unreachable(HubError):
@@ -23,11 +29,12 @@ class Unreachable(HubError):
 
 
 class NotAHub(HubError):
-    """Something that is not a hub answers there."""
+    """Something that is not a hub answers there; `lasting` as for `Refused`: a proxy says 502 while a hub restarts."""
 
     def __init__(self, url: str, answer: aiohttp.ClientResponse) -> None:
         super().__init__(url, answer.status)
         self.url, self.status = url, answer.status
+        self.lasting = answer.status not in PASSING
         self.kind = f"{answer.status} {answer.reason or ''}".strip() + f" ({answer.content_type})"
 
     def __str__(self) -> str:
@@ -35,13 +42,33 @@ class NotAHub(HubError):
 
 
 class Refused(HubError):
-    """The hub refused the request; its reason is the text."""
+    """The hub refused the request, or ended the stream; its reason is the text.
+
+    Attributes:
+        lasting: the same request would be refused again.
+        retry_after: seconds after which the hub wants to be asked again; None: it did not say.
+    """
+
+    def __init__(self, why: str, code: str = "", *, lasting: bool = True, retry_after: float | None = None) -> None:
+        super().__init__(why, code)
+        self.why, self.code = why, code
+        self.lasting, self.retry_after = lasting, retry_after
+
+    def __str__(self) -> str:
+        return f"{self.why} ({TOKEN_HINT})" if self.code == "unauthorized" else self.why
 
 
 def add_target(parser: argparse.ArgumentParser | argparse._MutuallyExclusiveGroup) -> None:
     """Add `--url`."""
     default = default_url()
     parser.add_argument("--url", type=_url, default=default, help=f"where the hub is mounted [HUB_URL; {default}]")
+
+
+def add_token(parser: argparse.ArgumentParser) -> None:
+    """Add `--token-file`. There is no option for the token itself: every user of a machine sees command lines."""
+    parser.add_argument(
+        OPTION, metavar="FILE", help=f"the file with the token to send, or - for standard input; else [{VARIABLE}]"
+    )
 
 
 def default_url() -> str:
@@ -95,7 +122,13 @@ async def check(url: str, answer: aiohttp.ClientResponse, *expected: int, media_
     problem = await _read(answer) if answer.content_type == "application/problem+json" else None
     if not isinstance(problem, dict) or not isinstance(problem.get("detail"), str):
         raise NotAHub(url, answer)
-    raise Refused(problem["detail"])
+    after = answer.headers.get("Retry-After", "")
+    raise Refused(
+        problem["detail"],
+        str(problem.get("code", "")),
+        lasting=answer.status not in PASSING,
+        retry_after=min(int(after), MAX_RETRY_AFTER) if re.fullmatch("[0-9]{1,9}", after) else None,
+    )
 
 
 async def facts_of(url: str, answer: aiohttp.ClientResponse, *expected: int, has: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import re
 import secrets
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # they load a library of cryptography, which the other comman
 
 ALGORITHMS = ("HS256", "ES256", "EdDSA")
 MAX_INPUT = 64 * 1024
+MAX_COUNT = 100_000
 _DURATION = re.compile(r"([0-9]{1,9})([smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -58,6 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--expires-in", type=_seconds, default=3600, metavar="TIME", help="seconds, or 15m, 12h, 30d; default 1h"
     )
+    parser.add_argument(
+        "--count", type=_count, metavar="N", help="make N tokens, one per line, for the users ID-1 to ID-N"
+    )
     parser.add_argument("--jti", metavar="ID", help="the token's id; default: a random one")
     parser.add_argument(
         "--key", type=Path, metavar="FILE", help=f"PEM or JWK set; default: {PREFIX}JWT_SECRET or {PREFIX}JWT_KEYS"
@@ -80,6 +85,12 @@ def _seconds(text: str) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_COUNT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MAX_COUNT:,}")
+    return int(text)
+
+
 def run(args: argparse.Namespace) -> int:
     """Do what is asked, and return the exit status."""
     if args.make_key is not None:
@@ -94,7 +105,10 @@ def run(args: argparse.Namespace) -> int:
         return _print_public(args, settings)
     if args.sub is None:
         raise InvalidInput("sub", "is needed to make a token: --sub ID")
-    print(_token(args, settings))
+    if args.count is not None and args.jti is not None:
+        raise InvalidInput("jti", "can't be that of several tokens (--count)")
+    users = [args.sub] if args.count is None else [f"{args.sub}-{number}" for number in range(1, args.count + 1)]
+    print(*_tokens(args, settings, users), sep="\n")
     return 0
 
 
@@ -129,8 +143,8 @@ def _print_public(args: argparse.Namespace, settings: Settings) -> int:
 # ---- making one ----
 
 
-def _token(args: argparse.Namespace, settings: Settings) -> str:
-    """Return a token that the hub will accept.
+def _tokens(args: argparse.Namespace, settings: Settings, users: list[str]) -> Iterator[str]:
+    """Yield a token that the hub will accept for each of *users*.
 
     Raises:
         InvalidInput: an argument breaks the rule of its claim.
@@ -141,13 +155,14 @@ def _token(args: argparse.Namespace, settings: Settings) -> str:
     from hub.access.tokens import Tokens  # noqa: PLC0415
 
     key = _signing(_keys(args, settings), args.kid)
-    token = sign(key, _claims(args, settings))
     own = Tokens(Keys([key]), audience=settings.jwt_audience, issuer=settings.jwt_issuer, leeway=settings.jwt_leeway)
-    try:
-        own.verify(token)
-    except Unauthorized as error:
-        raise _WrongClaim("claim", error.why) from None
-    return token
+    for user in users:
+        token = sign(key, _claims(args, settings, user))
+        try:
+            own.verify(token)
+        except Unauthorized as error:
+            raise _WrongClaim("claim", error.why) from None
+        yield token
 
 
 def _signing(keys: list[Key], kid: str | None) -> Key:
@@ -160,7 +175,7 @@ def _signing(keys: list[Key], kid: str | None) -> Key:
     raise KeyUnusable("there are only public keys, which can't sign: name the private one with --key")
 
 
-def _claims(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+def _claims(args: argparse.Namespace, settings: Settings, user: str) -> dict[str, Any]:
     now = int(time.time())
     rights = {
         "subscribe": args.subscribe,
@@ -173,7 +188,7 @@ def _claims(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     claims = {
         "iss": settings.jwt_issuer,
         "aud": settings.jwt_audience,
-        "sub": args.sub,
+        "sub": user,
         "iat": now,
         "exp": now + args.expires_in,
         "jti": secrets.token_urlsafe(12) if args.jti is None else args.jti,

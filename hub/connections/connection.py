@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -21,18 +21,21 @@ from hub.connections.registry import StreamRegistry
 from hub.connections.resume import position_asked, start
 from hub.connections.seam import Beginning, Seam, State, Step
 from hub.connections.send_queue import Dropped, SendQueue
-from hub.encoding import SSE, Drop, Encoding, End, Opening, retry_between
+from hub.connections.stretches import OPEN, Covered, Since, Stretch, Stretches, at_least, with_added
+from hub.encoding import SSE, Drop, Encoding, End, Gap, Opening, Topics, retry_between
 from hub.errors import LogUnavailable
 from hub.fanout import Audience, Batch, Fanout
 from hub.log.log import Frames, Located, Log
 from hub.metrics import Metrics
-from hub.notification import Notification, Position
+from hub.notification import MAX_DATA_BYTES, Notification, Position
 from hub.settings import SlowPolicy
 
 logger = logging.getLogger("hub.connection")
 
 WRITE_BYTES = 64 * 1024
 SLICE_BYTES = 16 * 1024
+MOST_REST = 8 * MAX_DATA_BYTES
+"""The bytes that may be left of a page: it has many small notifications, or one with a line end at every byte."""
 
 
 class Subscription(NamedTuple):
@@ -43,12 +46,34 @@ class Subscription(NamedTuple):
         last_event_id: the id it comes back with, `earliest` or `latest`; None or empty: only what is new.
         encoding: how it looks on the wire.
         visibility: which of the notifications that match it may see.
+        since: topics that count only after an offset, wherever the client stands; none is beyond the newest position.
     """
 
     topics: tuple[str, ...]
     last_event_id: str | None = None
     encoding: Encoding = SSE()
     visibility: Visibility = EVERYTHING
+    since: Mapping[str, int] | None = None
+
+
+class Change(NamedTuple):
+    """Other topics for an open subscription.
+
+    Attributes:
+        topics: all of them.
+        visibility: which of the notifications that match them may be seen.
+        added: those of them that are new.
+        after: the offset after which these count; None: the newest position.
+        gap: what is missing of these before that; None if nothing is.
+        hole: the mark of what was trimmed, if the client is told of it by that gap; None: it is not.
+    """
+
+    topics: frozenset[str]
+    visibility: Visibility
+    added: frozenset[str]
+    after: int | None = None
+    gap: Gap | None = None
+    hole: Hashable = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -86,6 +111,7 @@ class Connection(ClientStream):
         "_reading",
         "_rest",
         "_seam",
+        "_since",
         "_straight",
         "_topics",
         "_visibility",
@@ -95,9 +121,10 @@ class Connection(ClientStream):
     def __init__(self, subscription: Subscription, wiring: Wiring, *, holder: Holder = NOBODY) -> None:
         super().__init__(wiring.streams, holder)
         self._topics: Collection[str] = subscription.topics
-        self._last_event_id = subscription.last_event_id
+        self._last_event_id = subscription.last_event_id  # until it has begun
         self._encoding = subscription.encoding
         self._visibility = subscription.visibility
+        self._since: Since = subscription.since or 0
         self._wiring = wiring
         self._audience: Audience | None = None
         self._cursor = 0  # live: the offset up to which everything was written or announced as missing
@@ -118,8 +145,13 @@ class Connection(ClientStream):
         return State.LIVE if self._locating is None else State.REPLAYING
 
     @property
+    def has_begun(self) -> bool:
+        """Whether `hub.open` has been given to the transport."""
+        return self._locating is None and (self._seam is None or self._seam.has_begun)
+
+    @property
     def topics(self) -> Collection[str]:
-        """The topics and patterns that it asked for."""
+        """The topics and patterns that it has now."""
         return self._topics
 
     @property
@@ -248,21 +280,35 @@ class Connection(ClientStream):
         tail = wiring.fanout.newest
         try:
             log.bounds()  # raises while the log can't be used: then nobody begins, for it might be long
-            begin = start(self._last_event_id, located=located, trimmed=lambda after: log.trimmed(self._topics, after))
+            begin = start(self._last_event_id, located=located, trimmed=self._trimmed)
         except LogUnavailable:
             self._come_back()
             return
+        self._last_event_id = None
         if begin.after is None:
             self._cursor = tail.offset
             self._open(Beginning(tail, None, None))
             self._join()
             self._straight = not self._paused
             return
-        self._seam = Seam(begin, tail, wiring.buffer_bytes // 4)
+        latest, since = None, None if isinstance(self._since, int) else self._since
+        if begin.latest:  # what is older than the newest of its topic was not given to the client
+            latest = tail.offset
+            self._since = at_least(self._since, self._topics, latest)
+        stretches = Stretches.begin(begin.after, self._topics, self._visibility, since=since, latest=latest)
+        self._seam = Seam(begin, tail, wiring.buffer_bytes // 4, stretches)
         beginning = self._seam.beginning()
         if beginning is not None:
             self._open(beginning)
         self._catch_up()
+
+    def _trimmed(self, after: int) -> int:
+        """Return the newest offset beyond *after* that was trimmed and may have counted; 0 if none."""
+        trimmed = self._wiring.log.trimmed
+        if isinstance(self._since, int):
+            return trimmed(self._topics, after, self._visibility)
+        parts = Covered.of(self._topics, self._since).parts
+        return max(trimmed(topics, max(after, since), self._visibility) for since, topics in parts)
 
     def _catch_up(self) -> None:
         """Read the next page, and write it; go on later where the log or the transport needs time."""
@@ -273,7 +319,9 @@ class Connection(ClientStream):
         wiring.fanout.flush()
         after, upto, bounded, latest = seam.question(wiring.fanout.newest.offset)
         until = upto if bounded else 0
-        query = PageQuery(after, frozenset(self._topics), self._encoding, self._visibility, until, latest)
+        present = seam.stretches.present
+        encoding = self._encoding if seam.stretches.with_ids else self._encoding.without_ids()
+        query = PageQuery(after, present.topics, encoding, present.visibility, until, latest, present.but, present.only)
         reading = wiring.pages.read(query, upto=upto)
         if reading.done():
             self._take_page(reading)
@@ -363,10 +411,64 @@ class Connection(ClientStream):
             self._wiring.fanout.leave(self, self._audience)
             self._audience = None
 
+    # ---- other topics ----
+
+    def change(self, change: Change) -> Position:
+        """Go on with other topics, in this very step; return the position after which those that were added count.
+
+        The stream is open and has begun. What it was given before stays what it was; then `hub.topics` follows, then
+        what the new topics bring. A stream that has to read for that, or that waits for its reader, reads on from the
+        log: what it was given already, and what it waits with, comes first.
+        """
+        # Flushed first: what was gathered before this step matched the old topics, and is given out as it did.
+        self._wiring.fanout.flush()
+        tail = self._wiring.fanout.newest
+        begins = Position(tail.epoch, tail.offset if change.after is None else change.after)
+        if self.closed_because is not None:  # it could not take what was flushed
+            return begins
+        said = self._encoding.topics(Topics(tuple(sorted(change.topics)), begins, change.gap))
+        former = Stretch(tail.offset, OPEN, frozenset(self._topics), self._visibility)
+        had = Covered.of(former.topics, self._since, former.visibility)
+        self._leave_audience()
+        if change.added:
+            kept = change.topics - change.added
+            self._since = with_added(self._since, kept, change.added, begins.offset)
+        self._topics, self._visibility = change.topics, change.visibility
+        if self._straight and begins.offset >= tail.offset:
+            self._join()
+            self._write(said)
+            return begins
+        waiting = self._take_what_waits()
+        written = self._cursor if self._seam is None else self._seam.cursor
+        if self._seam is None:
+            self._seam = Seam(None, tail, self._wiring.buffer_bytes // 4, Stretches(tail.offset, [former]))
+        self._seam.change(change.hole)
+        self._seam.stretches.change(
+            change.topics, change.visibility, added=change.added, after=begins.offset, had=had, written=written
+        )
+        if waiting and len(waiting) + len(said) > self._wiring.buffer_bytes + MOST_REST:
+            self.abort(CloseReason.SLOW)
+            return begins
+        self._rest = memoryview(waiting + said)
+        self._catch_up()
+        return begins
+
+    def _take_what_waits(self) -> bytes:
+        """Return what waits for the reader, as it goes out, and give up the page that is being read."""
+        parts = [bytes(self._rest)] if self._rest else []
+        while self._queue:
+            parts.append(self._taken(self._queue))
+            self._cursor = self._queue.after
+        self._let_queue_go()
+        self._straight = False
+        self._stop_reading()
+        return b"".join(parts)
+
     # ---- the hub's own words ----
 
     def _open(self, beginning: Beginning) -> None:
         position, recovered, gap = beginning
+        self._since = at_least(self._since, self._topics, position.offset)
         opening = Opening(self.id, tuple(self._topics), position, recovered, gap, retry_between(2, 4))
         self._write(self._encoding.opening(opening))
 
@@ -380,7 +482,9 @@ class Connection(ClientStream):
 
     def _heartbeat(self) -> bytes:
         # An idle live stream was offered everything that the fan-out has flushed, and the sweep begins with a flush.
-        return self._encoding.heartbeat(self._wiring.fanout.newest)
+        newest = self._wiring.fanout.newest
+        self._cursor = newest.offset
+        return self._encoding.heartbeat(newest)
 
     # ---- the end ----
 
@@ -402,6 +506,9 @@ class Connection(ClientStream):
         self._leave_audience()
         if self._locating is not None:
             self._locating.cancel()
+        self._stop_reading()
+
+    def _stop_reading(self) -> None:
         if self._reading is not None:
             self._reading.remove_done_callback(self._page_came)  # others may wait for it, too
             self._reading = None

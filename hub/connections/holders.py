@@ -17,12 +17,14 @@ class Holder(NamedTuple):
         address: its address, if that is not the address of the socket's peer (behind a proxy); empty: it is.
         expires: when its rights end, in seconds since 1970; None: not at a time that is known.
         identity: who its user is, with its rights when the stream was opened; None: nobody known.
+        within: topics and patterns beyond which the stream may not be widened; None: all that the identity may read.
     """
 
     user: str | None = None
     address: str = ""
     expires: float | None = None
     identity: Identity | None = None
+    within: tuple[str, ...] | None = None
 
 
 NOBODY = Holder()

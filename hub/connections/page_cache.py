@@ -10,11 +10,12 @@ import asyncio
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from hub.access.visibility import EVERYTHING, Visibility
+from hub.access.visibility import EVERYTHING, Floors, Visibility, above
+from hub.connections.stretches import Covered
 from hub.encoding import SSE, Encoding
 from hub.errors import LogUnavailable
 from hub.log.log import Frames, Framing, Log, Page
@@ -36,6 +37,8 @@ class PageQuery(NamedTuple):
         visibility: which of it the reader may see.
         until: nothing beyond this offset; 0: as far as there is something when the first one asks.
         latest: only the newest of each topic, as of *until*.
+        but: what is left out of that; None: nothing.
+        only: what it is restricted to; None: nothing else restricts it.
     """
 
     after: int
@@ -44,6 +47,8 @@ class PageQuery(NamedTuple):
     visibility: Visibility = EVERYTHING
     until: int = 0
     latest: bool = False
+    but: Covered | None = None
+    only: Covered | None = None
 
 
 class _Shared:
@@ -81,6 +86,8 @@ class PageCache:
         """
         if upto <= query.after:  # nothing is there yet: that takes no read, and will not stay true
             return self._nothing(upto)
+        if query.visibility.since:  # so that readers share a page whose floors all lie behind it
+            query = query._replace(visibility=query.visibility.beyond(self._log.epoch, query.after))
         if query in self._shared:
             return self._shared[query].answer
         answer = self._read(query, upto)
@@ -134,25 +141,26 @@ class PageCache:
         self._size = 0
 
     def _read(self, query: PageQuery, upto: int) -> asyncio.Future[Frames]:
-        after, topics, encoding, visibility, _, latest = query
-        if encoding.takes_chunks and self._framing is not None:
+        after, topics, encoding, visibility, _, latest, but, only = query
+        if encoding.takes_chunks and self._framing is not None and but is None and only is None:
             return self._framing.frames(after, topics, upto=upto, latest=latest, visibility=visibility)
         framed: asyncio.Future[Frames] = asyncio.get_running_loop().create_future()
         reading = self._log.read(after, topics, upto=upto, latest=latest, visibility=visibility)
+        frame = partial(_frame, query, self._log.epoch, framed)
         if reading.done():
-            _frame(query, framed, reading)
+            frame(reading)
         else:
-            reading.add_done_callback(partial(_frame, query, framed))
+            reading.add_done_callback(frame)
         return framed
 
 
-def _frame(query: PageQuery, framed: asyncio.Future[Frames], reading: asyncio.Future[Page]) -> None:
-    """Encode the page that was read."""
+def _frame(query: PageQuery, epoch: str, framed: asyncio.Future[Frames], reading: asyncio.Future[Page]) -> None:
+    """Encode the page that was read, in *epoch*."""
     try:
         page = reading.result()
-        found = page.notifications
-        wanted = compiled(query.topics).match
-        payload = b"".join([query.encoding.notification(each, _matching(wanted, each)) for each in found])
+        found = _chosen(query, page.notifications)
+        wanted, floors = compiled(query.topics).match, query.visibility.floors(epoch, query.after)
+        payload = b"".join([query.encoding.notification(each, _matching(wanted, each, floors)) for each in found])
     except asyncio.CancelledError:
         framed.set_exception(LogUnavailable("a page was given up"))
     except Exception as error:  # of the log or of the encoding: whoever waits for the page has to be told
@@ -161,6 +169,17 @@ def _frame(query: PageQuery, framed: asyncio.Future[Frames], reading: asyncio.Fu
         framed.set_result(Frames(payload, len(found), found[0].position.offset if found else 0, *page[1:]))
 
 
-def _matching(wanted: Callable[[str], bool], notification: Notification) -> str:
-    """Return the first topic of *notification* that is *wanted*."""
-    return next((topic for topic in notification.topics if wanted(topic)), notification.topics[0])
+def _chosen(query: PageQuery, found: Sequence[Notification]) -> Sequence[Notification]:
+    """Return those of *found* that *query* does not leave out."""
+    if query.but is not None:
+        covers = query.but.judge()
+        found = [each for each in found if not covers(each)]
+    return found if query.only is None else list(filter(query.only.judge(), found))
+
+
+def _matching(wanted: Callable[[str], bool], notification: Notification, floors: Floors) -> str:
+    """Return the first topic of *notification* that is *wanted*, and through which it can be seen."""
+    topics = notification.topics
+    if floors:
+        topics = tuple(above(floors, topics, notification.position.offset)) or topics
+    return next((topic for topic in topics if wanted(topic)), topics[0])

@@ -249,9 +249,14 @@ class StreamRegistry:
     def end_of(self, reason: CloseReason, matches: Callable[[Holder], bool]) -> int:
         """End the streams of the holders that *matches* accepts; return how many those were."""
         found = [stream for stream in self if stream.closed_because is None and matches(stream.holder)]
-        for stream in found:
-            _end(stream, Ending(reason, retry_between(10, 60)))
+        self.end_each(reason, found)
         return len(found)
+
+    def end_each(self, reason: CloseReason, streams: Iterable[ClientStream]) -> None:
+        """End each of *streams* that has not ended; each client gets a time of its own to come back."""
+        for stream in streams:
+            if stream.closed_because is None:
+                _end(stream, Ending(reason, retry_between(10, 60)))
 
     async def drain(self, seconds: float, *, finish: float = 0.0) -> None:
         """End every stream; return as soon as the last one has ended.

@@ -7,6 +7,8 @@
 
 While a client is behind, nothing is held for it: the log is its buffer. Only while what may be the last page is being
 read do live batches wait beside it. The seam decides; its owner reads pages, writes, and joins and leaves the fan-out.
+
+The way may have several stretches (`stretches.py`): all but the last one are read to their ends, in REPLAYING.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Hashable
 from typing import NamedTuple
 
 from hub.connections.resume import Start
+from hub.connections.stretches import Stretches
 from hub.encoding import Gap, GapReason
 from hub.fanout import Batch
 from hub.log.log import Frames
@@ -75,58 +78,71 @@ class Seam:
     """Brings one subscription to live.
 
     Args:
-        start: where the stream begins, which asks for something.
+        start: where the stream begins, which asks for something; None: it has begun, and its topics have changed.
         tail: the newest position that the fan-out has flushed.
         bound: bytes of live batches that may be held.
+        stretches: what is to come.
 
     Attributes:
         state: where it stands.
-        cursor: the offset up to which everything was given to the owner or announced as missing.
+        stretches: what is still to come.
     """
 
-    __slots__ = ("_bound", "_epoch", "_held", "_held_bytes", "_latest", "_owed", "_told", "_upto", "cursor", "state")
+    __slots__ = ("_bound", "_epoch", "_held", "_held_bytes", "_owed", "_told", "_upto", "state", "stretches")
 
-    def __init__(self, start: Start, tail: Position, bound: int) -> None:
-        assert start.after is not None
+    def __init__(self, start: Start | None, tail: Position, bound: int, stretches: Stretches) -> None:
         self.state = State.REPLAYING
-        self.cursor = start.after
-        self._owed: Start | None = start  # the beginning, still to be said
-        self._latest = start.latest
+        self.stretches = stretches
+        self._owed = start  # the beginning, still to be said
         self._epoch, self._upto = tail
         self._bound = bound
         self._told: Hashable = None  # which mark of a hole was the last one that the client was told of
         self._held: list[Batch] = []
         self._held_bytes = 0
 
+    @property
+    def cursor(self) -> int:
+        """The offset up to which the present stretch was given to the owner, or announced as missing."""
+        return self.stretches.cursor
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the owner was given what the stream begins with."""
+        return self._owed is None
+
     def beginning(self) -> Beginning | None:
         """Return what can be said before anything is read: a client that comes back with a known id waits for nothing.
 
         None: the first page tells.
         """
-        if self._owed is None or not self._owed.known:
+        if self._owed is None or not self._owed.known or self._owed.after is None:
             return None
-        self._owed = None
-        return Beginning(Position(self._epoch, self.cursor), recovered=True, gap=None)
+        after, self._owed = self._owed.after, None
+        return Beginning(Position(self._epoch, after), recovered=True, gap=None)
 
     def question(self, tail: int) -> Question:
-        """Return what to read next; *tail* is the newest offset that the fan-out has flushed."""
-        bounded = self._latest or self.state is State.HOLDING
+        """Return what to read next of the present stretch; *tail* is the newest offset that the fan-out has flushed."""
+        present, is_last = self.stretches.present, self.stretches.is_last
+        bounded = not is_last or self.state is State.HOLDING
         if not bounded:
             self._upto = tail
-        return Question(self.cursor, self._upto, bounded, self._latest)
+        elif not is_last:
+            self._upto = present.until
+        return Question(self.cursor, self._upto, bounded, present.latest)
 
     def take(self, page: Frames) -> Beginning | Gap | None:
         """Note *page*, the answer to `question`; return what is sent before it: a beginning, a gap, or None."""
-        self.cursor = page.reached
+        latest, is_last = self.stretches.present.latest, self.stretches.is_last
+        self.stretches.reach(page.reached)
         told, self._told = self._told, page.hole or self._told
         oldest = Position(self._epoch, page.oldest)
         if self._owed is not None:
-            if not page.number and page.reached < self._upto:
+            if not page.number and (page.reached < self._upto or not is_last):
                 return None  # nothing yet: the stream begins right before the first one that follows
             owed, self._owed = self._owed, None
             position = Position(self._epoch, (page.first or self._upto + 1) - 1)
             return Beginning(position, owed.recovered, None if owed.gap is None else Gap(owed.gap, oldest))
-        if page.hole and page.hole != told and not self._latest:
+        if page.hole and page.hole != told and not latest:
             return Gap(GapReason.TRIMMED, oldest)
         return None
 
@@ -137,9 +153,7 @@ class Seam:
             tail: the newest offset that the fan-out has flushed, in this very step.
             room: the transport took all of the page.
         """
-        at_end = self.cursor >= self._upto
-        if at_end:
-            self._latest = False
+        at_end = self.stretches.is_last and self.cursor >= self._upto
         if not room:
             # The reader takes its time. Live it would be judged by what is still in the transport, so it stays where
             # nothing can be lost, and asks again when that has room: what is held now will come from the log.
@@ -179,8 +193,16 @@ class Seam:
         """Return what was held; it follows the last page."""
         held, self._held = self._held, []
         if held:
-            self.cursor = held[-1].last
+            self.stretches.reach(held[-1].last)
         return held
+
+    def change(self, told: Hashable) -> None:
+        """Go back to reading: the stretches are about to change, and its owner has left the fan-out.
+
+        *told* is the mark of the hole that the client is told of with the change; None: there is none.
+        """
+        self._fall_back()
+        self._told = told or self._told
 
     @property
     def waiting(self) -> int:

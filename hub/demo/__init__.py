@@ -4,11 +4,6 @@
 wherever the hub is installed, without a package named `listeners` in `site-packages` that could hide the user's own.
 """
 
-from hub.demo.routes import setup_demo
+from hub.demo.routes import LISTENERS, PROVIDER, setup_demo, setup_demo_hub
 
-__all__ = ["LISTENERS", "PROVIDER", "setup_demo"]
-
-LISTENERS = "hub.demo.listeners"
-"""The module with the demo's own listeners, used where the settings name no others."""
-PROVIDER = "simulated"
-"""The provider behind the chat of the demo page, used where the settings name no other."""
+__all__ = ["LISTENERS", "PROVIDER", "setup_demo", "setup_demo_hub"]

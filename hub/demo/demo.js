@@ -3,7 +3,8 @@
 // Every path is relative to this page: a proxy may show it anywhere.
 const SYMBOLS = ["AAPL", "GOOG", "MSFT", "NVDA", "TSLA"];
 const FEED = "notifications/subscribe?topic=notifications&topic=news&topic=stock/*&envelope=1"; // `{topic, data}`
-const KEEP = { orders: 20, news: 12, mail: 20, prices: 40, tiles: 10, journal: 40 };
+const USERS = { ann: "Ann", bo: "Bo" }; // they can log in; who else is there has no account
+const KEEP = { orders: 20, news: 12, mail: 20, letters: 40, prices: 40, tiles: 10, journal: 40 };
 const SILENT = 20_000; // the news tick every second: after so many ms without a word the connection is dead
 const ASLEEP = 15_000; // a clock that jumps by so many ms was a closed laptop
 const SLOWEST = 10; // seconds between attempts, at most
@@ -14,7 +15,7 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 // ---- what a reload must not lose: everything shown, and the cursors that say where it ends ----
 
 const fresh = () => ({
-  orders: [], news: [], stocks: {}, mail: [], user: "42",
+  orders: [], news: [], stocks: {}, mail: [], user: "42", account: null, letters: [],
   feed: { cursor: "", left: 0 }, inbox: { cursor: "", left: 0 },
 });
 const shown = restore();
@@ -101,6 +102,14 @@ class Stream {
     this.on.note(this, "silent", "asking again, with the cursor", "warn");
     this.place.left = this.heard;
     this.open();
+  }
+
+  /** Stay away: what was asked for is refused, and asking again would change nothing. */
+  refuse(why) {
+    this.#drop();
+    this.refusal = why;
+    this.on.note(this, "refused", why, "warn");
+    this.#become("refused");
   }
 
   /** Do what is due; called a few times a second. */
@@ -196,6 +205,7 @@ class Stream {
     this.#hear(event);
     this.reason = JSON.parse(event.data).reason;
     this.on.note(this, "hub.close", event.data, "warn");
+    this.on.dismissed?.(this.reason);
   }
 
   #lost() {
@@ -214,9 +224,7 @@ class Stream {
     if (this.source !== failed) return; // opened or left meanwhile
     this.#drop();
     if (refusal) {
-      this.refusal = refusal;
-      this.on.note(this, "refused", refusal, "warn");
-      this.#become("refused");
+      this.refuse(refusal);
     } else {
       const seconds = Math.min(2 ** this.failures++, SLOWEST);
       this.until = Date.now() + seconds * 1_000 * (0.8 + 0.4 * Math.random());
@@ -459,16 +467,18 @@ const on = {
   },
 };
 
-const feed = new Stream("feed", FEED, shown.feed, ["message", "order.paid", "order.shipped", "news-flash", "stock.traded"], {
+const feed = new Stream("feed", feedPath(), shown.feed, ["message", "order.paid", "order.shipped", "news-flash", "stock.traded", "message.private"], {
   ...on,
   notification(stream, event) {
     const { topic, data } = JSON.parse(event.data);
-    if (topic === "news") add("news", stream, event.lastEventId, data);
+    if (topic === `user/${shown.account}`) receive(event.lastEventId, data, stream.isReplay(event.lastEventId));
+    else if (topic === "news") add("news", stream, event.lastEventId, data);
     else if (topic === "notifications") add("orders", stream, event.lastEventId, data);
     else trade(event.lastEventId, data);
   },
   gap: (stream, text) => divide("orders", text),
-  replayed: (stream) => mark(stream, shown.orders, shown.news),
+  replayed: (stream) => mark(stream, shown.orders, shown.news, shown.letters),
+  dismissed: (reason) => ["unauthorized", "forbidden", "revoked"].includes(reason) && recognize(reason === "revoked"),
 });
 
 const inbox = new Stream("user", userPath(), shown.inbox, ["message", "user.registered"], {
@@ -476,10 +486,18 @@ const inbox = new Stream("user", userPath(), shown.inbox, ["message", "user.regi
   notification: (stream, event) => add("mail", stream, event.lastEventId, parsed(event.data)),
   gap: (stream, text) => divide("mail", text),
   replayed: (stream) => mark(stream, shown.mail),
+  dismissed(reason) {
+    if (["unauthorized", "forbidden"].includes(reason)) inbox.refuse(`${shown.user} has a login, and only that user may read this`);
+  },
 });
 
 const streams = [feed, inbox];
 const answer = new Answer(() => paint());
+
+/** A login adds one topic to the stream that is open anyway: a browser has six connections for all tabs. */
+function feedPath() {
+  return shown.account ? `${FEED}&topic=user/${shown.account}` : FEED;
+}
 
 function userPath() {
   return `sse/${encodeURIComponent(shown.user)}`;
@@ -520,6 +538,99 @@ function mark(stream, ...panels) {
   paint();
 }
 
+// ---- the two users ----
+
+/** Show that *account* is logged in, null: nobody; a stream that may not go on, or may get more, begins anew. */
+async function become(account, ended = false) {
+  if (account !== null && !(account in USERS)) return;
+  const other = account !== shown.account;
+  if (other) Object.assign(shown, { account, letters: [] });
+  if (feed.path !== feedPath() || ended) {
+    feed.path = feedPath();
+    if (!["away", "resting"].includes(feed.state)) feed.open();
+  }
+  if (other) $("letter-to").value = account === "ann" ? "bo" : "ann";
+  paint();
+  if (other && account) await readLetters(account);
+}
+
+let questions = 0; // an answer to an earlier one than the last is out of date
+let logging = false; // then the answer says who is logged in
+
+/** Ask who is logged in: another tab may have changed that. */
+async function recognize(ended = false) {
+  if (logging) return;
+  const question = ++questions;
+  let account;
+  try {
+    const answer = await fetch("login", { cache: "no-store", signal: AbortSignal.timeout(10_000) });
+    if (!answer.ok) return;
+    account = (await answer.json()).user ?? null;
+  } catch {
+    return; // the hub cannot be reached: the streams say so
+  }
+  if (question === questions) await become(account, ended);
+}
+
+/** Show what came for *account* before this page did; the stream brings what follows. */
+async function readLetters(account) {
+  let after = "earliest";
+  for (let page = 0; after && page < 20; page += 1) {
+    let answer;
+    try {
+      answer = await fetch(`notifications/history?topic=user/${account}&after=${after}&limit=1000`, { signal: AbortSignal.timeout(10_000) });
+    } catch {
+      return;
+    }
+    if (!answer.ok || shown.account !== account) return;
+    const { notifications, next } = await answer.json();
+    for (const { id, data, at } of notifications) receive(id, data, false, Date.parse(at));
+    after = next;
+  }
+}
+
+function receive(id, data, replayed, at = Date.now()) {
+  keepLetter({ id, at, replayed, from: USERS[data?.from] ?? "the hub", text: read(data).text });
+}
+
+/** Keep one entry for each id, in the order of the ids. What was sent to oneself is also received. */
+function keepLetter(letter) {
+  const { letters } = shown;
+  const before = letters.find((each) => each.id === letter.id);
+  if (before) Object.assign(before, letter);
+  else letters.push(letter);
+  letters.sort((one, other) => offsetOf(one.id) - offsetOf(other.id));
+  letters.splice(0, letters.length - KEEP.letters);
+  paint();
+}
+
+function letterRow(item) {
+  const made = row(item);
+  const way = item.to ? `to ${item.to}` : `from ${item.from}`;
+  made.classList.toggle("own", Boolean(item.to));
+  made.prepend(make("span", { class: "way", "data-testid": "way" }, way));
+  return made;
+}
+
+function paintPrivate() {
+  const name = USERS[shown.account];
+  for (const button of document.querySelectorAll("[data-login]")) {
+    const own = button.dataset.login === shown.account;
+    button.setAttribute("aria-pressed", String(own));
+    tell(button.querySelector(".does"), own ? "You" : "Log in");
+  }
+  tell($("login-said"), name ? `You are ${name}. Only your page gets what is sent to you.` : "Nobody is logged in here.");
+  $("log-out").hidden = !name;
+  $("letter-to").disabled = $("letter-text").disabled = $("letter-send").disabled = !name;
+  tell($("letters-empty"), name ? `Nothing for ${name} yet.` : "Log in to send a message, and to get what is sent to you.");
+  paintList("letters", letterRow);
+  const list = $("letters");
+  const order = shown.letters.map(({ id }) => id).reverse();
+  const rows = new Map([...list.children].map((element) => [element.dataset.id, element]));
+  // What the history brought may be older than what the stream has brought meanwhile.
+  if ([...rows.keys()].join() !== order.join()) list.append(...order.map((id) => rows.get(id)));
+}
+
 function trade(id, data) {
   const { symbol, price, change } = data ?? {};
   if (typeof symbol !== "string" || typeof price !== "number") return;
@@ -543,6 +654,7 @@ function paint() {
     paintList("orders", orderRow);
     paintList("news", row);
     paintList("mail", row);
+    paintPrivate();
     paintStocks();
     paintState("feed", feed);
     paintState("inbox", inbox);
@@ -743,6 +855,7 @@ function paintCurl() {
   fill($("curl-order"), posting("orders", order()));
   fill($("curl-user"), listening(userPath()));
   fill($("curl-mail"), posting("notifications/publish", mail()));
+  fill($("curl-private"), listening(`notifications/subscribe?topic=user/${shown.account ?? "ann"}`));
   fill($("curl-resume"), listening(`${FEED}&lastEventId=${feed.opening?.id ?? ""}`));
   fill($("curl-chat"), answer.id ? listening(answer.path) : listening(`${CHAT}?message=${encodeURIComponent($("chat-question").value)}`));
   tell($("inbox-asks"), `user/${shown.user}`);
@@ -771,11 +884,11 @@ async function copy(line) {
 
 // ---- what the user does ----
 
-async function post(path, body, headers = {}) {
+async function post(path, body, headers = {}, method = "POST") {
   const signal = AbortSignal.timeout(10_000);
   let answer;
   try {
-    answer = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json", ...headers }, body: JSON.stringify(body), signal });
+    answer = await fetch(path, { method, headers: { "Content-Type": "application/json", ...headers }, body: JSON.stringify(body), signal });
   } catch {
     throw new Error("the hub cannot be reached");
   }
@@ -802,6 +915,36 @@ onSubmit("mail-form", "mail-answer", async () => {
   const { id } = await post("notifications/publish", mail());
   return `Accepted as ${id}, for user ${to} only.`;
 });
+
+onSubmit("letter-form", "letter-answer", async () => {
+  const [to, message] = [$("letter-to").value, $("letter-text").value];
+  const { id } = await post("messages", { to, message });
+  if (to !== shown.account) keepLetter({ id, at: Date.now(), to: USERS[to], text: message });
+  return `Accepted as ${id}, for ${USERS[to]} only.`;
+});
+
+async function log(method, body) {
+  if (logging) return;
+  const answer = $("letter-answer");
+  questions += 1;
+  logging = true;
+  try {
+    const { user } = await post("login", body, {}, method);
+    answer.dataset.tone = "";
+    tell(answer, "");
+    become(user, true);
+  } catch (error) {
+    answer.dataset.tone = "bad";
+    tell(answer, `Not done: ${error.message}.`);
+  } finally {
+    logging = false;
+  }
+}
+
+for (const button of document.querySelectorAll("[data-login]")) {
+  button.addEventListener("click", () => button.dataset.login !== shown.account && log("POST", { user: button.dataset.login }));
+}
+$("log-out").addEventListener("click", () => log("DELETE", {}));
 
 $("user-form").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -852,6 +995,7 @@ function rest() {
 }
 
 function wake() {
+  recognize();
   for (const stream of streams) if (stream.state === "resting") stream.open();
   answer.wake();
 }

@@ -1,29 +1,66 @@
-"""The routes of the demo: the page, the orders, and the classic stream examples."""
+"""The hub of the demo, and its routes: the page, the orders, the login, and the classic stream examples."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
+from typing import Literal
 
 import reactivex
 from aiohttp import web
 from reactivex import Observable, operators
 
+from hub.demo import accounts
 from hub.demo.market import Market
 from hub.demo.ticker import Ticker
 from hub.errors import InvalidInput
 from hub.eventstream import MessageEvent
 from hub.hub import Hub
-from hub.web.app import HUB
+from hub.settings import Settings
+from hub.web.access import Access
+from hub.web.app import HUB, setup_hub
 from hub.web.body import read_json
-from hub.web.endpoint import Endpoint, Handler
+from hub.web.endpoint import Endpoint, Handler, opens_stream
 from hub.web.handler_streams import sse
 from hub.web.pages import page
 from hub.web.subscribe import open_stream, subscribe_user
 
 HERE = Path(__file__).parent
+
+
+LISTENERS = "hub.demo.listeners"
+"""The module with the demo's own listeners, used where the settings name no others."""
+PROVIDER = "simulated"
+"""The provider behind the chat of the demo page, used where the settings name no other."""
+
+
+def setup_demo_hub(
+    app: web.Application, settings: Settings, *, routes: Literal["all"] | Collection[str] = "all"
+) -> Hub:
+    """Add the hub of the demo to *app*: with its listeners, its chat, and the login of its two users.
+
+    Whoever is not logged in may do everything else. Where *settings* say how tokens are verified, the tokens and the
+    settings say who may do what. *routes* are as for `setup_hub`.
+    """
+    # Without them the demo's orders and trades reach nobody, and nothing answers in its chat.
+    parts: dict[str, object] = {
+        "listeners": settings.listeners or (LISTENERS,),
+        "ai_provider": settings.ai_provider or PROVIDER,
+    }
+    hub = setup_hub(
+        app,
+        settings.model_copy(update=parts),
+        authenticate=accounts.authenticate_by_tokens_too if settings.takes_tokens else accounts.authenticate,
+        authorize_subscribe=accounts.authorize_subscribe,
+        authorize_publish=accounts.authorize_publish,
+        routes=routes,
+    )
+    if not settings.takes_tokens:
+        patterns = accounts.EVERYTHING
+        app[Access.KEY].policy = accounts.Open(anonymous_subscribe=patterns, anonymous_publish=patterns)
+    return hub
 
 
 def setup_demo(app: web.Application) -> None:
@@ -42,6 +79,7 @@ def setup_demo(app: web.Application) -> None:
         "/demo.css": {"GET": page(HERE / "demo.css")},
         "/demo.js": {"GET": page(HERE / "demo.js")},
         "/orders": {"POST": create_order},
+        **accounts.ROUTES,
         "/sse/use-get-decorator": {"GET": _plain(ten_messages)},
         "/sse/use-sse-decorator": {"GET": _plain(endless_messages)},
         "/sse/test": {"GET": subscribe_user_test, "POST": _plain(answer_in_parts)},
@@ -74,6 +112,7 @@ def _amount(body: object) -> float:
     return amount
 
 
+@opens_stream
 async def subscribe_user_test(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Open the stream of the user `test`: `/sse/test` is also the path of a `POST` example."""
     return await open_stream(hub, request, "user/test")

@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import sys
 
+from hub.errors import InvalidInput
 from hub.load.options import CannotRun, Options, add_arguments
 
 __all__ = ["add_arguments", "run"]
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
         from hub.load.run import show_load  # noqa: PLC0415 - needs those packages, which take a while to import
 
         return 0 if show_load(Options.of(args)) else 1
-    except CannotRun as error:
+    except (CannotRun, InvalidInput) as error:
         return _refuse(str(error))
 
 

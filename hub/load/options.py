@@ -11,13 +11,14 @@ import secrets
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Self, TypeVar
 
 from yarl import URL
 
+from hub.access.bearer import LIST_OPTION, OPTION, VARIABLE, Bearer, read_tokens
 from hub.errors import HubError
 from hub.topics import check_topic
 
@@ -91,12 +92,23 @@ class Options:
     report: str
     assertions: list[Assertion]
     yes_remote: bool
+    token: str | None = field(default=None, repr=False)  # that of the publisher
+    tokens: tuple[str, ...] = field(default=(), repr=False)  # those of the subscribers, given out in turn
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Self:
-        """Return the options in *args*, which were parsed with `add_arguments`."""
-        asked = {field.name: getattr(args, field.name) for field in fields(cls)}
-        return cls(**{**asked, "topic": args.topic or f"load/{secrets.token_hex(4)}"})
+        """Return the options in *args*, which were parsed with `add_arguments`.
+
+        Raises:
+            InvalidInput: a token can't be used.
+        """
+        asked = {each.name: getattr(args, each.name) for each in fields(cls) if each.name not in {"token", "tokens"}}
+        own = Bearer(args.token_file).token()
+        tokens: tuple[str, ...] = () if own is None else (own,)
+        if args.tokens is not None:
+            tokens = tuple(read_tokens(args.tokens))
+        topic = args.topic or f"load/{secrets.token_hex(4)}"
+        return cls(**{**asked, "topic": topic, "token": own or next(iter(tokens), None), "tokens": tokens})
 
     @property
     def planned(self) -> int:
@@ -165,6 +177,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parse = _checked(Assertion.parse)
     add("--assert", dest="assertions", action="append", type=parse, default=[], metavar="EXPR", help=about)
+    about = f"the file with the token to send, or - for standard input; else [{VARIABLE}]"
+    add(OPTION, metavar="FILE", help=about)
+    about = "a file with a token per line, or -, for the subscribers in turn; the first publishes if there is no other"
+    add(LIST_OPTION, metavar="FILE", help=about)
     add("--yes-remote", action="store_true", help="allow a target that is not on this machine")
 
 

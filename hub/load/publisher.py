@@ -36,6 +36,7 @@ class Publisher:
         self.stopped = False
         self._figures, self._options, self._hub, self._run = figures, figures.options, hub, run
         self._request = f"POST {(self._options.url / 'notifications/publish').raw_path}"
+        self._bearer = f"Authorization: Bearer {self._options.token}\r\n" if self._options.token else ""
         self._pad = "x" * figures.options.size
         self._pipe: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
@@ -109,7 +110,7 @@ class Publisher:
         reader, writer = self._pipe
         writer.write(
             f"{self._request} HTTP/1.1\r\nHost: {self._options.url.raw_authority}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            f"{self._bearer}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
             + body
         )
         await writer.drain()

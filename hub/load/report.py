@@ -95,6 +95,7 @@ class Report:
             "url": str(options.url),
             "scene": "storm" if options.storm else "steady",
             **{name: getattr(options, name) for name in ("topic", "rate", "seconds", "size", "connections", "planned")},
+            "tokens": len(options.tokens),
             "opening_s": round(figures.opening, 3),
             **{name: getattr(figures, name) for name in ("published", "posts", "expected", "delivered", *NUMBERS)},
             "publish_retries": figures.retries,

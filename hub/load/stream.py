@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
 
+from hub.access.bearer import LIST_OPTION, OPTION, VARIABLE
 from hub.eventstream import Decoder, compact_json
 from hub.load.options import CannotRun
 
@@ -14,6 +15,10 @@ MAX_PART = 4 * 1024 * 1024
 """Maximum size of one chunk or block in bytes; a hub sends nothing larger (its bound is 1 MiB of data)."""
 KNOWN, MAX_KNOWN = 256, 16 * 1024
 """Number of received parts whose readings are cached, and their maximum size in bytes."""
+
+
+FOR_GOOD = {"unauthorized": 401, "token_invalid": 401, "token_expired": 401, "revoked": 401, "forbidden": 403}
+"""Reasons of `hub.close` after which coming back would change nothing, and the statuses that they stand for."""
 
 
 class MalformedAnswer(ValueError):
@@ -124,6 +129,8 @@ def refusal(request: str, status: int, body: bytes) -> CannotRun:
     answer, why = f"with {status}" if status else "in something that is not HTTP/1.1", "is this a hub?"
     with suppress(ValueError):
         match json.loads(body):
+            case {"detail": str(detail), "code": "unauthorized"}:
+                why = f"{detail[:300]} (tokens are taken from {LIST_OPTION}, {OPTION} or {VARIABLE})"
             case {"detail": str(detail)}:
                 why = detail[:300]
     return CannotRun(f"{request} was answered {answer}: {why}")
@@ -152,6 +159,7 @@ class Reading(NamedTuple):
     cursor: str = ""  # the id to resume from; empty if the blocks have none
     retry: float | None = None  # seconds to wait before a reconnect; None if the blocks do not say
     notices: tuple[str, ...] = ()  # the types of the hub's own events (`hub.open`, `hub.gap`, …)
+    refused: str = ""  # why the hub ended this stream for good; empty if it did not
     gap: str = ""  # why the hub can't resume this stream; empty if it can
     end: bool = False  # whether the blocks contain the end of the run
     plain: bool = True  # whether there is nothing but marks and a cursor
@@ -177,7 +185,7 @@ class Reader:
     def read(self, blocks: bytes) -> Reading:
         """Return the reading of *blocks*, which are complete and end with LF, as the hub writes them."""
         decoder = Decoder()
-        marks, notices, gap = [], [], ""
+        marks, notices, gap, refused = [], [], "", ""
         for message in decoder.feed(blocks):
             if message.type == self._type:
                 number, stamp, _ = message.json()
@@ -188,7 +196,9 @@ class Reader:
                     match message.type, message.json():
                         case "hub.open", {"recovered": False, "reason": str(gap)}:
                             pass
+                        case "hub.close", {"reason": str(why)} if why in FOR_GOOD:
+                            refused = why
         retry, end = None if decoder.retry is None else decoder.retry / 1000, END in marks
         events = tuple(mark for mark in marks if mark != END)
         plain = not (notices or end) and retry is None
-        return Reading(events, decoder.last_event_id, retry, tuple(notices), gap, end, plain)
+        return Reading(events, decoder.last_event_id, retry, tuple(notices), refused, gap, end, plain)

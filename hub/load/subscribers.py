@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from itertools import cycle, islice
 from typing import cast
 
+from hub.eventstream import compact_json
 from hub.load.figures import Figures, Track
 from hub.load.options import CannotRun
-from hub.load.stream import MAX_KNOWN, MalformedAnswer, Reader, Reading, Stream, refusal
+from hub.load.stream import FOR_GOOD, MAX_KNOWN, MalformedAnswer, Reader, Reading, Stream, refusal
 
 AT_ONCE = 64
 """Maximum number of attempts under way: below the backlog of any server, else the system delays them by a second."""
@@ -39,7 +41,8 @@ class Subscribers:
         self.returning = 0.0
         self.unfinished = options.connections
         self.all_opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.each = [Subscriber(self) for _ in range(options.connections)]
+        bearers = [f"Authorization: Bearer {token}\r\n" for token in options.tokens] or [""]
+        self.each = [Subscriber(self, bearer) for bearer in islice(cycle(bearers), options.connections)]
         self._hub = hub
         self._last_failure = "their streams end at once, as over capacity and while draining"
         self._attempts = asyncio.Semaphore(AT_ONCE)
@@ -122,13 +125,14 @@ class Subscriber(asyncio.Protocol):
         closed: done when the present connection is closed; None before the first one.
     """
 
-    def __init__(self, subscribers: Subscribers) -> None:
+    def __init__(self, subscribers: Subscribers, bearer: str = "") -> None:
         self.open = self.refused = self.dropped = False
         self.retry = DEFAULT_RETRY
         self.track = Track()
         self.attempt: asyncio.Future[bool] | None = None
         self.closed: asyncio.Future[None] | None = None
         self._subscribers, self._figures = subscribers, subscribers.figures
+        self._bearer = bearer  # the header with its token
         self._cursor = ""
         self._stream = Stream()
         self._transport: asyncio.Transport | None = None
@@ -145,7 +149,7 @@ class Subscriber(asyncio.Protocol):
             # Events that fell due while the driver kept this subscriber disconnected do not show the hub's speed.
             self.dropped, self._live_from = False, time.monotonic_ns()
         resume = f"Last-Event-ID: {self._cursor}\r\n" if self._cursor else ""
-        transport.write(f"{self._subscribers.request}{resume}\r\n".encode())
+        transport.write(f"{self._subscribers.request}{self._bearer}{resume}\r\n".encode())
 
     def data_received(self, data: bytes) -> None:
         """Count and time the deliveries that *data* completes. This is the hot path of the driver."""
@@ -194,6 +198,9 @@ class Subscriber(asyncio.Protocol):
         if reading.gap:
             figures.gaps[reading.gap] += 1
         figures.notices.update(reading.notices)
+        if reading.refused:
+            why = {"detail": f"hub.close with the reason {reading.refused}", "code": reading.refused}
+            self._refuse(FOR_GOOD[reading.refused], compact_json(why).encode())
         if "hub.open" in reading.notices and not (self.open or self.refused):
             figures.reconnects += self._opened
             figures.opened += not self._opened

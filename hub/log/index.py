@@ -48,10 +48,11 @@ class Offsets:
         """Return those greater than *offset*, in order."""
         return map(self._items.__getitem__, range(bisect_right(self._items, offset, lo=self._head), len(self._items)))
 
-    def upto(self, offset: int) -> Iterator[int]:
-        """Return those that are at most *offset*, the newest first."""
+    def upto(self, offset: int, after: int = 0) -> Iterator[int]:
+        """Return those that are greater than *after* and at most *offset*, the newest first."""
         newest = bisect_right(self._items, offset, lo=self._head) - 1
-        return map(self._items.__getitem__, range(newest, self._head - 1, -1))
+        oldest = bisect_right(self._items, after, lo=self._head) if after else self._head
+        return map(self._items.__getitem__, range(newest, oldest - 1, -1))
 
     def part(self, after: int, upto: int, most: int) -> list[int]:
         """Return the first of those greater than *after* and at most *upto*, at most so many."""

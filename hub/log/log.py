@@ -79,10 +79,13 @@ class Located(NamedTuple):
         after: the offset behind which it goes on; None if there is no such place.
         why: what then is wrong with the position: it belongs to another history (`epoch`), or to no place in this one
             (`unknown`).
+        end: the newest offset of the position's epoch that is a part of the present history, if the position is of an
+            earlier epoch and beyond that offset; None: nothing is known of that epoch.
     """
 
     after: int | None
     why: Literal["epoch", "unknown"] | None = None
+    end: int | None = None
 
 
 def located(position: Position, newest: Position, ended: Mapping[str, int]) -> Located:
@@ -96,7 +99,8 @@ def located(position: Position, newest: Position, ended: Mapping[str, int]) -> L
     epoch, offset = position
     if epoch == newest.epoch:
         return Located(offset) if offset <= newest.offset else Located(None, "unknown")
-    return Located(offset) if offset <= ended.get(epoch, -1) else Located(None, "epoch")
+    end = ended.get(epoch)
+    return Located(offset) if end is not None and offset <= end else Located(None, "epoch", end)
 
 
 class Log(Protocol):
@@ -152,12 +156,13 @@ class Log(Protocol):
 
         A page is bounded in count, in bytes and in what had to be looked at for it, whatever the patterns are; it gets
         nearer to *upto* each time, but may hold nothing. It holds nothing that *visibility* does not see; a hole is
-        judged by the topics alone.
+        judged by the topics and their floors alone, and by a pattern as if the topics that it matches had none.
 
         With *latest* it holds only the newest of each topic that can be seen, as of *upto*. Where thousands that can't
         be seen are newer, older ones of that topic may come before it: to find it is bounded work as well.
 
-        The future may already be done; cancelling it is allowed. It raises `LogUnavailable` if the log can't be read.
+        The future may already be done; cancelling it is allowed. It raises `LogUnavailable` if the log can't be read,
+        or *visibility* has a floor of another epoch.
         """
         ...
 
@@ -171,6 +176,15 @@ class Log(Protocol):
         """
         ...
 
+    def given(self) -> asyncio.Future[Position]:
+        """Return the newest position, as soon as all that was appended before this call is confirmed or has failed.
+
+        What was appended here before stands at or before that position and has been announced here when the future is
+        done; what is appended after this call stands behind it. So it is where something begins that happens now. The
+        future may already be done; cancelling it is allowed. It raises `LogUnavailable` if that can't be told now.
+        """
+        ...
+
     def bounds(self) -> Bounds:
         """Return what this process knows that the log holds.
 
@@ -179,12 +193,17 @@ class Log(Protocol):
         """
         ...
 
-    def trimmed(self, topics: Collection[str], after: int = 0) -> int:
+    def trimmed(self, topics: Collection[str], after: int = 0, visibility: Visibility = EVERYTHING) -> int:
         """Return the newest offset beyond *after* that was trimmed and may have matched *topics*; 0 if none.
+
+        A topic with a floor (`Visibility.since`) is judged from there, if that is beyond *after*.
 
         Exact for the topics that are remembered. Else, and for patterns, it is the newest offset that was
         trimmed overall. What was trimmed for a topic's own bound is known exactly for patterns, too, unless it takes
         too long to judge all those topics.
+
+        Raises:
+            LogUnavailable: as `read` does, because of a floor.
         """
         ...
 

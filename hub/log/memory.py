@@ -14,8 +14,11 @@ import heapq
 import time
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import repeat
+from typing import Any
 
-from hub.access.visibility import EVERYTHING, Visibility
+from hub.access.visibility import EVERYTHING, NO_FLOORS, Floors, Visibility
 from hub.errors import LogNotEmpty, LogUnavailable
 from hub.log.index import Names, Offsets, Topic
 from hub.log.keys import Keys
@@ -37,6 +40,7 @@ MERGE_STEPS = 4  # that it takes to get one offset out of several lists in order
 LOOK_BACK = 20_000  # steps, to find the newest that a reader may see of each topic
 
 _Sees = Callable[..., bool]
+_Stands = Callable[..., bool]
 _Part = tuple[list[Notification], int]
 """Notifications in order, and the offset up to which they are all that matches."""
 
@@ -215,13 +219,21 @@ class MemoryLog:
             self._size,
         )
 
+    def given(self) -> asyncio.Future[Position]:
+        answer: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            answer.set_exception(LogUnavailable("it is closed"))
+        else:
+            answer.set_result(Position(self.epoch, self._newest))
+        return answer
+
     def locate(self, position: Position) -> asyncio.Future[Located]:
         answer: asyncio.Future[Located] = asyncio.get_running_loop().create_future()
         answer.set_result(located(position, Position(self.epoch, self._newest), {}))
         return answer
 
-    def trimmed(self, topics: Collection[str], after: int = 0) -> int:
-        return self._trimmed.newest(topics, after)
+    def trimmed(self, topics: Collection[str], after: int = 0, visibility: Visibility = EVERYTHING) -> int:
+        return self._trimmed.newest(topics, after, visibility.floors(self.epoch, after))
 
     def trimmed_state(self) -> TrimmedState:
         return self._trimmed.state()
@@ -261,7 +273,10 @@ class MemoryLog:
         visibility: Visibility = EVERYTHING,
     ) -> asyncio.Future[Page]:
         page: asyncio.Future[Page] = asyncio.get_running_loop().create_future()
-        page.set_result(self._page(after, topics, upto, latest, visibility))
+        try:
+            page.set_result(self._page(after, topics, upto, latest, visibility))
+        except LogUnavailable as error:
+            page.set_exception(error)
         return page
 
     def frames(
@@ -274,46 +289,54 @@ class MemoryLog:
         visibility: Visibility = EVERYTHING,
     ) -> asyncio.Future[Frames]:
         frames: asyncio.Future[Frames] = asyncio.get_running_loop().create_future()
-        page = self._page(after, topics, upto, latest, visibility)
+        try:
+            page = self._page(after, topics, upto, latest, visibility)
+        except LogUnavailable as error:
+            frames.set_exception(error)
+            return frames
         found = page.notifications
         first = found[0].position.offset if found else 0
         frames.set_result(Frames(b"".join([each.chunk for each in found]), len(found), first, *page[1:]))
         return frames
 
     def _page(self, after: int, topics: Collection[str], upto: int, latest: bool, visibility: Visibility) -> Page:
-        sees = None if visibility.private is None else visibility.sees
+        floors = visibility.floors(self.epoch, after)
+        sees = None if visibility.private is None else partial(visibility.sees, private=True, floors=floors)
         own = (upto, visibility) if latest and sees is not None else ()
         search = self._searches.of(topics, *own)
-        look_back = _LookBack(search, upto, self._kept, sees) if latest and sees is not None else None
+        look_back = _LookBack(search, upto, self._kept, sees, floors) if latest and sees is not None else None
+        begin = search.begin(after, floors) if floors else after
         if latest:
-            chosen, reached = self._latest(after, search, upto, look_back)
+            chosen, reached = self._latest(begin, search, upto, look_back, floors)
         else:
-            chosen, reached = self._matching(after, search, upto)
+            chosen, reached = self._matching(begin, search, upto, floors)
         if reached >= upto:
             self._searches.end(topics, *own)
         if sees is not None:  # of a page, so that what can't be seen is bounded work as well
-            chosen = [each for each in chosen if not each.private or sees(each.topics, private=True)]
-        return Page(chosen, reached, self._trimmed.hole(topics, after), self.bounds().oldest.offset)
+            chosen = [each for each in chosen if not each.private or sees(each.topics, offset=each.position.offset)]
+        return Page(chosen, reached, self._trimmed.hole(topics, after, floors), self.bounds().oldest.offset)
 
-    def _matching(self, after: int, search: Search, upto: int) -> _Part:
-        """Return what matches, or the first part of it, by whichever way looks at less."""
+    def _matching(self, after: int, search: Search, upto: int, floors: Floors) -> _Part:
+        """Return what matches above *floors*, or the first part of it, by whichever way looks at less."""
         left = self._order.count(after, upto)
-        if search.known <= after and self._all_match(search.patterns):
+        if search.known <= after and not floors and self._all_match(search.patterns):
             return self._walk(after, search, upto, everything=True)
         if search.known <= after and left > FEW:
             search.find(self._names.between, self._newest)
         if search.known <= after or search.names is None:
-            return self._walk(after, search, upto)
+            return self._walk(after, search, upto, floors=floors)
         # What was found may be incomplete beyond that; then the next page looks again.
         upto = min(upto, search.known)
-        lists = [self._by_topic[name] for name in search.names if name in self._by_topic]
+        names = [name for name in search.names if name in self._by_topic]
+        lists = [self._by_topic[name] for name in names]
+        begins = [max(after, floors.get(name, 0)) for name in names] if floors else [after] * len(names)
         if len(lists) == 1:
-            return self._take(lists[0].after(after), upto)
-        found = sum(each.count(after, upto) for each in lists)
+            return self._take(lists[0].after(begins[0]), upto)
+        found = sum(map(Topic.count, lists, begins, repeat(upto)))
         # Each page begins with all lists, however little it takes of them.
         if MERGE_STEPS * (found + len(lists) * (found // PAGE_COUNT + 1)) > left:
-            return self._walk(after, search, upto)
-        return self._take(heapq.merge(*(each.after(after) for each in lists)), upto)
+            return self._walk(after, search, upto, floors=floors)
+        return self._take(heapq.merge(*map(Topic.after, lists, begins)), upto)
 
     def _all_match(self, patterns: Patterns) -> bool:
         """Tell whether everything that is kept matches, as far as that is known without a search."""
@@ -324,23 +347,26 @@ class MemoryLog:
         """Tell whether there is a topic that begins with the segment *first*."""
         return first in self._by_topic or next(self._names.between(f"{first}/", f"{first}0"), None) is not None
 
-    def _latest(self, after: int, search: Search, upto: int, look_back: _LookBack | None) -> _Part:
+    def _latest(self, after: int, search: Search, upto: int, look_back: _LookBack | None, floors: Floors) -> _Part:
         """Return what is the newest of one of its topics, as of *upto*, in order; or the first part of it.
 
-        Where a reader may not see everything, *look_back* finds the newest that it may.
+        A topic has only what is above its floor. Where a reader may not see everything private, *look_back* finds the
+        newest that it may.
         """
         if search.known < upto and self._order.count(after, upto) > FEW:
             search.find(self._names.between, self._newest)
         if search.known < upto or search.names is None:
-            return self._walk(after, search, upto, latest=True, look_back=look_back)
+            return self._walk(after, search, upto, latest=True, look_back=look_back, floors=floors)
         # One that went meanwhile gave way to a newer one of its topic, which follows.
         places = [(name, self._by_topic[name]) for name in search.names if name in self._by_topic]
         if look_back is None:
+            if floors:
+                places = [(name, place) for name, place in places if place.newest(upto) > floors.get(name, 0)]
             offsets = sorted({place.newest(upto) for _, place in places})
         else:
             newest = {look_back.newest(name, place) for name, place in places}
             if any(offset < 0 for offset in newest):
-                return self._walk(after, search, upto, latest=True, look_back=look_back)
+                return self._walk(after, search, upto, latest=True, look_back=look_back, floors=floors)
             offsets = sorted(filter(self._kept.__contains__, newest))
         return self._take(offsets[bisect_right(offsets, after) :], upto)
 
@@ -370,6 +396,7 @@ class MemoryLog:
         everything: bool = False,
         latest: bool = False,
         look_back: _LookBack | None = None,
+        floors: Floors = NO_FLOORS,
     ) -> _Part:
         """Return what matches of all that is kept, as much as makes a page, or as can be looked at for one.
 
@@ -377,8 +404,8 @@ class MemoryLog:
         """
         chosen: list[Notification] = []
         kept, verdicts = self._kept.get, search.verdicts.get
-        place = self._by_topic.get if latest or self._limits else None
-        stands = _stands if look_back is None else look_back.stands
+        place = self._by_topic.get if latest or self._limits or floors else None
+        stands = _standing(look_back, floors)
         size, steps = 0, PAGE_WALK
         offsets = self._order.part(after, upto, PAGE_WALK)
         for offset in offsets:
@@ -421,16 +448,29 @@ def _stands(offset: int, topic: str, place: Topic | None, upto: int, latest: boo
     return place.newest(upto) == offset if latest else place.oldest <= offset
 
 
+def _standing(look_back: _LookBack | None, floors: Floors) -> _Stands:
+    """Return what tells whether a topic still has what stands at an offset, and that can be seen."""
+    stands = _stands if look_back is None else look_back.stands
+    return partial(_stands_above, floors, stands) if floors else stands
+
+
+def _stands_above(floors: Floors, stands: _Stands, offset: int, topic: str, *rest: Any) -> bool:
+    """Tell what *stands* does, of a topic that has nothing up to its floor."""
+    return offset > floors.get(topic, 0) and stands(offset, topic, *rest)
+
+
 class _LookBack:
     """Finds, for a page, the newest notification of a topic that a reader may see; never in more than so many steps.
 
     What it learns the search keeps for the next page.
     """
 
-    __slots__ = ("_kept", "_search", "_sees", "_steps", "_upto")
+    __slots__ = ("_floors", "_kept", "_search", "_sees", "_steps", "_upto")
 
-    def __init__(self, search: Search, upto: int, kept: Mapping[int, Notification], sees: _Sees) -> None:
-        self._search, self._upto, self._kept, self._sees = search, upto, kept, sees
+    def __init__(
+        self, search: Search, upto: int, kept: Mapping[int, Notification], sees: _Sees, floors: Floors
+    ) -> None:
+        self._search, self._upto, self._kept, self._sees, self._floors = search, upto, kept, sees, floors
         self._steps = LOOK_BACK
 
     def newest(self, name: str, place: Topic) -> int:
@@ -438,7 +478,7 @@ class _LookBack:
         known = self._search.newest.get(name, ~self._upto)
         if known >= 0 or self._steps <= 0:
             return known
-        known = self._found(place.upto(~known))
+        known = self._found(place.upto(~known, self._floors.get(name, 0)))
         self._search.note(name, known)
         return known
 
@@ -448,7 +488,7 @@ class _LookBack:
             if not notification.private:
                 return offset
             self._steps -= judging(notification.topics)
-            if self._sees(notification.topics, private=True):
+            if self._sees(notification.topics, offset=offset):
                 return offset
             if self._steps <= 0:
                 return ~(offset - 1)

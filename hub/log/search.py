@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
-from hub.access.visibility import EVERYTHING, Visibility
+from hub.access.visibility import EVERYTHING, Floors, Visibility
 from hub.patterns import compiled
 
 FIND_STEPS = 10_000
@@ -57,6 +57,12 @@ class Search:
         self.dense = False
         self.size = self._names_size = 0
         self._searches = searches
+
+    def begin(self, after: int, floors: Floors) -> int:
+        """Return the offset, not before *after*, behind which that begins what can be seen above *floors*."""
+        if self.patterns.ranges:
+            return after
+        return max(after, min((floors.get(name, 0) for name in self.patterns.single), default=0))
 
     def judge(self, name: str) -> bool:
         """Tell whether *name*, which is not among the verdicts, matches."""

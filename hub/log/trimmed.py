@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
+from hub.access.visibility import NO_FLOORS, Floors
 from hub.log.index import Names
 from hub.log.search import cost
 from hub.patterns import Patterns, compiled
@@ -139,8 +140,13 @@ class Trimmed:
         """Return everything that is known."""
         return TrimmedState(self._overall, dict(self._by_topic), self._forgotten)
 
-    def newest(self, topics: Collection[str], after: int = 0) -> int:
-        """Return the newest offset beyond *after* that was trimmed and may have matched *topics*; 0 if none."""
+    def newest(self, topics: Collection[str], after: int = 0, floors: Floors = NO_FLOORS) -> int:
+        """Return the newest offset beyond *after* that was trimmed and may have matched *topics*; 0 if none.
+
+        A topic of the *floors*, which are greater than *after*, counts if something beyond its floor was trimmed.
+        """
+        if floors:
+            topics = self._lost(topics, floors)
         newest = after
         patterns = False
         for topic in topics:
@@ -153,8 +159,18 @@ class Trimmed:
             newest = self._newest_ahead(frozenset(topics), newest) if self._ahead else newest
         return newest if newest > after else 0
 
-    def hole(self, topics: Collection[str], after: int) -> int:
+    def _lost(self, topics: Iterable[str], floors: Floors) -> list[str]:
+        """Return *topics* without those of which nothing beyond their floor was trimmed."""
+        return [
+            topic
+            for topic in topics
+            if topic not in floors or self._by_topic.get(topic, self._forgotten) > floors[topic]
+        ]
+
+    def hole(self, topics: Collection[str], after: int, floors: Floors = NO_FLOORS) -> int:
         """Return 0 if `newest` does, else a mark: another one each time something that matches *topics* is trimmed."""
+        if floors:
+            topics = self._lost(topics, floors)
         if not self.newest(topics, after):
             return 0
         mark = max(

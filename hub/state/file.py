@@ -30,6 +30,13 @@ MIGRATIONS = (
         owner TEXT NOT NULL
     );
     """,
+    """
+    CREATE TABLE era (number INTEGER PRIMARY KEY, name TEXT NOT NULL, fixed INTEGER, cap INTEGER NOT NULL);
+    CREATE TABLE membership (
+        room TEXT NOT NULL, user TEXT NOT NULL, era INTEGER NOT NULL, offset INTEGER NOT NULL, at REAL NOT NULL,
+        publish INTEGER NOT NULL, loaded INTEGER NOT NULL, PRIMARY KEY (room, user)
+    ) WITHOUT ROWID;
+    """,
 )
 
 Statement = tuple[str, tuple[Any, ...]]
@@ -91,7 +98,17 @@ class File:
                 "revocations": ask("SELECT digest, at, until FROM revocation ORDER BY number").fetchall(),
                 "buckets": ask("SELECT number, at FROM bucket").fetchall(),
                 "entries": ask("SELECT key, value, expires, owner FROM entry ORDER BY number").fetchall(),
+                "eras": ask("SELECT * FROM era WHERE number IN (SELECT era FROM membership)").fetchall(),
             }
+
+    def memberships(self, room: str, user: str, limit: int) -> dict[str, Any]:
+        """Return up to *limit* memberships behind that of *user* in *room*, in the order of rooms and users."""
+        query = "SELECT * FROM membership WHERE (room, user) > (?, ?) ORDER BY room, user LIMIT ?"
+        try:
+            with _refusing():
+                return {"rows": self._database.execute(query, (room, user, limit)).fetchall()}
+        except Refused as error:
+            return {"error": str(error)}
 
     def look(self) -> dict[str, Any]:
         """Do nothing: the hub asks whether somebody is there."""

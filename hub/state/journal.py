@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +24,10 @@ TICK_SECONDS = 1.0
 PATIENCE = 10.0  # for one commit; a process that says nothing for so long is killed
 CLOSE_SECONDS = 5.0  # for what waits to be written when it is closed
 WAITING = 10_000  # writes
+PART = 10_000  # memberships that are read at a time
 
 Statement = tuple[str, tuple[Any, ...]]
+MembershipRow = tuple[str, str, int, int, float, bool, bool]
 
 
 class Rows(NamedTuple):
@@ -34,6 +36,7 @@ class Rows(NamedTuple):
     revocations: list[tuple[bytes, float, float | None]]
     buckets: list[tuple[int, float]]
     entries: list[tuple[str, str, float, str]]
+    eras: list[tuple[int, str, int | None, int]]
 
 
 class _Write(NamedTuple):
@@ -75,7 +78,26 @@ class Journal:
         self._inode = answer["inode"]
         self._opened = True
         self._tick()
-        return Rows(answer["revocations"], answer["buckets"], answer["entries"])
+        return Rows(answer["revocations"], answer["buckets"], answer["entries"], answer["eras"])
+
+    async def memberships(self) -> AsyncIterator[list[MembershipRow]]:
+        """Yield all memberships that the file holds, in parts; to be read before anything is written.
+
+        Raises:
+            StateUnavailable: they can't be read; says why.
+        """
+        room = user = ""
+        while True:
+            try:
+                answer = await (await self._worker.get()).ask("memberships", room, user, PART)
+            except (LogUnavailable, WorkerDied):
+                answer = {"error": "its file could not be read"}
+            if "error" in answer:
+                raise StateUnavailable(answer["error"])
+            yield answer["rows"]
+            if len(answer["rows"]) < PART:
+                return
+            room, user = answer["rows"][-1][:2]
 
     async def _start(self, again: bool) -> tuple[WorkerProcess, dict[str, Any]]:
         seconds = RESTART_SECONDS if again else None

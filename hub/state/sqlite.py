@@ -7,15 +7,27 @@ lasting, are in memory only: a flood of requests must not wear the disk.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from hub.access.identity import Identity
+from hub.notification import Position
 from hub.state.counters import Counters
 from hub.state.entries import Entries, Entry
+from hub.state.epochs import EraRow
 from hub.state.journal import Journal, Statement
+from hub.state.memberships import Memberships
 from hub.state.revocations import Change, Revocations
-from hub.state.state import Announce, Revocation, unheard
+from hub.state.state import (
+    Announce,
+    JoinHeard,
+    LeaveHeard,
+    Membership,
+    Revocation,
+    unheard,
+    unheard_join,
+    unheard_leave,
+)
 
 logger = logging.getLogger("hub.state")
 
@@ -36,7 +48,10 @@ class SQLiteState:
         self._revocations = Revocations(clock)
         self._entries = Entries(clock)
         self._counters = Counters(clock)
+        self._memberships = Memberships()
         self._announce: Announce = unheard
+        self._joined: JoinHeard = unheard_join
+        self._left: LeaveHeard = unheard_leave
 
     @property
     def up(self) -> bool:
@@ -45,7 +60,11 @@ class SQLiteState:
     async def open(self) -> None:
         rows = await self._journal.open()
         self._revocations.restore(rows.revocations, rows.buckets)
-        logger.info("the state is %s: %s revocations", self._path, f"{len(rows.revocations):,}")
+        self._memberships.restore_eras(rows.eras)
+        async for some in self._journal.memberships():
+            self._memberships.restore(some)
+        facts = f"{len(rows.revocations):,} revocations, {len(self._memberships):,} memberships"
+        logger.info("the state is %s: %s", self._path, facts)
         now = self._clock()
         kept = [(key, Entry(value, expires, owner, True)) for key, value, expires, owner in rows.entries]
         gone = [key for key, entry in kept if entry.expires <= now]
@@ -65,6 +84,44 @@ class SQLiteState:
         change = self._revocations.add(revocation)
         self._announce(revocation)
         await self._journal.keep(*_changed(change))
+
+    def announce_members_to(self, joined: JoinHeard, left: LeaveHeard) -> None:
+        self._joined, self._left = joined, left
+
+    async def join(self, wanted: Sequence[Membership]) -> list[Membership]:
+        joined = self._memberships.join(wanted)
+        for each in joined.begun:
+            self._joined(each)
+        rows = [("INSERT OR REPLACE INTO membership VALUES (?, ?, ?, ?, ?, ?, ?)", row) for row in joined.rows]
+        if rows:
+            await self._journal.keep(*_carried(joined.eras), *rows)
+        return joined.memberships
+
+    async def leave(self, user: str, rooms: Collection[str]) -> list[Membership]:
+        ended = self._memberships.leave(user, rooms)
+        for each in ended:
+            self._left(each.room, user)
+        if rooms:  # also those that are not there: the file may not have kept that they have ended
+            query = "DELETE FROM membership WHERE room = ? AND user = ?"
+            await self._journal.keep(*((query, (room, user)) for room in rooms))
+        return ended
+
+    async def membership(self, room: str, user: str) -> Membership | None:
+        return self._memberships.get(room, user)
+
+    async def members(self, room: str, *, after: str = "", limit: int = 1_000) -> list[Membership]:
+        return self._memberships.members(room, after, limit)
+
+    async def rooms_of(self, user: str) -> list[Membership]:
+        return self._memberships.rooms_of(user)
+
+    async def epochs(self) -> list[str]:
+        return self._memberships.epochs()
+
+    async def carry_over(self, epoch: str, newest: Position, end: int | None) -> None:
+        changed = self._memberships.carry_over(epoch, newest, end)
+        if changed:
+            await self._journal.keep(*_carried(changed))
 
     async def put(self, key: str, value: str, *, expires: float, owner: str, lasting: bool = False) -> None:
         was = self._entries.get(key)
@@ -97,6 +154,10 @@ class SQLiteState:
 
 def _removed(keys: Iterable[str]) -> list[Statement]:
     return [("DELETE FROM entry WHERE key = ?", (key,)) for key in keys]
+
+
+def _carried(eras: Iterable[EraRow]) -> list[Statement]:
+    return [("INSERT OR REPLACE INTO era VALUES (?, ?, ?, ?)", row) for row in eras]
 
 
 def _changed(change: Change) -> list[Statement]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from hub.access.identity import Identity
+from hub.notification import Position
 
 Kind = Literal["user", "token"]
 
@@ -33,15 +34,49 @@ def unheard(revocation: Revocation) -> None:
     """Do nothing about a revocation."""
 
 
+class Membership(NamedTuple):
+    """That a user belongs to a room; there is one for a room and a user.
+
+    Attributes:
+        room: the name of the room, whose topic is `topic_of("room", room)`.
+        user: the id of the user.
+        publish: whether the member may publish to the room, too.
+        since: the newest position that was given out when it began: what stands after it is the member's.
+        at: when it began, in seconds since 1970.
+        loaded: it came from the application's hook, and ends when that does not name it any more.
+    """
+
+    room: str
+    user: str
+    publish: bool
+    since: Position
+    at: float
+    loaded: bool = False
+
+
+JoinHeard = Callable[[Membership], None]
+LeaveHeard = Callable[[str, str], None]
+
+
+def unheard_join(membership: Membership) -> None:
+    """Do nothing about a membership that has begun."""
+
+
+def unheard_leave(room: str, user: str) -> None:
+    """Do nothing about a membership that has ended."""
+
+
 class State(Protocol):
-    """Revocations, entries that can be taken once, and counters; shared by all processes that have the same home.
+    """Revocations, memberships, entries that can be taken once, and counters.
+
+    They are shared by all processes that have the same home.
 
     All calls belong to the event loop's thread. Whatever waits for a disk or a network waits for a bounded time.
     """
 
     @property
     def lasting(self) -> bool:
-        """Whether revocations and lasting entries outlive the process."""
+        """Whether revocations, memberships and lasting entries outlive the process."""
         ...
 
     @property
@@ -84,6 +119,82 @@ class State(Protocol):
 
         Raises:
             InvalidInput: a time in it is not a number.
+            StateUnavailable: the home does not confirm it. It counts here all the same, until this process ends.
+        """
+        ...
+
+    # ---- memberships ----
+
+    def announce_members_to(self, joined: JoinHeard, left: LeaveHeard) -> None:
+        """Call *joined* with each membership that begins from now on, *left* with the room and user of each that ends.
+
+        That is in the step in which the others below first know of it, before `join` or `leave` waits for anything.
+        What other processes with the same home do comes here too.
+        """
+        ...
+
+    async def join(self, wanted: Sequence[Membership]) -> list[Membership]:
+        """Begin the memberships that are *wanted*, all or none; return them as they are, when the home has them.
+
+        A user who is a member already stays it since then. Only `publish` and `loaded` become those that are wanted;
+        and not even these where the one there was is not loaded, and the one that is wanted is.
+
+        A user has at most 1,000 memberships, all users together 1,000,000.
+
+        Raises:
+            InvalidInput: a room or a user has a name that can't be in a topic, or a time is not a number.
+            TooManyMemberships: there would be more than there may be.
+            StateUnavailable: the home does not confirm them. They count here all the same, until this process ends.
+        """
+        ...
+
+    async def leave(self, user: str, rooms: Collection[str]) -> list[Membership]:
+        """End the memberships of *user* in *rooms*; return those that there were, when the home has that.
+
+        Raises:
+            StateUnavailable: the home does not confirm it. They have ended here all the same, until this process ends;
+                the same call again ends them there.
+        """
+        ...
+
+    async def membership(self, room: str, user: str) -> Membership | None:
+        """Return the membership of *user* in *room*; None if there is none.
+
+        Raises:
+            StateUnavailable: that can't be told now.
+        """
+        ...
+
+    async def members(self, room: str, *, after: str = "", limit: int = 1_000) -> list[Membership]:
+        """Return up to *limit* memberships of *room*, of the users behind *after*, in the order of code points.
+
+        Raises:
+            StateUnavailable: that can't be told now.
+        """
+        ...
+
+    async def rooms_of(self, user: str) -> list[Membership]:
+        """Return all memberships of *user*, in the order of the rooms.
+
+        Raises:
+            StateUnavailable: that can't be told now.
+        """
+        ...
+
+    async def epochs(self) -> list[str]:
+        """Return the epochs of the log that memberships have their positions in, each once.
+
+        Raises:
+            StateUnavailable: that can't be told now.
+        """
+        ...
+
+    async def carry_over(self, epoch: str, newest: Position, end: int | None) -> None:
+        """Have all memberships whose position is one of *epoch* go on in the epoch of *newest*; see `carried`.
+
+        Cost does not depend on how many they are. Of several processes that do it, the first one decides.
+
+        Raises:
             StateUnavailable: the home does not confirm it. It counts here all the same, until this process ends.
         """
         ...

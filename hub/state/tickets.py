@@ -26,19 +26,36 @@ TELL_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """A ticket that counts, with which a stream may begin.
+    """A valid ticket, with which a stream may begin.
 
     Attributes:
         id: the public part of the ticket.
         identity: who asked for it. The rights are of that time: what may be read today is the caller's question.
         asked: the topics of the stream.
         ticket: what is kept of it; None: its stream comes back.
+        within: the topics and patterns that it is for; None: whatever the identity may read.
     """
 
     id: str
     identity: Identity
     asked: tuple[str, ...]
     ticket: Ticket | None
+    within: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamCookie:
+    """What a browser has to keep so that its stream comes back.
+
+    Attributes:
+        id: the public part of the ticket.
+        value: the secret.
+        seconds: for how long it is of use: until the stream may not come back, and would not even be told why.
+    """
+
+    id: str
+    value: str
+    seconds: float
 
 
 class Tickets:
@@ -64,8 +81,7 @@ class Tickets:
             StateUnavailable: tickets can't be kept now.
         """
         text, ticket = Ticket.mint(identity, topics, self._clock())
-        owner = identity.user
-        await self._state.put(_ticket_key(ticket.id), ticket.to_text(), expires=ticket.expires, owner=owner)
+        await self._put(ticket)
         return text
 
     async def admit(self, text: str, cookies: Mapping[str, str], asked: Collection[str], *, secure: bool) -> Admission:
@@ -80,7 +96,7 @@ class Tickets:
             secure: whether the request came over TLS.
 
         Raises:
-            Unauthorized: the ticket does not count, or what it was given for has ended or was revoked.
+            Unauthorized: the ticket is not valid, or what it was given for has ended or was revoked.
             Forbidden: it is for other topics.
             StateUnavailable: that can't be told now.
         """
@@ -92,7 +108,7 @@ class Tickets:
         if admission is None:
             raise no_ticket()
         if self._state.revoked(admission.identity):
-            raise Unauthorized("revoked", "the rights that the ticket was given for were revoked")
+            raise Unauthorized("revoked", "the rights that the ticket was given for have been revoked: log in again")
         return admission
 
     async def _first(self, seen: Shown, asked: Collection[str]) -> Admission | None:
@@ -101,7 +117,9 @@ class Tickets:
             return None
         ticket = Ticket.from_text(kept)
         ticket.check(seen, asked, self._clock(), self._covers)
-        return Admission(id=ticket.id, identity=ticket.identity, asked=tuple(asked), ticket=ticket)
+        return Admission(
+            id=ticket.id, identity=ticket.identity, asked=tuple(asked), ticket=ticket, within=ticket.topics
+        )
 
     async def _again(self, seen: Shown, cookie: str, asked: Collection[str]) -> Admission | None:
         kept = await self._state.get(_return_key(seen.id))
@@ -112,10 +130,10 @@ class Tickets:
         except ValueError:  # another version of the hub wrote it
             return None
         back.check(seen, cookie, asked, self._clock())
-        return Admission(id=back.id, identity=back.identity, asked=tuple(asked), ticket=None)
+        return Admission(id=back.id, identity=back.identity, asked=tuple(asked), ticket=None, within=back.within)
 
-    async def begin(self, admission: Admission) -> str | None:
-        """Use the ticket up, for the stream that begins now; return the value of the cookie that its answer sets.
+    async def begin(self, admission: Admission) -> StreamCookie | None:
+        """Use the ticket up, for the stream that begins now; return the cookie that its answer sets.
 
         Of several that were admitted with one ticket, one begins. None: the stream comes back, with the cookie it has.
 
@@ -128,13 +146,14 @@ class Tickets:
             return None
         if await self._state.take(_ticket_key(ticket.id)) is None:
             raise no_ticket()
-        value, back = ticket.begin(admission.asked, self._clock())
+        now = self._clock()
+        value, back = ticket.begin(admission.asked, now)
         key, expires = _return_key(ticket.id), back.expires + TELL_SECONDS
         try:
             await self._state.put(key, back.to_text(), expires=expires, owner=back.identity.user, lasting=True)
         except StateUnavailable as error:  # the stream may begin: it can come back until this process ends
             logger.warning("a stream that began with a ticket can't come back after a restart: %s", error)
-        return value
+        return StreamCookie(id=ticket.id, value=value, seconds=expires - now)
 
     async def take_back(self, admission: Admission) -> None:
         """Let the ticket be shown again, within its 30 seconds: the answer that began the stream did not go out.
@@ -144,9 +163,17 @@ class Tickets:
         """
         ticket = admission.ticket
         if ticket is not None and ticket.expires > self._clock():
-            owner = admission.identity.user
-            await self._state.put(_ticket_key(ticket.id), ticket.to_text(), expires=ticket.expires, owner=owner)
+            await self._put(ticket)
             await self._state.take(_return_key(ticket.id))
+
+    async def _put(self, ticket: Ticket) -> None:
+        owner = _ticket_owner(ticket.identity.user)
+        await self._state.put(_ticket_key(ticket.id), ticket.to_text(), expires=ticket.expires, owner=owner)
+
+
+def _ticket_owner(user: str) -> str:
+    """Return who owns the tickets of *user* that are not used yet: too many of them take no stream its return."""
+    return f"tickets of {user}"
 
 
 def _ticket_key(id: str) -> str:

@@ -5,26 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from aiohttp import web
 
 from hub.access.grants import covers
 from hub.access.identity import Identity
 from hub.access.policy import Policy
-from hub.access.tickets import SECONDS, cookie_name, no_ticket
+from hub.access.tickets import SECONDS, no_ticket
 from hub.access.visibility import Visibility
-from hub.errors import AuthUnavailable, Forbidden, InvalidInput, NotThere, Unauthorized
+from hub.connections.holders import Holder
+from hub.errors import AuthUnavailable, Forbidden, InvalidInput, NotThere, TooManyRefusals, Unauthorized
 from hub.hub import Hub
 from hub.notification import Draft
 from hub.state.state import State
 from hub.state.tickets import Admission, Tickets
 from hub.topics import check_wanted
+from hub.web.access_log import shows_queries, warn_of_queries
 from hub.web.body import read_json
 from hub.web.endpoint import check_site
-from hub.web.links import link
+from hub.web.limits import IDENTITY, check_refusals, count_ticket
+from hub.web.links import is_secure
 from hub.web.verifier import Verifier
 
 logger = logging.getLogger("hub.access")
@@ -32,6 +35,8 @@ logger = logging.getLogger("hub.access")
 HOOK_SECONDS = 5.0
 COOKIE = "hub_token"
 SECURE_COOKIE = "__Host-hub_token"
+
+NOBODY_IS_KNOWN = "nobody is known here: the hub has neither a login (authenticate) nor keys for tokens"
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -84,12 +89,15 @@ class Access:
         self._verifier = verifier
         self.state = state
         self.tickets = None if state is None else Tickets(state, time.time, covers)
+        self._warned = False  # of an access log that shows tickets
         self._asks = hooks.authenticate is not None or verifier is not None
 
     @classmethod
     def of(cls, request: web.Request) -> Access:
-        """Return the access of the application that got *request*."""
-        return request.config_dict[cls.KEY]
+        """Return the access of the application that got *request*, or of the one around it."""
+        # `config_dict` looks into all of them, and takes five times as long.
+        access = request.app.get(cls.KEY)
+        return request.config_dict[cls.KEY] if access is None else access
 
     async def open(self) -> None:
         """Begin, on the running loop.
@@ -113,30 +121,62 @@ class Access:
         """Return who sends *request*; None: nobody known.
 
         Raises:
-            Unauthorized: a token that does not count, or rights that have ended or were revoked.
-            CrossSite: a page of another site wants to change something, with the cookie of the user.
+            Unauthorized: a token that is not valid, or rights that have ended or were revoked.
+            TooManyRefusals: too much of its user or address was refused lately.
+            CrossSite: a page of another site wants to change something in the name of the user.
             AuthUnavailable: the application's hook fails, or does not answer within 5 seconds.
         """
         if not self._asks:
             return None
-        known: Identity | None = request.get(_IDENTITY)
+        known: Identity | None = request.get(IDENTITY)
         if known is None:
             known = await self._identify(request)
             if known is None:
                 return None
-            if request.method not in _SAFE and "Authorization" not in request.headers:
-                check_site(self._hub, request)  # a browser may have sent the cookie on behalf of another site's page
-            request[_IDENTITY] = known
+            if request.method not in _SAFE:
+                self._check_site(request)
+            request[IDENTITY] = known
+            check_refusals(self._hub, request, known)
         if self.state is not None and self.state.revoked(known):
             raise Unauthorized("revoked", "your rights have been revoked: log in again")
         return known
 
+    async def reader(self, request: web.Request) -> Identity | None:
+        """Return who sends *request*, which asks for a stream: as `known`, and as far as its page may open one.
+
+        Raises:
+            Unauthorized: nobody known does.
+            CrossSite: a page of another site does, in the name of the user.
+            AuthUnavailable: that can't be told now.
+        """
+        identity = await self.known(request)
+        self.check_reader(request, identity)
+        return identity
+
+    def check_reader(self, request: web.Request, identity: Identity | None) -> None:
+        """Check that no page of another site opens a stream in the name of *identity*.
+
+        The page could not read it, but the stream would count among those that the user may have.
+
+        Raises:
+            CrossSite: one does.
+        """
+        if identity is not None:
+            self._check_site(request)
+
+    def _check_site(self, request: web.Request) -> None:
+        """Check the origin of *request*, unless it says by itself who sends it: cookies are sent by any page."""
+        if "Authorization" not in request.headers:
+            check_site(self._hub, request, by_cookie=True)
+
     async def _identify(self, request: web.Request) -> Identity | None:
-        token = _token(request)
+        token = self._token(request)
         if token is not None and self._verifier is not None:
+            self._check_address(request, token)
             return await self._verifier.verify(token)
         if self.hooks.authenticate is None:
             return None
+        self._check_address(request)
         # Of now: whoever is asked for after a revocation is known again.
         now = time.time()
         identity = await asked("authenticate", self.hooks.authenticate(request))
@@ -146,17 +186,42 @@ class Access:
             raise Unauthorized("token_expired", "your rights have ended: log in again")
         return identity if identity.issued is not None else replace(identity, issued=now)
 
+    def _token(self, request: web.Request) -> str | None:
+        """Return the token of *request*: from `Authorization: Bearer`, else from the cookie; None: there is none."""
+        said = request.headers.get("Authorization", "")
+        scheme, _, token = said.partition(" ")
+        if scheme.lower() == "bearer":
+            return token.strip()
+        return request.cookies.get(token_cookie_name(secure=self.is_secure(request)))
+
+    def is_secure(self, request: web.Request) -> bool:
+        """Return whether the client sent *request* over TLS, as far as the hub and trusted proxies know."""
+        return is_secure(self._hub.proxies, request)
+
+    def _check_address(self, request: web.Request, token: str | None = None) -> None:
+        """Raise if nothing of the address of *request* is looked at now, for too much of it was refused.
+
+        So whoever guesses, or floods the hub with tokens to verify or the login with questions, has to wait. Whoever
+        shows a *token* that was verified before is not kept waiting by others at the same address.
+        """
+        try:
+            check_refusals(self._hub, request)
+        except TooManyRefusals:
+            if token is None or self._verifier is None or not self._verifier.knows(token):
+                raise
+
     async def ticket(self, request: web.Request) -> dict[str, object]:
         """Return a new ticket for the sender of *request*, for the topics in its body or for all that it may read.
 
         Raises:
             Unauthorized: nobody known asks.
+            TooManyTickets: the user has asked for too many.
             Forbidden: a topic in the body may not be read; names the first.
             InvalidInput: the body breaks a rule.
         """
         identity = await self.known(request)
         if identity is None or self.tickets is None:
-            raise NotThere("identity")
+            raise NotThere("ticket", NOBODY_IS_KNOWN)
         body = await read_json(request) if request.body_exists else {}
         if not isinstance(body, dict) or body.keys() - {"topics"}:
             raise InvalidInput("body", 'is not a JSON object such as {"topics": ["orders"]}, and not empty')
@@ -165,6 +230,10 @@ class Access:
             if not isinstance(topics, list):
                 raise InvalidInput("topics", "is not a list of topics")
             await self._readable(identity, topics := check_wanted(topics))
+        count_ticket(self._hub, identity)
+        if not self._warned and shows_queries(request):
+            self._warned = True
+            warn_of_queries()
         text = await self.tickets.mint(identity, topics)
         return {"ticket": text, "expires_in": int(SECONDS)}
 
@@ -172,12 +241,15 @@ class Access:
         """Return the admission of a stream of *topics* whose request shows *ticket*, and what its reader may see.
 
         Raises:
-            Unauthorized, Forbidden: the ticket does not count, or no longer gives the right to one of the topics.
+            Unauthorized, Forbidden: the ticket is not valid, or no longer gives the right to one of the topics.
+            CrossSite: a page of another site shows it, which could not read the stream; the ticket is not used up.
             StateUnavailable: that can't be told now.
         """
         if self.tickets is None:
             raise no_ticket()
-        admission = await self.tickets.admit(ticket, request.cookies, topics, secure=request.secure)
+        self._check_site(request)
+        self._check_address(request)
+        admission = await self.tickets.admit(ticket, request.cookies, topics, secure=self.is_secure(request))
         if admission.ticket is None and not admission.identity.by_token:
             admission = replace(admission, identity=await self._again(request, admission.identity))
         return admission, await self._readable(admission.identity, topics)
@@ -196,7 +268,7 @@ class Access:
         else:
             present = None
         if present is None or present.user != identity.user:
-            raise Unauthorized("revoked", "the login that the ticket was given to has ended")
+            raise Unauthorized("revoked", "the login that the ticket was given to has ended: log in again")
         return replace(present, issued=time.time())
 
     def check(self, identity: Identity | None) -> None:
@@ -220,13 +292,47 @@ class Access:
         identity = await self.identity(request)
         return identity, await self._readable(identity, topics)
 
+    async def readable(self, holder: Holder, topics: Sequence[str], added: Sequence[str]) -> Visibility:
+        """Return what the *holder* of an open stream sees of *topics*, to which *added* belong, which it did not have.
+
+        Raises:
+            Unauthorized, Forbidden: the holder may not read one of them; names the first.
+            AuthUnavailable: that can't be told now.
+        """
+        for topic in added if holder.within is not None else ():
+            if not any(covers(each, topic) for each in holder.within or ()):
+                raise Forbidden(topic, "is not among the topics of the ticket")
+        for topic in added:
+            try:
+                self.policy.read(holder.identity, [topic])
+            except (Unauthorized, Forbidden):  # also if nobody knows the holder: whoever asks for the change is known
+                raise Forbidden(topic, "the holder of the stream may not read it") from None
+        if added:
+            await self._ask_hook(holder.identity, added)
+        return self.policy.read(holder.identity, topics)
+
+    async def changer(self, request: web.Request, holder: Callable[[], Holder]) -> None:
+        """Check that the sender of *request* may change the stream of *holder*: its own user, or an administrator.
+
+        Raises:
+            Unauthorized, Forbidden: somebody else does; what *holder* raises if there is no such stream.
+            AuthUnavailable: that can't be told now.
+        """
+        identity = await self.known(request)
+        user = holder().user
+        if identity is not None and not identity.admin and user != identity.user:
+            raise Forbidden("", "this is another one's stream")
+
     async def _readable(self, identity: Identity | None, topics: Sequence[str]) -> Visibility:
         """Return what *identity* may see of *topics*, by its grants and by the application's hook."""
         visibility = self.policy.read(identity, topics)
+        await self._ask_hook(identity, topics)
+        return visibility
+
+    async def _ask_hook(self, identity: Identity | None, topics: Sequence[str]) -> None:
         hook = self.hooks.authorize_subscribe
         if hook is not None and not await bounded("authorize_subscribe", hook(identity, topics)):
-            raise Forbidden(topics[0] if len(topics) == 1 else "", "you may not read it")
-        return visibility
+            raise Forbidden(topics[0] if len(topics) == 1 else "", "the application does not let you read it")
 
     async def publish(self, request: web.Request, drafts: Sequence[Draft]) -> Sequence[Draft]:
         """Return *drafts*, which the sender of *request* may publish, with keys that are the sender's own.
@@ -238,8 +344,11 @@ class Access:
         identity = await self.identity(request)
         if self.policy.trusted and self.hooks.authorize_publish is None:
             return drafts
-        for draft in drafts:
-            self.policy.publish(identity, draft.topics)
+        if len(drafts) == 1:
+            self.policy.publish(identity, drafts[0].topics, private=drafts[0].private)
+        else:
+            for private in (False, True):
+                self.policy.publish(identity, _topics_of(drafts, private=private), private=private)
         if self.hooks.authorize_publish is not None:
             await bounded("authorize_publish", _allowed(self.hooks.authorize_publish, identity, drafts))
             self.check(identity)
@@ -269,8 +378,11 @@ class Access:
 
 
 Access.KEY = web.AppKey("access", Access)
-# So that a hook is asked once per request. aiohttp has such keys since 3.14, and warns of others.
-_IDENTITY: Any = web.RequestKey("identity", Identity) if hasattr(web, "RequestKey") else "hub.identity"
+
+
+def _topics_of(drafts: Sequence[Draft], *, private: bool) -> Iterable[str]:
+    """Return the topics of the *private* or the public ones of *drafts*, each once: most of a list have the same."""
+    return dict.fromkeys(topic for draft in drafts if draft.private is private for topic in draft.topics)
 
 
 async def _allowed(hook: AuthorizePublish, identity: Identity | None, drafts: Sequence[Draft]) -> None:
@@ -281,7 +393,7 @@ async def _allowed(hook: AuthorizePublish, identity: Identity | None, drafts: Se
     """
     for draft in drafts:
         if not await hook(identity, draft):
-            raise Forbidden(draft.topics[0], "you may not publish to it")
+            raise Forbidden(draft.topics[0], "the application does not let you publish this")
 
 
 async def asked(name: str, answer: Awaitable[Identity | None]) -> Identity | None:
@@ -306,15 +418,6 @@ def _own_key(identity: Identity | None, draft: Draft) -> Draft:
     return draft._replace(key=f"{owner}:{draft.key}")
 
 
-def _token(request: web.Request) -> str | None:
-    """Return the token of *request*: from `Authorization: Bearer`, else from the cookie; None: there is none."""
-    said = request.headers.get("Authorization", "")
-    scheme, _, token = said.partition(" ")
-    if scheme.lower() == "bearer":
-        return token.strip()
-    return request.cookies.get(SECURE_COOKIE if request.secure else COOKIE)
-
-
 async def bounded(name: str, answer: Awaitable[T]) -> T:
     """Return the answer of the application's hook *name*.
 
@@ -335,11 +438,9 @@ async def bounded(name: str, answer: Awaitable[T]) -> T:
         raise AuthUnavailable from error
 
 
-def stream_cookie(hub: Hub, request: web.Request, admission: Admission, secret: str) -> str:
-    """Return the `Set-Cookie` with which the stream that *admission* allows comes back to the path of *request*."""
-    name = cookie_name(admission.id, secure=request.secure)
-    cross_site = request.secure and request.headers.get("Origin") in hub.settings.cors_origins
-    site = "None; Partitioned" if cross_site else "Strict"
-    secure = "; Secure" if request.secure else ""
-    path = link(hub, request, up=0, path="")
-    return f"{name}={secret}; Path={path}; HttpOnly; SameSite={site}{secure}"
+def token_cookie_name(*, secure: bool) -> str:
+    """Return the name of the cookie that carries a token; *secure*: over TLS.
+
+    There no other host, not even a subdomain, can have set a cookie whose name begins with `__Host-`.
+    """
+    return SECURE_COOKIE if secure else COOKIE

@@ -1,4 +1,4 @@
-"""Routes for administrators: who has which streams open, and how they and the rights behind them end."""
+"""Routes to the open streams: who has which, what else they follow, and how they and the rights behind them end."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from itertools import islice
 from aiohttp import web
 
 from hub.connections.client_stream import CloseReason, StreamFacts
+from hub.connections.holders import Holder
 from hub.encoding import retry_between
 from hub.errors import InvalidInput, NotThere
 from hub.hub import Hub
+from hub.names import hint
 from hub.state.state import Revocation
-from hub.web.access import Access
+from hub.web.access import NOBODY_IS_KNOWN, Access
+from hub.web.body import read_json
 from hub.web.query import Parameters
 
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1_000
+_CHANGE = frozenset({"add", "remove", "after"})
 _PARAMETERS = Parameters("limit", "after")
 
 
@@ -43,6 +47,33 @@ def _shown(facts: StreamFacts) -> dict[str, object]:
     return shown
 
 
+async def change_topics(hub: Hub, request: web.Request) -> web.Response:
+    """Change the topics of one subscription, for the user who holds it or for an administrator."""
+    id = request.match_info["id"]
+
+    def holder() -> Holder:
+        stream = hub.connections.get(id)
+        if stream is None or stream.closed_because is not None:
+            raise NotThere("connection")
+        return stream.holder
+
+    await Access.of(request).changer(request, holder)
+    body = await read_json(request)
+    if not isinstance(body, dict):
+        raise InvalidInput("body", "is not a JSON object")
+    if unknown := sorted(body.keys() - _CHANGE):
+        why = f"unknown field; {hint(unknown[0], _CHANGE)}there are add, remove and after"
+        raise InvalidInput(ascii(unknown[0])[1:-1][:80], why)
+    for field in ("add", "remove"):
+        if not isinstance(body.get(field, []), list):
+            raise InvalidInput(field, "is not a list of topics and patterns")
+    after = body.get("after")
+    if after is not None and not isinstance(after, str):
+        raise InvalidInput("after", "is not a string")
+    changed = await hub.change_topics(id, add=body.get("add", ()), remove=body.get("remove", ()), after=after)
+    return web.json_response({"topics": changed.topics, "from": str(changed.position)})
+
+
 async def end_connection(hub: Hub, request: web.Request) -> web.Response:
     """End one stream. The rights of its holder stay what they are."""
     await Access.of(request).administer(request)
@@ -67,7 +98,7 @@ async def _revoke(request: web.Request, revocation: Revocation) -> web.Response:
     access = Access.of(request)
     await access.administer(request)
     if access.state is None:
-        raise NotThere("identity")
+        raise NotThere("identity", NOBODY_IS_KNOWN)
     await access.state.revoke(revocation)
     return web.Response(status=204)
 

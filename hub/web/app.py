@@ -26,10 +26,10 @@ from hub.settings import Settings, unknown_variables
 from hub.state.choice import make_state
 from hub.web import generations, handover
 from hub.web.access import Access, Authenticate, AuthorizePublish, AuthorizeSubscribe, Hooks, Recheck
-from hub.web.administration import connections, end_connection, mint_ticket, revoke_token, revoke_user
+from hub.web.administration import change_topics, connections, end_connection, mint_ticket, revoke_token, revoke_user
 from hub.web.endpoint import Endpoint, Handler, NotFound
 from hub.web.handler_streams import HandlerStreams
-from hub.web.history import history
+from hub.web.history import export, history, history_pages
 from hub.web.monitoring import healthz, metrics, readyz, stats
 from hub.web.openapi import routes as openapi
 from hub.web.openapi.document import Terms
@@ -103,6 +103,7 @@ def setup_hub(
     state = make_state(hub.settings, time.time) if guarded else None
     policy = _policy(hub.settings, guarded=guarded, named=routes is not None)
     access = app[Access.KEY] = Access(hub, policy, hooks, verifier, state)
+    hub.changes.readable = access.readable
     if state is not None:
         state.announce_to(partial(end_revoked, hub.connections))
         if not state.lasting:
@@ -111,7 +112,7 @@ def setup_hub(
     streams = app[HandlerStreams.KEY] = HandlerStreams(hub)
     prefix = _as_matched(prefix.rstrip("/"))
     chosen = _chosen(routes, guarded=guarded)
-    mounted = _routes(hub, chosen)
+    mounted = routes_of(hub, chosen)
     if "api" in chosen:
         mounted |= openapi.routes(mounted, _terms(hub, policy, hooks, guarded=guarded, tokens=verifier is not None))
     for path, handlers in mounted.items():
@@ -180,9 +181,9 @@ def _in_pattern(prefix: str, *, first_too: bool = False) -> str:
     return "/".join(segments)
 
 
-NAMES = frozenset(
-    {"subscribe", "publish", "history", "stats", "metrics", "health", "ai", "events", "tickets", "connections", "api"}
-)
+ADMINISTRATION = frozenset({"stats", "metrics", "connections", "events", "export"})
+"""What only administrators may use, of what `routes` of `setup_hub` may name."""
+NAMES = ADMINISTRATION | {"subscribe", "publish", "history", "health", "ai", "tickets", "api"}
 """What `routes` of `setup_hub` may name."""
 
 
@@ -209,11 +210,14 @@ def _terms(hub: Hub, policy: Policy, hooks: Hooks, *, guarded: bool, tokens: boo
     return Terms(guarded=guarded, tokens=tokens, trusted=policy.trusted and not may_refuse, hosts=hub.hosts is not None)
 
 
-def _routes(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]]:
+def routes_of(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]]:
+    """Return the handlers of the routes that are *chosen* by name, by path and method."""
+    pages: dict[str, Handler] = {"GET": history if "export" in chosen else history_pages}
     all_routes: dict[str, dict[str, dict[str, Handler]]] = {
         "subscribe": {"/notifications/subscribe": {"GET": subscribe, "POST": subscribe_by_post}},
         "publish": {"/notifications/publish": {"POST": publish}},
-        "history": {"/notifications/history": {"GET": history}},
+        "export": {"/notifications/history": {"GET": export}},
+        "history": {"/notifications/history": pages},  # behind the export, whose path it has
         "stats": {"/notifications/stats": {"GET": stats}},
         "health": {"/healthz": {"GET": healthz}, "/readyz": {"GET": readyz}},
         "metrics": {"/metrics": {"GET": metrics}},
@@ -221,7 +225,7 @@ def _routes(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]]:
         "tickets": {"/notifications/tickets": {"POST": mint_ticket}},
         "connections": {
             "/notifications/connections": {"GET": connections},
-            "/notifications/connections/{id}": {"DELETE": end_connection},
+            "/notifications/connections/{id}": {"PATCH": change_topics, "DELETE": end_connection},
             "/notifications/users/{userId}/connections": {"DELETE": revoke_user},
             "/notifications/tokens/{jti}": {"DELETE": revoke_token},
         },

@@ -9,9 +9,11 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from hub.errors import AuthUnavailable, CrossSite, Forbidden, HubError, Unauthorized
+from hub.errors import AuthUnavailable, CrossSite, Forbidden, HubError, TooManyRefusals, Unauthorized
 from hub.hub import Hub
 from hub.web.body import check_encoding
+from hub.web.limits import Refusal, count_refusal
+from hub.web.links import is_own
 from hub.web.problems import from_error, from_http, from_status, problem
 from hub.web.stream import is_event_source, refusal
 
@@ -19,6 +21,7 @@ logger = logging.getLogger("hub.web")
 
 Handler = Callable[[Hub, web.Request], Awaitable[web.StreamResponse]]
 H = TypeVar("H", bound=Handler)
+_REFUSALS = (Unauthorized, Forbidden, AuthUnavailable, TooManyRefusals)
 
 
 def opens_stream(handler: H) -> H:
@@ -42,6 +45,7 @@ class Endpoint:
 
     def __init__(self, hub: Hub, handlers: Mapping[str, Handler]) -> None:
         self._hub = hub
+        self._hosts = hub.hosts
         self._handlers = handlers
         self._allow = ", ".join(sorted({*handlers, "OPTIONS"}))
         self._origins = frozenset(hub.settings.cors_origins)
@@ -50,7 +54,7 @@ class Endpoint:
         """Return the answer to *request*."""
         try:
             answer = await answered(request, self._answer(request))
-        except (Unauthorized, Forbidden, AuthUnavailable) as error:
+        except _REFUSALS as error:
             answer = self._refused(request, error)
         if not answer.prepared:
             answer.headers.setdefault("Cache-Control", "no-store")
@@ -61,21 +65,24 @@ class Endpoint:
         return answer
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        if self._hub.hosts is not None:
-            self._hub.hosts.check(request.headers.get("Host"))
+        if self._hosts is not None:
+            self._hosts.check(request.headers.get("Host"))
         check_encoding(request)  # even if no handler reads the body: aiohttp would decompress it all the same
         handler = self._handlers.get(request.method)
         return self._without_handler(request) if handler is None else await handler(self._hub, request)
 
-    def _refused(self, request: web.Request, error: Unauthorized | Forbidden | AuthUnavailable) -> web.StreamResponse:
-        """Return the answer to a request that may not do what it asks for."""
+    def _refused(self, request: web.Request, error: Refusal) -> web.StreamResponse:
+        """Return the answer to a request that may not do what it asks for, and count it as what it is."""
+        count_refusal(self._hub, request, error)
         handler = self._handlers.get(request.method)
-        readable = self._hub.settings.refuse == "auto" and getattr(handler, "opens_stream", False)
-        if not (readable and is_event_source(request)):
+        # A limit is no reason to stop an `EventSource` for ever, whatever is set.
+        readable = self._hub.settings.refuse == "auto" or isinstance(error, TooManyRefusals)
+        if not (readable and getattr(handler, "opens_stream", False) and is_event_source(request)):
             return from_error(error)
-        self._hub.metrics.refused += 1
-        topic = {"topic": error.topic} if isinstance(error, Forbidden) and error.topic else {}
-        return refusal(error.code, **topic)
+        facts = {"topic": error.topic} if isinstance(error, Forbidden) and error.topic else {}
+        if isinstance(error, TooManyRefusals):
+            facts = {"limit": error.limit}
+        return refusal(error.code, **facts)
 
     def add_to(self, app: web.Application, path: str) -> None:
         """Add the endpoint to *app* under *path*."""
@@ -124,7 +131,12 @@ class NotFound(Endpoint):
         super().__init__(hub, {})
 
     def _without_handler(self, request: web.Request) -> web.StreamResponse:
-        return problem(404, "there is nothing at this path")
+        return nothing_here()
+
+
+def nothing_here() -> web.Response:
+    """Return the answer for a path that does not exist."""
+    return problem(404, "there is nothing at this path")
 
 
 async def answered(
@@ -136,7 +148,7 @@ async def answered(
     """
     try:
         return await handling
-    except (Unauthorized, Forbidden, AuthUnavailable) as error:
+    except _REFUSALS as error:
         if not own:
             return from_error(error)
         raise
@@ -157,12 +169,20 @@ async def answered(
         return from_status(500) if own else problem(500, "the handler failed; the log says why")
 
 
-def check_site(hub: Hub, request: web.BaseRequest) -> None:
+def check_site(hub: Hub, request: web.BaseRequest, *, by_cookie: bool = False) -> None:
     """Raise if a page of another site sent *request*, unless the origin of the page is allowed.
 
-    This protects requests that change something although a browser sends them without a preflight, for example for an
-    `<img>`. Browsers say where a request comes from (Fetch Metadata); other clients do not, and are let through. Old
-    browsers, and browsers over plain HTTP, send only `Origin`: on a GET it is present if the page is of another origin.
+    This protects what a browser does with the cookies of its user, or without a preflight, for example for an `<img>`.
+    Browsers say where a request comes from (Fetch Metadata); other clients do not, and are let through. Old browsers,
+    and browsers over plain HTTP, send only `Origin`: always if the request is not a `GET`, and with a `GET` if the page
+    is of another origin.
+
+    Args:
+        hub: its origins are allowed.
+        request: any request.
+        by_cookie: its sender is known by something that browsers send by themselves. Else `Origin` alone counts only
+            with a `GET`, with which a page of the hub's own origin does not send it: behind a proxy that changes `Host`
+            the two can't be compared.
 
     Raises:
         CrossSite: the page is of another site, and its origin is not allowed.
@@ -171,8 +191,8 @@ def check_site(hub: Hub, request: web.BaseRequest) -> None:
     if origin in hub.settings.cors_origins:
         return
     site = request.headers.get("Sec-Fetch-Site")
-    if site is None and request.method == "GET" and origin is not None:
-        site = "same-origin" if origin.partition("://")[2] == request.headers.get("Host") else "cross-site"
+    if site is None and origin is not None and (by_cookie or request.method == "GET"):
+        site = "same-origin" if is_own(hub.proxies, request, origin) else "cross-site"
     if site not in {None, "same-origin", "none"}:
         raise CrossSite
 

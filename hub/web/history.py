@@ -14,7 +14,7 @@ from aiohttp import ClientConnectionError, web
 from hub.connections.peer import watch_peer
 from hub.connections.resume import EARLIEST, LATEST, Start, position_asked, start
 from hub.encoding import GapReason
-from hub.errors import InvalidInput, LogUnavailable, ShuttingDown
+from hub.errors import InvalidInput, LogUnavailable, NotThere, ShuttingDown
 from hub.eventstream import compact_json
 from hub.hub import Hub
 from hub.log.archive.format import MEDIA_TYPE, entry, lines
@@ -109,7 +109,18 @@ def moment(at: float) -> str:
 async def history(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Return a page of the history; or all of it, as an archive, if the client accepts that media type."""
     if _accepts_archive(request):
-        return await _export(hub, request)
+        return await export(hub, request)
+    return await history_pages(hub, request)
+
+
+async def history_pages(hub: Hub, request: web.Request) -> web.Response:
+    """Return a page of the history.
+
+    Raises:
+        NotThere: the client wants an archive.
+    """
+    if _accepts_archive(request):
+        raise NotThere("archive")
     query = _PARAMETERS.read(request)
     topics = check_wanted(query.getall("topic", []))
     access = Access.of(request)
@@ -122,7 +133,7 @@ async def history(hub: Hub, request: web.Request) -> web.StreamResponse:
     log.bounds()  # raises while the log can't be used
     located = None if position is None else await log.locate(position)
     upto = hub.fanout.newest.offset
-    begin = start(asked, located=located, trimmed=lambda after: log.trimmed(topics, after))
+    begin = start(asked, located=located, trimmed=lambda after: log.trimmed(topics, after, visibility))
     excerpt = Excerpt(begin, upto, limit)
     # Where little matches, many pages are empty: the client goes on with its next request.
     for _ in range(MAX_PAGES):
@@ -154,8 +165,11 @@ def _accepts_archive(request: web.Request) -> bool:
 # ---- all of it ----
 
 
-async def _export(hub: Hub, request: web.Request) -> web.StreamResponse:
-    """Stream the archive as fast as the client reads; abort what can't be completed, so that it does not look whole."""
+async def export(hub: Hub, request: web.Request) -> web.StreamResponse:
+    """Stream the archive, all of the history, as fast as the client reads.
+
+    What can't be completed is aborted, so that it does not look whole.
+    """
     await Access.of(request).administer(request)
     if hub.draining:
         raise ShuttingDown

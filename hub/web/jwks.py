@@ -67,11 +67,15 @@ class Jwks:
             self._fetching.cancel()
             await asyncio.wait([self._fetching])
 
+    def knows(self, token: str) -> bool:
+        """Return whether *token* was verified before, as far as is remembered, and has not expired."""
+        return self._tokens.knows(token)
+
     async def verify(self, token: str) -> Identity:
         """Return the identity that *token* proves.
 
         Raises:
-            Unauthorized: the token does not count.
+            Unauthorized: the token is not valid.
             AuthUnavailable: the keys could not be fetched, for too long or just when one was missing.
         """
         age = self._age()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import random
+import time
+from collections.abc import Collection, Sequence
 
 from hub.access.identity import Identity
 from hub.access.policy import Policy
@@ -12,11 +14,16 @@ from hub.connections.client_stream import ClientStream, CloseReason
 from hub.connections.registry import StreamRegistry
 from hub.errors import AuthUnavailable, Forbidden, Unauthorized
 from hub.state.state import Revocation
-from hub.web.access import Recheck, asked
+from hub.web.access import HOOK_SECONDS, Recheck, asked
 
 logger = logging.getLogger("hub.access")
 
 Session = tuple[str, str | None]
+
+STEPS = 10
+"""Walks over all streams in one interval, in search of sessions."""
+AT_ONCE = 500
+"""Streams that are looked at in one turn of the loop, which takes half a millisecond."""
 
 
 def end_revoked(streams: StreamRegistry, revocation: Revocation) -> None:
@@ -30,6 +37,30 @@ def end_revoked(streams: StreamRegistry, revocation: Revocation) -> None:
         )
 
 
+class Schedule:
+    """When the application is asked about each session: within every *interval* seconds, spread over that time.
+
+    A session that is first seen gets a time of its own at random; many streams may have come back at once. Each is
+    asked about early enough that the answer is here when the interval is over.
+
+    Attributes:
+        step: seconds between two calls of `due`.
+    """
+
+    def __init__(self, interval: float) -> None:
+        self.step = interval / STEPS
+        self._period = max(interval - HOOK_SECONDS - self.step, interval / 2)
+        self._next: dict[Session, float] = {}
+
+    def due(self, sessions: Collection[Session], now: float) -> list[Session]:
+        """Return those of *sessions*, all that have streams, that have to be asked about until the next call."""
+        known = self._next
+        self._next = {each: known.get(each) or now + random.uniform(0, self._period) for each in sessions}
+        due = [each for each, at in self._next.items() if at <= now + self.step]
+        self._next.update(dict.fromkeys(due, now + self._period))
+        return due
+
+
 class Rechecks:
     """Asks the application, again and again, about the sessions that have open streams.
 
@@ -41,7 +72,7 @@ class Rechecks:
         streams: all open streams.
         policy: the rules.
         recheck: the application's hook.
-        interval: seconds within which each session is asked about once.
+        interval: seconds within which each session is asked about.
     """
 
     def __init__(
@@ -52,7 +83,8 @@ class Rechecks:
         interval: float,
     ) -> None:
         self._streams, self._policy = streams, policy
-        self._recheck, self._interval = recheck, interval
+        self._recheck, self._schedule = recheck, Schedule(interval)
+        self._asking: set[Session] = set()
         self._untold: set[Session] = set()  # those about which nothing could be told the last time
         self._task: asyncio.Task[None] | None = None
 
@@ -67,21 +99,25 @@ class Rechecks:
             await asyncio.wait([self._task])
 
     async def _run(self) -> None:
-        while True:
-            sessions = self._sessions()
-            # Spread, so that the application is not asked about all of them at once.
-            pause = self._interval / max(len(sessions), 1)
-            async with asyncio.TaskGroup() as asking:
-                for session, streams in sessions.items():
-                    asking.create_task(self._ask(session, streams))
-                    await asyncio.sleep(pause)
-            if not sessions:
-                await asyncio.sleep(self._interval)
+        step = self._schedule.step
+        async with asyncio.TaskGroup() as asking:
+            while True:
+                sessions = await self._sessions()
+                due = self._schedule.due(sessions, time.monotonic())
+                for session in due:
+                    if session not in self._asking:
+                        self._asking.add(session)
+                        asking.create_task(self._ask(session, sessions[session]))
+                    await asyncio.sleep(step / len(due))
+                if not due:
+                    await asyncio.sleep(step)
 
-    def _sessions(self) -> dict[Session, list[ClientStream]]:
+    async def _sessions(self) -> dict[Session, list[ClientStream]]:
         """Return the open streams of identities that the application's login knows, by session."""
         sessions: dict[Session, list[ClientStream]] = {}
-        for stream in self._streams:
+        for number, stream in enumerate(self._streams, 1):
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
             identity = stream.holder.identity
             if identity is not None and not identity.by_token and stream.closed_because is None:
                 sessions.setdefault((identity.user, identity.session), []).append(stream)
@@ -89,6 +125,12 @@ class Rechecks:
         return sessions
 
     async def _ask(self, session: Session, streams: Sequence[ClientStream]) -> None:
+        try:
+            await self._take_answer(session, streams)
+        finally:
+            self._asking.discard(session)
+
+    async def _take_answer(self, session: Session, streams: Sequence[ClientStream]) -> None:
         identity = streams[-1].holder.identity
         assert identity is not None
         try:
@@ -98,18 +140,15 @@ class Rechecks:
         except AuthUnavailable:
             # A second time in a row: nobody knows for longer than the interval whether the rights go on.
             if session in self._untold:
-                self._end(streams, lambda stream: True)
+                self._streams.end_each(CloseReason.REVOKED, streams)
             self._untold.add(session)
             return
         self._untold.discard(session)
-        self._end(streams, lambda stream: present is None or not self._covers(present, stream))
+        ended = [stream for stream in streams if present is None or not self._covers(present, stream)]
+        self._streams.end_each(CloseReason.REVOKED, ended)
 
     def _covers(self, identity: Identity, stream: ClientStream) -> bool:
         try:
             return self._policy.read(identity, stream.topics) == stream.visibility
         except (Unauthorized, Forbidden):
             return False
-
-    def _end(self, streams: Sequence[ClientStream], ended: Callable[[ClientStream], bool]) -> None:
-        ids = {id(stream.holder) for stream in streams if ended(stream)}
-        self._streams.end_of(CloseReason.REVOKED, lambda holder: id(holder) in ids)

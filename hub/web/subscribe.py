@@ -16,12 +16,13 @@ from hub.hub import Hub
 from hub.names import hint
 from hub.state.tickets import Admission
 from hub.topics import check_wanted, topic_of
-from hub.web.access import Access, stream_cookie
+from hub.web.access import Access
 from hub.web.body import read_json
 from hub.web.endpoint import cors, opens_stream
 from hub.web.limits import holder_of
 from hub.web.query import Parameters
 from hub.web.stream import EventStream, is_chunked, sent_away
+from hub.web.stream_cookie import stream_cookies
 
 _encoding = lru_cache(maxsize=None)(SSE)  # there are four, and each connection holds one
 _FIELDS = frozenset({"topics", "lastEventId"})
@@ -40,6 +41,7 @@ async def subscribe(hub: Hub, request: web.Request) -> web.StreamResponse:
 async def subscribe_by_post(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Open a stream of the topics in the body: `{"topics": […], "lastEventId": "…"}`."""
     query = _POST.read(request)
+    await Access.of(request).identity(request)  # before the body is read
     body = await read_json(request)
     if not isinstance(body, dict):
         raise InvalidInput("body", "is not a JSON object")
@@ -81,6 +83,7 @@ async def _open(
     access, ticket, admission = Access.of(request), query.get("ticket"), None
     if ticket is None or access.tickets is None:
         identity, visibility = await access.read(request, wanted)
+        access.check_reader(request, identity)
     else:
         admission, visibility = await access.admit(request, ticket, wanted)
         identity = admission.identity
@@ -90,7 +93,7 @@ async def _open(
         _encoding(_flag(query, "envelope"), is_chunked(request)),
         visibility,
     )
-    holder = holder_of(hub, request, identity)
+    holder = holder_of(hub, request, identity, None if admission is None else admission.within)
     away = sent_away(hub, request, holder)
     if away is not None:
         return away
@@ -116,9 +119,10 @@ async def _begin_with_ticket(
     """Begin the stream that *admission* allows; a cookie lets the browser come back with the same URL."""
     tickets = Access.of(request).tickets
     assert tickets is not None
-    secret = await tickets.begin(admission)
-    if secret is not None:
-        response.headers.add("Set-Cookie", stream_cookie(hub, request, admission, secret))
+    cookie = await tickets.begin(admission)
+    if cookie is not None:
+        for line in stream_cookies(hub, request, cookie):
+            response.headers.add("Set-Cookie", line)
     if not await response.hand_over(request, connection):
         await tickets.take_back(admission)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hub.access.visibility import EVERYTHING, Visibility
+from hub.access.visibility import EVERYTHING, Visibility, above
+from hub.errors import LogUnavailable
+from hub.notification import Position
 
 
 @pytest.mark.parametrize("private", [False, True])
@@ -37,3 +39,52 @@ def test_a_private_notification_is_seen_through_one_of_the_topics_for_it(
 
 def test_equal_visibilities_are_one_key() -> None:
     assert len({Visibility(frozenset({"a", "b"})), Visibility(frozenset({"b", "a"})), EVERYTHING, Visibility()}) == 2
+
+
+# ---- floors ----
+
+
+def since(private: frozenset[str] | None = None, epoch: str = "e", **floors: int) -> Visibility:
+    return Visibility(private, frozenset((topic, Position(epoch, offset)) for topic, offset in floors.items()))
+
+
+def test_a_private_notification_comes_through_no_topic_below_its_floor() -> None:
+    visibility = Visibility(frozenset({"a", "b"}))
+    seen = {
+        offset: visibility.sees(["a", "b"], private=True, offset=offset, floors={"a": 5, "b": 3}) for offset in range(8)
+    }
+    assert [offset for offset, sees in seen.items() if sees] == [4, 5, 6, 7]
+    assert not visibility.sees(["a", "c"], private=True, offset=5, floors={"a": 5})
+    assert visibility.sees(["a", "c"], private=False, offset=5, floors={"a": 5}), "it has matched by the other one"
+
+
+def test_only_floors_ahead_of_a_reader_matter_to_it() -> None:
+    visibility = since(a=3, b=7)
+    assert visibility.floors("e") == {"a": 3, "b": 7}
+    assert visibility.floors("e", 3) == {"b": 7}
+    assert not visibility.floors("e", 7)
+    assert visibility.beyond("e", 2) == visibility
+    assert visibility.beyond("e", 3) == since(b=7)
+    assert visibility.beyond("e", 7) == EVERYTHING
+    assert since(frozenset({"a"}), a=3).beyond("e", 3) == Visibility(frozenset({"a"}))
+
+
+def test_floors_of_another_epoch_are_kept_and_never_compared() -> None:
+    visibility = since(epoch="old", a=3)
+    assert visibility.beyond("e", 7) == visibility
+    for after in (0, 7):
+        with pytest.raises(LogUnavailable):
+            visibility.floors("e", after)
+
+
+def test_live_all_floors_lie_behind() -> None:
+    assert since(a=3).live == EVERYTHING.live == EVERYTHING
+    assert since(frozenset({"a"}), a=3).live == Visibility(frozenset({"a"}))
+
+
+def test_through_which_topics_one_can_be_seen() -> None:
+    assert [above({"a": 1, "b": 3}, ["b", "a", "c"], offset) for offset in (1, 2, 4)] == [
+        ["c"],
+        ["a", "c"],
+        ["b", "a", "c"],
+    ]

@@ -99,6 +99,27 @@ def test_other_times_are_refused(shell: Shell, said: str) -> None:
     assert "is not a time" in shell.err
 
 
+def test_many_tokens_are_for_as_many_users(shell: Shell) -> None:
+    shell.set(jwt_secret=SECRET)
+    made = [hub().verify(line) for line in shell.run("--sub", "load", "--count", "3", "--subscribe", "a").splitlines()]
+    assert [identity.user for identity in made] == ["load-1", "load-2", "load-3"]
+    assert {identity.subscribe for identity in made} == {("a",)}
+    assert len({identity.token for identity in made}) == 3
+    assert hub().verify(shell.run("--sub", "load", "--count", "1")).user == "load-1"
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "x", "100001", ""])
+def test_a_wrong_count_is_a_usage_error(shell: Shell, count: str) -> None:
+    shell.run("--sub", "load", f"--count={count}", status=2)
+    assert "is not a whole number" in shell.err
+
+
+def test_several_tokens_have_no_common_id(shell: Shell) -> None:
+    shell.set(jwt_secret=SECRET)
+    assert not shell.run("--sub", "load", "--count", "2", "--jti", "one", status=2)
+    assert "--count" in shell.err
+
+
 @pytest.mark.parametrize("kind", ["RS256", "ES256", "EdDSA"])
 def test_private_keys_sign(shell: Shell, kind: str, tmp_path: Path) -> None:
     private, public = tmp_path / "private.pem", tmp_path / "public.pem"

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hub.access.visibility import EVERYTHING, Visibility
 from hub.connections.client_stream import UNREAD_BYTES, CloseReason
 from hub.connections.connection import SLICE_BYTES, Connection, Subscription, Wiring
 from hub.connections.page_cache import PageCache
@@ -21,6 +22,7 @@ from hub.fanout import Fanout
 from hub.log.log import Log
 from hub.log.memory import MemoryLog
 from hub.metrics import Metrics
+from hub.notification import Position
 from hub.notifications import NotificationService
 from hub.settings import SlowPolicy
 from tests.fakes import FakeTransport, SlowLog
@@ -72,9 +74,10 @@ class Desk:
         last_event_id: str | None = None,
         topics: tuple[str, ...] = T,
         encoding: Encoding = CHUNKED,
+        visibility: Visibility = EVERYTHING,
         **transport: Any,
     ) -> "Client":
-        connection = Connection(Subscription(topics, last_event_id, encoding), self.wiring)
+        connection = Connection(Subscription(topics, last_event_id, encoding, visibility), self.wiring)
         client = Client(connection, FakeTransport(connection, **transport), encoding)
         connection.connection_made(client.transport)
         return client
@@ -214,6 +217,51 @@ async def test_a_gap_begins_before_the_first_that_follows_however_far_that_is():
         await asyncio.sleep(0)
     assert client.blocks[0].id == f"e-{first - 1}"
     assert client.offsets == [first]
+
+
+def since(epoch: str = "e", **floors: int) -> Visibility:
+    return Visibility(None, frozenset((topic, Position(epoch, offset)) for topic, offset in floors.items()))
+
+
+@pytest.mark.parametrize("asked", ["e-1", "earliest", "e-4", "old-3"])
+async def test_a_reader_with_a_floor_gets_what_follows_it_and_what_is_live(asked: str):
+    desk = Desk()
+    for _ in range(5):
+        desk.send()
+    client = desk.connect(asked, visibility=since(t=3))
+    desk.send()
+    await quiet()
+    assert client.offsets == ([5, 6] if asked == "e-4" else [4, 5, 6])
+
+
+async def test_what_was_trimmed_below_the_floor_is_no_gap():
+    desk = Desk(MemoryLog(epoch="e", count=2))
+    for _ in range(5):
+        desk.send()
+    for floor, recovered in ((2, False), (3, True), (5, True)):
+        client = desk.connect("e-1", visibility=since(t=floor))
+        assert client.facts["hub.open"]["recovered"] is recovered
+        assert client.offsets == [offset for offset in (4, 5) if offset > floor]
+
+
+async def test_readers_with_different_floors_are_one_audience():
+    desk = Desk()
+    desk.send()
+    clients = [desk.connect(asked, visibility=since(t=floor)) for asked in (None, "e-0") for floor in (0, 1)]
+    clients.append(desk.connect())
+    await quiet()
+    assert len({id(client.connection._audience) for client in clients}) == 1
+    assert {client.connection.visibility for client in clients} == {since(t=0), since(t=1), EVERYTHING}
+
+
+@pytest.mark.parametrize("asked", ["e-1", "earliest"])
+async def test_a_reader_whose_floor_belongs_to_an_earlier_history_comes_back_later(asked: str):
+    desk = Desk()
+    desk.send()
+    desk.send()
+    client = desk.connect(asked, visibility=since("old", t=0))
+    assert client.connection.closed_because is CloseReason.LOG_UNAVAILABLE
+    assert client.offsets == []
 
 
 async def test_a_quiet_topic_in_a_busy_hub_is_not_a_gap():

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import pytest
 
+from hub.access.visibility import Visibility
 from hub.connections.page_cache import SHARED_BYTES, SHARED_SECONDS, PageCache, PageQuery
 from hub.encoding import SSE
 from hub.errors import LogUnavailable
 from hub.log.log import Frames
 from hub.log.memory import MemoryLog
-from hub.notification import Draft, Notification
+from hub.notification import Draft, Notification, Position
 from tests.fakes import SlowLog
 from tests.wire import dechunk
 
@@ -120,6 +121,49 @@ async def test_a_failure_reaches_all_who_wait_and_is_not_kept(encoding: SSE):
     assert desk.asked == 1
     await desk.answer()
     assert again.result().number == 1
+
+
+def since(epoch: str = "e", **floors: int) -> Visibility:
+    return Visibility(None, frozenset((topic, Position(epoch, offset)) for topic, offset in floors.items()))
+
+
+@pytest.mark.parametrize("encoding", [CHUNKED, BARE])
+async def test_readers_whose_floors_lie_behind_a_page_share_it(encoding: SSE):
+    desk = Desk()
+    for _ in range(5):
+        desk.send("a")
+
+    def ask(visibility: Visibility, after: int = 3) -> asyncio.Future[Frames]:
+        return desk.pages.read(PageQuery(after, frozenset("a"), encoding, visibility), upto=5)
+
+    shared = [ask(since(a=1)), ask(since(a=3)), ask(Visibility())]
+    assert desk.asked == 1
+    own = [ask(since(a=4)), ask(since(a=4, b=4)), ask(since(a=1), after=0)]
+    assert desk.asked == 4
+    await desk.answer()
+    assert [each.result().number for each in [*shared, *own]] == [2, 2, 2, 1, 1, 4]
+
+
+async def test_an_envelope_names_a_topic_through_which_the_notification_is_seen():
+    desk = Desk()
+    desk.send("a", "b")
+    desk.send("a", "b")
+    asked = desk.pages.read(PageQuery(0, frozenset("ab"), ENVELOPE, since(a=1)), upto=2)
+    await desk.answer()
+    assert dechunk(asked.result().payload).splitlines()[1::3] == [
+        b'data: {"topic":"b","data":"x"}',
+        b'data: {"topic":"a","data":"x"}',
+    ]
+
+
+@pytest.mark.parametrize("encoding", [CHUNKED, BARE])
+async def test_floors_of_another_epoch_are_a_log_that_can_not_be_read_now(encoding: SSE):
+    desk = Desk()
+    desk.send("a")
+    asked = PageCache(desk.memory).read(PageQuery(0, frozenset("a"), encoding, since("old", a=0)), upto=1)
+    await settle()
+    with pytest.raises(LogUnavailable):
+        asked.result()
 
 
 async def test_a_failure_that_nobody_waits_for_any_more_is_no_complaint(caplog: pytest.LogCaptureFixture):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hub.connections.resume import Start
 from hub.connections.seam import Beginning, Question, Seam, State, Step
+from hub.connections.stretches import Stretches
 from hub.encoding import Gap, GapReason
 from hub.fanout import Batch
 from hub.log.log import Frames
@@ -30,7 +31,8 @@ def page(reached: int, *offsets: int, hole: Any = 0, oldest: int = 1) -> Frames:
 
 
 def seam(after: int = 2, tail: int = 5, *, bound: int = 1 << 20, **start: Any) -> Seam:
-    return Seam(Start(after, **{"known": True, **start}), at(tail), bound)
+    stretches = Stretches.begin(after, ("t",), latest=tail if start.get("latest") else None)
+    return Seam(Start(after, **{"known": True, **start}), at(tail), bound, stretches)
 
 
 def test_a_known_id_begins_the_stream_before_anything_is_read():
@@ -148,7 +150,7 @@ class Walk:
         self.room = True
         self.sent: list[int] = []
         self.question: Question | None = None
-        self.seam = Seam(Start(after, known=True), at(newest), bound)
+        self.seam = Seam(Start(after, known=True), at(newest), bound, Stretches.begin(after, ("t",)))
         self.seam.beginning()
         self.unsent: list[int] = []
 

@@ -297,8 +297,13 @@ class FarLog:
         def arrive() -> None:
             if self.there.away:
                 self.answers.carry(partial(_fail, answer, "it is away"))
+                return
+            try:
+                found = there()
+            except LogUnavailable as error:
+                self.answers.carry(partial(_fail, answer, error.why))
             else:
-                self.answers.carry(partial(_resolve, answer, there()))
+                self.answers.carry(partial(_resolve, answer, found))
 
         self.requests.carry(arrive)
         return answer
@@ -318,6 +323,15 @@ class FarLog:
             return self.there.memory.read(after, wanted, upto=upto, latest=latest, visibility=visibility).result()
 
         return self._ask(there)
+
+    def given(self) -> asyncio.Future[Position]:
+        # Asked in this very step: what was appended here before arrives there before it, and what follows behind it.
+        return asyncio.ensure_future(self._heard_of(self._ask(lambda: self.there.memory.bounds().newest)))
+
+    async def _heard_of(self, asked: asyncio.Future[Position]) -> Position:
+        newest = await asked
+        await self._announced(newest)
+        return newest
 
     def locate(self, position: Position) -> asyncio.Future[Located]:
         if self._bounds is not None and not self._closed and self._knows(position):
@@ -351,8 +365,8 @@ class FarLog:
             raise LogUnavailable("it is not open")
         return self._bounds
 
-    def trimmed(self, topics: Collection[str], after: int = 0) -> int:
-        return self._trimmed.newest(topics, after)
+    def trimmed(self, topics: Collection[str], after: int = 0, visibility: Visibility = EVERYTHING) -> int:
+        return self._trimmed.newest(topics, after, visibility.floors(self.epoch, after))
 
     def trim(self) -> None:
         if not (self._trims or self._closed):

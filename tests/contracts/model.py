@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hub.access.visibility import NO_FLOORS
 from tests.test_topics import matches, reaches
 
 
@@ -118,39 +119,71 @@ class ListLog:
         """The oldest offset kept; where there is none, the newest ever."""
         return self._entries[0].offset if self._entries else self.newest
 
-    def seen(self, through: Collection[str] | None) -> list[Entry]:
-        """Return what a reader may see to whom private ones come *through* these topics and patterns; None: any."""
+    def seen(self, through: Collection[str] | None, floors: Mapping[str, int] = NO_FLOORS) -> list[Entry]:
+        """Return what a reader may see to whom private ones come *through* these topics and patterns; None: any.
+
+        A topic brings nothing up to its floor.
+        """
         return [
             entry
             for entry in self._entries
             if through is None
             or not entry.private
-            or any(reaches(each, topic) for each in through for topic in entry.topics)
+            or any(
+                reaches(each, topic)
+                for each in through
+                for topic in entry.topics
+                if entry.offset > floors.get(topic, 0)
+            )
         ]
 
-    def read(self, after: int, wanted: Collection[str], upto: int, through: Collection[str] | None = None) -> list[int]:
-        """Return what matches and can be seen."""
+    def read(
+        self,
+        after: int,
+        wanted: Collection[str],
+        upto: int,
+        through: Collection[str] | None = None,
+        floors: Mapping[str, int] = NO_FLOORS,
+    ) -> list[int]:
+        """Return what matches by a topic that brings it, and can be seen."""
         return [
             entry.offset
-            for entry in self.seen(through)
-            if after < entry.offset <= upto and any(reaches(each, topic) for each in wanted for topic in entry.stands)
+            for entry in self.seen(through, floors)
+            if after < entry.offset <= upto
+            and any(
+                reaches(each, topic) for each in wanted for topic in entry.stands if entry.offset > floors.get(topic, 0)
+            )
         ]
 
     def latest(
-        self, after: int, wanted: Collection[str], upto: int, through: Collection[str] | None = None
+        self,
+        after: int,
+        wanted: Collection[str],
+        upto: int,
+        through: Collection[str] | None = None,
+        floors: Mapping[str, int] = NO_FLOORS,
     ) -> list[int]:
-        """Return the newest that can be seen of each topic that matches, as of *upto*."""
+        """Return the newest that each topic that matches brings, as of *upto*."""
         newest: dict[str, int] = {}
-        for entry in self.seen(through):
-            newest |= dict.fromkeys(entry.stands if entry.offset <= upto else (), entry.offset)
+        for entry in self.seen(through, floors):
+            brought = [topic for topic in entry.stands if floors.get(topic, 0) < entry.offset <= upto]
+            newest |= dict.fromkeys(brought, entry.offset)
         found = {offset for topic, offset in newest.items() if any(reaches(each, topic) for each in wanted)}
         return sorted(offset for offset in found if offset > after)
 
-    def trimmed(self, wanted: Collection[str], after: int = 0) -> int:
-        """Return the newest offset beyond *after* that is gone and may have matched."""
+    def trimmed(self, wanted: Collection[str], after: int = 0, floors: Mapping[str, int] = NO_FLOORS) -> int:
+        """Return the newest offset beyond *after* that is gone and may have matched.
+
+        A topic that is wanted by its name counts if something above its floor is gone.
+        """
         patterns = [each for each in wanted if "*" in each]
         newest = max(
-            (offset for topic, offset in self._trimmed.items() if any(reaches(each, topic) for each in wanted)),
+            (
+                offset
+                for topic, offset in self._trimmed.items()
+                if any(reaches(each, topic) for each in patterns)
+                or (topic in wanted and offset > max(after, floors.get(topic, 0)))
+            ),
             default=0,
         )
         newest = max(newest, self._overall if patterns else 0)

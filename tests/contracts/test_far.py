@@ -8,7 +8,7 @@ import pytest
 from hub.connections.page_cache import PageCache, PageQuery
 from hub.errors import LogUnavailable
 from hub.log.log import Framing, Lasting, Located, Movable
-from hub.notification import Position
+from hub.notification import MAX_OFFSET, Position
 from tests.connections.test_connection import Desk
 from tests.contracts.far import Elsewhere, FarLog
 from tests.contracts.test_log import append, drafts, offsets, read_all, until
@@ -211,6 +211,8 @@ async def test_after_a_failover_clients_go_on_unless_they_have_seen_what_was_los
 
     gap = "epoch"
     assert await found(first) == await found(second) == [0, 1, 2, gap, gap, gap, gap]
+    beyond = [await process.log.locate(Position(epoch, MAX_OFFSET)) for epoch in (first, second, "another")]
+    assert beyond == [Located(None, "epoch", 2), Located(None, "epoch", 2), Located(None, "epoch", None)]
     assert await found(process.log.epoch) == [0, 1, 2, 3, 4, 5, "unknown"]
 
 

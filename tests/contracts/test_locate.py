@@ -70,5 +70,7 @@ def test_a_client_goes_on_where_it_was_if_and_only_if_the_history_still_has_all_
             clients.append((Position(str(epoch), len(history)), [*history]))
     newest = Position(str(len(plan) - 1), len(history))
     for position, seen in clients:
-        expected = Located(position.offset) if seen == history[: position.offset] else Located(None, "epoch")
+        expected = Located(position.offset)
+        if seen != history[: position.offset]:
+            expected = Located(None, "epoch", ended[position.epoch])
         assert located(position, newest, ended) == expected

@@ -19,11 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.access.identity import Identity
-from hub.errors import InvalidInput, StateUnavailable, TooLarge
+from hub.errors import InvalidInput, StateUnavailable, TooLarge, TooManyMemberships
+from hub.notification import Position
+from hub.state import journal
 from hub.state.entries import MOST_OF_AN_OWNER, VALUE_BYTES
+from hub.state.epochs import carried
+from hub.state.memberships import MOST_OF_A_USER
 from hub.state.memory import MemoryState
 from hub.state.sqlite import SQLiteState
-from hub.state.state import Revocation, State
+from hub.state.state import Membership, Revocation, State
 from tests.conftest import Disk
 from tests.contracts.conftest import Clock
 from tests.log.image import Image
@@ -123,6 +127,119 @@ async def test_a_time_that_is_none_is_refused(make: Make, revocation: Revocation
     with pytest.raises(InvalidInput):
         await state.revoke(revocation)
     await state.revoke(Revocation("user", "bob", 1.0))
+
+
+# ---- memberships ----
+
+
+def member(room: str, name: str, offset: int = 1, *, publish: bool = False, loaded: bool = False) -> Membership:
+    return Membership(room, name, publish, Position("e", offset), 1.5, loaded)
+
+
+async def test_whoever_joins_is_a_member_until_he_leaves(make: Make):
+    state = await make()
+    assert await state.membership("r", "ann") is None
+    assert await state.rooms_of("ann") == await state.members("r") == await state.join([]) == []
+    mine = [member("s", "ann", 2, publish=True), member("r", "ann")]
+    assert await state.join(mine) == mine
+    assert await state.join([member("r", "bob", 3)]) == [member("r", "bob", 3)]
+    assert await state.membership("s", "ann") == mine[0]
+    assert await state.rooms_of("ann") == [mine[1], mine[0]]
+    assert await state.members("r") == [mine[1], member("r", "bob", 3)]
+    assert await state.leave("ann", ["r", "never", "r"]) == [mine[1]]
+    assert await state.leave("ann", ["r"]) == []
+    assert await state.rooms_of("ann") == [mine[0]]
+    assert await state.members("r") == [member("r", "bob", 3)]
+
+
+async def test_whoever_is_a_member_stays_it_since_then_and_comes_anew_after_leaving(make: Make):
+    state = await make()
+    await state.join([member("r", "ann", 3)])
+    assert await state.join([member("r", "ann", 9, publish=True)]) == [member("r", "ann", 3, publish=True)]
+    await state.leave("ann", ["r"])
+    assert await state.join([member("r", "ann", 9)]) == [member("r", "ann", 9)]
+
+
+async def test_what_a_hook_says_changes_only_what_a_hook_said(make: Make):
+    state = await make()
+    loaded = member("r", "ann", 3, loaded=True)
+    await state.join([loaded])
+    assert await state.join([member("r", "ann", 9, publish=True, loaded=True)]) == [loaded._replace(publish=True)]
+    assert await state.join([member("r", "ann", 9)]) == [member("r", "ann", 3)]
+    assert await state.join([member("r", "ann", 9, publish=True, loaded=True)]) == [member("r", "ann", 3)]
+
+
+async def test_members_are_told_page_by_page(make: Make):
+    state = await make()
+    names = sorted({f"{number * 7919 % 1_000}" for number in range(700)} | {"a\0", "é", "\U0001f600"})
+    await state.join([member("r", name) for name in reversed(names)])
+    found: list[str] = []
+    while page := await state.members("r", after=found[-1] if found else "", limit=64):
+        assert len(page) == min(64, len(names) - len(found))
+        found += [each.user for each in page]
+    assert found == names
+
+
+async def test_joining_and_leaving_count_and_are_announced_before_anything_is_waited_for(make: Make):
+    state = await make()
+    heard: list[Any] = []
+    state.announce_members_to(heard.append, lambda room, user: heard.append((room, user)))
+    tasks = [asyncio.ensure_future(state.join([member("r", "ann"), member("r", "bob")]))]
+    await asyncio.sleep(0)
+    assert heard == [member("r", "ann"), member("r", "bob")] == await state.members("r")
+    tasks.append(asyncio.ensure_future(state.join([member("r", "ann", publish=True)])))
+    tasks.append(asyncio.ensure_future(state.leave("ann", ["r", "s"])))
+    await asyncio.sleep(0)
+    assert heard[2:] == [("r", "ann")], "to join again is nothing new, nor is it to leave what one was never in"
+    assert await state.rooms_of("ann") == []
+    await asyncio.gather(*tasks)
+    assert len(heard) == 3
+
+
+async def test_a_user_belongs_to_a_bounded_number_of_rooms(make: Make):
+    state = await make()
+    heard: list[Membership] = []
+    state.announce_members_to(heard.append, lambda room, user: None)
+    await state.join([member(f"{number}", "ann") for number in range(MOST_OF_A_USER)])
+    with pytest.raises(TooManyMemberships):
+        await state.join([member("r", "bob"), member("more", "ann")])
+    assert len(heard) == len(await state.rooms_of("ann")) == MOST_OF_A_USER
+    assert await state.members("r") == []
+    await state.leave("ann", ["7"])
+    await state.join([member("more", "ann")])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *[member("", "ann"), member("r", ""), member("r" * 257, "ann"), member("\ud800", "ann"), member("r", "\ud800")],
+        member("r", "ann")._replace(at=float("nan")),
+    ],
+)
+async def test_a_membership_that_breaks_a_rule_begins_nothing_and_disturbs_no_other(make: Make, wrong: Membership):
+    state = await make()
+    good, bad = state.join([member("r", "bob")]), state.join([member("r", "cid"), wrong])
+    said = await asyncio.gather(good, bad, return_exceptions=True)
+    assert said[0] == [member("r", "bob")]
+    assert isinstance(said[1], InvalidInput)
+    assert await state.members("r") == [member("r", "bob")]
+
+
+async def test_memberships_are_carried_over_by_the_epoch_that_they_stand_in(make: Make):
+    state = await make()
+    assert await state.epochs() == []
+    await state.join([member("r", "ann", 3), member("r", "bob", 9)])
+    await state.join([member("r", "cid", 4)._replace(since=Position("f", 4))])
+    assert sorted(await state.epochs()) == ["e", "f"]
+    await state.carry_over("e", Position("f", 20), 5)
+    assert await state.epochs() == ["f"]
+    assert [each.since for each in await state.members("r")] == [("f", 3), ("f", 5), ("f", 4)]
+    await state.carry_over("e", Position("f", 1), 1)
+    await state.carry_over("f", Position("g", 30), None)
+    assert {each.since for each in await state.members("r")} == {("g", 30)}
+    assert await state.join([member("r", "ann", 99, publish=True)]) == [
+        member("r", "ann", publish=True)._replace(since=Position("g", 30))
+    ]
 
 
 # ---- entries ----
@@ -234,6 +351,9 @@ STEPS = st.lists(
         st.tuples(st.just("pass"), st.integers(1, 10)),
         st.tuples(st.just("count"), NAMES),
         st.tuples(st.just("revoke"), st.sampled_from(["user", "token"]), NAMES, st.integers(-5, 5)),
+        st.tuples(st.just("join"), NAMES, NAMES, st.integers(0, 9), st.booleans(), st.booleans()),
+        st.tuples(st.just("leave"), NAMES, st.lists(NAMES, max_size=2)),
+        st.tuples(st.just("carry"), st.integers(0, 9), st.none() | st.integers(0, 9)),
         st.tuples(st.just("again")),
     ),
     max_size=40,
@@ -248,6 +368,29 @@ class Model:
         self.entries: dict[str, tuple[str, float, bool]] = {}
         self.windows: dict[str, list[float]] = {}
         self.revoked: dict[tuple[str, str], float] = {}
+        self.members: dict[tuple[str, str], Membership] = {}
+        self.epoch = 0
+
+    def join(self, wanted: Membership) -> Membership:
+        before = self.members.get((wanted.room, wanted.user), wanted)
+        if before.loaded or not wanted.loaded:
+            before = before._replace(publish=wanted.publish, loaded=wanted.loaded)
+        self.members[wanted.room, wanted.user] = before
+        return before
+
+    def leave(self, user: str, rooms: list[str]) -> list[Membership]:
+        ended = [self.members.pop((room, user), None) for room in rooms]
+        return [each for each in ended if each is not None]
+
+    @property
+    def all(self) -> list[Membership]:
+        return sorted(self.members.values())
+
+    def carry_over(self, newest: int, end: int | None) -> None:
+        self.epoch += 1
+        position = Position(str(self.epoch), newest)
+        for place, each in self.members.items():
+            self.members[place] = each._replace(since=carried(each.since, position, end))
 
     def get(self, key: str) -> str | None:
         value, expires, _ = self.entries.get(key, ("", 0.0, False))
@@ -268,6 +411,22 @@ class Model:
     def begin_again(self) -> None:
         self.entries = {key: entry for key, entry in self.entries.items() if entry[2]}
         self.windows.clear()
+
+
+async def walk_through_rooms(state: State, model: Model, what: str, rest: list[Any]) -> None:
+    if what == "join":
+        room, name, offset, publish, loaded = rest
+        wanted = Membership(room, name, publish, Position(str(model.epoch), offset), model.clock.now, loaded)
+        assert await state.join([wanted]) == [model.join(wanted)]
+    elif what == "leave":
+        name, rooms = rest
+        assert await state.leave(name, rooms) == model.leave(name, rooms)
+    else:
+        newest, end = rest
+        before = str(model.epoch)
+        model.carry_over(newest, end)
+        await state.carry_over(before, Position(str(model.epoch), newest), end)
+        assert await state.epochs() == ([str(model.epoch)] if model.members else [])
 
 
 async def walk(steps: list[Any], folder: Path | None) -> None:
@@ -300,12 +459,16 @@ async def walk(steps: list[Any], folder: Path | None) -> None:
                 kind, name, seconds = rest
                 await state.revoke(Revocation(kind, name, clock.now + seconds))
                 model.revoked[kind, name] = max(clock.now + seconds, model.revoked.get((kind, name), 0.0))
+            elif what in {"join", "leave", "carry"}:
+                await walk_through_rooms(state, model, what, rest)
             elif folder is not None:
                 await state.aclose()
                 state = made()
                 await state.open()
                 model.begin_again()
             for name in "abc":
+                assert await state.rooms_of(name) == [each for each in model.all if each.user == name]
+                assert await state.members(name) == [each for each in model.all if each.room == name]
                 for issued in (None, clock.now - 3, clock.now, clock.now + 3):
                     identity = user(name, issued, "abc"[number % 3])
                     assert state.revoked(identity) == model.is_revoked(identity)
@@ -347,6 +510,90 @@ async def test_its_folder_is_made_and_only_its_owner_reads_it(clock: Clock, tmp_
     assert {each.stat().st_mode & 0o777 for each in path.parent.iterdir()} == {0o600}
     await state.aclose()
     assert [each.name for each in path.parent.iterdir()] == ["state.db"]
+
+
+async def test_memberships_outlive_the_process_however_many_they_are(
+    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(journal, "PART", 7)
+    path = tmp_path / "state.db"
+    state = await opened(path, clock)
+    wanted = [member(f"{number % 5}", f"{number}\0", number, publish=number % 2 == 0) for number in range(35)]
+    await state.join(wanted)
+    await state.leave("3\0", ["3"])
+    await state.aclose()
+    for count in (34, 33, 32):
+        state = await opened(path, clock)
+        found = [each for room in "01234" for each in await state.members(room)]
+        assert sorted(found) == sorted(each for each in wanted if each.user != "3\0")[:count]
+        await state.leave(max(found).user, [max(found).room])
+        await state.aclose()
+
+
+async def test_what_was_carried_over_is_kept(clock: Clock, tmp_path: Path):
+    path = tmp_path / "state.db"
+    state = await opened(path, clock)
+    await state.join([member("r", "ann", 3), member("r", "bob", 9)])
+    await state.carry_over("e", Position("f", 20), 5)
+    await state.join([member("r", "cid", 9)._replace(since=Position("f", 9))])
+    await state.aclose()
+    state = await opened(path, clock)
+    assert [each.since for each in await state.members("r")] == [("f", 3), ("f", 5), ("f", 9)]
+    await state.carry_over("f", Position("g", 20), None)
+    await state.aclose()
+    state = await opened(path, clock)
+    assert [each.since for each in await state.members("r")] == [("g", 20)] * 3
+    await state.aclose()
+
+
+async def test_a_file_of_an_older_hub_gets_memberships(clock: Clock, tmp_path: Path):
+    path = tmp_path / "state.db"
+    state = await opened(path, clock)
+    await state.revoke(Revocation("user", "ann", 1.0))
+    await state.aclose()
+    with sqlite3.connect(path) as database:
+        database.executescript("DROP TABLE membership; DROP TABLE era; PRAGMA user_version = 1")
+    database.close()
+    for rooms in ([], ["r"]):
+        state = await opened(path, clock)
+        assert state.revoked(user("ann"))
+        assert [each.room for each in await state.rooms_of("ann")] == rooms
+        await state.join([member("r", "ann")])
+        await state.aclose()
+
+
+async def test_what_was_not_confirmed_is_kept_when_it_is_asked_for_again(clock: Clock, tmp_path: Path):
+    path = tmp_path / "state.db"
+    state = await opened(path, clock)
+    await state.join([member("r", "bob")])
+    aside = path.rename(tmp_path / "aside.db")
+    with pytest.raises(StateUnavailable):
+        await state.join([member("r", "ann")])
+    with pytest.raises(StateUnavailable):
+        await state.leave("bob", ["r"])
+    assert [each.user for each in await state.members("r")] == ["ann"]
+    aside.rename(path)
+    await state.join([member("r", "ann")])
+    await state.leave("bob", ["r"])
+    await state.aclose()
+    state = await opened(path, clock)
+    assert await state.members("r") == [member("r", "ann")]
+    await state.aclose()
+
+
+async def test_memberships_that_can_not_be_read_prevent_the_start(
+    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "state.db"
+    state = await opened(path, clock)
+    await state.aclose()
+    with sqlite3.connect(path) as database:
+        database.executescript("DROP TABLE membership; CREATE TABLE membership (era)")
+    database.close()
+    state = SQLiteState(path, clock)
+    with pytest.raises(StateUnavailable, match="no such column"):
+        await state.open()
+    await state.aclose()
 
 
 async def test_an_entry_that_was_taken_or_replaced_does_not_come_back(clock: Clock, tmp_path: Path):
@@ -586,9 +833,39 @@ asyncio.run(main())
 """
 
 
-async def start(path: Path, first: int) -> asyncio.subprocess.Process:
+JOINING = """
+import asyncio, sys
+from pathlib import Path
+from hub.errors import StateUnavailable
+from hub.notification import Position
+from hub.state.sqlite import SQLiteState
+from hub.state.state import Membership
+
+async def main():
+    state = SQLiteState(Path(sys.argv[1]), lambda: 1.0)
+    await state.open()
+    print("open", flush=True)
+    number = int(sys.argv[2])
+    while True:
+        try:
+            wanted = [Membership("r", f"{each}", False, Position("e", each), 1.0) for each in range(number, number + 3)]
+            await state.join(wanted)
+            print(*(f"+{each.user}" for each in wanted), f"?{number}", flush=True)
+            await state.leave(f"{number}", ["r"])
+            print(f"-{number}", flush=True)
+            if number % 4 == 0:
+                await state.carry_over("e", Position("f", 0), 10**9)
+        except StateUnavailable:  # a disk that is too busy confirms nothing
+            pass
+        number += 3
+
+asyncio.run(main())
+"""
+
+
+async def start(path: Path, first: int, program: str = PROGRAM) -> asyncio.subprocess.Process:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", PROGRAM, str(path), str(first), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", program, str(path), str(first), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     async with asyncio.timeout(60):
@@ -616,6 +893,31 @@ async def test_what_was_confirmed_outlives_a_process_that_is_killed(tmp_path: Pa
         assert not state.revoked(user("somebody"))
         await state.aclose()
     assert len(confirmed) > 100
+
+
+@pytest.mark.slow
+async def test_who_joined_and_who_left_outlives_a_process_that_is_killed(tmp_path: Path):
+    path, chance = tmp_path / "state.db", random.Random(7)
+    said: dict[str, str] = {}
+    for turn in range(6):
+        process = await start(path, 1_000_000 * turn, JOINING)
+        assert process.stdout is not None
+        lines: list[str] = []
+        async with asyncio.timeout(60):
+            for _ in range(chance.randint(1, 60)):
+                lines.append((await process.stdout.readline()).decode())
+        os.kill(process.pid, signal.SIGKILL)
+        lines += (await process.stdout.read()).decode().rpartition("\n")[0].splitlines()
+        await process.wait()
+        said |= {each[1:]: each[0] for line in lines for each in line.split()}
+        state = await opened(path, Clock())
+        there = {each.user: each for each in await state.members("r", limit=10**6)}
+        await state.aclose()
+        assert all(name in there for name, sign in said.items() if sign == "+")
+        assert not any(name in there for name, sign in said.items() if sign == "-")
+        assert all(each.since.offset == int(name) for name, each in there.items())
+        assert len(there) <= sum(sign != "-" for sign in said.values()) + 3 * (turn + 1), "or was never confirmed"
+    assert list(said.values()).count("+") > 50
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.access.visibility import EVERYTHING, Visibility
-from hub.log.log import Log
+from hub.errors import LogUnavailable
+from hub.log.log import Framing, Log
 from hub.log.memory import MemoryLog
 from hub.log.sqlite.log import _row
 from hub.log.sqlite.worker.reader import Reader
@@ -26,6 +27,11 @@ NOTHING_PRIVATE = Visibility(frozenset())
 
 def through(*topics: str) -> Visibility:
     return Visibility(frozenset(topics))
+
+
+def since(log: Log, private: frozenset[str] | None = None, **floors: int) -> Visibility:
+    """Return the visibility of somebody who sees through these topics only what stands after those offsets."""
+    return Visibility(private, frozenset((topic, Position(log.epoch, offset)) for topic, offset in floors.items()))
 
 
 async def publish(log: Log, *wanted: str) -> None:
@@ -93,6 +99,128 @@ async def test_the_newest_that_can_be_seen_is_found_behind_thousands_that_can_no
     assert [offset for offset in seen if offset > 1] == newest
 
 
+# ---- floors ----
+
+
+async def test_through_a_topic_with_a_floor_comes_only_what_stands_after_it(make: Make):
+    log = await make()
+    await publish(log, "hall", "a", "a,hall", "hall,b", "hall", "!hall", "a")
+
+    async def seen(visibility: Visibility, *topics: str) -> list[int]:
+        return offsets(await read_all(log, 0, topics, visibility=visibility))
+
+    assert await seen(since(log, hall=4), "hall") == [5, 6]
+    assert await seen(since(log, hall=4), "hall", "a") == [2, 3, 5, 6, 7]
+    assert await seen(since(log, hall=4, a=2), "hall", "a") == [3, 5, 6, 7]
+    assert await seen(since(log, hall=7), "hall") == []
+    assert await seen(since(log, hall=0), "hall") == [1, 3, 4, 5, 6]
+    assert await seen(since(log, frozenset({"a"}), hall=4), "hall", "a") == [2, 3, 5, 7]
+    assert await seen(since(log, hall=4), "**") == [2, 3, 4, 5, 6, 7], "by its other topic, or above the floor"
+
+
+async def test_a_private_one_comes_through_no_topic_below_its_floor(make: Make):
+    log = await make()
+    await publish(log, "!hall,a", "!hall,a", "!hall,a")
+    visibility = since(log, frozenset({"hall"}), hall=2)
+    assert offsets(await read_all(log, 0, ["hall", "a"], visibility=visibility)) == [3]
+
+
+async def test_a_cursor_beyond_a_floor_goes_on_where_it_is(make: Make):
+    log = await make()
+    await publish(log, *["hall"] * 5)
+    assert offsets(await read_all(log, 3, ["hall"], visibility=since(log, hall=2))) == [4, 5]
+    assert offsets(await read_all(log, 1, ["hall"], visibility=since(log, hall=2))) == [3, 4, 5]
+
+
+async def test_what_is_below_a_floor_takes_no_pages(make: Make):
+    log = await make()
+    await publish(log, *["hall"] * 12_000, "a", "hall")
+    found = [page async for page in pages(log, 0, ["hall"], visibility=since(log, hall=12_000))]
+    assert [offsets(page.notifications) for page in found] == [[12_002]]
+    found = [page async for page in pages(log, 0, ["hall", "other"], visibility=since(log, hall=12_000, other=11_000))]
+    assert [offsets(page.notifications) for page in found] == [[12_002]]
+
+
+async def test_the_latest_of_a_topic_is_above_its_floor_or_there_is_none(make: Make):
+    log = await make()
+    await publish(log, "hall", "a,hall", "a", "hall", "!a", "!hall,a")
+
+    async def latest(visibility: Visibility, *topics: str, upto: int = 6) -> list[int]:
+        return offsets(await read_all(log, 0, topics, upto, latest=True, visibility=visibility))
+
+    assert await latest(since(log, hall=1), "hall", "a", upto=3) == [2, 3]
+    assert await latest(since(log, hall=2), "hall", "a", upto=3) == [3]
+    assert await latest(since(log, hall=4), "hall", upto=5) == []
+    assert await latest(since(log, frozenset({"hall"}), hall=6), "hall", "a") == [3]
+    assert await latest(since(log, frozenset({"hall"}), hall=5), "hall", "a") == [6]
+    assert (
+        await latest(since(log, frozenset(), hall=3), "hall") == await latest(since(log, hall=3), "hall", upto=5) == [4]
+    )
+
+
+async def test_what_was_trimmed_below_a_floor_is_no_gap(make: Make):
+    log = await make(count=2)
+    await publish(log, "hall", "hall", "a", "hall", "x", "x")
+    assert log.trimmed(["hall"]) == 4
+
+    async def lost(after: int, *topics: str, **floors: int) -> tuple[int, bool]:
+        visibility = since(log, None, **floors)
+        page = await log.read(after, topics, upto=6, visibility=visibility)
+        return log.trimmed(topics, after, visibility), bool(page.hole)
+
+    assert await lost(0, "hall", hall=3) == (4, True)
+    assert await lost(0, "hall", hall=4) == await lost(0, "hall", hall=6) == (0, False)
+    assert await lost(4, "hall", hall=1) == (0, False)
+    assert await lost(0, "hall", "a", hall=4) == (3, True)
+    assert await lost(3, "hall", "a", hall=4) == (0, False)
+    assert await lost(0, "hall", "a", hall=4, a=3) == (0, False)
+    assert await lost(0, "hall", "**", hall=6) == (4, True), "a pattern knows of no floor"
+
+
+async def test_a_hole_above_the_floor_is_told_once_whatever_goes_below_other_floors(make: Make):
+    log = await make(topics={"a": 1, "hall": 1})
+    await publish(log, "a", "a", "hall")
+    visibility = since(log, hall=10)
+
+    async def mark() -> Any:
+        return (await log.read(0, ["a", "hall"], upto=log.bounds().newest.offset, visibility=visibility)).hole
+
+    before = await mark()
+    assert before
+    await publish(log, "hall", "hall")
+    assert await mark() == before
+    await publish(log, "a")
+    assert await mark() != before
+
+
+async def test_floors_of_another_epoch_are_not_compared(make: Make):
+    log, other = await make(), await make()
+    await publish(log, "hall", "a")
+    visibility = Visibility(None, frozenset({("hall", Position(other.epoch, 0))}))
+    with pytest.raises(LogUnavailable, match="its history has just changed"):
+        await log.read(0, ["hall"], upto=2, visibility=visibility)
+    with pytest.raises(LogUnavailable, match="its history has just changed"):
+        log.trimmed(["hall"], 0, visibility)
+    if isinstance(log, Framing):
+        with pytest.raises(LogUnavailable, match="its history has just changed"):
+            await log.frames(0, ["hall"], upto=2, visibility=visibility)
+    assert offsets(await read_all(log, 0, ["hall"])) == [1]
+
+
+async def test_frames_are_those_of_the_page_that_floors_leave(make: Make):
+    log = await make()
+    if not isinstance(log, Framing):
+        return
+    await publish(log, "hall", "a", "hall", "!hall", "a")
+    for latest in (False, True):
+        for visibility in (since(log, hall=1), since(log, frozenset({"a"}), hall=1), since(log, hall=4)):
+            options: dict[str, Any] = {"upto": 5, "latest": latest, "visibility": visibility}
+            page = await log.read(0, ["hall", "a"], **options)
+            frames = await log.frames(0, ["hall", "a"], **options)
+            assert frames.payload == b"".join([each.chunk for each in page.notifications])
+            assert (frames.number, frames.first) == (len(page.notifications), page.notifications[0].position.offset)
+
+
 # ---- against a list ----
 
 privates = st.booleans()
@@ -100,7 +228,8 @@ steps = st.lists(
     st.tuples(
         st.lists(st.tuples(several, st.none(), privates), min_size=1, max_size=5),
         wishes,
-        st.lists(names | st.sampled_from(["*", "a/*", "**", "user/*"]), max_size=2).map(frozenset),
+        st.lists(names | st.sampled_from(["*", "a/*", "**", "user/*"]), max_size=2).map(frozenset) | st.none(),
+        st.dictionaries(names, st.integers(0, 40), max_size=3),
         st.integers(0, 40),
     ),
     max_size=12,
@@ -139,15 +268,19 @@ async def read_only(log: Log, after: int, wanted: Sequence[str], **options: Any)
 def test_a_log_in_memory_shows_what_a_plain_list_would(sizes: dict[str, int], bounds: dict[str, int], plan: list[Any]):
     async def follow() -> None:
         log, model = MemoryLog(count=20, topics=bounds), ListLog(20, topics=bounds)
-        for batch, wanted, granted, after in plan:
+        for batch, wanted, granted, floors, after in plan:
             log.append([Draft.of("x", topics=topics, private=private) for topics, _, private in batch])
             model.append(batch, 0.0)
-            end, visibility = model.newest, Visibility(granted)
+            end, visibility = model.newest, since(log, granted, **floors)
             found = await read_all(log, after, wanted, visibility=visibility)
-            assert offsets(found) == model.read(after, wanted, end, granted)
+            among = model.read(after, wanted, end, granted, floors)
+            assert offsets(found) == among
             latest = await read_only(log, after, wanted, latest=True, visibility=visibility)
-            newest, among = model.latest(after, wanted, end, granted), model.read(after, wanted, end, granted)
+            newest = model.latest(after, wanted, end, granted, floors)
             check_latest(latest, newest, among, exact=sizes["LOOK_BACK"] == 10**6)
+            assert log.trimmed(wanted, after, visibility) == model.trimmed(wanted, after, floors)
+            page = await log.read(after, wanted, upto=end, visibility=visibility)
+            assert bool(page.hole) == bool(model.trimmed(wanted, after, floors))
 
     with pytest.MonkeyPatch.context() as patched:
         for name, value in sizes.items():
@@ -156,16 +289,23 @@ def test_a_log_in_memory_shows_what_a_plain_list_would(sizes: dict[str, int], bo
         asyncio.run(follow())
 
 
+def beyond(after: int, floors: Mapping[str, int]) -> dict[str, int]:
+    """Return the *floors* that the reader of a file is told of."""
+    return {topic: offset for topic, offset in floors.items() if offset > after}
+
+
 def row(offset: int, topics: Sequence[str], *, private: bool) -> Any:
     draft = Draft.of("x", topics=topics, private=private)
     return _row(Notification.accept(draft, Position("e", offset), 0.0), 500)
 
 
-def pages_of(reader: Reader, *asked: Any, latest: bool, granted: frozenset[str]) -> Iterator[int]:
+def pages_of(
+    reader: Reader, *asked: Any, latest: bool, granted: frozenset[str] | None, floors: Mapping[str, int]
+) -> Iterator[int]:
     """Yield the offsets of all that is read, page after page."""
     after, upto, topics = asked
     while after < upto:
-        page = reader.read(after, upto, topics, latest, granted)
+        page = reader.read(after, upto, topics, latest, granted, beyond(after, floors))
         yield from (each[0] for each in page["rows"])
         assert page["reached"] > after, "each page gets nearer to the end"
         after = page["reached"]
@@ -186,16 +326,19 @@ def test_the_reader_of_a_file_shows_what_a_plain_list_would(
         kept = {"last": 10**9, "remembered": many, "keys": many, "key_bytes": many, "patience": 1.0}
         writer, model = Writer(path, {**options, **kept}), ListLog(20, topics=bounds)
         reader = Reader(path, {"topics": list(bounds.items())})
-        for batch, wanted, granted, after in plan:
+        for batch, wanted, granted, floors, after in plan:
             first = model.newest + 1
             model.append(batch, 0.0)
             rows = [row(first + n, topics, private=private) for n, (topics, _, private) in enumerate(batch)]
             writer.append(rows, [], 0.0)
             end = model.newest
-            among = model.read(after, wanted, end, granted)
-            assert [*pages_of(reader, after, end, wanted, latest=False, granted=granted)] == among
-            latest = [*pages_of(reader, after, end, wanted, latest=True, granted=granted)]
-            newest = model.latest(after, wanted, end, granted)
+            who: dict[str, Any] = {"granted": granted, "floors": floors}
+            among = model.read(after, wanted, end, granted, floors)
+            assert [*pages_of(reader, after, end, wanted, latest=False, **who)] == among
+            latest = [*pages_of(reader, after, end, wanted, latest=True, **who)]
+            newest = model.latest(after, wanted, end, granted, floors)
             check_latest(latest, newest, among, exact=sizes["LOOK_BACK"] == many)
+            hole = reader.read(after, end, wanted, False, granted, beyond(after, floors))["hole"]
+            assert bool(hole) == bool(model.trimmed(wanted, after, floors))
         reader.close()
         writer.close()

@@ -10,18 +10,23 @@ import os
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 from aiohttp import web
+from pydantic import SecretStr
 
-from hub import Settings, setup_hub
+from hub import Hub, Settings, setup_hub
+from hub.connections.client_stream import CloseReason, StreamFacts
 from hub.eventstream import block
 from hub.load.command import add_arguments, run
 from hub.load.figures import Figures
 from hub.load.subscribers import Subscriber, Subscribers, source_address
+from tests.access.jwt import SECRET
 from tests.load.test_options import options
 from tests.web.client import until
 
@@ -301,6 +306,93 @@ async def test_every_attempt_that_brings_no_stream_is_counted(fake: FakeHub, url
     assert await load(url) == 0
     read = load.report
     assert (read["failed_attempts"], read["reconnects"], read["delivered"]) == (15, 0, 600)
+
+
+@pytest.fixture
+async def guarded() -> AsyncIterator[tuple[Hub, str]]:
+    """A hub that takes tokens, and its address."""
+    app = web.Application()
+    hub = setup_hub(app, Settings(drain=0, jwt_secret=SecretStr(SECRET)))
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield hub, f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+def tokens_of(*users: str, **claims: object) -> str:
+    rights = {"subscribe": ["load/**"], "publish": ["load/**"]}
+    said = {"exp": 4_000_000_000, "hub": rights, **claims}
+    return "".join(f"{jwt.encode({'sub': user, **said}, SECRET, algorithm='HS256')}\n" for user in users)
+
+
+async def test_subscribers_get_the_tokens_of_a_file_in_turn(
+    guarded: tuple[Hub, str], load: Load, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub, url = guarded
+    users: Counter[str | None] = Counter()
+    hub.connections.watch(opened=lambda facts: users.update([facts.user]))
+    file = tmp_path / "tokens"
+    file.write_text(tokens_of("ann", "bob", "tom"))
+    assert await load(url, "--tokens", str(file)) == 0
+    assert users == {"ann": 7, "bob": 7, "tom": 6}
+    read = load.report
+    assert (read["tokens"], read["delivered"], read["refusals"]) == (3, 600, {})
+    said = capsys.readouterr()
+    for text in (load.place.read_text(), said.out, said.err):
+        assert not any(token in text for token in file.read_text().split())
+
+
+async def test_one_token_of_a_file_or_the_environment_does_for_all(
+    guarded: tuple[Hub, str], load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "token"
+    file.write_text(tokens_of("ann"))
+    assert await load(guarded[1], "--token-file", str(file)) == 0
+    monkeypatch.setenv("HUB_TOKEN", file.read_text())
+    assert await load(guarded[1], "--storm") == 0
+    assert load.report["reconnects"] == 6
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (
+            None,
+            "401: hub.close with the reason unauthorized (tokens are taken from --tokens, --token-file or HUB_TOKEN)",
+        ),
+        (tokens_of("ann", exp=1), "401: the token has expired"),
+        (tokens_of("ann", hub={}), "403: load/"),
+        (tokens_of("ann", hub={"subscribe": ["load/**"]}), "notifications/publish was answered with 403: load/"),
+        ("my secret", "--token-file: does not hold a token"),
+    ],
+    ids=["none", "expired", "no right", "no right to publish", "no token"],
+)
+async def test_a_load_that_may_not_is_told_why(
+    guarded: tuple[Hub, str], load: Load, said: str | None, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = load.place.with_name("token")
+    file.write_text(said or "")
+    assert await load(guarded[1], *(() if said is None else ("--token-file", str(file)))) == 2
+    error = capsys.readouterr().err
+    assert why in error
+    assert len(error.splitlines()) == 1
+    assert said is None or said.strip() not in error
+
+
+async def test_subscribers_whose_rights_end_are_turned_away_and_counted(guarded: tuple[Hub, str], load: Load) -> None:
+    hub, url = guarded
+
+    def end(facts: StreamFacts) -> None:
+        stream = hub.connections.get(facts.id)
+        if len(hub.connections) == 20 and stream is not None:
+            asyncio.get_running_loop().call_later(0.1, stream.end, CloseReason.REVOKED, 10)
+
+    hub.connections.watch(opened=end)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HUB_TOKEN", tokens_of("ann"))
+        assert await load(url) == 1
+    assert load.report["refusals"] == {"401": 1}
 
 
 async def test_the_hub_itself_loses_nothing_in_a_storm(load: Load) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from hub.access.identity import Identity
-from hub.access.tickets import cookie_name
+from hub.access.tickets import RETURN_SECONDS, cookie_name
 from hub.errors import Forbidden, StateUnavailable, Unauthorized
 from hub.state.memory import MemoryState
 from hub.state.sqlite import SQLiteState
 from hub.state.state import Revocation, State
-from hub.state.tickets import Admission, Tickets
+from hub.state.tickets import TELL_SECONDS, Admission, StreamCookie, Tickets
 from tests.contracts.conftest import Clock
 
 ANN = Identity(user="ann", subscribe=("a", "b"), publish=("a",), issued=1_600_000_000.0, token="t1")
@@ -44,9 +44,9 @@ class Rack:
     async def connect(self, text: str, asked: tuple[str, ...] = ("a", "b")) -> Identity:
         """Open a stream, keep its cookie, and return whose it is."""
         admission = await self.admit(text, asked)
-        value = await self.tickets.begin(admission)
-        if value is not None:
-            self.cookies[cookie_name(admission.id, secure=False)] = value
+        cookie = await self.tickets.begin(admission)
+        if cookie is not None:
+            self.cookies[cookie_name(cookie.id, secure=False)] = cookie.value
         return admission.identity
 
     async def refusal(self, text: str, asked: tuple[str, ...] = ("a", "b")) -> str:
@@ -98,7 +98,7 @@ async def test_of_all_who_show_a_ticket_at_once_one_begins(rack: Rack):
     text = await rack.tickets.mint(ANN)
     admitted = await asyncio.gather(*(rack.admit(text) for _ in range(20)))
     begun = await asyncio.gather(*map(rack.tickets.begin, admitted), return_exceptions=True)
-    assert sum(isinstance(each, str) for each in begun) == 1
+    assert sum(isinstance(each, StreamCookie) for each in begun) == 1
     assert sum(isinstance(each, Unauthorized) for each in begun) == 19
 
 
@@ -151,15 +151,32 @@ async def test_a_stream_does_not_come_back_when_the_rights_have_ended(rack: Rack
     assert await rack.refusal(text) == "token_invalid"
 
 
+@pytest.mark.parametrize(("expires", "lasts"), [(100.0, 100.0), (None, RETURN_SECONDS)])
+async def test_a_cookie_lasts_until_its_stream_would_not_even_be_told_why(
+    rack: Rack, clock: Clock, expires: float | None, lasts: float
+):
+    ann = replace(ANN, expires=None if expires is None else clock.now + expires)
+    text = await rack.tickets.mint(ann)
+    cookie = await rack.tickets.begin(await rack.admit(text))
+    assert cookie is not None
+    assert cookie.seconds == pytest.approx(lasts + TELL_SECONDS)
+    rack.cookies[cookie_name(cookie.id, secure=False)] = cookie.value
+    clock.now += cookie.seconds - 1
+    assert await rack.refusal(text) == "token_expired"
+    clock.now += 1
+    assert await rack.refusal(text) == "token_invalid"
+
+
 async def test_an_answer_that_did_not_go_out_leaves_the_ticket_as_it_was(rack: Rack, clock: Clock):
     text = await rack.tickets.mint(ANN)
     admission = await rack.admit(text)
     lost = await rack.tickets.begin(admission)
     assert await rack.refusal(text) == "token_invalid"
     await rack.tickets.take_back(admission)
-    rack.cookies[cookie_name(admission.id, secure=False)] = lost or ""
+    assert lost is not None
+    rack.cookies[cookie_name(admission.id, secure=False)] = lost.value
     assert await rack.refusal(text) == ""
-    assert rack.cookies[cookie_name(admission.id, secure=False)] != lost
+    assert rack.cookies[cookie_name(admission.id, secure=False)] != lost.value
     assert await rack.refusal(text) == ""
     clock.now += 31
     await rack.tickets.take_back(admission)

@@ -289,6 +289,11 @@ class Client:
                 raise StreamEnded("the answer is complete")
         return self._events.popleft()
 
+    def arrived(self) -> list[Event]:
+        """Return the events that are here already, and were not asked for yet."""
+        events, self._events = list(self._events), deque()
+        return events
+
     async def next(self, type: str = "message") -> Event:
         """Return the next event, and assert that it is of *type*."""
         event = await self.event()

@@ -63,6 +63,25 @@ async def test_it_is_openapi_3_2(serve: Serve, setup: Any) -> None:
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.parametrize(
+    ("routes", "media"),
+    [
+        (["history", "export", "api"], {"application/json", "application/x-ndjson"}),
+        (["history", "api"], {"application/json"}),
+        (["export", "api"], {"application/x-ndjson"}),
+    ],
+    ids=lambda each: "+".join(sorted(each)),
+)
+async def test_the_history_is_described_as_far_as_it_is_there(serve: Serve, routes: Any, media: set[str]) -> None:
+    server = await serve(setup={"routes": routes})
+    said = (await described(server)).operation("GET", "/notifications/history")
+    assert set(said["responses"]["200"]["content"]) == media
+    for each in ("application/json", "application/x-ndjson"):
+        answer = await server.ask("GET", "/notifications/history", headers={"Accept": each})
+        assert (answer.headers["Content-Type"] == each) is (each in media)
+        assert str(answer.status) in said["responses"]
+
+
 async def test_it_is_for_whoever_reaches_the_hub(serve: Serve) -> None:
     server = await serve(setup={"authenticate": nobody, "routes": None}, **EVERYTHING)
     assert (await server.ask("GET", "/notifications/stats")).status == 401
@@ -87,7 +106,7 @@ async def test_refusals_are_described_where_there_can_be_some(serve: Serve) -> N
         name: set((await described(each)).operation("GET", "/notifications/history")["responses"])
         for name, each in (("open", open_), ("guarded", guarded))
     }
-    assert statuses["guarded"] - statuses["open"] == {"401", "403"}
+    assert statuses["guarded"] - statuses["open"] == {"401", "403", "429"}
     assert "security" not in str((await described(open_)).document)
     assert (await described(guarded)).operation("GET", "/notifications/stats")["security"] == [
         {"token": []},

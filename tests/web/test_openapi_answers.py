@@ -59,6 +59,7 @@ REQUESTS = {
     "history": Request("GET", "/notifications/history?topic=orders"),
     "mintTicket": Request("POST", "/notifications/tickets", {"topics": ["orders"]}),
     "connections": Request("GET", "/notifications/connections"),
+    "changeTopics": Request("PATCH", "/notifications/connections/CONNECTION", {"add": ["orders"]}),
     "endConnection": Request("DELETE", "/notifications/connections/CONNECTION"),
     "revokeUser": Request("DELETE", "/notifications/users/ann/connections"),
     "revokeToken": Request("DELETE", "/notifications/tokens/abc"),
@@ -84,6 +85,8 @@ async def by_header(request: web.Request) -> Identity | None:
     match request.headers.get("X-User"):
         case "root":
             return ROOT
+        case "ann":
+            return Identity(user="ann")
         case "banned":
             raise Forbidden("", "you are banned")
         case "broken":
@@ -117,9 +120,24 @@ class Witness:
         self.problems |= self._api.problems()
         self.successes |= self._api.successes()
         begun = await beginning(server, "POST", CHAT + "/init", **_said({"message": "hi"}))
-        stream = await server.subscribe("orders", headers={"X-User": "root"})
-        self._ids = {"SESSION": begun.json()["sessionId"], "CONNECTION": stream.opened.json()["connection"]}
+        self._ids = {"SESSION": begun.json()["sessionId"]}
+        await self.open()
         return server
+
+    async def open(self, path: str = "/notifications/subscribe?topic=orders") -> None:
+        """Open a stream; it is the one that is changed and ended from now on."""
+        client = await self._server.client()
+        await client.request("GET", self._filled(path), headers={"X-User": "root"})
+        assert await client.head() == 200
+        await client.block()
+        self._ids["CONNECTION"] = next(reversed(list(self._server.hub.connections))).id
+
+    async def until(self, status: int, name: str, **changes: Any) -> None:
+        """Send a request until it is answered with *status*."""
+        for _ in range(1_000):
+            if (await self.ask(name, **changes)).status == status:
+                return
+        raise AssertionError(f"{name} was never answered with {status}")
 
     async def ask(
         self, name: str, query: str = "", *, path: str = "", raw: bytes | None = None, **changes: Any
@@ -180,7 +198,10 @@ async def wrong_requests(ask: Any) -> None:
     await ask("history", "&topic=*a")
     await ask("mintTicket", body={"topics": ["*a"]})
     await ask("connections", "?limit=0")
-    await ask("endConnection", path="/notifications/connections/nobody")
+    await ask("changeTopics", body={"add": 1})
+    await ask("changeTopics", body={"add": ["*a"]})
+    for name in ("changeTopics", "endConnection"):
+        await ask(name, path="/notifications/connections/nobody")
     await ask("emit", path="/events/a*")
     await ask("askAndWatch", path=CHAT)
     await ask("askAndWatch", Sec_Fetch_Site="cross-site")
@@ -196,6 +217,7 @@ async def wrong_requests(ask: Any) -> None:
 
 async def right_requests(ask: Any) -> None:
     """Send what is answered with success in other ways."""
+    await ask("changeTopics", body={"add": ["more"], "remove": ["orders"], "after": "x-9"})
     await ask("publish", body={"data": 1, "key": "once"})
     await ask("publish", body={"data": 1, "key": "once"})
     await ask("publish", body=[{"data": {"a": 1}, "type": "t", "retry": 1, "tags": {"x": 1}}, {"data": "two\nlines"}])
@@ -236,6 +258,7 @@ async def while_something_is_away(witness: Witness, server: Server, monkeypatch:
         patch.setattr(hub.log, "bounds", failing(away))
         for name in ("subscribe", "history", "ready", "statistics"):
             await ask(name)
+        await ask("changeTopics", body={"add": ["older"], "after": "earliest"})
     with monkeypatch.context() as patch:
         patch.setattr(hub.log, "append", failing(away))
         patch.setattr(hub.bus, "emit", failing(EventBufferFull(10_000)))
@@ -258,11 +281,17 @@ async def at_a_limit(witness: Witness, serve: Serve) -> None:
     """Ask hubs that have no room left."""
     ask = witness.ask
     await witness.at(await serve(setup=LOGIN, **SETTINGS, publish_rate=1))
-    for _ in range(3):
-        await ask("publish")
+    await witness.until(429, "publish")
+    await witness.at(await serve(setup=LOGIN, **SETTINGS, ticket_rate=1))
+    await witness.until(429, "mintTicket")
+    await witness.at(await serve(setup=LOGIN, **SETTINGS, refuse_rate=1))
+    await witness.until(429, "statistics", X_User="ann")
+    await witness.all(X_User="ann")
     await witness.at(await serve(setup=LOGIN, **SETTINGS | SLOW, ai_total=1))
     for name in ("askAndWatch", "ask", "beginAnswer"):
         await ask(name)
+    await witness.open(CHAT + "/SESSION")
+    await ask("changeTopics")
     await witness.at(await serve(setup=LOGIN, **SETTINGS, max_connections=1))
     for name in ("subscribe", "subscribeByPost", "askAndWatch", "ask", "watch"):
         await ask(name)
@@ -275,6 +304,7 @@ async def test_answers_and_their_description_are_the_same(
     for setup in (LOGIN, None):
         server = await witness.at(await serve(setup=setup, **SETTINGS))
         await witness.all()
+        await witness.open()
         await right_requests(witness.ask)
         await wrong_requests(witness.ask)
         if setup is not None:

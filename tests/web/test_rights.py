@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -13,6 +18,8 @@ import pytest
 from aiohttp import web
 
 from hub import Identity
+from hub.web.access import HOOK_SECONDS
+from hub.web.rights import STEPS, Schedule, Session
 from tests.web.client import Client, until
 from tests.web.conftest import Complaints, Serve
 from tests.web.server import Server
@@ -238,6 +245,8 @@ async def test_a_ticket_opens_one_stream_and_its_cookie_brings_that_back(server:
     cookie, *attributes = set_cookie.split("; ")
     assert cookie.startswith("hub_stream_")
     assert {"HttpOnly", "SameSite=Strict", "Path=/notifications/subscribe"} <= set(attributes)
+    (lasts,) = (int(each.removeprefix("Max-Age=")) for each in attributes if each.startswith("Max-Age="))
+    assert lasts == 30 * 86_400 + 3_600, "ann's rights have no end of their own"
     other = await with_ticket(server, ticket, "orders/1")
     assert other.status == 401, "it is used up"
     for _ in range(2):
@@ -248,6 +257,49 @@ async def test_a_ticket_opens_one_stream_and_its_cookie_brings_that_back(server:
     assert (await with_ticket(server, ticket, "orders/2", cookie=cookie)).status in {401, 403}
     name = cookie.partition("=")[0]
     assert (await with_ticket(server, ticket, "orders/1", cookie=f"{name}=wrong")).status == 401
+
+
+async def test_the_cookie_of_a_stream_ends_soon_after_the_rights(server: Server) -> None:
+    text = token("tom", seconds=600)
+    answer = await server.ask("POST", "/notifications/tickets", headers={"Authorization": f"Bearer {text}"})
+    client = await with_ticket(server, answer.json()["ticket"], "orders/1")
+    lasts = int(client.headers["Set-Cookie"].partition("Max-Age=")[2].partition(";")[0])
+    assert 4_000 < lasts <= 4_200, "for the hour after, the browser is told that they have ended"
+
+
+async def test_two_tabs_do_not_disturb_each_other(server: Server) -> None:
+    """One browser, which sends all its cookies with each request."""
+    cookies: list[str] = []
+    tickets = [await ticket_of(server, "ann") for _ in range(2)]
+    for ticket in tickets:
+        client = await with_ticket(server, ticket, "orders/1", cookie="; ".join(cookies))
+        cookies.append(client.headers["Set-Cookie"].split(";")[0])
+    assert len({cookie.partition("=")[0] for cookie in cookies}) == 2
+    for ticket in tickets * 2:
+        back = await with_ticket(server, ticket, "orders/1", cookie="; ".join(cookies))
+        assert (back.status, "Set-Cookie" in back.headers) == (200, False)
+
+
+async def test_a_page_that_is_loaded_again_and_again_leaves_no_more_cookies_than_fit(server: Server) -> None:
+    jar: dict[str, str] = {"theirs": "x"}
+    first = await ticket_of(server, "ann")
+    tickets = [first, *[await ticket_of(server, "ann") for _ in range(39)]]
+    for ticket in tickets:
+        client = await with_ticket(server, ticket, "orders/1", cookie="; ".join(f"{n}={v}" for n, v in jar.items()))
+        assert client.status == 200
+        for line in client.headers.getall("Set-Cookie"):
+            name, _, value = line.split(";")[0].partition("=")
+            if "Max-Age=0" in line:
+                del jar[name]
+            else:
+                jar[name] = value
+        client.reset()
+    streams = [name for name in jar if name.startswith("hub_stream_")]
+    assert streams == [f"hub_stream_{ticket.partition('.')[0]}" for ticket in tickets[-32:]], "the newest are kept"
+    cookies = "; ".join(f"{n}={v}" for n, v in jar.items())
+    assert len(cookies) < 2_500
+    assert (await with_ticket(server, tickets[-32], "orders/1", cookie=cookies)).status == 200
+    assert (await with_ticket(server, first, "orders/1", cookie=cookies)).status == 401
 
 
 @pytest.mark.parametrize(
@@ -325,6 +377,79 @@ async def test_rights_of_the_login_that_have_ended_do_not_count(serve: Serve) ->
     server = await serve(setup={"authenticate": login, "routes": None})
     answer = await server.ask("GET", "/notifications/subscribe?topic=orders/1")
     assert (answer.status, answer.json()["code"]) == (401, "token_expired")
+
+
+@pytest.mark.slow
+async def test_a_session_is_asked_about_once_however_many_streams_it_has(serve: Serve) -> None:
+    asked: Counter[tuple[str, str | None]] = Counter()
+
+    async def login(request: web.Request) -> Identity:
+        return replace(ANN, session=request.headers["X-User"])
+
+    async def recheck(identity: Identity) -> Identity:
+        asked[identity.user, identity.session] += 1
+        return identity
+
+    server = await serve(setup={"authenticate": login, "recheck": recheck, "routes": None}, recheck=1)
+    for session in ["phone"] + ["desk"] * 10:
+        await stream_of(server, session, "orders/1")
+    await until(lambda: asked["ann", "phone"] >= 3)
+    assert set(asked) == {("ann", "phone"), ("ann", "desk")}
+    assert asked["ann", "desk"] <= asked["ann", "phone"] + 2
+    assert len(server.hub.connections) == 11
+
+
+class Asking:
+    """Walks through a schedule with a clock that is moved by hand, and keeps when each session was asked about."""
+
+    def __init__(self, interval: float) -> None:
+        self.schedule = Schedule(interval)
+        self.now = 1_000.0
+        self.asked: dict[Session, list[float]] = {}
+
+    def step(self, sessions: Collection[Session]) -> list[Session]:
+        due = self.schedule.due(sessions, self.now)
+        for session in due:
+            self.asked.setdefault(session, []).append(self.now)
+        self.now += self.schedule.step
+        return due
+
+
+def sessions(*numbers: int) -> list[Session]:
+    return [(f"user {number}", None) for number in numbers]
+
+
+@pytest.mark.parametrize(("interval", "share"), [(1.0, 0.5), (30.0, 0.3), (3600.0, 0.3)])
+def test_questions_about_sessions_that_came_at_once_are_spread(interval: float, share: float) -> None:
+    asking, all_of_them = Asking(interval), sessions(*range(10_000))
+    parts = [len(asking.step(all_of_them)) for _ in range(2 * STEPS)]
+    assert max(parts) <= 10_000 * share
+    assert len(asking.asked) == 10_000
+
+
+@pytest.mark.parametrize("interval", [10.0, 30.0, 3600.0])
+def test_each_session_is_answered_for_within_the_interval_whoever_comes_and_goes(interval: float) -> None:
+    asking, chance = Asking(interval), random.Random(7)
+    since: dict[Session, float] = {}
+    for _ in range(30 * STEPS):
+        if chance.random() < 0.1:  # nearly all leave, or many come
+            since = {session: at for session, at in since.items() if chance.random() < 0.1}
+        for session in sessions(*(chance.randrange(500) for _ in range(chance.choice([0, 0, 3, 200])))):
+            since.setdefault(session, asking.now)
+        began = asking.now
+        for session in asking.step(since):
+            answered_by = began + asking.schedule.step + HOOK_SECONDS
+            assert answered_by - since[session] <= interval + 1e-6
+            since[session] = began  # known again from then on
+        assert all(began - at <= interval for at in since.values())
+
+
+def test_a_session_that_is_not_due_is_not_asked_about() -> None:
+    asking, one = Asking(30.0), sessions(1)
+    for _ in range(10 * STEPS):
+        asking.step(one)
+    times = asking.asked[one[0]]
+    assert min(after - before for before, after in pairwise(times)) >= 30.0 / 2
 
 
 @pytest.mark.slow

@@ -104,6 +104,7 @@ class SQLiteLog:
         self._bounds = Bounds(Position(self.epoch, 0), Position(self.epoch, 0), 0, 0)
         self._waiting: list[_Unconfirmed] = []  # for the next commit
         self._waiting_bytes = 0  # with what is being committed
+        self._asked: list[tuple[int, asyncio.Future[Position]]] = []  # who waits for what was given out by then
         self._committing: asyncio.Task[None] | None = None
         self._writer = Supervisor("writes", path, self._start_writer, self._replaced)
         self._reader = Supervisor("reads", path, self._start_reader, lambda answer: self.trim())
@@ -221,19 +222,27 @@ class SQLiteLog:
     # ---- in ----
 
     def append(self, drafts: Sequence[Draft]) -> list[Receipt]:
-        if self._closed or not self._opened:
-            raise LogUnavailable("it is closed" if self._closed else "its file is not open")
-        if self._writer.late:
-            raise self._writer.why
+        self._must_be_open()
         if self._waiting_bytes > WAITING_BYTES:
             raise LogUnavailable("too much waits to be written")
         if self._given + len(drafts) > MAX_OFFSET:
             raise LogUnavailable("it has no position left to give")
         now = self._clock()
         receipts = [self._accept(draft, now) for draft in drafts]
-        if self._waiting and self._committing is None:
-            self._committing = asyncio.get_running_loop().create_task(self._commit_all())
+        if self._waiting:
+            self._commit_soon()
         return receipts
+
+    def _must_be_open(self) -> None:
+        """Raise `LogUnavailable` if nothing can be written, or soon."""
+        if self._closed or not self._opened:
+            raise LogUnavailable("it is closed" if self._closed else "its file is not open")
+        if self._writer.late:
+            raise self._writer.why
+
+    def _commit_soon(self) -> None:
+        if self._committing is None:
+            self._committing = asyncio.get_running_loop().create_task(self._commit_all())
 
     def _accept(self, draft: Draft, now: float) -> Receipt:
         first = self._keys.get(draft.key, self.epoch) if draft.key is not None else None
@@ -253,11 +262,46 @@ class SQLiteLog:
     async def _commit_all(self) -> None:
         """Commit what waits, batch after batch: what arrives during one commit shares the next."""
         try:
-            while self._waiting:
+            while self._waiting or self._asked:
                 batch, self._waiting = self._waiting, []
+                asked, self._asked = self._asked, []
                 await self._commit(batch)
+                self._tell(asked)
         finally:
             self._committing = None
+
+    def given(self) -> asyncio.Future[Position]:
+        answer: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+        try:
+            self._must_be_open()
+        except LogUnavailable as error:
+            answer.set_exception(error)
+            return answer
+        asked = [(self._given, answer)]
+        if self._committing is None and self._knows_all:
+            self._tell(asked)
+        else:  # with the next batch, behind the one that is being committed
+            self._asked += asked
+            self._commit_soon()
+        return answer
+
+    @property
+    def _knows_all(self) -> bool:
+        """Whether all that is in the file has been announced: a writer that died may have left more there."""
+        return not self._writer.dead and self._bounds.newest.offset >= self._found["newest"]
+
+    def _tell(self, asked: list[tuple[int, asyncio.Future[Position]]]) -> None:
+        """Tell whoever *asked* the newest position up to the one given out by then, of which none waits any more.
+
+        A failed one is not told: an offset that nothing stands at is given out again when the file is opened anew.
+        """
+        for given, answer in asked:
+            if answer.done():
+                continue
+            if self._knows_all:
+                answer.set_result(Position(self.epoch, min(given, self._bounds.newest.offset)))
+            else:
+                answer.set_exception(self._writer.why)
 
     async def _commit(self, batch: list[_Unconfirmed]) -> None:
         size = sum(each.size for each in batch)
@@ -335,7 +379,8 @@ class SQLiteLog:
             self._announce(page.notifications)
 
     def _fail(self, batch: list[_Unconfirmed], error: LogUnavailable) -> None:
-        logger.error("%d publishes were not kept: %s", len(batch), error)
+        if batch:
+            logger.error("%d publishes were not kept: %s", len(batch), error)
         for each in batch:
             if each.key is not None:
                 self._keys.forget(each.key, each.receipt)
@@ -358,8 +403,8 @@ class SQLiteLog:
             answer.set_exception(error)
         return answer
 
-    def trimmed(self, topics: Collection[str], after: int = 0) -> int:
-        return self._trimmed.newest(topics, after)
+    def trimmed(self, topics: Collection[str], after: int = 0, visibility: Visibility = EVERYTHING) -> int:
+        return self._trimmed.newest(topics, after, visibility.floors(self.epoch, after))
 
     def trimmed_state(self) -> TrimmedState:
         return self._trimmed.state()
@@ -377,7 +422,7 @@ class SQLiteLog:
             notifications = [from_row(row, self.epoch) for row in found["rows"]]
             return Page(notifications, found["reached"], found["hole"], found["oldest"])
 
-        return self._ask_reader("read", (after, upto, sorted(topics), latest, visibility.private), page)
+        return self._ask_reader("read", (after, upto, sorted(topics), latest), visibility, page)
 
     def frames(
         self,
@@ -391,13 +436,22 @@ class SQLiteLog:
         def frames(found: dict[str, Any]) -> Frames:
             return Frames(**found)
 
-        return self._ask_reader("frames", (after, upto, sorted(topics), latest, visibility.private), frames)
+        return self._ask_reader("frames", (after, upto, sorted(topics), latest), visibility, frames)
 
     def _ask_reader(
-        self, call: str, asked: tuple[object, ...], made: Callable[[dict[str, Any]], T]
+        self,
+        call: str,
+        asked: tuple[int, int, list[str], bool],
+        visibility: Visibility,
+        made: Callable[[dict[str, Any]], T],
     ) -> asyncio.Future[T]:
         """Return the future of what *made* makes of the reader's answer."""
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        try:
+            floors = dict(visibility.floors(self.epoch, asked[0])) if visibility.since else {}
+        except LogUnavailable as error:
+            result.set_exception(error)
+            return result
         reader = self._reader.process
         if reader is None or reader.dead or reader.late:
             result.set_exception(self._reader.why)
@@ -416,7 +470,7 @@ class SQLiteLog:
                 except Exception as error:
                     result.set_exception(error)
 
-        reader.request(call, *asked).add_done_callback(answered)
+        reader.request(call, *asked, visibility.private, floors).add_done_callback(answered)
         return result
 
     # ---- retention, and taking over another log ----
@@ -431,7 +485,7 @@ class SQLiteLog:
             if self._writer.process is None:
                 await self._begin_again()
             more = True
-            while more and not (self._waiting or self._closed):
+            while more and not (self._waiting or self._asked or self._closed):
                 answer = await self._ask_writer([], [])
                 if answer is not None:
                     self._take(self._bounds.newest.offset, answer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from hub.errors import (
     HubError,
     InvalidInput,
     TooLarge,
+    TooManyRefusals,
     TooSlow,
     TryLater,
     Unauthorized,
@@ -20,7 +21,8 @@ from hub.errors import (
     UnsupportedMediaType,
     WrongHost,
 )
-from hub.web.openapi.operations import OPERATIONS, TAGS, Answer, Content, Operation, Parameter, Rights
+from hub.web.endpoint import Handler
+from hub.web.openapi.operations import TAGS, Answer, Content, Operation, Parameter, Rights, operation_of
 from hub.web.openapi.schemas import PLAIN_PROBLEM, SCHEMAS, problem, ref
 
 VERSION = "3.2.0"
@@ -53,15 +55,18 @@ class Terms(NamedTuple):
     hosts: bool = True
 
 
-def document(mounted: Mapping[str, Collection[str]], terms: Terms, server: str) -> dict[str, Any]:
+def document(mounted: Mapping[str, Mapping[str, Handler]], terms: Terms, server: str) -> dict[str, Any]:
     """Return the document.
 
     Args:
-        mounted: the methods by path.
+        mounted: the handlers by path and method.
         terms: what decides which refusals there are.
         server: the path under which a client sees the paths.
     """
-    there = {path: {method: OPERATIONS[path][method] for method in methods} for path, methods in mounted.items()}
+    there = {
+        path: {method: operation_of(path, method, handler) for method, handler in handlers.items()}
+        for path, handlers in mounted.items()
+    }
     paths = {
         path: {method.lower(): _operation(method, each, terms) for method, each in operations.items()}
         for path, operations in there.items()
@@ -175,8 +180,8 @@ def errors_of(method: str, operation: Operation, terms: Terms) -> tuple[type[Hub
         errors += [InvalidInput, TooLarge, TooSlow, UnsupportedMediaType]
     if terms.guarded:
         errors += operation.guarded
-        if operation.rights is not Rights.EVERYBODY and method in _CHANGES:
-            errors.append(CrossSite)
+        if operation.rights is not Rights.EVERYBODY:
+            errors += [TooManyRefusals, *([CrossSite] if method in _CHANGES or operation.streams else [])]
     if not terms.trusted and operation.rights is not Rights.EVERYBODY:
         errors += [Unauthorized, Forbidden, AuthUnavailable]
     return tuple(dict.fromkeys(errors))

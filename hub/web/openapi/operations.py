@@ -21,17 +21,20 @@ from hub.errors import (
     InvalidTopic,
     KeyReused,
     LogUnavailable,
+    NotASubscription,
     NotThere,
     ShuttingDown,
     StateUnavailable,
     TooManyGenerations,
     TooManyPublishes,
     TooManyStreams,
+    TooManyTickets,
     UnknownGeneration,
 )
 from hub.log.archive.format import MEDIA_TYPE as ARCHIVE
 from hub.web import administration, history
 from hub.web.dialects import DIALECTS
+from hub.web.endpoint import Handler
 from hub.web.generations import MAX_KEY_LENGTH
 from hub.web.generations import PATH as CHAT
 from hub.web.openapi.schemas import Schema, items, ref, text, whole
@@ -47,6 +50,7 @@ class Rights(enum.Enum):
     EVERYBODY = ""
     GRANTED = "Needs a grant for each topic."
     KNOWN = "For users who are known."
+    HOLDER = "For the user who opened the stream, and for administrators."
     ADMINISTRATOR = "For administrators."
 
 
@@ -127,6 +131,11 @@ class Operation:
     problems: tuple[type[HubError], ...] = ()
     guarded: tuple[type[HubError], ...] = ()
 
+    @property
+    def streams(self) -> bool:
+        """Whether it opens a stream."""
+        return any(EVENT_STREAM in answer.content for answer in self.answers.values())
+
 
 def _json(description: str, schema: str, **headers: str) -> Answer:
     return Answer(description=description, content={JSON: Content(schema=ref(schema))}, headers=headers)
@@ -182,6 +191,34 @@ _STREAM = Answer(
 )
 _SUBSCRIBING = (InvalidInput, InvalidTopic)
 
+_ARCHIVE = "With `Accept: application/x-ndjson` all of it as an archive, for administrators."
+_HISTORY = (
+    _TOPICS,
+    _query("after", "begin after this id; none, or `earliest`: with the oldest", text()),
+    _query("limit", "most notifications", whole(least=1, maximum=history.MAX_LIMIT, default=history.DEFAULT_LIMIT)),
+)
+
+
+def _history(*, pages: bool, archive: bool) -> Operation:
+    """Return the operation that has pages, the archive or both: on another address there may be the other one."""
+    shown = {JSON: Content(schema=ref("HistoryPage"))} if pages else {}
+    whole_of_it = {ARCHIVE: Content(item=ref("ArchiveLine"))} if archive else {}
+    return Operation(
+        id="history",
+        tag="notifications",
+        summary="Read what the log keeps",
+        description=_ARCHIVE if archive else "",
+        rights=Rights.GRANTED if pages else Rights.ADMINISTRATOR,
+        parameters=_HISTORY if pages else (),
+        answers={200: Answer(description="a page, or the archive", content=shown | whole_of_it)},
+        problems=(
+            *((InvalidInput, InvalidTopic) if pages else ()),
+            *((ShuttingDown,) if archive else (NotThere,)),
+            LogUnavailable,
+        ),
+    )
+
+
 _NOTIFICATIONS: dict[str, dict[str, Operation]] = {
     "/notifications/subscribe": {
         "GET": Operation(
@@ -228,31 +265,7 @@ _NOTIFICATIONS: dict[str, dict[str, Operation]] = {
             problems=(InvalidInput, InvalidTopic, InvalidDraft, TooManyPublishes, LogUnavailable, ShuttingDown),
         )
     },
-    "/notifications/history": {
-        "GET": Operation(
-            id="history",
-            tag="notifications",
-            summary="Read what the log keeps",
-            description="A page; or with `Accept: application/x-ndjson` all of it as an archive, for administrators.",
-            rights=Rights.GRANTED,
-            parameters=(
-                _TOPICS,
-                _query("after", "begin after this id; none, or `earliest`: with the oldest", text()),
-                _query(
-                    "limit",
-                    "most notifications",
-                    whole(least=1, maximum=history.MAX_LIMIT, default=history.DEFAULT_LIMIT),
-                ),
-            ),
-            answers={
-                200: Answer(
-                    description="a page, or the archive",
-                    content={JSON: Content(schema=ref("HistoryPage")), ARCHIVE: Content(item=ref("ArchiveLine"))},
-                )
-            },
-            problems=(InvalidInput, InvalidTopic, LogUnavailable, ShuttingDown),
-        )
-    },
+    "/notifications/history": {"GET": _history(pages=True, archive=True)},
 }
 
 _PAGE = (
@@ -275,6 +288,7 @@ _ACCESS: dict[str, dict[str, Operation]] = {
             needs_body=False,
             answers={201: _json("the ticket", "NewTicket")},
             problems=(InvalidInput, InvalidTopic, NotThere),
+            guarded=(TooManyTickets,),
         )
     },
     "/notifications/connections": {
@@ -289,6 +303,17 @@ _ACCESS: dict[str, dict[str, Operation]] = {
         )
     },
     "/notifications/connections/{id}": {
+        "PATCH": Operation(
+            id="changeTopics",
+            tag="access",
+            summary="Change the topics of an open stream",
+            description="The stream says so too, with `hub.topics`.",
+            rights=Rights.HOLDER,
+            parameters=(_path("id", "of the stream, as `hub.open` says it"),),
+            body=Content(schema=ref("TopicsChange"), example={"add": ["orders"]}),
+            answers={200: _json("the topics that it has now", "Followed")},
+            problems=(InvalidInput, InvalidTopic, NotThere, NotASubscription, LogUnavailable),
+        ),
         "DELETE": Operation(
             id="endConnection",
             tag="access",
@@ -298,7 +323,7 @@ _ACCESS: dict[str, dict[str, Operation]] = {
             parameters=(_path("id", "of the stream"),),
             answers={204: Answer(description="it ends")},
             problems=(NotThere,),
-        )
+        ),
     },
     "/notifications/users/{userId}/connections": {
         "DELETE": Operation(
@@ -515,6 +540,17 @@ _ANSWERS: dict[str, dict[str, Operation]] = {
     },
     CHAT + "/{sessionId}/cancel": {"POST": _stop("cancelByPost"), "DELETE": _stop("cancel")},
 }
+
+_OTHERS: Mapping[Handler, Operation] = {
+    history.history_pages: _history(pages=True, archive=False),
+    history.export: _history(pages=False, archive=True),
+}
+
+
+def operation_of(path: str, method: str, handler: Handler) -> Operation:
+    """Return the operation of *method* on *path*, as far as *handler* does it."""
+    return _OTHERS.get(handler) or OPERATIONS[path][method]
+
 
 OPERATIONS: Mapping[str, Mapping[str, Operation]] = {**_NOTIFICATIONS, **_ANSWERS, **_ACCESS, **_STATE}
 """The operations by path and method."""

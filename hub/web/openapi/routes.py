@@ -22,12 +22,12 @@ ASSETS = Path(__file__).parent / "page"
 
 def routes(mounted: Mapping[str, Mapping[str, Handler]], terms: Terms) -> dict[str, dict[str, Handler]]:
     """Return the handlers, by path and method, that describe the routes in *mounted* and themselves."""
-    methods = {path: list(handlers) for path, handlers in mounted.items()} | {DOCUMENT: ["GET"]}
 
     async def openapi(hub: Hub, request: web.Request) -> web.Response:
-        said = document(methods, terms, link(hub, request, up=1, path=""))
+        said = document(described, terms, link(hub, request, up=1, path=""))
         return web.Response(body=compact_json(said).encode(), content_type="application/json")
 
+    described = {**mounted, DOCUMENT: {"GET": openapi}}
     files = sorted(each for each in ASSETS.iterdir() if each.suffix in {".css", ".js"})
     return {
         DOCUMENT: {"GET": openapi},

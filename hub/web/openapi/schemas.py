@@ -13,8 +13,9 @@ from hub.errors import (
     HubError,
     InvalidInput,
     TooLarge,
-    TooManyPublishes,
+    TooManyGenerations,
     TooManyStreams,
+    TooOften,
     Unauthorized,
 )
 from hub.generations.generation import MODEL_LENGTH, Phase
@@ -248,7 +249,7 @@ _ENDS = list(dict.fromkeys([*_ENDED_BY, *Away, *(code for codes in _CODES.values
 _CLOSE = fields(
     {"reason": {"enum": _ENDS, "description": "why the hub ends the stream, or has none for this client now"}},
     {
-        "limit": {"enum": [*Limit], "description": "the limit that leaves no room"},
+        "limit": {"enum": [*Limit, "refuse_rate"], "description": "the limit that leaves no room"},
         "topic": text("the first topic or pattern that may not be read"),
     },
 )
@@ -276,6 +277,9 @@ _EVENTS: dict[str, Schema] = {
         type={"const": "hub.gap"},
         description="something that this subscription matches is no longer kept",
     ),
+    "TopicsChanged": event(
+        ref("Followed"), type={"const": "hub.topics"}, description="the topics of this stream were changed"
+    ),
     "Dropped": event(
         fields({"dropped": whole("how many"), "after": ref("Id"), "before": ref("Id")}),
         type={"const": "hub.dropped"},
@@ -297,11 +301,11 @@ _EVENTS: dict[str, Schema] = {
         type={**_TYPE, "description": "if the notification has a type"},
         id=ref("Id"),
         retry=True,
-        optional=("event", "retry"),
-        description="a notification",
+        optional=("event", "id", "retry"),
+        description="a notification; older ones of a topic that was added have no id",
     ),
     "SubscriptionEvent": {
-        "oneOf": [ref("Opened"), ref("Sent"), ref("Gap"), ref("Dropped"), ref("Closed")],
+        "oneOf": [ref("Opened"), ref("Sent"), ref("TopicsChanged"), ref("Gap"), ref("Dropped"), ref("Closed")],
         "description": "Idle streams also get comments, which are no events, with the newest id.",
     },
 }
@@ -415,6 +419,23 @@ _ADMINISTRATION: dict[str, Schema] = {
             "buffered": whole("bytes that wait for the client"),
         }
     ),
+    "TopicsChange": fields(
+        {},
+        {
+            "add": items(ref("TopicOrPattern")),
+            "remove": items(text(), "as they were asked for; others are ignored"),
+            "after": {
+                "type": ["string", "null"],
+                "description": "an id, or `earliest`: what was sent to the added topics after it follows too",
+            },
+        },
+    ),
+    "Followed": fields(
+        {
+            "topics": items(ref("TopicOrPattern"), "those that the stream has now"),
+            "from": {**ref("Id"), "description": "everything after it follows"},
+        }
+    ),
     "StreamsPage": fields(
         {
             "connections": items(ref("Stream"), "the oldest first"),
@@ -463,7 +484,7 @@ def problem(error: type[HubError]) -> Schema:
     optional: dict[str, Schema] = {}
     if issubclass(error, InvalidInput | TooLarge):
         required["field"] = text("which field is wrong")
-    if issubclass(error, TooManyPublishes | TooManyStreams):
+    if issubclass(error, TooOften | TooManyStreams | TooManyGenerations):
         required["limit"] = text("the setting that says how many there may be")
     if error in _CODES:
         required["code"] = {"enum": _CODES[error]}

@@ -439,3 +439,70 @@ async def lose(log: SQLiteLog, model: ListLog, wanted: Sequence[tuple[list[str],
     for each, offset in zip(await settled(receipts), model.lose(wanted), strict=True):
         assert isinstance(each, LogUnavailable) if offset is None else each == (log.epoch, offset)
     await mended(log)
+
+
+# ---- where something begins that happens now ----
+
+
+async def test_a_position_is_told_when_what_was_appended_before_is_settled(home: Home):
+    log = await home.open()
+    await append(log, "a")
+    writer = workers(log)[0]
+    stop(writer)
+    (second,) = log.append(drafts("b"))
+    await asyncio.sleep(0)  # the writer is asked for it
+    asked = [log.given()]
+    (third,) = log.append(drafts("c"))
+    asked.append(log.given())
+    assert not any(each.done() for each in asked)
+    os.kill(pid(writer), signal.SIGCONT)
+    assert [(await each).offset for each in asked] == [2, 3]
+    assert [(await second).offset, (await third).offset] == [2, 3]
+
+
+async def test_a_failed_position_is_not_told_for_it_is_given_out_again_after_a_restart(home: Home):
+    log = await home.open()
+    await append(log, "a", "a")
+    receipts = log.append(drafts(*"bbb"))
+    asked = log.given()
+    writer = workers(log)[0]
+    await kill(writer)
+    assert all(isinstance(each, LogUnavailable) for each in await settled(receipts))
+    assert await asked == await log.given() == Position(log.epoch, 2)
+    log = await home.restart(log, "killed")
+    (receipt,) = log.append(drafts("c"))
+    assert await receipt > await asked
+    assert await receipt == await log.given()
+
+
+async def test_what_a_killed_writer_had_committed_stands_before_what_begins_now(home: Home):
+    log = await home.open()
+    announced: list[Notification] = []
+    log.announce_to(announced.extend)
+    await append(log, "a")
+    writer = workers(log)[0]
+    pipe(writer).pause_reading()
+    receipts = log.append(numbered(1, 2))
+    await until(lambda: home.ask("SELECT max(offset) FROM notification") == [(3,)])
+    asked = log.given()
+    await kill(writer)
+    async with asyncio.timeout(30):
+        assert await asked == Position(log.epoch, 3)
+        assert offsets(announced) == [1, 2, 3]
+        assert [each.offset for each in await asyncio.gather(*receipts)] == [2, 3]
+        assert await log.given() == Position(log.epoch, 3)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_while_no_writer_can_be_started_nobody_knows_where_something_begins(home: Home):
+    log = await home.open()
+    await append(log, "a")
+    real = home.path.with_suffix(".aside")
+    home.path.rename(real)
+    await kill(workers(log)[0])
+    async with asyncio.timeout(30):
+        with pytest.raises(LogUnavailable):
+            await log.given()
+    real.rename(home.path)
+    assert await goes_on(log) == 2
+    assert await log.given() == Position(log.epoch, 2)

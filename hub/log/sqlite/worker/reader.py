@@ -7,10 +7,11 @@ import re
 from bisect import bisect_right
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hub.access.visibility import EVERYTHING, Visibility
+from hub.access.visibility import EVERYTHING, NO_FLOORS, Floors, Visibility
 from hub.log.search import Search, Searches, cost, judging
 from hub.log.sqlite.worker.file import connect, meta, oldest, stands
 from hub.log.sqlite.worker.pipe import COLUMNS
@@ -39,7 +40,8 @@ _CHUNK = b"%x\r\n" + _FRAME + b"\r\n"
 class Asked(NamedTuple):
     """What the parent wants to read: `after < offset <= upto`, of *topics*, which may be patterns.
 
-    With *latest* only the newest of each topic, as of `upto`. *private* is that of a `Visibility`.
+    With *latest* only the newest of each topic, as of `upto`. *private* and *floors* are those of a `Visibility`; the
+    floors are beyond `after`.
     """
 
     after: int
@@ -47,11 +49,17 @@ class Asked(NamedTuple):
     topics: list[str]
     latest: bool
     private: frozenset[str] | None = None
+    floors: Floors = NO_FLOORS
 
     @property
     def searched(self) -> tuple[Any, ...]:
         """Which of the searches this is a part of."""
-        return (self.topics, self.upto, Visibility(self.private)) if self.latest else (self.topics,)
+        if not self.latest:
+            return (self.topics,)
+        # Floors decide which one is the newest only where a private one is looked for.
+        floors = self.floors.items() if self.private is not None else ()
+        since = frozenset((topic, ("", offset)) for topic, offset in floors)
+        return (self.topics, self.upto, Visibility(self.private, since))
 
 
 class Reader:
@@ -69,7 +77,7 @@ class Reader:
         self._limited = bool(options["topics"]) or max(newest or 0, facts["forgotten"]) > facts["trimmed"]
         self._epoch, self._copied = facts["epoch"].encode(), facts["copied"]
         self._searches = Searches()
-        self._visibility = EVERYTHING  # of whom the page is for
+        self._visibility, self._floors = EVERYTHING, NO_FLOORS  # of whom the page is for
         self._steps_back = 0  # that are left for it
 
     def state(self) -> dict[str, Any]:
@@ -116,7 +124,9 @@ class Reader:
 
     def _page(self, columns: str, asked: Asked) -> tuple[list[Any], dict[str, Any]]:
         search = self._searches.of(*asked.searched)
-        self._visibility, self._steps_back = Visibility(asked.private), LOOK_BACK
+        self._visibility, self._floors, self._steps_back = Visibility(asked.private), asked.floors, LOOK_BACK
+        if asked.floors:
+            asked = asked._replace(after=search.begin(asked.after, asked.floors))
         # One state of the file for all that is looked up: the id of a topic that is gone is given to another one, and
         # what the writer lets go of meanwhile must either be in the page or be known to be missing.
         self._database.execute("BEGIN")
@@ -126,7 +136,7 @@ class Reader:
                 self._searches.end(*asked.searched)
             if asked.private is not None:
                 # Of a page, so that what can't be seen is bounded work as well.
-                rows = _visible(rows, columns.split(", "), self._visibility)
+                rows = [*self._visible(rows, columns.split(", "))]
             return rows, {"reached": reached, "hole": self._hole(asked, search), "oldest": oldest(self._database)}
         finally:
             if self._database.in_transaction:
@@ -140,12 +150,14 @@ class Reader:
         the others grow.
         """
         ask = self._database.execute
-        patterns = search.patterns
+        patterns, floors = search.patterns, asked.floors
         overall, forgotten, hidden = (meta(self._database, name) for name in ("trimmed", "forgotten", "hidden"))
         trimmed = bool(patterns.ranges) and max(overall, forgotten) > asked.after
         count = total = 0
         for name in patterns.single:
             row = ask("SELECT offset FROM gone WHERE topic = ?", (name,)).fetchone()
+            if floors and (row[0] if row else forgotten) <= floors.get(name, 0):
+                continue  # nothing is missing of it, and what else goes up to there changes nothing
             trimmed = trimmed or (row[0] if row else forgotten) > asked.after
             if row:
                 count, total = count + 1, total + row[0]
@@ -222,9 +234,9 @@ class Reader:
                 yield name
 
     def _all_match(self, patterns: Patterns) -> bool:
-        """Tell whether everything that is kept matches, as far as that is known without a search."""
+        """Tell whether everything that is kept can be seen, as far as that is known without a search."""
         but = patterns.everything_but
-        return but is not None and not any(map(self._has_topics_of, but))
+        return but is not None and not self._floors and not any(map(self._has_topics_of, but))
 
     def _has_topics_of(self, first: str) -> bool:
         """Tell whether there is a topic that begins with the segment *first*."""
@@ -232,7 +244,7 @@ class Reader:
         return self._database.execute(query, (first, f"{first}/", f"{first}0")).fetchone() is not None
 
     def _matching(self, columns: str, asked: Asked, search: Search) -> tuple[list[Any], int]:
-        """Return the rows that match, or the first part of them, by whichever way looks at less."""
+        """Return the rows that match above the floors, or the first part of them, by whichever way looks at less."""
         if search.known <= asked.after and asked.upto - asked.after > FEW:
             self._find(asked, search)
         names = search.names
@@ -249,7 +261,7 @@ class Reader:
             f"SELECT {own} FROM place CROSS JOIN notification ON notification.offset = place.offset "
             "WHERE place.topic = ? AND place.offset > ? AND place.offset <= ? ORDER BY place.offset"
         )
-        cursors = [self._database.execute(query, (topic, asked.after, upto)) for topic in self._ids(names)]
+        cursors = [self._database.execute(query, (topic, begin, upto)) for topic, begin in self._begins(names, asked)]
         try:
             chosen, reached = _filled(cursors[0] if len(cursors) == 1 else heapq.merge(*cursors, key=_offset), upto)
         finally:
@@ -258,10 +270,14 @@ class Reader:
         search.dense = len(cursors) > 1 and _is_dense(chosen, reached - asked.after)
         return chosen, reached
 
-    def _ids(self, names: Iterable[str]) -> list[int]:
-        """Return the ids of those of *names* that exist: in this state of the file, and maybe in no other."""
-        found = (self._database.execute("SELECT id FROM topic WHERE name = ?", (name,)).fetchone() for name in names)
-        return sorted(row[0] for row in found if row)
+    def _begins(self, names: Iterable[str], asked: Asked) -> list[tuple[int, int]]:
+        """Return the ids of those of *names* that exist, each with the offset behind which it is read.
+
+        They are those in this state of the file, and maybe in no other.
+        """
+        query, after, floors = "SELECT id FROM topic WHERE name = ?", asked.after, asked.floors
+        found = ((self._database.execute(query, (name,)).fetchone(), floors.get(name, 0)) for name in names)
+        return sorted((row[0], max(after, floor)) for row, floor in found if row)
 
     def _latest(self, columns: str, asked: Asked, search: Search) -> tuple[list[Any], int]:
         """Return the newest row of each topic, as of `upto`, in order; or the first part of them."""
@@ -270,15 +286,21 @@ class Reader:
         if search.known < asked.upto or search.names is None:
             return self._walk(columns, asked, search)
         unknown = [name for name in search.names if search.newest.get(name, -1) < 0]
-        newest = {self._newest(name, asked.upto, search) for name in unknown[:LOOKED_UP]}
-        if len(unknown) > LOOKED_UP or any(offset < 0 for offset in newest):
+        newest = {name: self._newest(name, asked.upto, search) for name in unknown[:LOOKED_UP]}
+        if len(unknown) > LOOKED_UP or any(offset < 0 for offset in newest.values()):
             return self._walk(columns, asked, search)
+        newest |= {name: search.newest[name] for name in search.names if name in search.newest}
+        if asked.floors:
+            newest = {name: offset for name, offset in newest.items() if offset > asked.floors.get(name, 0)}
         # One that went meanwhile gave way to a newer one of its topic, which follows.
-        offsets = sorted(newest.union(search.newest[name] for name in search.names if name in search.newest))
+        offsets = sorted(set(newest.values()))
         return _filled(self._rows(columns, offsets[bisect_right(offsets, asked.after) :]), asked.upto)
 
     def _newest(self, name: str, upto: int, search: Search) -> int:
-        """Return the newest offset of a topic that can be seen, as of *upto*; see `Search.newest`."""
+        """Return the newest offset of a topic that can be seen, as of *upto*; see `Search.newest`.
+
+        Where nothing private has to be looked for, it may be below the topic's floor.
+        """
         query = "SELECT max(offset) FROM place WHERE topic = (SELECT id FROM topic WHERE name = ?) AND offset <= ?"
         if self._visibility.private is not None:
             newest = self._newest_visible(name, search.newest.get(name, ~upto))
@@ -293,13 +315,13 @@ class Reader:
         query = (
             "SELECT notification.offset, private, topics FROM place CROSS JOIN notification "
             "ON notification.offset = place.offset WHERE place.topic = (SELECT id FROM topic WHERE name = ?) "
-            "AND place.offset <= ? ORDER BY place.offset DESC"
+            "AND place.offset <= ? AND place.offset > ? ORDER BY place.offset DESC"
         )
-        with closing(self._database.execute(query, (name, ~known))) as rows:
+        with closing(self._database.execute(query, (name, ~known, self._floors.get(name, 0)))) as rows:
             for offset, private, joined in rows:
                 topics = joined.split("\n")
                 self._steps_back -= judging(topics)
-                if self._visibility.sees(topics, private=bool(private)):
+                if self._visibility.sees(topics, private=bool(private), offset=offset, floors=self._floors):
                     return int(offset)
                 if self._steps_back <= 0:
                     return ~int(offset - 1)
@@ -318,7 +340,8 @@ class Reader:
         query = f"SELECT {columns} FROM notification WHERE offset > ? AND offset <= ? ORDER BY offset"
         place = columns.split(", ").index("topics")
         everything = not asked.latest and self._all_match(search.patterns)
-        verdicts, newest = search.verdicts, search.newest
+        verdicts, newest, floors = search.verdicts, search.newest, asked.floors
+        plainly = not asked.latest and not floors
         steps, last = PAGE_WALK, 0
 
         def wants(name: str, alone: bool) -> bool:
@@ -328,9 +351,13 @@ class Reader:
             if wanted is None:
                 wanted = search.judge(name)
                 steps -= cost(name)
-            if not wanted or (not asked.latest and (alone or not self._limited)):
+            if not wanted or (plainly and (alone or not self._limited)):
                 return wanted
+            if last <= floors.get(name, 0):
+                return False
             if not asked.latest:
+                if alone or not self._limited:
+                    return True
                 steps -= LOOK_UP_STEPS
                 return stands(self._database, last, [name])
             offset = newest.get(name, -1)
@@ -362,6 +389,14 @@ class Reader:
             chosen, reached = _filled(matching(rows), asked.upto)
         return chosen, min(last, reached) if steps <= 0 else reached
 
+    def _visible(self, rows: Iterable[Any], columns: list[str]) -> Iterator[Any]:
+        """Yield those of *rows*, which match above the floors, that can be seen."""
+        topics, private = columns.index("topics"), columns.index("private")
+        sees = partial(self._visibility.sees, private=True, floors=self._floors)
+        for row in rows:
+            if not row[private] or sees(row[topics].split("\n"), offset=row[0]):
+                yield row
+
     def close(self) -> None:
         """Close the file."""
         self._database.close()
@@ -375,12 +410,6 @@ def _head(type: str | None, retry: int | None) -> bytes:
 def _is_dense(chosen: Sequence[Any], among: int) -> bool:
     """Tell whether so much was found *among* so many offsets that walking is better than merging."""
     return among < DENSE * len(chosen)
-
-
-def _visible(rows: Iterable[Any], columns: list[str], visibility: Visibility) -> list[Any]:
-    """Return those of *rows* that can be seen."""
-    topics, private = columns.index("topics"), columns.index("private")
-    return [row for row in rows if not row[private] or visibility.sees(row[topics].split("\n"), private=True)]
 
 
 def _beyond(high: str | None) -> str | bytes:

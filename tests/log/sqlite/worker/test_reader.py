@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.log.search import FIND_STEPS, SEARCHED_BYTES, Search
-from hub.log.sqlite.worker.reader import LOOK_UP_STEPS, LOOKED_UP, PAGE_WALK, Reader
+from hub.log.sqlite.worker.reader import LOOK_UP_STEPS, LOOKED_UP, PAGE_WALK, Asked, Reader
 from hub.log.sqlite.worker.writer import Writer
 from hub.patterns import Patterns
 from tests.contracts.model import ListLog
@@ -53,10 +53,10 @@ def test_the_id_of_a_topic_that_is_given_to_another_one_meanwhile_finds_nothing_
     writer = write(**{"**": 1})
     writer.append(rows(1, "mine"), [], 0.0)
     reader = Reader(str(home.path), {"topics": []})
-    looked_up = reader._ids
+    looked_up = reader._begins
 
-    def looks_up_and_is_overtaken(names: Iterable[str]) -> list[int]:
-        found = looked_up(names)
+    def looks_up_and_is_overtaken(names: Iterable[str], asked: Asked) -> list[tuple[int, int]]:
+        found = looked_up(names, asked)
         ask = writer._database.execute
         ask("DELETE FROM place")
         ask("DELETE FROM notification")
@@ -66,7 +66,7 @@ def test_the_id_of_a_topic_that_is_given_to_another_one_meanwhile_finds_nothing_
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(reader, "_ids", looks_up_and_is_overtaken)
+        patched.setattr(reader, "_begins", looks_up_and_is_overtaken)
         found = reader.read(0, 2, ["mine"], False)["rows"]
     assert [(row[0], row[2]) for row in found] == [(1, "mine")], "one state of the file"
     assert reader.read(0, 2, ["mine"], False)["rows"] == []

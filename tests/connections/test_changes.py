@@ -1,0 +1,540 @@
+"""Topics that change on an open stream: what is on the wire is what a simple model says, whatever races."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Collection, Sequence
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hub.access.visibility import EVERYTHING, Visibility
+from hub.connections.changes import TopicChanges, TopicsChanged
+from hub.connections.client_stream import CloseReason
+from hub.connections.connection import Connection, Subscription
+from hub.connections.holders import Holder
+from hub.connections.seam import State
+from hub.encoding import SSE
+from hub.errors import InvalidInput, LogUnavailable, NotThere
+from hub.log.memory import MemoryLog
+from hub.notification import Position
+from hub.patterns import compiled
+from hub.settings import SlowPolicy
+from tests.connections.test_connection import Client, Desk, offset, quiet
+from tests.fakes import FakeTransport, SlowLog
+from tests.wire import blocks, dechunk
+
+TOPICS = ("a", "b", "c", "d/x", "d/*")
+GRANTED = frozenset({"a", "c"})
+"""The topics through which the readers of these tests see private notifications."""
+
+
+def visibility(topics: Collection[str]) -> Visibility:
+    granted = GRANTED.intersection(topics)
+    return EVERYTHING if granted == set(topics) else Visibility(granted)
+
+
+async def readable(holder: Holder, topics: Sequence[str], added: Sequence[str]) -> Visibility:
+    return visibility(topics)
+
+
+class Changing(Desk):
+    """A hub without sockets whose streams may change."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.changes = TopicChanges(self.wiring)
+        self.changes.readable = readable
+
+    async def change(self, client: Client, *, after: str | None = None, **topics: Collection[str]) -> TopicsChanged:
+        """Return what a change answers when all that it brings has come: pages take a turn of the loop each."""
+        changed = await self.changes.change(client.connection.id, after=after, **topics)
+        await quiet()
+        return changed
+
+    def open(self, topics: Sequence[str], last_event_id: str | None = None, **transport: Any) -> Client:
+        subscription = Subscription(tuple(topics), last_event_id, SSE(), visibility(topics))
+        connection = Connection(subscription, self.wiring)
+        client = Client(connection, FakeTransport(connection, **transport))
+        connection.connection_made(client.transport)
+        return client
+
+
+def wire(client: Client) -> list[Any]:
+    """Return what came after `hub.open`: data with the offset of the id, `hub.…` with its facts, ids alone."""
+    said: list[Any] = []
+    for block in client.blocks[1:]:
+        if block.data is None:
+            said.append(("id", offset(block.id)))
+        elif block.type.startswith("hub."):
+            said.append((block.type, json.loads(block.data)))
+        else:
+            said.append((block.data, offset(block.id) if block.id else None))
+    return said
+
+
+async def test_a_topic_that_is_added_counts_from_now_on():
+    desk = Changing()
+    client = desk.open(["a"])
+    desk.send("b", data="before")
+    desk.send("a", data="1")
+    assert await desk.change(client, add=["b"]) == TopicsChanged(("a", "b"), Position("e", 2))
+    desk.send("b", data="2")
+    await quiet()
+    assert wire(client) == [("1", 2), ("hub.topics", {"topics": ["a", "b"], "from": "e-2"}), ("2", 3)]
+    assert client.connection.facts().topics in {("a", "b"), ("b", "a")}
+    assert client.connection.state is State.LIVE
+
+
+async def test_what_came_before_follows_without_ids_as_far_as_ids_were_written():
+    desk = Changing()
+    for number, topic in enumerate("bacbb", 1):
+        desk.send(topic, data=str(number))
+    client = desk.open(["a"], "e-1")
+    desk.send("b", data="6")
+    desk.send("a", data="7")
+    desk.send("b", data="8")  # beyond the last id of this stream
+    await quiet()
+    assert (await desk.change(client, add=["b"], after="e-3")).position.offset == 3
+    desk.send("b", data="9")
+    await quiet()
+    told = ("hub.topics", {"topics": ["a", "b"], "from": "e-3"})
+    assert wire(client) == [("2", 2), ("7", 7), told, ("4", None), ("5", None), ("6", None), ("8", 8), ("9", 9)]
+
+
+async def test_a_heartbeat_is_an_id_that_was_written():
+    desk = Changing()
+    client = desk.open(["a"])
+    desk.send("b", data="1")
+    await quiet()
+    client.connection._touched = client.connection._audience.touched = -1e9  # type: ignore[union-attr]  # long ago
+    desk.streams.sweep()
+    desk.send("b", data="2")
+    await quiet()
+    await desk.change(client, add=["b"], after="e-0")
+    told = ("hub.topics", {"topics": ["a", "b"], "from": "e-0"})
+    assert wire(client) == [("id", 1), told, ("1", None), ("2", 2)]
+
+
+async def test_what_the_stream_has_is_not_repeated():
+    desk = Changing()
+    desk.send("b", data="0")
+    client = desk.open(["a"])
+    desk.send("a", "b", data="both")
+    desk.send("b", data="b")
+    await quiet()
+    await desk.change(client, add=["b"], after="e-0")
+    assert [each[0] for each in wire(client)] == ["both", "hub.topics", "0", "b"]
+
+
+async def test_what_the_stream_could_not_see_follows():
+    """A private notification that matched, but not through a topic that is granted."""
+    desk = Changing()
+    client = desk.open(["b"])
+    desk.service.send_notification("private", topics=["a", "b"], private=True)
+    desk.service.send_notification("not theirs", topics=["b", "d/x"], private=True)
+    await quiet()
+    await desk.change(client, add=["a", "d/x"], after="e-0")
+    assert [each[0] for each in wire(client)] == ["hub.topics", "private"]
+    assert client.connection.visibility == Visibility(frozenset({"a"}))
+
+
+async def test_a_topic_that_is_removed_is_gone_at_once():
+    desk = Changing()
+    client = desk.open(["a", "b"])
+    await desk.change(client, remove=["b", "never"])
+    desk.send("b")
+    desk.send("a", data="x")
+    await quiet()
+    assert wire(client) == [("hub.topics", {"topics": ["a"], "from": "e-0"}), ("x", 2)]
+    assert not desk.fanout.wants("b")
+
+
+async def test_what_changes_nothing_says_nothing():
+    desk = Changing()
+    client = desk.open(["a"])
+    desk.send("a", data="x")
+    assert (await desk.change(client, add=["a"], remove=["b"], after="e-0")).position.offset == 1
+    assert wire(client) == [("x", 1)]
+
+
+@pytest.mark.parametrize(("after", "reason"), [("old-1", "epoch"), ("e-99", "unknown"), ("?", "unknown")])
+async def test_a_gap_begins_right_before_the_first_that_follows(after: str, reason: str):
+    desk = Changing()
+    client = desk.open(["a"])
+    desk.send("c")
+    desk.send("b", data="x")
+    await quiet()
+    assert (await desk.change(client, add=["b"], after=after)).position.offset == 1
+    gap = ("hub.gap", {"recovered": False, "reason": reason, "oldest": "e-1"})
+    told = ("hub.topics", {"topics": ["a", "b"], "from": "e-1"})
+    assert wire(client) == [told, gap, ("x", 2)]
+
+
+async def test_what_was_trimmed_of_an_added_topic_is_a_gap_and_told_once():
+    desk = Changing(MemoryLog(epoch="e", topics={"b": 1}))
+    client = desk.open(["a"])
+    for number in range(3):
+        desk.send("b", data=str(number))
+        desk.send("a", data="a")
+    await quiet()
+    assert (await desk.change(client, add=["b"], after="e-0")).position.offset == 4
+    gap = ("hub.gap", {"recovered": False, "reason": "trimmed", "oldest": "e-2"})
+    assert wire(client)[3:] == [("hub.topics", {"topics": ["a", "b"], "from": "e-4"}), gap, ("2", None)]
+
+
+async def test_everything_that_is_kept_can_be_asked_for():
+    desk = Changing()
+    client = desk.open(["a"])
+    assert (await desk.change(client, add=["b"], after="earliest")).position.offset == 0
+    desk.send("c")
+    desk.send("b", data="x")
+    assert (await desk.change(client, remove=["b"])).position.offset == 2
+    assert (await desk.change(client, add=["b"], after="earliest")).position.offset == 1
+    assert [each[0] for each in wire(client)] == ["hub.topics", "x", "hub.topics", "hub.topics", "x"]
+
+
+async def test_the_newest_of_each_topic_is_not_mixed_with_what_is_added():
+    desk = Changing()
+    for number in range(3):
+        desk.send("a", data=f"a{number} " + "x" * 9_000)
+        desk.send("c", data=f"c{number} " + "x" * 9_000)
+        desk.send("b", data=f"b{number}")
+    client = desk.open(["a", "c"], "latest", capacity=0, high=5_000)
+    await desk.change(client, add=["b"], after="e-4")
+    client.transport.read(10**6)
+    await quiet()
+    client.transport.read(10**6)
+    desk.send("a", data="live")
+    await quiet()
+    said = [(data.split()[0] if isinstance(data, str) else data, id) for data, id in wire(client)]
+    assert [data for data, _ in said] == ["a2", "c2", "hub.topics", "b1", "b2", "live"]
+    assert [id for _, id in said][-3:] == [None, None, 10]
+
+
+async def test_a_log_that_fails_leaves_the_stream_as_it_was():
+    log = SlowLog(MemoryLog(epoch="e"))
+    desk = Changing(log)
+    client = desk.open(["a"])
+    changing = asyncio.ensure_future(desk.change(client, add=["b"], after="old-1"))
+    await quiet()
+    log.fail(LogUnavailable("disk full"))
+    with pytest.raises(LogUnavailable):
+        await changing
+    desk.send("a", data="x")
+    await quiet()
+    assert wire(client) == [("x", 1)]
+    assert set(client.connection.topics) == {"a"}
+
+
+async def test_a_stream_that_ends_while_a_change_waits_is_not_there():
+    log = SlowLog(MemoryLog(epoch="e"))
+    desk = Changing(log)
+    client = desk.open(["a"])
+    changes = [asyncio.ensure_future(desk.change(client, add=["b"], after="old-1")) for _ in range(2)]
+    await quiet()
+    client.connection.end(CloseReason.REVOKED, 1_000)
+    log.answer()
+    for changing in changes:
+        with pytest.raises(NotThere):
+            await changing
+    assert not desk.fanout._audiences
+
+
+async def test_a_stream_that_has_not_begun_is_waited_for():
+    log = SlowLog(MemoryLog(epoch="e"))
+    desk = Changing(log)
+    desk.send("a", data="1")
+    client = desk.open(["a"], "earliest")
+    changing = asyncio.ensure_future(desk.change(client, add=["b"]))
+    await quiet()
+    assert not changing.done()
+    log.answer()
+    await changing
+    assert [each[0] for each in wire(client)] == ["1", "hub.topics"]
+
+
+@pytest.mark.parametrize(
+    ("topics", "field"),
+    [
+        ({"add": ["b/"]}, "add"),
+        ({"add": [f"t/{number}" for number in range(128)]}, "add"),
+        ({"remove": ["a"]}, "remove"),
+        ({"add": ["b"], "remove": ["b"]}, "remove"),
+        ({"add": "b"}, "add"),
+        ({"add": ["b"], "after": "latest"}, "after"),
+    ],
+)
+async def test_a_wrong_change_is_refused_and_changes_nothing(topics: dict[str, Any], field: str):
+    desk = Changing()
+    client = desk.open(["a"])
+    with pytest.raises(InvalidInput) as caught:
+        await desk.change(client, **topics)
+    assert caught.value.field == field
+    assert wire(client) == []
+
+
+async def test_a_reader_that_takes_nothing_can_not_be_changed_for_ever():
+    desk = Changing()
+    client = desk.open(["a"], capacity=100, high=100)
+    desk.send("a", data="x" * 1_000)
+    many = [f"{number}/{'y' * 240}" for number in range(120)]
+
+    async def change_again_and_again() -> None:
+        for _ in range(1_000):
+            await desk.changes.change(client.connection.id, add=many)
+            await desk.changes.change(client.connection.id, remove=many)
+
+    with pytest.raises(NotThere):
+        await change_again_and_again()
+    assert client.connection.closed_because is CloseReason.SLOW
+
+
+# ---- everything that can race ----
+
+SOME = st.lists(st.sampled_from(TOPICS), max_size=3, unique=True)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("send"), st.lists(st.sampled_from(["a", "b", "c", "d/x", "d/y"]), min_size=1, max_size=2)),
+        st.tuples(st.just("private"), st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=2)),
+        st.tuples(st.just("big"), st.sampled_from([["a"], ["b"], ["c"]])),
+        st.tuples(st.just("change"), st.tuples(SOME, SOME, st.none() | st.integers(0, 60))),
+        st.tuples(st.just("change"), st.tuples(SOME, SOME, st.none() | st.sampled_from(["earliest", "old-1"]))),
+        st.tuples(st.just("answer"), st.none()),
+        st.tuples(st.just("read"), st.integers(1, 30_000)),
+        st.tuples(st.just("tick"), st.integers(1, 12)),
+        st.tuples(st.just("beat"), st.none()),
+        st.tuples(st.just("cut"), st.integers(0, 5_000)),
+    ),
+    min_size=5,
+    max_size=70,
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    steps=STEPS,
+    slow=st.sampled_from(list(SlowPolicy)),
+    before=st.integers(0, 8),
+    slow_log=st.booleans(),
+    kept=st.sampled_from([10_000, 10_000, 12]),
+)
+def test_whatever_races_the_wire_is_what_the_model_says(
+    steps: list[tuple[str, Any]], slow: SlowPolicy, before: int, slow_log: bool, kept: int
+):
+    async def race() -> None:
+        await Race(slow, slow_log, kept).run(steps, before)
+
+    asyncio.run(race())
+
+
+class Race:
+    """One client and its stream under steps; each connection is compared with the model when it has ended."""
+
+    def __init__(self, slow: SlowPolicy, slow_log: bool, kept: int) -> None:
+        memory = MemoryLog(epoch="e", count=kept)
+        self.memory = memory
+        self.log = SlowLog(memory) if slow_log else None
+        # At each look 50 microseconds have passed, so that what a flush costs is the same in every run.
+        now = map((50e-6).__mul__, count()).__next__
+        self.desk = Changing(self.log or memory, buffer_bytes=65_536, slow=slow, now=now)
+        self.sent: dict[int, tuple[tuple[str, ...], bool]] = {}
+        self.changes: list[asyncio.Future[TopicsChanged]] = []
+        self.asked: list[tuple[list[str], list[str]]] = []
+        self.cursor: str | None = "e-0"
+
+    def send(self, topics: list[str], *, private: bool = False, size: int = 0) -> None:
+        data = str(len(self.sent) + 1) + " " * size
+        topics = list(dict.fromkeys(topics))
+        place = self.desk.service.send_notification(data, topics=topics, private=private).result().offset
+        assert place == len(self.sent) + 1
+        self.sent[place] = tuple(topics), private
+
+    def connect(self) -> None:
+        self.changes = []
+        self.client = self.desk.open(["a", "b"], self.cursor, capacity=0, high=16_384)
+
+    async def run(self, steps: list[tuple[str, Any]], before: int) -> None:
+        for number in range(before):
+            self.send([TOPICS[number % 4]])
+        self.connect()
+        for step, value in steps:
+            await self.do(step, value)
+            if self.client.transport.is_closing():
+                await self.come_back(None)
+        for _ in range(3_000):
+            if self.log is not None and self.log.pending:
+                self.log.answer()
+            if not self.client.transport.is_closing():
+                self.client.transport.read(50_000)
+            await asyncio.sleep(0)
+            if self.client.transport.is_closing():
+                await self.come_back(None)
+                continue
+            if (self.log is not None and self.log.pending) or not all(each.done() for each in self.changes):
+                continue
+            live = self.client.connection.state is State.LIVE and self.client.connection.has_begun
+            if live and self.desk.fanout.resting and not self.client.transport.unsent:
+                break
+        else:
+            raise AssertionError("it never came to rest")
+        await self.compare(None, at_rest=True)
+
+    async def do(self, step: str, value: Any) -> None:
+        transport = self.client.transport
+        if step == "send":
+            self.send(value)
+        elif step == "private":
+            self.send(value, private=True)
+        elif step == "big":
+            self.send(value, size=20_000)
+        elif step == "change":
+            add, remove, after = value
+            remove = [each for each in remove if each not in {*add, "a"}]
+            after = f"e-{min(after, len(self.sent))}" if isinstance(after, int) else after
+            self.changes.append(
+                asyncio.ensure_future(
+                    self.desk.changes.change(self.client.connection.id, add=add, remove=remove, after=after)
+                )
+            )
+            await asyncio.sleep(0)
+        elif step == "answer" and self.log is not None and self.log.pending:
+            self.log.answer()
+        elif step == "read":
+            transport.read(value)
+        elif step == "tick":
+            for _ in range(value):
+                await asyncio.sleep(0)
+        elif step == "beat":
+            connection = self.client.connection
+            connection._touched = -1e9
+            if connection._audience is not None:
+                connection._audience.touched = -1e9
+            self.desk.streams.sweep()
+        elif step == "cut":
+            await self.come_back(value)
+
+    async def come_back(self, taken: int | None) -> None:
+        """Lose the connection with only *taken* bytes of it read, and come back with the cursor of an `EventSource`."""
+        if not self.client.transport.is_closing():
+            self.client.connection.abort(CloseReason.CLIENT)
+        self.client.connection.connection_lost(None)
+        while not all(each.done() for each in self.changes):
+            if self.log is not None and self.log.pending:
+                self.log.answer()
+            await asyncio.sleep(0.001)
+        await self.compare(taken, at_rest=False)
+        self.connect()
+
+    async def compare(self, taken: int | None, *, at_rest: bool) -> None:
+        answers = []
+        for each in self.changes:
+            if not isinstance(each.exception(), NotThere):
+                answers.append(each.result())
+        received = blocks(dechunk(bytes(self.client.transport.received[:taken])))
+        if not received:
+            return
+        model = Model(self.sent, self.memory)
+        for block in received:
+            model.take(block)
+        self.cursor = model.cursor
+        # Changes that changed nothing answer with what is there, and say nothing in the stream.
+        told = iter(answers)
+        for topics, begins in model.told:
+            assert any((list(each.topics), str(each.position)) == (topics, begins) for each in told)
+        if at_rest:
+            assert len(model.told) <= len(answers)
+            model.at_rest(max(self.sent, default=0))
+            assert set(self.client.connection.topics) == model.topics
+
+
+class Model:
+    """What one connection owes its client, notification by notification."""
+
+    def __init__(self, sent: dict[int, tuple[tuple[str, ...], bool]], log: MemoryLog) -> None:
+        self.sent, self.log = sent, log
+        self.topics = {"a", "b"}
+        self.owed: dict[int, set[str]] = {}
+        self.had: dict[int, set[str]] = {}
+        self.told: list[tuple[list[str], str]] = []
+        self.cursor = ""
+        self.newest_id = 0
+        self.since_change: bool = True  # a new id has come since the topics were changed
+        self.gaps = 0
+        self.dropped = 0
+        self.missing: list[int] = []
+
+    def through(self, place: int, topics: Collection[str]) -> set[str]:
+        """Return those of *topics* through which the notification at *place* may reach the client."""
+        own, private = self.sent[place]
+        matching = {each for each in topics if any(map(compiled(frozenset({each})).match, own))}
+        return matching & GRANTED if private else matching
+
+    def owe(self, topics: Collection[str], after: int) -> None:
+        for place in self.sent:
+            reached = self.through(place, topics)
+            if place > after and reached and not self.had.get(place, set()) & self.topics:
+                self.owed.setdefault(place, set()).update(reached)
+
+    def take(self, block: Any) -> None:
+        facts = json.loads(block.data) if block.type.startswith("hub.") and block.data else {}
+        if block.type == "hub.open":
+            self.gaps += facts["recovered"] is False
+            self.owe(self.topics, offset(block.id))
+        elif block.type == "hub.topics":
+            assert not block.id
+            topics = set(facts["topics"])
+            removed, added = self.topics - topics, topics - self.topics
+            for place in list(self.owed):
+                self.owed[place] -= removed
+                if not self.owed[place]:
+                    del self.owed[place]
+            self.owe(added, offset(facts["from"]))
+            self.topics = topics
+            self.told.append((facts["topics"], facts["from"]))
+            self.since_change = False
+        elif block.type == "hub.gap":
+            self.gaps += 1
+        elif block.type == "hub.dropped":
+            self.dropped += facts["dropped"]
+        elif block.type == "message" and block.data is not None:
+            self.notification(int(block.data), block.id)
+        if block.id:
+            self.id(block.id)
+
+    def notification(self, place: int, id: str) -> None:
+        assert place in self.owed, f"{place} came, and is not owed"
+        self.skip(below=place)
+        self.had[place] = self.owed.pop(place)
+        if id:
+            assert offset(id) == place
+        else:
+            assert place <= max([self.newest_id, *self.had, *self.sent])
+
+    def skip(self, below: int) -> None:
+        """Note what did not come, though something that follows it did."""
+        for each in [each for each in self.owed if each < below]:
+            if each not in self.had:  # else all that brought it had been removed, and it may come again or not
+                self.missing.append(each)
+            del self.owed[each]
+
+    def id(self, id: str) -> None:
+        assert offset(id) >= self.newest_id, "an id went backwards"
+        self.since_change = self.since_change or offset(id) > self.newest_id
+        self.newest_id, self.cursor = offset(id), id
+        if self.since_change:  # a client that resumes from a new id misses nothing of any topic
+            self.skip(below=offset(id) + 1)
+        else:
+            assert not [each for each, topics in self.owed.items() if each <= offset(id) and "a" in topics]
+        gone = [each for each in self.missing if each in self.log._kept]
+        assert len(gone) <= self.dropped, f"{gone} did not come, and nobody said so"
+        assert len(self.missing) <= self.dropped or self.gaps, f"{self.missing} did not come, and nobody said so"
+
+    def at_rest(self, newest: int) -> None:
+        self.skip(below=newest + 1)
+        self.id(f"e-{max(newest, self.newest_id)}")
