@@ -27,6 +27,7 @@ from importlib import import_module
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hub.access.identity import Identity
+    from hub.encoding import Present
     from hub.errors import HubError
     from hub.events.bus import EventBus
     from hub.events.event import Event, on_event
@@ -38,8 +39,9 @@ if TYPE_CHECKING:
     from hub.log.receipt import Receipt
     from hub.notification import Draft, Notification, Position
     from hub.notifications import NotificationService
+    from hub.presence.service import PresenceService
     from hub.settings import Settings, SlowPolicy
-    from hub.web.app import BUS, HUB, NOTIFICATIONS, setup_hub
+    from hub.web.app import BUS, HUB, NOTIFICATIONS, PRESENCE, setup_hub
     from hub.web.handler_streams import sse
     from hub.web.token_cookie import clear_token_cookie, set_token_cookie
 
@@ -58,7 +60,10 @@ _HOMES = {
     "NOTIFICATIONS": "hub.web.app",
     "Notification": "hub.notification",
     "NotificationService": "hub.notifications",
+    "PRESENCE": "hub.web.app",
     "Position": "hub.notification",
+    "Present": "hub.encoding",
+    "PresenceService": "hub.presence.service",
     "Prompt": "hub.generations.providers.provider",
     "Provider": "hub.generations.providers.provider",
     "ProviderError": "hub.generations.providers.provider",
@@ -82,6 +87,7 @@ __all__ = [
     "BUS",
     "HUB",
     "NOTIFICATIONS",
+    "PRESENCE",
     "Delta",
     "Draft",
     "Event",
@@ -94,6 +100,8 @@ __all__ = [
     "Notification",
     "NotificationService",
     "Position",
+    "PresenceService",
+    "Present",
     "Prompt",
     "Provider",
     "ProviderError",

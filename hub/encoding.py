@@ -1,16 +1,19 @@
 """How things look on a wire.
 
-The core says *notification, opening, topics, gap, drop, heartbeat, end*; an `Encoding` makes the bytes. A new wire is a
-new class, here or elsewhere, and nothing else changes: the fan-out asks it for the bytes of each notification, once for
-all connections that share it, and a connection asks it for what concerns that connection alone. Pure, no I/O.
+The core says *notification, opening, topics, gap, drop, attendance, join, leave, heartbeat, end*; an `Encoding` makes
+the bytes. A new wire is a new class, here or elsewhere, and nothing else changes: the fan-out asks it for the bytes of
+each notification, once for all connections that share it, and a connection asks it for what concerns that connection
+alone. Pure, no I/O.
 """
 
 from __future__ import annotations
 
 import enum
 import random
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from hub.eventstream import LAST_CHUNK, block, chunk, compact_json, unchunk
 from hub.notification import Notification, Position
@@ -83,6 +86,32 @@ class Drop(NamedTuple):
     before: Position
 
 
+class Present(NamedTuple):
+    """A user who is on a topic.
+
+    Attributes:
+        id: the user.
+        info: what others are told of the user; JSON values.
+        since: when the user came, in seconds since 1970.
+    """
+
+    id: str
+    info: Mapping[str, Any]
+    since: float
+
+    def facts(self) -> dict[str, object]:
+        """Return what is told of the user, as JSON values."""
+        return {"id": self.id, "info": dict(self.info), "since": moment(self.since)}
+
+
+class Attendance(NamedTuple):
+    """Who is on *topic*: the number of users, and which; None: the reader is not told which."""
+
+    topic: str
+    number: int
+    users: Sequence[Present] | None
+
+
 class End(NamedTuple):
     """The hub ends the stream: why, the milliseconds after which the client may come back, and the limit if one did."""
 
@@ -127,6 +156,18 @@ class Encoding(Protocol):
 
     def drop(self, drop: Drop) -> bytes:
         """Return what stands in the place of notifications that a slow-reader policy left out."""
+        ...
+
+    def attendance(self, attendance: Attendance) -> bytes:
+        """Return who is on a topic. Like what follows it, this moves no cursor."""
+        ...
+
+    def join(self, topic: str, who: Present) -> bytes:
+        """Return that *who* has come to *topic*."""
+        ...
+
+    def leave(self, topic: str, who: Present) -> bytes:
+        """Return that *who* is gone from *topic*."""
         ...
 
     def heartbeat(self, newest: Position) -> bytes:
@@ -196,6 +237,20 @@ class SSE(NamedTuple):
         facts = {"dropped": drop.number, "after": str(drop.after), "before": str(drop.before)}
         return self.framed(block(compact_json(facts), type="hub.dropped"))
 
+    def attendance(self, attendance: Attendance) -> bytes:
+        """Return `hub.presence`."""
+        topic, number, users = attendance
+        named = {} if users is None else {"users": [user.facts() for user in users]}
+        return self.framed(block(compact_json({"topic": topic, "count": number, **named}), type="hub.presence"))
+
+    def join(self, topic: str, who: Present) -> bytes:
+        """Return `hub.join`."""
+        return self.framed(block(_change(topic, who), type="hub.join"))
+
+    def leave(self, topic: str, who: Present) -> bytes:
+        """Return `hub.leave`."""
+        return self.framed(block(_change(topic, who), type="hub.leave"))
+
     def heartbeat(self, newest: Position) -> bytes:
         """Return a comment with the id of *newest*, which moves the client's cursor on."""
         return _heartbeat(self, newest)
@@ -218,6 +273,17 @@ def closing(end: End) -> bytes:
     """Return `hub.close`, the last block of a stream, or the only one of a stream that may not begin."""
     facts = {"reason": end.reason} if end.limit is None else {"reason": end.reason, "limit": end.limit}
     return block(compact_json(facts), type="hub.close", retry=end.retry)
+
+
+def moment(seconds: float) -> str:
+    """Return *seconds* since 1970 as the text that JSON has (RFC 3339), with milliseconds."""
+    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return text.removesuffix("+00:00") + "Z"
+
+
+def _change(topic: str, who: Present) -> str:
+    info = {"info": dict(who.info)} if who.info else {}
+    return compact_json({"topic": topic, "user": who.id, **info})
 
 
 def _gap(gap: Gap) -> bytes:

@@ -141,6 +141,9 @@ class Fanout:
     Args:
         metrics: `delivered` grows here.
         now: seconds of a monotonic clock.
+
+    Attributes:
+        turning: is called with the topics of an audience that is about to appear or to go; it must not publish.
     """
 
     def __init__(self, metrics: Metrics, now: Callable[[], float] = time.monotonic) -> None:
@@ -153,6 +156,7 @@ class Fanout:
         self._pacing = Pacing(now)
         self._now = now
         self._timer: asyncio.TimerHandle | None = None
+        self.turning: Callable[[Iterable[str]], object] | None = None
 
     def begin(self, newest: Position) -> None:
         """Start at *newest*, the newest position of the log, before any connection joins."""
@@ -178,6 +182,10 @@ class Fanout:
         """Return whether any open connection wants *topic*."""
         return self._index.wants(topic)
 
+    def occupied(self, topic: str) -> bool:
+        """Return whether an open connection is subscribed to exactly *topic*, which is no pattern."""
+        return topic in self._index
+
     def join(
         self,
         receiver: Receiver,
@@ -192,6 +200,8 @@ class Fanout:
         key = (frozenset(topics), encoding, visibility.live)
         audience = self._audiences.get(key)
         if audience is None:
+            if self.turning is not None:
+                self.turning(key[0])
             audience = self._audiences[key] = Audience(*key)
             self._index.add(audience.topics, audience)
         audience.receivers[receiver] = None
@@ -201,6 +211,8 @@ class Fanout:
         """Offer *receiver* nothing more."""
         audience.receivers.pop(receiver, None)
         if not audience.receivers and audience.key in self._audiences:
+            if self.turning is not None:
+                self.turning(audience.topics)
             del self._audiences[audience.key]
             self._index.remove(audience.topics, audience)
             self._unflushed.pop(audience, None)

@@ -34,6 +34,8 @@ from hub.log_url import LogURL
 from hub.metrics import Metrics
 from hub.notification import Position
 from hub.notifications import NotificationService
+from hub.presence.lifecycle import Lifecycle
+from hub.presence.service import PresenceService
 from hub.proxies import Proxies
 from hub.settings import Settings
 from hub.topics import topic_of
@@ -56,6 +58,7 @@ class Hub:
         publishing: how many notifications may be published over HTTP.
         json_default: what turns objects that neither the standard library nor pydantic knows into JSON.
         connections: all open client streams, of whatever kind.
+        presence: which users are on which topics.
         changes: changes the topics of subscriptions.
         provider: what answers on `/ai/chat/stream`; None: nothing does.
     """
@@ -106,6 +109,12 @@ class Hub:
         )
         self.wiring = Wiring(
             self.log, self._pages, self.fanout, self.metrics, self.connections, settings.buffer_bytes, settings.slow
+        )
+        self.presence = PresenceService(
+            self.connections,
+            Lifecycle(self.bus, self.fanout),
+            most_bytes=settings.buffer_bytes // 4,
+            clock=clock,
         )
         self.changes = TopicChanges(self.wiring)
         self.provider = make_provider(settings) if provider is None else provider
@@ -213,6 +222,7 @@ class Hub:
         async with AsyncExitStack() as last:  # what is pushed first comes last
             last.push_async_callback(self.log.aclose)
             last.callback(self.connections.stop)
+            last.callback(self.presence.stop)
             last.push_async_callback(self._drain_the_rest)
             last.callback(self.notifications.close)
             last.callback(self._bound.close)

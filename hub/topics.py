@@ -147,6 +147,10 @@ class TopicIndex(Generic[T]):
         """Return whether *topic* has a subscriber."""
         return topic in self._exact or bool(self._patterns and next(self._patterns.match(topic.split("/")), None))
 
+    def __contains__(self, topic: str) -> bool:
+        """Return whether something is subscribed to exactly *topic*, which is no pattern."""
+        return topic in self._exact
+
     def __len__(self) -> int:
         """Return the number of exact topics that have subscribers."""
         return len(self._exact)

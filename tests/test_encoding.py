@@ -8,7 +8,19 @@ from typing import NamedTuple
 import pytest
 
 from hub.connections.client_stream import CloseReason
-from hub.encoding import SSE, Drop, Encoding, End, Gap, GapReason, Opening, Topics, retry_between
+from hub.encoding import (
+    SSE,
+    Attendance,
+    Drop,
+    Encoding,
+    End,
+    Gap,
+    GapReason,
+    Opening,
+    Present,
+    Topics,
+    retry_between,
+)
 from hub.eventstream import LAST_CHUNK, chunk
 from hub.notification import Draft, Notification, Position
 from tests.connections.test_connection import Desk, quiet
@@ -28,6 +40,9 @@ def test_without_chunks_the_bytes_are_those_inside_the_chunks(envelope: bool):
     assert chunk(bare.opening(OPENING)) == chunked.opening(OPENING)
     assert chunk(bare.gap(GAP)) == chunked.gap(GAP)
     assert chunk(bare.drop(Drop(2, HERE, HERE))) == chunked.drop(Drop(2, HERE, HERE))
+    assert chunk(bare.attendance(Attendance("a", 1, [ANN]))) == chunked.attendance(Attendance("a", 1, [ANN]))
+    assert chunk(bare.join("a", ANN)) == chunked.join("a", ANN)
+    assert chunk(bare.leave("a", ANN)) == chunked.leave("a", ANN)
     assert chunk(bare.heartbeat(HERE)) == chunked.heartbeat(HERE)
     assert chunk(bare.end(End("shutdown", 9))) + LAST_CHUNK == chunked.end(End("shutdown", 9))
 
@@ -49,6 +64,37 @@ def test_an_opening_and_its_gap_are_one_chunk():
 def test_a_notification_looks_like_its_ready_made_chunk_only_where_that_is_said():
     for encoding in (SSE(), SSE(envelope=True), SSE(chunked=False)):
         assert (encoding.notification(NOTIFICATION, "t") == NOTIFICATION.chunk) is encoding.takes_chunks
+
+
+ANN = Present("ann", {"name": "Ann\u2028"}, 1_700_000_000.5)
+BOB = Present("b\rob", {}, 0.0)
+
+
+def test_who_is_there_is_told_without_an_id():
+    told = SSE().attendance(Attendance("room/x", 2, [ANN, BOB])) + SSE().join("room/x", ANN) + SSE().leave("a", BOB)
+    events = list(SpecDecoder().feed(b"id: e-7\n\n" + dechunk(told)))
+    assert [(event.type, event.id) for event in events] == [
+        ("hub.presence", "e-7"),
+        ("hub.join", "e-7"),
+        ("hub.leave", "e-7"),
+    ]
+    assert [json.loads(event.data) for event in events] == [
+        {
+            "topic": "room/x",
+            "count": 2,
+            "users": [
+                {"id": "ann", "info": {"name": "Ann\u2028"}, "since": "2023-11-14T22:13:20.500Z"},
+                {"id": "b\rob", "info": {}, "since": "1970-01-01T00:00:00.000Z"},
+            ],
+        },
+        {"topic": "room/x", "user": "ann", "info": {"name": "Ann\u2028"}},
+        {"topic": "a", "user": "b\rob"},
+    ]
+
+
+def test_a_reader_who_may_not_know_who_is_there_is_told_how_many():
+    (event,) = SpecDecoder().feed(dechunk(SSE().attendance(Attendance("a", 3, None))))
+    assert json.loads(event.data) == {"topic": "a", "count": 3}
 
 
 def test_the_end_of_a_body_may_have_no_blocks():
@@ -87,6 +133,15 @@ class Lines(NamedTuple):
 
     def drop(self, drop: Drop) -> bytes:
         return self._line(dropped=drop.number, after=str(drop.after), before=str(drop.before))
+
+    def attendance(self, attendance: Attendance) -> bytes:
+        return self._line(on=attendance.topic, count=attendance.number)
+
+    def join(self, topic: str, who: Present) -> bytes:
+        return self._line(join=topic, user=who.id)
+
+    def leave(self, topic: str, who: Present) -> bytes:
+        return self._line(leave=topic, user=who.id)
 
     def heartbeat(self, newest: Position) -> bytes:
         return self._line(newest=str(newest))

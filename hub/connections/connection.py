@@ -8,8 +8,9 @@ they wait in a send queue under the slow-reader policy. A connection that keeps 
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -38,6 +39,14 @@ MOST_REST = 8 * MAX_DATA_BYTES
 """The bytes that may be left of a page: it has many small notifications, or one with a line end at every byte."""
 
 
+class PresenceView(enum.Enum):
+    """What a stream is told of who is on its topics."""
+
+    NOTHING = enum.auto()
+    NUMBERS = enum.auto()
+    NAMES = enum.auto()
+
+
 class Subscription(NamedTuple):
     """What one connection asked for.
 
@@ -46,6 +55,7 @@ class Subscription(NamedTuple):
         last_event_id: the id it comes back with, `earliest` or `latest`; None or empty: only what is new.
         encoding: how it looks on the wire.
         visibility: which of the notifications that match it may see.
+        presence: what it is told of who is on its topics.
         since: topics that count only after an offset, wherever the client stands; none is beyond the newest position.
     """
 
@@ -53,6 +63,7 @@ class Subscription(NamedTuple):
     last_event_id: str | None = None
     encoding: Encoding = SSE()
     visibility: Visibility = EVERYTHING
+    presence: PresenceView = PresenceView.NOTHING
     since: Mapping[str, int] | None = None
 
 
@@ -95,7 +106,11 @@ class Wiring:
 
 
 class Connection(ClientStream):
-    """One open subscription."""
+    """One open subscription.
+
+    Attributes:
+        presence: what it is told of who is on its topics.
+    """
 
     kind: ClassVar[StreamKind] = StreamKind.SUBSCRIPTION
 
@@ -107,6 +122,7 @@ class Connection(ClientStream):
         "_encoding",
         "_last_event_id",
         "_locating",
+        "_missed",
         "_queue",
         "_reading",
         "_rest",
@@ -116,6 +132,7 @@ class Connection(ClientStream):
         "_topics",
         "_visibility",
         "_wiring",
+        "presence",
     )
 
     def __init__(self, subscription: Subscription, wiring: Wiring, *, holder: Holder = NOBODY) -> None:
@@ -124,6 +141,7 @@ class Connection(ClientStream):
         self._last_event_id = subscription.last_event_id  # until it has begun
         self._encoding = subscription.encoding
         self._visibility = subscription.visibility
+        self.presence = subscription.presence
         self._since: Since = subscription.since or 0
         self._wiring = wiring
         self._audience: Audience | None = None
@@ -134,6 +152,7 @@ class Connection(ClientStream):
         self._rest: memoryview | None = None  # of a page, which the transport has had no room for yet
         self._queue: SendQueue | None = None
         self._straight = False  # live, and nothing waits: batches go straight to the transport
+        self._missed: Callable[[], object] | None = None  # called when it is straight again
         self._count = 0  # frames written, beside those that its audience was offered since it joined
         self._dropped_before = 0  # by queues that are empty by now
 
@@ -153,6 +172,11 @@ class Connection(ClientStream):
     def topics(self) -> Collection[str]:
         """The topics and patterns that it has now."""
         return self._topics
+
+    @property
+    def encoding(self) -> Encoding:
+        """How it looks on the wire."""
+        return self._encoding
 
     @property
     def visibility(self) -> Visibility:
@@ -186,6 +210,25 @@ class Connection(ClientStream):
                 self._catch_up()
         elif self._locating is None:
             self._empty_queue()
+
+    def _straighten(self) -> None:
+        """Write batches straight to the transport from now on, unless it is full: nothing waits any more."""
+        self._straight = not self._paused
+        if self._straight and self._missed is not None:
+            missed, self._missed = self._missed, None
+            missed()
+
+    # ---- what is told in passing, beside the notifications ----
+
+    def tell(self, framed: bytes, missed: Callable[[], object]) -> None:
+        """Write *framed* if it can go out now; else drop it, and call *missed* as soon as something can.
+
+        It does not put the next heartbeat off: that moves the client's cursor, which *framed*, without an id, does not.
+        """
+        if self._straight:
+            self._transport.write(framed)
+        else:
+            self._missed = missed
 
     # ---- the trunk's side: a receiver of the fan-out ----
 
@@ -228,7 +271,7 @@ class Connection(ClientStream):
             self._cursor = queue.after
         if not queue:
             self._let_queue_go()
-            self._straight = not self._paused
+            self._straighten()
 
     def _taken(self, queue: SendQueue) -> bytes:
         """Return what goes out next of *queue*."""
@@ -289,7 +332,7 @@ class Connection(ClientStream):
             self._cursor = tail.offset
             self._open(Beginning(tail, None, None))
             self._join()
-            self._straight = not self._paused
+            self._straighten()
             return
         latest, since = None, None if isinstance(self._since, int) else self._since
         if begin.latest:  # what is older than the newest of its topic was not given to the client
@@ -330,8 +373,9 @@ class Connection(ClientStream):
             reading.add_done_callback(self._page_came)
 
     def _page_came(self, reading: asyncio.Future[Frames]) -> None:
-        self._reading = None
-        if self.closed_because is None:  # a callback that is due already can't be taken back
+        # A callback that is due already can't be taken back: the stream may have ended, or reads something else by now.
+        if reading is self._reading:
+            self._reading = None
             self._take_page(reading)
 
     def _take_page(self, reading: asyncio.Future[Frames]) -> None:
@@ -398,7 +442,7 @@ class Connection(ClientStream):
     def _go_live(self) -> None:
         assert self._seam is not None
         self._cursor, self._seam = self._seam.cursor, None
-        self._straight = not self._paused
+        self._straighten()
 
     def _join(self) -> None:
         self._audience = self._wiring.fanout.join(self, self._topics, self._encoding, self._visibility)
@@ -434,6 +478,7 @@ class Connection(ClientStream):
             kept = change.topics - change.added
             self._since = with_added(self._since, kept, change.added, begins.offset)
         self._topics, self._visibility = change.topics, change.visibility
+        self._wiring.streams.moved(self, former.topics)
         if self._straight and begins.offset >= tail.offset:
             self._join()
             self._write(said)
@@ -501,6 +546,7 @@ class Connection(ClientStream):
     def _left(self) -> None:
         """Leave the fan-out, and drop what waits."""
         self._straight = False
+        self._missed = None
         self._let_queue_go()
         self._rest = None
         self._leave_audience()

@@ -8,7 +8,9 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
+from typing import Protocol, TypeVar
 
 from hub.connections.client_stream import ClientStream, CloseReason, Ending, StreamFacts, StreamKind
 from hub.connections.holders import Holder, Holders
@@ -27,8 +29,26 @@ STAY_AWAY = 86_400_000
 """Milliseconds after which an `EventSource` that was replaced comes back: nothing but a page can stop it for good."""
 ABORT_SECONDS = 1.0
 
+T = TypeVar("T")
+
 Watcher = Callable[[StreamFacts], object]
 """Is called with the facts of a stream; what it raises is logged."""
+
+
+class Follower(Protocol):
+    """Follows every stream that is counted, from its beginning to its end. What it raises is logged."""
+
+    def opened(self, stream: ClientStream) -> None:
+        """Note *stream*, which is about to begin. Nothing may be written to it, nor published, before it has."""
+        ...
+
+    def moved(self, stream: ClientStream, before: Collection[str]) -> None:
+        """Note that *stream* has other topics than *before*. Nothing may be written to it, nor published, in this."""
+        ...
+
+    def closed(self, stream: ClientStream) -> None:
+        """Note that *stream* has ended, and that its socket is closed."""
+        ...
 
 
 def _not_counted(address: str) -> str:
@@ -97,6 +117,7 @@ class StreamRegistry:
         self._kinds: Counter[StreamKind] = Counter()
         self._opened: list[Watcher] = []
         self._closed: list[Watcher] = []
+        self._follower: Follower | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -112,6 +133,10 @@ class StreamRegistry:
     def get(self, id: str) -> ClientStream | None:
         """Return the stream with this *id*, or None if none is open."""
         return self._streams.get(id)
+
+    def of(self, user: str) -> list[ClientStream]:
+        """Return the open streams of *user*, the oldest first."""
+        return [stream for stream in self.holders.of(user) if stream.closed_because is None]
 
     def count(self, kind: StreamKind) -> int:
         """Return how many streams of *kind* are open."""
@@ -151,6 +176,8 @@ class StreamRegistry:
         if refused is None:
             self._kinds[stream.kind] += 1
             self.holders.add(stream)
+            if self._follower is not None:
+                _guarded(self._follower.opened, stream)
         else:
             self._refused.add(stream.id)
         self.metrics.connects += 1
@@ -162,6 +189,11 @@ class StreamRegistry:
             logger.debug("open %s kind=%s peer=%s topics=%s", facts.id, facts.kind, facts.address, topics)
         return refused
 
+    def moved(self, stream: ClientStream, before: Collection[str]) -> None:
+        """Note that *stream*, which is open, has other topics than *before*."""
+        if self._follower is not None and stream.id in self._streams and stream.id not in self._refused:
+            _guarded(partial(self._follower.moved, before=before), stream)
+
     def remove(self, stream: ClientStream) -> None:
         """Count *stream* no more: its socket is closed."""
         if self._streams.pop(stream.id, None) is not None:
@@ -170,6 +202,8 @@ class StreamRegistry:
             else:
                 self._kinds[stream.kind] -= 1
                 self.holders.remove(stream)
+                if self._follower is not None:
+                    _guarded(self._follower.closed, stream)
             self.metrics.disconnects += 1
             if self._closed:
                 self._tell(self._closed, stream.facts())
@@ -195,10 +229,11 @@ class StreamRegistry:
 
     def _tell(self, watchers: Iterable[Watcher], facts: StreamFacts) -> None:
         for watcher in watchers:
-            try:
-                watcher(facts)
-            except Exception:
-                logger.exception("a watcher of streams failed")
+            _guarded(watcher, facts)
+
+    def follow(self, follower: Follower) -> None:
+        """Tell *follower*, from now on, of each stream that is counted: refused ones are not."""
+        self._follower = follower
 
     def inherit_from(self, listeners: Iterable[socket.socket]) -> None:
         """Set on listening sockets what every stream needs: on Linux each connection inherits it from them."""
@@ -293,6 +328,13 @@ class StreamRegistry:
     async def _let_finish(self) -> None:
         while self._now() < self._finish_until and any(stream.finishes for stream in self):  # noqa: ASYNC110 - as above
             await asyncio.sleep(DRAIN_SLICE)
+
+
+def _guarded(watcher: Callable[[T], object], told: T) -> None:
+    try:
+        watcher(told)
+    except Exception:
+        logger.exception("a watcher of streams failed")
 
 
 def _end(stream: ClientStream, ending: Ending) -> None:

@@ -160,6 +160,8 @@ class Seam:
             return self._fall_back() if self.state is State.HOLDING else Step.WAIT
         if not at_end:
             return Step.READ
+        if self._owed is not None:
+            return Step.READ  # a first stretch had nothing: the next page, of whatever is there, says the beginning
         if self.state is State.HOLDING:
             self.state = State.LIVE
             return Step.RELEASE

@@ -29,6 +29,7 @@ from hub.metrics import Metrics
 from hub.patterns import PatternTrie
 
 MAX_WAITING = 10_000
+MOST_KNOWN = 1_000
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +113,7 @@ class EventBus:
         self._state = _State.BUFFERING
         self._loop: asyncio.AbstractEventLoop | None = None
         self._registrations: PatternTrie[_Registration] = PatternTrie()
+        self._wanted: dict[str, bool] = {}  # what `wants` has found since the registrations changed
         self._observers: dict[_Registration, ObserverBase[Event]] = {}
         self._running: dict[asyncio.Future[Any], str] = {}  # what handlers returned, with the handlers' names
         self._waiting: deque[Event] = deque()  # emitted before the bus was open, or by another thread
@@ -213,6 +215,16 @@ class EventBus:
         if event is None:
             raise ShuttingDown
         return event
+
+    def wants(self, name: str) -> bool:
+        """Return whether an event *name* would have a handler now: what nobody hears need not be made."""
+        wanted = self._wanted.get(name)
+        if wanted is None:
+            with self._lock:
+                if len(self._wanted) >= MOST_KNOWN:
+                    self._wanted.clear()
+                wanted = self._wanted[name] = next(self._registrations.match(name.split(".")), None) is not None
+        return wanted
 
     # ---- emitting ----
 
@@ -350,6 +362,7 @@ class EventBus:
             lost, observers = len(self._waiting), list(self._observers.items())
             self._waiting.clear()
             self._registrations = PatternTrie()
+            self._wanted.clear()
         if lost:
             logger.warning("the event bus was closed with %d events that nobody heard", lost)
         for future in self._others_running():
@@ -434,6 +447,7 @@ class EventBus:
                 return None
             for pattern in registration.patterns:
                 self._registrations.add(pattern.split("."), registration)
+            self._wanted.clear()
         return registration
 
     def _forget(self, registration: _Registration) -> None:
@@ -442,6 +456,7 @@ class EventBus:
             self._observers.pop(registration, None)
             for pattern in registration.patterns:
                 self._registrations.remove(pattern.split("."), registration)
+            self._wanted.clear()
 
     def _check_loop(self, call: str, instead: str) -> None:
         if self._loop is not None and _running_loop() is not self._loop:

@@ -267,6 +267,22 @@ class Access:
         identity = await self.identity(request)
         return identity, await self._readable(identity, topics)
 
+    async def presence(self, request: web.Request, topic: str) -> bool:
+        """Return whether the sender of *request* may know who is on *topic*; else only how many are.
+
+        Raises:
+            Unauthorized, Forbidden: the sender may not read *topic*, and is no administrator.
+            AuthUnavailable: that can't be told now.
+        """
+        identity = await self.identity(request)
+        if identity is None or not identity.admin:
+            await self._readable(identity, (topic,))
+        return self.names(identity)
+
+    def names(self, identity: Identity | None) -> bool:
+        """Return whether *identity* may know who is on the topics that it may read; else only how many are."""
+        return self.policy.trusted or (identity is not None and (identity.presence or identity.admin))
+
     async def readable(self, holder: Holder, topics: Sequence[str], added: Sequence[str]) -> Visibility:
         """Return what the *holder* of an open stream sees of *topics*, to which *added* belong, which it did not have.
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from itertools import islice
 
 from aiohttp import web
 
 from hub.connections.client_stream import CloseReason, StreamFacts
 from hub.connections.holders import Holder
-from hub.encoding import retry_between
+from hub.encoding import moment, retry_between
 from hub.errors import InvalidInput, NotThere
 from hub.hub import Hub
 from hub.names import hint
 from hub.state.state import Revocation
 from hub.web.access import NOBODY_IS_KNOWN, Access
 from hub.web.body import read_json
-from hub.web.query import Parameters
+from hub.web.query import Parameters, page_limit
 
-DEFAULT_LIMIT, MAX_LIMIT = 100, 1_000
 _CHANGE = frozenset({"add", "remove", "after"})
 _PARAMETERS = Parameters("limit", "after")
 
@@ -28,21 +26,18 @@ async def connections(hub: Hub, request: web.Request) -> web.Response:
     """Return a page of the open streams, the oldest first."""
     await Access.of(request).administer(request)
     query = _PARAMETERS.read(request)
-    limit = query.get("limit", str(DEFAULT_LIMIT))
-    if not (limit.isascii() and limit.isdigit() and len(limit) < 5 and 1 <= int(limit) <= MAX_LIMIT):
-        raise InvalidInput("limit", f"is not a whole number from 1 to {MAX_LIMIT:,}")
+    limit = page_limit(query)
     streams = iter(hub.connections)
     after = query.get("after")
     if after is not None and hub.connections.get(after) is not None:
         next((stream for stream in streams if stream.id == after), None)
-    page = [stream.facts() for stream in islice(streams, int(limit))]
+    page = [stream.facts() for stream in islice(streams, limit)]
     more = next(streams, None) is not None
     return web.json_response({"connections": [*map(_shown, page)], "next": page[-1].id if page and more else None})
 
 
 def _shown(facts: StreamFacts) -> dict[str, object]:
-    opened = datetime.fromtimestamp(facts.opened, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
-    shown = {**facts._asdict(), "opened": opened + "Z"}
+    shown = {**facts._asdict(), "opened": moment(facts.opened)}
     del shown["reason"]
     return shown
 

@@ -22,6 +22,7 @@ from hub.eventstream import JsonDefault
 from hub.generations.providers.provider import Provider
 from hub.hub import Hub
 from hub.notifications import NotificationService
+from hub.presence.service import PresenceService
 from hub.settings import Settings, unknown_variables
 from hub.state.choice import make_state
 from hub.web import generations, handover
@@ -31,6 +32,7 @@ from hub.web.endpoint import Endpoint, Handler, NotFound
 from hub.web.handler_streams import HandlerStreams
 from hub.web.history import history
 from hub.web.monitoring import healthz, metrics, readyz, stats
+from hub.web.presence import presence
 from hub.web.publish import emit, publish
 from hub.web.rights import Rechecks, end_revoked
 from hub.web.subscribe import subscribe, subscribe_by_post
@@ -43,6 +45,7 @@ _UNCHANGED = re.compile(r"[A-Za-z0-9._~\-]*")
 HUB: web.AppKey[Hub] = web.AppKey("hub", Hub)
 NOTIFICATIONS: web.AppKey[NotificationService] = web.AppKey("notifications", NotificationService)
 BUS: web.AppKey[EventBus] = web.AppKey("bus", EventBus)
+PRESENCE: web.AppKey[PresenceService] = web.AppKey("presence", PresenceService)
 
 
 def setup_hub(
@@ -60,7 +63,7 @@ def setup_hub(
 ) -> Hub:
     """Add a hub to *app*: its routes under *prefix*, its start and its drain.
 
-    The service is `app[NOTIFICATIONS]`, the event bus `app[BUS]`, from now on.
+    The service is `app[NOTIFICATIONS]`, the event bus `app[BUS]`, who is there `app[PRESENCE]`, from now on.
 
     Args:
         app: any application, not started yet.
@@ -77,8 +80,9 @@ def setup_hub(
         recheck: `async (identity) -> Identity | None`: called within every `HUB_RECHECK` seconds for each session that
             has open streams; they end if it returns None.
         routes: what is mounted: `"all"`, or some of `subscribe`, `publish`, `history`, `stats`, `metrics`, `health`,
-            `ai`, `events`, `tickets`, `connections`. None: everything where identities are known; else `subscribe`, for
-            public notifications, and `health`. Routes that are named where nobody is known serve whoever reaches them.
+            `ai`, `events`, `tickets`, `connections`, `presence`. None: everything where identities are known; else
+            `subscribe`, for public notifications, and `health`. Routes that are named where nobody is known serve
+            whoever reaches them.
 
     Raises:
         AlreadySetUp: *app* has a hub.
@@ -88,7 +92,7 @@ def setup_hub(
     if HUB in app:
         raise AlreadySetUp
     hub = Hub(settings or _found(), json_default=json_default, provider=provider)
-    app[HUB], app[NOTIFICATIONS], app[BUS] = hub, hub.notifications, hub.bus
+    app[HUB], app[NOTIFICATIONS], app[BUS], app[PRESENCE] = hub, hub.notifications, hub.bus, hub.presence
     hooks = Hooks(
         authenticate=authenticate,
         authorize_subscribe=authorize_subscribe,
@@ -175,7 +179,19 @@ def _in_pattern(prefix: str, *, first_too: bool = False) -> str:
 
 
 NAMES = frozenset(
-    {"subscribe", "publish", "history", "stats", "metrics", "health", "ai", "events", "tickets", "connections"}
+    {
+        "subscribe",
+        "publish",
+        "history",
+        "stats",
+        "metrics",
+        "health",
+        "ai",
+        "events",
+        "tickets",
+        "connections",
+        "presence",
+    }
 )
 """What `routes` of `setup_hub` may name."""
 
@@ -213,6 +229,7 @@ def _routes(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]]:
             "/notifications/users/{userId}/connections": {"DELETE": revoke_user},
             "/notifications/tokens/{jti}": {"DELETE": revoke_token},
         },
+        "presence": {"/notifications/presence": {"GET": presence}},
         "events": {"/events/{name}": {"POST": emit}} if hub.settings.events_api else {},
     }
     return {path: handlers for name in all_routes if name in chosen for path, handlers in all_routes[name].items()}

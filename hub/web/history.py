@@ -7,13 +7,12 @@ import logging
 import re
 from collections.abc import Callable, Hashable
 from contextlib import aclosing
-from datetime import UTC, datetime
 
 from aiohttp import ClientConnectionError, web
 
 from hub.connections.peer import watch_peer
 from hub.connections.resume import EARLIEST, LATEST, Start, position_asked, start
-from hub.encoding import GapReason
+from hub.encoding import GapReason, moment
 from hub.errors import InvalidInput, LogUnavailable, ShuttingDown
 from hub.eventstream import compact_json
 from hub.hub import Hub
@@ -99,11 +98,6 @@ class Excerpt:
         if self.gap is not None:
             facts |= {"reason": self.gap, "oldest": str(Position(epoch, self.oldest))}
         return f'{{"notifications":[{found}],{compact_json(facts)[1:]}'
-
-
-def moment(at: float) -> str:
-    """Return seconds since 1970 as a time in UTC, with milliseconds (RFC 3339)."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 async def history(hub: Hub, request: web.Request) -> web.StreamResponse:

@@ -76,6 +76,18 @@ class Parameters:
         return mistyped(name.partition("[")[0], [*self._names, *self._elsewhere])
 
 
+def page_limit(query: MultiMapping[str], *, default: int = 100, most: int = 1_000) -> int:
+    """Return how many entries the page may have that *query* asks for.
+
+    Raises:
+        InvalidInput: `limit` is not a whole number from 1 to *most*.
+    """
+    text = query.get("limit", str(default))
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
+        raise InvalidInput("limit", f"is not a whole number from 1 to {most:,}")
+    return int(text)
+
+
 def _check_utf8(raw: str) -> None:
     for pair in raw.split("&"):
         try:

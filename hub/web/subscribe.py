@@ -8,8 +8,9 @@ from functools import lru_cache
 from aiohttp import web
 from multidict import MultiMapping
 
+from hub.access.identity import Identity
 from hub.connections.client_stream import CloseReason
-from hub.connections.connection import Connection, Subscription
+from hub.connections.connection import Connection, PresenceView, Subscription
 from hub.encoding import SSE, retry_between
 from hub.errors import InvalidInput, Unauthorized
 from hub.hub import Hub
@@ -26,9 +27,9 @@ from hub.web.stream_cookie import stream_cookies
 
 _encoding = lru_cache(maxsize=None)(SSE)  # there are four, and each connection holds one
 _FIELDS = frozenset({"topics", "lastEventId"})
-_GET = Parameters("topic", "lastEventId", "envelope", "ticket")
-_POST = Parameters("lastEventId", "envelope", elsewhere={"topic": "a POST names its topics in the body"})
-_ONE_TOPIC = Parameters("lastEventId", "envelope", elsewhere={"topic": "the path names the topic here"})
+_GET = Parameters("topic", "lastEventId", "envelope", "presence", "ticket")
+_POST = Parameters("lastEventId", "envelope", "presence", elsewhere={"topic": "a POST names its topics in the body"})
+_ONE_TOPIC = Parameters("lastEventId", "envelope", "presence", elsewhere={"topic": "the path names the topic here"})
 
 
 @opens_stream
@@ -91,6 +92,7 @@ async def _open(
         request.headers.get("Last-Event-ID") or last_event_id or query.get("lastEventId"),
         _encoding(_flag(query, "envelope"), is_chunked(request)),
         visibility,
+        _presence(access, identity) if _flag(query, "presence") else PresenceView.NOTHING,
     )
     holder = holder_of(hub, request, identity, None if admission is None else admission.within)
     away = sent_away(hub, request, holder)
@@ -124,6 +126,10 @@ async def _begin_with_ticket(
             response.headers.add("Set-Cookie", line)
     if not await response.hand_over(request, connection):
         await tickets.take_back(admission)
+
+
+def _presence(access: Access, identity: Identity | None) -> PresenceView:
+    return PresenceView.NAMES if access.names(identity) else PresenceView.NUMBERS
 
 
 def _flag(query: MultiMapping[str], name: str) -> bool:

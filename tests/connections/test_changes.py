@@ -231,6 +231,21 @@ async def test_a_log_that_fails_leaves_the_stream_as_it_was():
     assert set(client.connection.topics) == {"a"}
 
 
+async def test_a_page_that_comes_in_the_moment_of_a_change_is_not_taken_for_another():
+    log = SlowLog(MemoryLog(epoch="e"))
+    desk = Changing(log)
+    for topic in "aba":
+        desk.send(topic, data=topic)
+    client = desk.open(["a"], "e-0")
+    log.answer()  # its callback is due, and can't be taken back
+    await desk.changes.change(client.connection.id, add=["b"], after="e-0")
+    for _ in range(4):
+        await quiet()
+        if log.pending:
+            log.answer()
+    assert [each[0] for each in wire(client)] == ["hub.topics", "a", "b", "a"]
+
+
 async def test_a_stream_that_ends_while_a_change_waits_is_not_there():
     log = SlowLog(MemoryLog(epoch="e"))
     desk = Changing(log)
@@ -451,6 +466,9 @@ class Race:
             assert len(model.told) <= len(answers)
             model.at_rest(max(self.sent, default=0))
             assert set(self.client.connection.topics) == model.topics
+            facts = self.client.connection.facts()
+            came = sum(block.type == "message" and block.data is not None for block in received)
+            assert (facts.delivered, facts.dropped, facts.buffered) == (came, model.dropped, 0)
 
 
 class Model:

@@ -140,6 +140,16 @@ def test_the_newest_of_each_topic_is_asked_for_as_of_one_moment():
     assert behind.question(9) == Question(5, 9, bounded=True, latest=False)
 
 
+def test_where_there_is_no_newest_of_any_topic_the_beginning_is_said_before_it_is_live():
+    behind = seam(0, tail=5, latest=True, known=False)
+    behind.question(5)
+    assert behind.take(page(5)) is None
+    assert behind.step(5, room=True) is Step.READ
+    assert behind.question(5) == Question(5, 5, bounded=False, latest=False)
+    assert behind.take(page(5)) == Beginning(at(5), True, None)
+    assert behind.step(5, room=True) is Step.JOIN
+
+
 class Walk:
     """An owner of a seam over a log, a fan-out and a transport that are nothing but numbers."""
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import shutil
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ from hub.web.handler_streams import Drain, HandlerStreams
 from tests.web.chat import Chat
 from tests.web.client import Client
 from tests.web.handler_stream import Source, Stream, Streaming
+from tests.web.network import Network
 from tests.web.server import Server
 
 TLS = tuple[ssl.SSLContext, ssl.SSLContext]
@@ -180,6 +182,24 @@ async def nothing_goes_wrong_behind_the_scenes() -> AsyncIterator[None]:
 
 
 # ---- the ways in which a client disconnects ----
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    missing = [command for command in ("ip", "iptables") if not shutil.which(command)]
+    why = f"not installed: {', '.join(missing)} (apt-get install iproute2 iptables)" if missing else ""
+    network = None
+    if not why:
+        try:
+            network = Network()
+        except OSError as error:
+            why = f"no network namespace may be made here ({error.strerror}): run as root, with CAP_SYS_ADMIN"
+    if network is None:
+        if os.environ.get("CI"):
+            pytest.fail(why)
+        pytest.skip(why)
+    yield network
+    network.close()
 
 
 @pytest.fixture(params=["FIN", "RST", "half-close"])

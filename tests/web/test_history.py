@@ -13,13 +13,14 @@ from urllib.parse import urlencode
 import pytest
 
 from hub.connections.resume import Start
+from hub.encoding import moment
 from hub.errors import LogUnavailable
 from hub.log.archive.format import first_line, last_line, lines
 from hub.log.log import Log, Movable, MovableLog, Page
 from hub.log.trimmed import TrimmedState
 from hub.notification import Draft, Notification, Position
 from hub.web import history
-from hub.web.history import Excerpt, moment
+from hub.web.history import Excerpt
 from tests.spec_decoder import Event
 from tests.web.client import StreamEnded, until
 from tests.web.conftest import Complaints, Serve

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
-import os
 import random
-import shutil
-import socket
-import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import psutil
 import pytest
@@ -22,11 +16,10 @@ from hub.connections.connection import Connection
 from hub.connections.seam import State
 from tests.web.client import Client, until
 from tests.web.conftest import TLS, Serve
+from tests.web.network import Network
 from tests.web.server import Server
 
 pytestmark = pytest.mark.both_loops
-
-T = TypeVar("T")
 
 FILLER = "x" * 60_000
 
@@ -225,71 +218,6 @@ async def keep_publishing(server: Server, *topics: str) -> None:
 
 
 # ---- peers that vanish or take nothing ----
-
-
-class Network:
-    """A network of its own for one thread: what happens to it happens to nobody else, and it ends with the test."""
-
-    address = "127.0.0.1"
-
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1)
-        try:
-            self._thread.submit(self._move).result()
-            self.run("ip", "link", "set", "lo", "up")
-        except BaseException:
-            self.close()
-            raise
-
-    @staticmethod
-    def _move() -> None:
-        new_network = 0x40000000  # CLONE_NEWNET, sched.h
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.unshare(new_network):
-            raise OSError(ctypes.get_errno(), "unshare")
-
-    def do(self, call: Callable[[], T]) -> T:
-        """Return what *call* returns when it is called inside."""
-        return self._thread.submit(call).result()
-
-    def run(self, *command: str) -> None:
-        """Run *command* inside."""
-        self.do(lambda: subprocess.run(command, check=True, capture_output=True))
-
-    def listen(self) -> socket.socket:
-        """Return a listening socket of this network."""
-        return self.do(lambda: socket.create_server((self.address, 0)))
-
-    def connect(self, port: int) -> socket.socket:
-        """Return a socket of this network, connected to *port*."""
-        its_socket = self.do(lambda: socket.create_connection((self.address, port), timeout=5))
-        its_socket.setblocking(False)
-        return its_socket
-
-    def go_dark(self) -> None:
-        """From now on let every packet vanish without a word."""
-        self.run("iptables", "-A", "INPUT", "-j", "DROP")
-
-    def close(self) -> None:
-        self._thread.shutdown()
-
-
-@pytest.fixture
-def network() -> Iterator[Network]:
-    missing = [command for command in ("ip", "iptables") if not shutil.which(command)]
-    why = f"not installed: {', '.join(missing)} (apt-get install iproute2 iptables)" if missing else ""
-    network = None
-    if not why:
-        try:
-            network = Network()
-        except OSError as error:
-            why = f"no network namespace may be made here ({error.strerror}): run as root, with CAP_SYS_ADMIN"
-    if network is None:
-        if os.environ.get("CI"):
-            pytest.fail(why)
-        pytest.skip(why)
-    yield network
-    network.close()
 
 
 async def behind(network: Network, server: Server, **query: Any) -> Client:

@@ -1,0 +1,166 @@
+"""Who is there, for the application: follows the open streams, and keeps the time of what waits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from hub.access.identity import NOTHING, Identity
+from hub.connections.client_stream import ClientStream, StreamFacts
+from hub.connections.connection import Connection, PresenceView
+from hub.connections.registry import StreamRegistry
+from hub.encoding import Present
+from hub.eventstream import compact_json
+from hub.presence.lifecycle import Lifecycle
+from hub.presence.presence import ONLINE, Change, Presence
+from hub.presence.watchers import Kind, Watchers
+from hub.topics import check_topic
+
+logger = logging.getLogger("hub.presence")
+
+MOST_INFO = 1_024
+"""Bytes of JSON that others are told of one user at most, as much as a token may say."""
+
+
+class PresenceService:
+    """Which users are on which topics now, in this process. Call it on the loop's thread.
+
+    A user is on a topic while one of the user's streams has subscribed to exactly that topic, and for 3 seconds after
+    the last of them has ended. Streams without a known user, and patterns, do not count.
+
+    Args:
+        streams: all open streams; the service follows them from now on.
+        lifecycle: emits the events.
+        most_bytes: the most that one stream is told of one topic at once.
+        now: seconds of a monotonic clock.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        streams: StreamRegistry,
+        lifecycle: Lifecycle,
+        *,
+        most_bytes: int,
+        now: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._streams, self._lifecycle, self._now = streams, lifecycle, now
+        self._timer: asyncio.TimerHandle | None = None
+        self._waking = 0.0  # when the timer ends
+        self._presence = Presence(now, clock)
+        self._watchers = Watchers(self._presence, most_bytes=most_bytes, wake=self._wake_in_time, now=now)
+        streams.follow(self)
+
+    # ---- for the application ----
+
+    def count(self, topic: str) -> int:
+        """Return how many users are on *topic*.
+
+        Raises:
+            InvalidTopic: *topic* breaks the grammar, or is a pattern.
+        """
+        return self._presence.count(check_topic(topic))
+
+    def users(self, topic: str, *, after: str = "", limit: int = 100) -> list[Present]:
+        """Return the first *limit* users on *topic* whose ids come after *after*, by id.
+
+        Raises:
+            InvalidTopic: *topic* breaks the grammar, or is a pattern.
+        """
+        return self._presence.users(check_topic(topic), after=after, limit=limit)
+
+    def is_online(self, user: str) -> bool:
+        """Return whether *user* has an open stream of any kind, or had one within the last 3 seconds."""
+        return self._presence.is_there(user)
+
+    @property
+    def online(self) -> int:
+        """How many users are online."""
+        return self._presence.count(ONLINE)
+
+    def connections_of(self, user: str) -> list[StreamFacts]:
+        """Return the facts of the open streams of *user*, the oldest first."""
+        return [stream.facts() for stream in self._streams.of(user)]
+
+    # ---- following the streams ----
+
+    def opened(self, stream: ClientStream) -> None:
+        """Count *stream*, which is about to begin, and tell it who is there if it asks for that."""
+        holder = stream.holder
+        if holder.user is not None:
+            self._note(self._presence.enter(holder.user, stream.topics, _info(holder.identity)))
+        if isinstance(stream, Connection) and stream.presence is not PresenceView.NOTHING:
+            self._watch(stream)
+        self._lifecycle.opened(stream)
+
+    def moved(self, stream: ClientStream, before: Collection[str]) -> None:
+        """Count *stream* on its present topics, not on those of *before*."""
+        holder = stream.holder
+        if holder.user is not None:
+            self._note(self._presence.move(holder.user, before, stream.topics, _info(holder.identity)))
+        if isinstance(stream, Connection) and stream.presence is not PresenceView.NOTHING:
+            self._watch(stream)
+
+    def closed(self, stream: ClientStream) -> None:
+        """Count *stream*, which has ended, no more."""
+        self._lifecycle.closed(stream)
+        user = stream.holder.user
+        if isinstance(stream, Connection) and stream.presence is not PresenceView.NOTHING:
+            self._watchers.forget(stream)
+        if user is not None:
+            self._note(self._presence.leave(user, stream.topics))
+
+    def _watch(self, stream: Connection) -> None:
+        kind = Kind(stream.encoding, stream.presence is PresenceView.NAMES)
+        self._watchers.watch(stream, kind, stream.topics)
+
+    def _note(self, changes: list[Change]) -> None:
+        self._spread(changes)
+        self._wake_in_time()
+
+    def _spread(self, changes: list[Change]) -> None:
+        if changes:
+            self._lifecycle.changed(changes)
+            self._watchers.note(changes)
+
+    # ---- time ----
+
+    def _wake_in_time(self) -> None:
+        """See to it that `_wake` is called when something is due."""
+        dues = [due for due in (self._presence.due, self._watchers.due) if due is not None]
+        if dues and (self._timer is None or min(dues) < self._waking):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._waking = min(dues)
+            self._timer = asyncio.get_running_loop().call_later(max(self._waking - self._now(), 0.0), self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._spread(self._presence.pass_time())
+        self._watchers.flush()
+        self._wake_in_time()
+
+    def stop(self) -> None:
+        """Tell nobody anything more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _info(identity: Identity | None) -> Mapping[str, Any]:
+    """Return what others are told of *identity*, if it can be told."""
+    if identity is None or not identity.info:
+        return NOTHING
+    try:
+        size = len(compact_json(dict(identity.info)).encode())
+    except (TypeError, ValueError, RecursionError):
+        logger.exception("what others are told of the user %r is not JSON, and is left out", identity.user)
+        return NOTHING
+    if size > MOST_INFO:
+        logger.error("what others are told of the user %r has more than %d bytes: left out", identity.user, MOST_INFO)
+        return NOTHING
+    return identity.info
