@@ -41,11 +41,13 @@ if TYPE_CHECKING:
     from hub.notifications import NotificationService
     from hub.presence.service import PresenceService
     from hub.settings import Settings, SlowPolicy
+    from hub.web.access_log import AccessLogger
     from hub.web.app import BUS, HUB, NOTIFICATIONS, PRESENCE, setup_hub
     from hub.web.handler_streams import sse
     from hub.web.token_cookie import clear_token_cookie, set_token_cookie
 
 _HOMES = {
+    "AccessLogger": "hub.web.access_log",
     "BUS": "hub.web.app",
     "Delta": "hub.generations.providers.provider",
     "Draft": "hub.notification",
@@ -88,6 +90,7 @@ __all__ = [
     "HUB",
     "NOTIFICATIONS",
     "PRESENCE",
+    "AccessLogger",
     "Delta",
     "Draft",
     "Event",

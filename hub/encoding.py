@@ -35,6 +35,8 @@ class Limit(enum.StrEnum):
     MAX_PER_USER = "max_per_user"
     MAX_PER_ADDRESS = "max_per_address"
     CONNECT_RATE = "connect_rate"
+    AI_PER_USER = "ai_per_user"
+    AI_TOTAL = "ai_total"
 
 
 class Gap(NamedTuple):

@@ -25,7 +25,10 @@ HubError
 │   ├── LogUnavailable                   the log does not confirm, or too much waits for it
 │   ├── StateUnavailable                 what is kept beside the log (revocations) is not confirmed
 │   ├── TooManyGenerations          429  the maximum number of answers is being generated
-│   ├── TooManyPublishes            429  more notifications a second than may be published
+│   ├── TooOften                    429  more a second than may be
+│   │   ├── TooManyPublishes             … notifications
+│   │   ├── TooManyRefusals              … requests that were refused: the next ones are not looked at
+│   │   └── TooManyTickets               … tickets
 │   ├── TooManyStreams                   the maximum number of streams is open
 │   ├── EventBufferFull                  too many events wait to be dispatched
 │   └── ShuttingDown                     this process is about to end
@@ -168,8 +171,12 @@ class CrossSite(HubError):
 
     status = 403
 
+    def __init__(self, why: str = "add its origin to HUB_CORS_ORIGINS if it may") -> None:
+        super().__init__(why)
+        self.why = why
+
     def __str__(self) -> str:
-        return "a page of another site may not do this; add its origin to HUB_CORS_ORIGINS if it may"
+        return f"a page of another site may not do this; {self.why}"
 
 
 class WrongHost(HubError):
@@ -219,25 +226,26 @@ class TryLater(HubError):
 
 
 class TooManyGenerations(TryLater):
-    """The maximum number of answers is being generated, of one user or altogether."""
+    """The maximum number of answers is being generated, of one user or altogether; `limit` is the setting."""
 
     status = 429
 
-    def __init__(self, whose: str, bound: int) -> None:
-        super().__init__(whose, bound)
-        self.whose, self.bound = whose, bound
+    def __init__(self, whose: str, bound: int, limit: str) -> None:
+        super().__init__(whose, bound, limit)
+        self.whose, self.bound, self.limit = whose, bound, limit
 
     def __str__(self) -> str:
         return f"{self.bound:,} answers are being generated already, {self.whose}"
 
 
-class TooManyPublishes(TryLater):
-    """The caller, or all callers together, published more notifications a second than may be.
+class TooOften(TryLater):
+    """The caller, or all callers together, did something more often a second than they may.
 
-    `limit` is the setting that says how many, `retry_after` the seconds until the next one may be published.
+    `limit` is the setting that says how often, `retry_after` the seconds until the next one may come.
     """
 
     status = 429
+    what = "requests"
 
     def __init__(self, limit: str, per_second: float, wait: float) -> None:
         super().__init__(limit, per_second, wait)
@@ -245,7 +253,26 @@ class TooManyPublishes(TryLater):
         self.retry_after = max(1, math.ceil(wait))
 
     def __str__(self) -> str:
-        return f"more than {self.per_second:g} notifications a second ({self.limit}): wait {self.retry_after} s"
+        return f"more than {self.per_second:g} {self.what} a second ({self.limit}): wait {self.retry_after} s"
+
+
+class TooManyPublishes(TooOften):
+    """The caller, or all callers together, published more notifications a second than may be."""
+
+    what = "notifications"
+
+
+class TooManyRefusals(TooOften):
+    """So many requests of the caller's address, or user, were refused that the next ones are not looked at."""
+
+    code = "capacity"
+    what = "refused requests"
+
+
+class TooManyTickets(TooOften):
+    """The caller asked for more tickets a second than may be given to one user."""
+
+    what = "tickets"
 
 
 class TooManyStreams(TryLater):

@@ -44,6 +44,11 @@ logger = logging.getLogger("hub")
 
 CONNECT_BURST = 5.0
 """Seconds' worth of connects that one address may make at once: the clients behind it come back together."""
+REFUSE_BURST = 5.0
+"""Seconds' worth of refused requests that are looked at, likewise."""
+TICKET_BURST = 20.0
+"""Seconds' worth of tickets that one user gets at once. At the default rate, none of them has to go for another one
+before its 30 seconds are over: an owner may have 256."""
 
 
 class Hub:
@@ -55,6 +60,8 @@ class Hub:
         addresses: the addresses of its clients, and how limits count them.
         hosts: the names in `Host` to which it answers; None: any.
         connecting: how often one address may open a stream.
+        refusing: how often requests of one user or address may be refused, before the next ones are not looked at.
+        minting: how often one user may ask for a ticket.
         publishing: how many notifications may be published over HTTP.
         json_default: what turns objects that neither the standard library nor pydantic knows into JSON.
         connections: all open client streams, of whatever kind.
@@ -94,6 +101,8 @@ class Hub:
         self.addresses = Addresses(self.proxies)
         self.hosts = Hosts(settings.allowed_hosts) if settings.allowed_hosts else None
         self.connecting = Rates(settings.connect_rate, burst=CONNECT_BURST)
+        self.refusing = Rates(settings.refuse_rate, burst=REFUSE_BURST)
+        self.minting = Rates(settings.ticket_rate, burst=TICKET_BURST)
         self.publishing = PublishRates(settings.publish_rate, settings.publish_rate_total)
         self.connections = StreamRegistry(
             self.metrics,

@@ -31,7 +31,12 @@ class Metrics:
     connects: int = _counter("Client streams opened, of every kind.")
     disconnects: int = _counter("Client streams ended, by either side.")
     refused: int = _counter("Clients that wanted a stream and were told to come back later.")
-    limited: int = _counter("Publishes over HTTP refused because there were too many a second.")
+    unauthorized: int = _counter("Requests refused with 401, also if an EventSource was told so in a stream.")
+    forbidden: int = _counter("Requests refused with 403 because their sender lacks a right, likewise.")
+    auth_unavailable: int = _counter("Requests refused because a hook failed or there were no keys, likewise.")
+    limited: int = _counter(
+        "Publishes, tickets, and requests that were not looked at, because there were too many a second."
+    )
     slow_requests: int = _counter("Requests cut because their headers or their body came too slowly.")
     unobserved_failures: int = _counter("Failed publishes whose receipt nobody awaited.")
     observer_failures: int = _counter("Exceptions of in-process observers.")

@@ -83,10 +83,11 @@ def _port(value: object) -> object:
     """Return *value*; raise ValueError if it is an address that Kubernetes has set, not a port."""
     if isinstance(value, str) and _ADDRESS.fullmatch(value.strip()):
         raise ValueError(
-            "is an address, not a port: Kubernetes sets it so in every pod beside a service that is named hub; set "
-            "HUB_PORT to a number in the pod's own environment, give --port, or say enableServiceLinks: false"
+            "is an address, not a port: Kubernetes sets it so in every pod beside a service that is named hub (for "
+            "HUB_ADMIN_PORT: hub-admin); set it to a number in the pod's own environment, give the flag, or say "
+            "enableServiceLinks: false"
         )
-    return value
+    return _none(value)
 
 
 def _lower(value: object) -> object:
@@ -132,6 +133,14 @@ class Settings(BaseModel):
     port: Annotated[int, BeforeValidator(_port)] = Field(
         default=8080, ge=0, le=65535, description="Port that `hub serve` listens on; 0 picks a free one."
     )
+    admin_port: Annotated[int | None, BeforeValidator(_port)] = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port for administration, away from the users (`hub serve`); 0 picks a free one; unset: there is "
+        "none, and the first port is for both.",
+    )
+    admin_host: str = Field(default="127.0.0.1", description="Address that administration listens on.")
     tls_cert: Annotated[Path | None, BeforeValidator(_none)] = Field(
         default=None, description="PEM file with the certificate chain; `hub serve` speaks TLS with it."
     )
@@ -203,6 +212,16 @@ class Settings(BaseModel):
     )
     connect_rate: float = Field(
         default=100.0, ge=0, le=10**6, description="Streams opened per second by one address; 0: no limit."
+    )
+    refuse_rate: float = Field(
+        default=100.0,
+        ge=0,
+        le=10**6,
+        description="Requests refused per second (401, 403) of one user or one address; what comes beyond that is not "
+        "looked at; 0: no limit.",
+    )
+    ticket_rate: float = Field(
+        default=5.0, ge=0, le=10**6, description="Tickets given per second to one user; 0: no limit."
     )
     publish_rate: float = Field(
         default=10_000.0,
@@ -399,16 +418,24 @@ class Settings(BaseModel):
         """Whether keys for tokens are configured, so that the hub knows who asks."""
         return any(getattr(self, name) is not None for name in _KEYS)
 
-    @field_validator("host")
+    @field_validator("host", "admin_host")
     @classmethod
     def _exposed(cls, value: str, info: ValidationInfo) -> str:
         keys = any(info.data.get(name) is not None for name in _KEYS)
         if info.data.get("insecure") is False and not keys and not is_loopback(value):
+            what = "subscribe and publish" if info.field_name == "host" else "end streams and read all statistics"
             raise ValueError(
-                "can be reached from other machines, where anybody could then subscribe and publish, for no "
+                f"can be reached from other machines, where anybody could then {what}, for no "
                 "authorization is configured; configure keys for tokens (HUB_JWT_SECRET, HUB_JWT_KEYS, HUB_JWKS_URL), "
                 "listen on 127.0.0.1 behind a proxy that decides who may, or insist with --insecure (HUB_INSECURE=1)"
             )
+        return value
+
+    @field_validator("admin_host")
+    @classmethod
+    def _without_port(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("admin_port", 0) is None:
+            raise ValueError("means nothing without admin_port (HUB_ADMIN_PORT)")
         return value
 
     @field_validator("tls_key")

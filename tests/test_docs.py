@@ -492,7 +492,17 @@ def test_the_members_of_a_class_are_those_of_its_table(name: str) -> None:
 
 
 WITHIN = {
-    "Hub": {"addresses", "changes", "connecting", "hosts", "proxies", "publishing", "wiring"},
+    "Hub": {
+        "addresses",
+        "changes",
+        "connecting",
+        "hosts",
+        "minting",
+        "proxies",
+        "publishing",
+        "refusing",
+        "wiring",
+    },
     "NotificationService": {"open", "close"},
     "Receipt": {"confirm", "fail", "repeat"},
     "Notification": {"accept", "envelope", "enveloped", "count", "index"},

@@ -133,6 +133,24 @@ def test_the_port_that_kubernetes_sets_for_a_service_named_hub_is_explained():
     assert Settings.load({"port": "8080"}, environ={"HUB_PORT": "tcp://10.0.0.1:8080"}).port == 8080
 
 
+def test_an_address_for_administration_needs_a_port_and_the_same_care():
+    assert Settings.load(environ={"HUB_ADMIN_PORT": ""}).admin_port is None
+    assert Settings.load(environ={"HUB_ADMIN_PORT": "9090"}).admin_host == "127.0.0.1"
+    for environ, why in (
+        ({"HUB_ADMIN_HOST": "127.0.0.2"}, r"admin_host \(HUB_ADMIN_HOST\): .* means nothing without admin_port"),
+        ({"HUB_ADMIN_HOST": "0.0.0.0", "HUB_ADMIN_PORT": "1"}, "admin_host .* can be reached from other machines"),
+        ({"HUB_ADMIN_PORT": "tcp://10.0.0.1:9090"}, "admin_port .* is an address, not a port: Kubernetes"),
+    ):
+        with pytest.raises(InvalidSettings, match=why):
+            Settings.load(environ=environ)
+    keys = {
+        "HUB_JWT_SECRET": "of this test, random enough, 0f3a7",
+        "HUB_ADMIN_PORT": "9090",
+        "HUB_ADMIN_HOST": "0.0.0.0",
+    }
+    assert Settings.load(environ=keys).admin_host == "0.0.0.0"
+
+
 def test_a_typo_in_the_file_is_told_with_the_setting_that_was_meant(tmp_path: Path):
     file = tmp_path / "hub.toml"
     file.write_text("hearbeat = 9\n")

@@ -1,12 +1,13 @@
 import itertools
 import re
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.errors import InvalidTopic
-from hub.topics import EVERY_TOPIC, RESERVED, TopicIndex, check_pattern, check_topic
+from hub.errors import InvalidInput, InvalidTopic
+from hub.topics import EVERY_TOPIC, RESERVED, TopicIndex, check_pattern, check_topic, check_wanted
 
 names = st.lists(st.sampled_from(["a", "b", "user", "ai"]), min_size=1, max_size=5).map("/".join)
 patterns = st.lists(st.sampled_from(["a", "b", "user", "ai", "*", "**"]), min_size=1, max_size=5).map("/".join)
@@ -112,3 +113,20 @@ def test_every_topic_is_reached_by_the_patterns_for_all(topic: str):
     index: TopicIndex[int] = TopicIndex()
     index.add(EVERY_TOPIC, 1)
     assert index.wants(topic)
+
+
+def test_a_list_with_too_many_topics_is_not_read_to_its_end():
+    read: list[int] = []
+
+    def topics() -> Iterator[str]:
+        for number in range(1_000):
+            read.append(number)
+            yield f"a/{number}"
+
+    with pytest.raises(InvalidInput, match="more than 128"):
+        check_wanted(topics())
+    assert len(read) == 129
+
+
+def test_a_topic_that_is_repeated_counts_once():
+    assert check_wanted(["b", "a", "b"] * 1_000) == ("b", "a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Collection
 from functools import lru_cache
@@ -27,15 +28,20 @@ class Hosts:
 
     Args:
         allowed: further names, with or without a port, which is ignored.
+        addresses: it answers to every IP address too. A page can't make one of them its own name: whoever sends it has
+            asked for this address, as programs in a cluster do.
     """
 
-    def __init__(self, allowed: Collection[str] = ()) -> None:
+    def __init__(self, allowed: Collection[str] = (), *, addresses: bool = False) -> None:
         self._allowed = frozenset(name_of(each) for each in allowed)
+        self._addresses = addresses
         self.answers = lru_cache(maxsize=256)(self._answers)
 
     def _answers(self, host: str) -> bool:
         name = name_of(host)
-        return name is not None and (name in self._allowed or _LOOPBACK.fullmatch(name) is not None)
+        if name is None:
+            return False
+        return name in self._allowed or _LOOPBACK.fullmatch(name) is not None or (self._addresses and _is_address(name))
 
     def check(self, host: str | None) -> None:
         """Raise if *host*, the header as it came, is not one to answer to; None: there was none, as in HTTP/1.0.
@@ -45,3 +51,11 @@ class Hosts:
         """
         if host is not None and not (len(host) <= 300 and self.answers(host)):
             raise WrongHost(host)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True

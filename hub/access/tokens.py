@@ -85,6 +85,13 @@ class Tokens:
             self._keys = keys
             self._cache.clear()
 
+    def knows(self, text: str) -> bool:
+        """Return whether *text* was verified before, as far as is remembered, and has not expired since."""
+        if len(text) > MAX_TOKEN_BYTES or not text.isascii():
+            return False
+        identity = self._cache.get(_digest(text))
+        return identity is not None and not self._has_expired(identity)
+
     def verify(self, text: str) -> Identity:
         """Return the identity that the token *text* proves.
 
@@ -96,7 +103,7 @@ class Tokens:
         """
         if len(text) > MAX_TOKEN_BYTES or not text.isascii():
             raise _invalid("is longer than 8 KiB, or not ASCII")
-        digest = hashlib.sha256(text.encode()).digest()
+        digest = _digest(text)
         identity = self._cache.get(digest)
         if identity is None:
             identity = self._verified(text)
@@ -106,8 +113,11 @@ class Tokens:
             self._check_expiry(identity)
         return identity
 
+    def _has_expired(self, identity: Identity) -> bool:
+        return identity.expires is not None and identity.expires + self._leeway <= self._clock()
+
     def _check_expiry(self, identity: Identity) -> None:
-        if identity.expires is not None and identity.expires + self._leeway <= self._clock():
+        if self._has_expired(identity):
             raise Unauthorized(EXPIRED, "the token has expired: get a new one")
 
     def _verified(self, text: str) -> Identity:
@@ -302,6 +312,10 @@ def _object(part: str, data: bytes) -> dict[str, Any]:
         return object_in(data)
     except ValueError as error:
         raise _invalid(f"can't be read: the part with the {part} {error}") from None
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _invalid(why: str) -> Unauthorized:

@@ -87,7 +87,7 @@ class AccessLog(AbstractAccessLogger):
             '%s "%s %s" %d %.1f ms',
             client_address(self.proxies, request),
             request.method,
-            request.path,
+            request.rel_url.raw_path,  # encoded: a path has no line breaks there
             response.status,
             time * 1e3,
         )

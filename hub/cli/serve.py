@@ -19,6 +19,7 @@ import sys
 import threading
 import typing
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -32,7 +33,8 @@ from hub.errors import HubError, InvalidSettings
 from hub.file_limit import UNLIMITED, raise_file_limit
 from hub.hub import Hub
 from hub.settings import PREFIX, Settings, is_loopback, unknown_variables
-from hub.web.app import drain_hub, setup_hub
+from hub.web.admin_address import admin_app
+from hub.web.app import ADMINISTRATION, NAMES, drain_hub, setup_hub
 from hub.web.deadlines import Deadlines
 from hub.web.endpoint import NotFound
 from hub.web.server import factory
@@ -137,72 +139,107 @@ async def serve(settings: Settings) -> int:
     """Serve a hub with *settings* until a signal ends it."""
     app = web.Application()
     settings = _on_loopback(_within_file_limit(settings))
+    routes = NAMES if settings.admin_port is None else NAMES - ADMINISTRATION
     if settings.demo:
         from hub.demo import setup_demo, setup_demo_hub  # noqa: PLC0415 - only where it is wanted
 
-        hub = setup_demo_hub(app, settings)
+        hub = setup_demo_hub(app, settings, routes=routes)
         setup_demo(app)
     else:
-        hub = setup_hub(app, settings, routes="all")
+        hub = setup_hub(app, settings, routes=routes)
     NotFound(hub).add_to(app, "/{path:.*}")
     deadlines = Deadlines(hub.metrics, header=settings.header_timeout, body=settings.body_timeout)
     stop = _signals(settings.drain + max(settings.drain, settings.finish) + ENDING_SECONDS)
-    runner = web.AppRunner(
-        app,
-        access_log=logger if settings.access_log else None,
-        access_log_class=AccessLog.behind(hub.proxies),
-        shutdown_timeout=5,
-        auto_decompress=False,  # no route takes a compressed body
-        tcp_keepalive=sys.platform != "linux",  # on Linux the listening socket hands its options on
-    )
-    try:
-        await runner.setup()
-        server = await _listen(runner, hub, deadlines)
-    except OSError as error:
-        await runner.cleanup()
-        why = os.strerror(error.errno).lower() if error.errno else str(error)
-        where = f"{settings.host}:{settings.port}"
-        raise _CannotListen(f"cannot listen on {where}: {why}; choose another with --port or HUB_PORT") from None
-    except BaseException:
-        await runner.cleanup()
-        raise
-    host, port = server.sockets[0].getsockname()[:2]
-    _spare_the_collector()
-    scheme = "https" if settings.tls_cert else "http"
-    shown = f"[{host}]" if ":" in host else host
-    print(f"hub: listening on {scheme}://{shown}:{port}", flush=True)
-    deadlines.start()
-    number = await stop
-    streams = len(hub.connections)
-    # The listening socket stays open for the whole window: behind a proxy, a closed one means an error page. A process
-    # manager sends SIGTERM; Ctrl-C comes from a terminal, and does not wait if no stream is open.
-    window = settings.drain if streams or number != signal.SIGINT else 0.0
-    logger.info("draining %d streams over %g s", streams, window)
-    await asyncio.gather(drain_hub(app), asyncio.sleep(window))
-    server.close()
-    await runner.cleanup()
-    deadlines.stop()
+    doors = [Door("listening", app, settings.host, settings.port, "port")]
+    if settings.admin_port is not None:
+        doors.append(Door("administration", admin_app(app), settings.admin_host, settings.admin_port, "admin_port"))
+    # In this order: what opens the hub is set up first, and cleaned up last.
+    async with AsyncExitStack() as stack:
+        stack.callback(deadlines.stop)
+        for door in doors:
+            await door.open(hub, deadlines, stack)
+        _spare_the_collector()
+        print(*(f"hub: {door}" for door in doors), sep="\n", flush=True)
+        deadlines.start()
+        await _until_the_end(app, hub, stop)
     logger.info("stopped")
     return 0
 
 
-async def _listen(runner: web.AppRunner, hub: Hub, deadlines: Deadlines) -> asyncio.Server:
-    """Listen; on Linux with socket options that accepted connections inherit, so that none has to be set on each."""
-    settings = hub.settings
-    assert runner.server is not None
-    tls = _tls(settings)
-    server = await asyncio.get_running_loop().create_server(
-        factory(runner.server, deadlines),
-        settings.host,
-        settings.port,
-        backlog=BACKLOG,
-        ssl=tls,
-        ssl_handshake_timeout=settings.header_timeout if tls is not None else None,
-        start_serving=False,
-    )
-    hub.connections.inherit_from(server.sockets)
-    await server.start_serving()
-    return server
+async def _until_the_end(app: web.Application, hub: Hub, stop: asyncio.Future[int]) -> None:
+    """Return when a signal has come and every stream has ended."""
+    number = await stop
+    streams = len(hub.connections)
+    # The listening socket stays open for the whole window: behind a proxy, a closed one means an error page. A process
+    # manager sends SIGTERM; Ctrl-C comes from a terminal, and does not wait if no stream is open.
+    window = hub.settings.drain if streams or number != signal.SIGINT else 0.0
+    logger.info("draining %d streams over %g s", streams, window)
+    await asyncio.gather(drain_hub(app), asyncio.sleep(window))
+
+
+class Door:
+    """An address that the process listens on, and the application behind it.
+
+    Args:
+        name: what the first lines of the process call it.
+        app: the application.
+        host: where it listens.
+        port: its port; 0: a free one.
+        setting: the setting that says the port.
+    """
+
+    def __init__(self, name: str, app: web.Application, host: str, port: int, setting: str) -> None:
+        self._name, self._app, self._setting = name, app, setting
+        self._host, self._port = host, port
+        self._scheme = "http"
+
+    def __str__(self) -> str:
+        shown = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{self._name} on {self._scheme}://{shown}:{self._port}"
+
+    async def open(self, hub: Hub, deadlines: Deadlines, stack: AsyncExitStack) -> None:
+        """Start the application and listen, until *stack* is closed.
+
+        Raises:
+            HubError: it can't listen here.
+        """
+        runner = web.AppRunner(
+            self._app,
+            access_log=logger if hub.settings.access_log else None,
+            access_log_class=AccessLog.behind(hub.proxies),
+            shutdown_timeout=5,
+            auto_decompress=False,  # no route takes a compressed body
+            tcp_keepalive=sys.platform != "linux",  # on Linux the listening socket hands its options on
+        )
+        stack.push_async_callback(runner.cleanup)
+        try:
+            await runner.setup()
+            server = await self._listen(runner, hub, deadlines)
+        except OSError as error:
+            why = os.strerror(error.errno).lower() if error.errno else str(error)
+            flag, variable = "--" + self._setting.replace("_", "-"), PREFIX + self._setting.upper()
+            where = f"{self._host}:{self._port}"
+            raise _CannotListen(f"cannot listen on {where}: {why}; choose another with {flag} or {variable}") from None
+        stack.callback(server.close)
+        self._host, self._port = server.sockets[0].getsockname()[:2]
+
+    async def _listen(self, runner: web.AppRunner, hub: Hub, deadlines: Deadlines) -> asyncio.Server:
+        """Listen; on Linux with socket options that accepted connections inherit: none has to be set on each."""
+        assert runner.server is not None
+        tls = _tls(hub.settings)
+        self._scheme = "http" if tls is None else "https"
+        server = await asyncio.get_running_loop().create_server(
+            factory(runner.server, deadlines),
+            self._host,
+            self._port,
+            backlog=BACKLOG,
+            ssl=tls,
+            ssl_handshake_timeout=hub.settings.header_timeout if tls is not None else None,
+            start_serving=False,
+        )
+        hub.connections.inherit_from(server.sockets)
+        await server.start_serving()
+        return server
 
 
 class _CannotListen(HubError):

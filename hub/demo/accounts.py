@@ -21,7 +21,7 @@ from hub.connections.holders import Holder
 from hub.errors import Forbidden, InvalidInput, Unauthorized
 from hub.hub import Hub
 from hub.notification import Draft
-from hub.topics import topic_of
+from hub.topics import is_pattern, topic_of
 from hub.web.access import Access
 from hub.web.body import read_json
 from hub.web.endpoint import Handler, check_site
@@ -74,11 +74,19 @@ class Open(Policy):
 
     def read(self, identity: Identity | None, topics: Iterable[str]) -> Visibility:
         """Return what *identity* sees of *topics* and patterns."""
-        return super().read(identity or VISITOR, topics)
+        topics = tuple(topics)
+        return super().read(_reader(identity, topics), topics)
 
     def shown(self, identity: Identity | None, topics: tuple[str, ...], *, private: bool) -> tuple[str, ...]:
         """Return those of *topics*, of a notification that *identity* may see, that it may read."""
-        return super().shown(identity or VISITOR, topics, private=private)
+        return super().shown(_reader(identity, topics), topics, private=private)
+
+
+def _reader(identity: Identity | None, topics: Iterable[str]) -> Identity:
+    """Return *identity*, or a visitor, with those of *topics* that are of users without a login."""
+    known = identity or VISITOR
+    shared = (topic for topic in topics if topic.startswith("user/") and not is_pattern(topic) and topic not in _OWNERS)
+    return replace(known, subscribe=(*known.subscribe, *shared))
 
 
 def _check(identity: Identity | None, topics: Iterable[str], why: str) -> bool:

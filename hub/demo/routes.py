@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
+from typing import Literal
 
 import reactivex
 from aiohttp import web
@@ -21,7 +22,7 @@ from hub.settings import Settings
 from hub.web.access import Access
 from hub.web.app import HUB, setup_hub
 from hub.web.body import read_json
-from hub.web.endpoint import Endpoint, Handler
+from hub.web.endpoint import Endpoint, Handler, opens_stream
 from hub.web.handler_streams import sse
 from hub.web.pages import page
 from hub.web.subscribe import open_stream, subscribe_user
@@ -35,11 +36,13 @@ PROVIDER = "simulated"
 """The provider behind the chat of the demo page, used where the settings name no other."""
 
 
-def setup_demo_hub(app: web.Application, settings: Settings) -> Hub:
+def setup_demo_hub(
+    app: web.Application, settings: Settings, *, routes: Literal["all"] | Collection[str] = "all"
+) -> Hub:
     """Add the hub of the demo to *app*: with its listeners, its chat, and the login of its two users.
 
     Whoever is not logged in may do everything else. Where *settings* say how tokens are verified, the tokens and the
-    settings say who may do what.
+    settings say who may do what. *routes* are as for `setup_hub`.
     """
     # Without them the demo's orders and trades reach nobody, and nothing answers in its chat.
     parts: dict[str, object] = {
@@ -52,7 +55,7 @@ def setup_demo_hub(app: web.Application, settings: Settings) -> Hub:
         authenticate=accounts.authenticate_by_tokens_too if settings.takes_tokens else accounts.authenticate,
         authorize_subscribe=accounts.authorize_subscribe,
         authorize_publish=accounts.authorize_publish,
-        routes="all",
+        routes=routes,
     )
     if not settings.takes_tokens:
         patterns = accounts.EVERYTHING
@@ -109,6 +112,7 @@ def _amount(body: object) -> float:
     return amount
 
 
+@opens_stream
 async def subscribe_user_test(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Open the stream of the user `test`: `/sse/test` is also the path of a `POST` example."""
     return await open_stream(hub, request, "user/test")

@@ -19,6 +19,7 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from hub.cleanup import cleaned_up
+from hub.encoding import Limit
 from hub.errors import GenerationExpired, KeyReused, ShuttingDown, TooManyGenerations, UnknownGeneration
 from hub.generations.generation import Ending, Generation, Head, Phase
 from hub.generations.producer import Producer
@@ -233,9 +234,9 @@ class Generations:
         if self._closed:
             raise ShuttingDown
         if self.streaming >= limits.total:
-            raise TooManyGenerations("altogether", limits.total)
+            raise TooManyGenerations("altogether", limits.total, Limit.AI_TOTAL)
         if owner is not None and self._streaming[owner] >= limits.owned:
-            raise TooManyGenerations("of one owner", limits.owned)
+            raise TooManyGenerations("of one owner", limits.owned, Limit.AI_PER_USER)
         head = Head(secrets.token_urlsafe(ID_BYTES), owner, model, self._clock(), asked)
         self._streaming[owner] += 1  # before the first await: calls at the same time must not exceed the limits
         try:

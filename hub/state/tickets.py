@@ -81,8 +81,7 @@ class Tickets:
             StateUnavailable: tickets can't be kept now.
         """
         text, ticket = Ticket.mint(identity, topics, self._clock())
-        owner = identity.user
-        await self._state.put(_ticket_key(ticket.id), ticket.to_text(), expires=ticket.expires, owner=owner)
+        await self._put(ticket)
         return text
 
     async def admit(self, text: str, cookies: Mapping[str, str], asked: Collection[str], *, secure: bool) -> Admission:
@@ -164,9 +163,17 @@ class Tickets:
         """
         ticket = admission.ticket
         if ticket is not None and ticket.expires > self._clock():
-            owner = admission.identity.user
-            await self._state.put(_ticket_key(ticket.id), ticket.to_text(), expires=ticket.expires, owner=owner)
+            await self._put(ticket)
             await self._state.take(_return_key(ticket.id))
+
+    async def _put(self, ticket: Ticket) -> None:
+        owner = _ticket_owner(ticket.identity.user)
+        await self._state.put(_ticket_key(ticket.id), ticket.to_text(), expires=ticket.expires, owner=owner)
+
+
+def _ticket_owner(user: str) -> str:
+    """Return who owns the tickets of *user* that are not used yet: too many of them take no stream its return."""
+    return f"tickets of {user}"
 
 
 def _ticket_key(id: str) -> str:

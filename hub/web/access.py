@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from aiohttp import web
 
@@ -17,14 +17,16 @@ from hub.access.policy import Policy
 from hub.access.tickets import SECONDS, no_ticket
 from hub.access.visibility import Visibility
 from hub.connections.holders import Holder
-from hub.errors import AuthUnavailable, Forbidden, InvalidInput, NotThere, Unauthorized
+from hub.errors import AuthUnavailable, Forbidden, InvalidInput, NotThere, TooManyRefusals, Unauthorized
 from hub.hub import Hub
 from hub.notification import Draft
 from hub.state.state import State
 from hub.state.tickets import Admission, Tickets
 from hub.topics import check_wanted
+from hub.web.access_log import shows_queries, warn_of_queries
 from hub.web.body import read_json
 from hub.web.endpoint import check_site
+from hub.web.limits import IDENTITY, check_refusals, count_ticket
 from hub.web.links import is_secure
 from hub.web.verifier import Verifier
 
@@ -87,6 +89,7 @@ class Access:
         self._verifier = verifier
         self.state = state
         self.tickets = None if state is None else Tickets(state, time.time, covers)
+        self._warned = False  # of an access log that shows tickets
         self._asks = hooks.authenticate is not None or verifier is not None
 
     @classmethod
@@ -119,19 +122,21 @@ class Access:
 
         Raises:
             Unauthorized: a token that is not valid, or rights that have ended or were revoked.
+            TooManyRefusals: too much of its user or address was refused lately.
             CrossSite: a page of another site wants to change something in the name of the user.
             AuthUnavailable: the application's hook fails, or does not answer within 5 seconds.
         """
         if not self._asks:
             return None
-        known: Identity | None = request.get(_IDENTITY)
+        known: Identity | None = request.get(IDENTITY)
         if known is None:
             known = await self._identify(request)
             if known is None:
                 return None
             if request.method not in _SAFE:
                 self._check_site(request)
-            request[_IDENTITY] = known
+            request[IDENTITY] = known
+            check_refusals(self._hub, request, known)
         if self.state is not None and self.state.revoked(known):
             raise Unauthorized("revoked", "your rights have been revoked: log in again")
         return known
@@ -167,9 +172,11 @@ class Access:
     async def _identify(self, request: web.Request) -> Identity | None:
         token = self._token(request)
         if token is not None and self._verifier is not None:
+            self._check_address(request, token)
             return await self._verifier.verify(token)
         if self.hooks.authenticate is None:
             return None
+        self._check_address(request)
         # Of now: whoever is asked for after a revocation is known again.
         now = time.time()
         identity = await asked("authenticate", self.hooks.authenticate(request))
@@ -191,11 +198,24 @@ class Access:
         """Return whether the client sent *request* over TLS, as far as the hub and trusted proxies know."""
         return is_secure(self._hub.proxies, request)
 
+    def _check_address(self, request: web.Request, token: str | None = None) -> None:
+        """Raise if nothing of the address of *request* is looked at now, for too much of it was refused.
+
+        So whoever guesses, or floods the hub with tokens to verify or the login with questions, has to wait. Whoever
+        shows a *token* that was verified before is not kept waiting by others at the same address.
+        """
+        try:
+            check_refusals(self._hub, request)
+        except TooManyRefusals:
+            if token is None or self._verifier is None or not self._verifier.knows(token):
+                raise
+
     async def ticket(self, request: web.Request) -> dict[str, object]:
         """Return a new ticket for the sender of *request*, for the topics in its body or for all that it may read.
 
         Raises:
             Unauthorized: nobody known asks.
+            TooManyTickets: the user has asked for too many.
             Forbidden: a topic in the body may not be read; names the first.
             InvalidInput: the body breaks a rule.
         """
@@ -210,6 +230,10 @@ class Access:
             if not isinstance(topics, list):
                 raise InvalidInput("topics", "is not a list of topics")
             await self._readable(identity, topics := check_wanted(topics))
+        count_ticket(self._hub, identity)
+        if not self._warned and shows_queries(request):
+            self._warned = True
+            warn_of_queries()
         text = await self.tickets.mint(identity, topics)
         return {"ticket": text, "expires_in": int(SECONDS)}
 
@@ -224,6 +248,7 @@ class Access:
         if self.tickets is None:
             raise no_ticket()
         self._check_site(request)
+        self._check_address(request)
         admission = await self.tickets.admit(ticket, request.cookies, topics, secure=self.is_secure(request))
         if admission.ticket is None and not admission.identity.by_token:
             admission = replace(admission, identity=await self._again(request, admission.identity))
@@ -369,8 +394,6 @@ class Access:
 
 
 Access.KEY = web.AppKey("access", Access)
-# So that a hook is asked once per request. aiohttp has such keys since 3.14, and warns of others.
-_IDENTITY: Any = web.RequestKey("identity", Identity) if hasattr(web, "RequestKey") else "hub.identity"
 
 
 def _topics_of(drafts: Sequence[Draft], *, private: bool) -> Iterable[str]:

@@ -30,7 +30,7 @@ from hub.web.access import Access, Authenticate, AuthorizePublish, AuthorizeSubs
 from hub.web.administration import change_topics, connections, end_connection, mint_ticket, revoke_token, revoke_user
 from hub.web.endpoint import Endpoint, Handler, NotFound
 from hub.web.handler_streams import HandlerStreams
-from hub.web.history import history
+from hub.web.history import export, history, history_pages
 from hub.web.monitoring import healthz, metrics, readyz, stats
 from hub.web.presence import presence
 from hub.web.publish import emit, publish
@@ -112,7 +112,7 @@ def setup_hub(
     rechecks = None if recheck is None else Rechecks(hub.connections, policy, recheck, hub.settings.recheck)
     streams = app[HandlerStreams.KEY] = HandlerStreams(hub)
     prefix = _as_matched(prefix.rstrip("/"))
-    for path, handlers in _routes(hub, _chosen(routes, guarded=guarded)).items():
+    for path, handlers in routes_of(hub, _chosen(routes, guarded=guarded)).items():
         Endpoint(hub, handlers).add_to(app, (_in_pattern(prefix) if "{" in path else prefix) + path)
     if prefix:
         # A first segment that is a parameter makes aiohttp try this route last, after all that the application adds.
@@ -178,21 +178,9 @@ def _in_pattern(prefix: str, *, first_too: bool = False) -> str:
     return "/".join(segments)
 
 
-NAMES = frozenset(
-    {
-        "subscribe",
-        "publish",
-        "history",
-        "stats",
-        "metrics",
-        "health",
-        "ai",
-        "events",
-        "tickets",
-        "connections",
-        "presence",
-    }
-)
+ADMINISTRATION = frozenset({"stats", "metrics", "connections", "events", "export"})
+"""What only administrators may use, of what `routes` of `setup_hub` may name."""
+NAMES = ADMINISTRATION | {"subscribe", "publish", "history", "health", "ai", "tickets", "presence"}
 """What `routes` of `setup_hub` may name."""
 
 
@@ -213,11 +201,14 @@ def _policy(settings: Settings, *, guarded: bool, named: bool) -> Policy:
     return Policy(trusted=True) if named else Policy(anonymous_subscribe=("**",))
 
 
-def _routes(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]]:
+def routes_of(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]]:
+    """Return the handlers of the routes that are *chosen* by name, by path and method."""
+    pages: dict[str, Handler] = {"GET": history if "export" in chosen else history_pages}
     all_routes: dict[str, dict[str, dict[str, Handler]]] = {
         "subscribe": {"/notifications/subscribe": {"GET": subscribe, "POST": subscribe_by_post}},
         "publish": {"/notifications/publish": {"POST": publish}},
-        "history": {"/notifications/history": {"GET": history}},
+        "export": {"/notifications/history": {"GET": export}},
+        "history": {"/notifications/history": pages},  # behind the export, whose path it has
         "stats": {"/notifications/stats": {"GET": stats}},
         "health": {"/healthz": {"GET": healthz}, "/readyz": {"GET": readyz}},
         "metrics": {"/metrics": {"GET": metrics}},

@@ -9,9 +9,10 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from hub.errors import AuthUnavailable, CrossSite, Forbidden, HubError, Unauthorized
+from hub.errors import AuthUnavailable, CrossSite, Forbidden, HubError, TooManyRefusals, Unauthorized
 from hub.hub import Hub
 from hub.web.body import check_encoding
+from hub.web.limits import Refusal, count_refusal
 from hub.web.links import is_own
 from hub.web.problems import from_error, from_http, from_status, problem
 from hub.web.stream import is_event_source, refusal
@@ -20,6 +21,7 @@ logger = logging.getLogger("hub.web")
 
 Handler = Callable[[Hub, web.Request], Awaitable[web.StreamResponse]]
 H = TypeVar("H", bound=Handler)
+_REFUSALS = (Unauthorized, Forbidden, AuthUnavailable, TooManyRefusals)
 
 
 def opens_stream(handler: H) -> H:
@@ -43,6 +45,7 @@ class Endpoint:
 
     def __init__(self, hub: Hub, handlers: Mapping[str, Handler]) -> None:
         self._hub = hub
+        self._hosts = hub.hosts
         self._handlers = handlers
         self._allow = ", ".join(sorted({*handlers, "OPTIONS"}))
         self._origins = frozenset(hub.settings.cors_origins)
@@ -51,7 +54,7 @@ class Endpoint:
         """Return the answer to *request*."""
         try:
             answer = await answered(request, self._answer(request))
-        except (Unauthorized, Forbidden, AuthUnavailable) as error:
+        except _REFUSALS as error:
             answer = self._refused(request, error)
         if not answer.prepared:
             answer.headers.setdefault("Cache-Control", "no-store")
@@ -62,21 +65,24 @@ class Endpoint:
         return answer
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        if self._hub.hosts is not None:
-            self._hub.hosts.check(request.headers.get("Host"))
+        if self._hosts is not None:
+            self._hosts.check(request.headers.get("Host"))
         check_encoding(request)  # even if no handler reads the body: aiohttp would decompress it all the same
         handler = self._handlers.get(request.method)
         return self._without_handler(request) if handler is None else await handler(self._hub, request)
 
-    def _refused(self, request: web.Request, error: Unauthorized | Forbidden | AuthUnavailable) -> web.StreamResponse:
-        """Return the answer to a request that may not do what it asks for."""
+    def _refused(self, request: web.Request, error: Refusal) -> web.StreamResponse:
+        """Return the answer to a request that may not do what it asks for, and count it as what it is."""
+        count_refusal(self._hub, request, error)
         handler = self._handlers.get(request.method)
-        readable = self._hub.settings.refuse == "auto" and getattr(handler, "opens_stream", False)
-        if not (readable and is_event_source(request)):
+        # A limit is no reason to stop an `EventSource` for ever, whatever is set.
+        readable = self._hub.settings.refuse == "auto" or isinstance(error, TooManyRefusals)
+        if not (readable and getattr(handler, "opens_stream", False) and is_event_source(request)):
             return from_error(error)
-        self._hub.metrics.refused += 1
-        topic = {"topic": error.topic} if isinstance(error, Forbidden) and error.topic else {}
-        return refusal(error.code, **topic)
+        facts = {"topic": error.topic} if isinstance(error, Forbidden) and error.topic else {}
+        if isinstance(error, TooManyRefusals):
+            facts = {"limit": error.limit}
+        return refusal(error.code, **facts)
 
     def add_to(self, app: web.Application, path: str) -> None:
         """Add the endpoint to *app* under *path*."""
@@ -125,7 +131,12 @@ class NotFound(Endpoint):
         super().__init__(hub, {})
 
     def _without_handler(self, request: web.Request) -> web.StreamResponse:
-        return problem(404, "there is nothing at this path")
+        return nothing_here()
+
+
+def nothing_here() -> web.Response:
+    """Return the answer for a path that does not exist."""
+    return problem(404, "there is nothing at this path")
 
 
 async def answered(
@@ -137,7 +148,7 @@ async def answered(
     """
     try:
         return await handling
-    except (Unauthorized, Forbidden, AuthUnavailable) as error:
+    except _REFUSALS as error:
         if not own:
             return from_error(error)
         raise

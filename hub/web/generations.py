@@ -11,6 +11,7 @@ from aiohttp import web
 from multidict import MultiMapping
 
 from hub.connections.holders import Holder
+from hub.encoding import Limit
 from hub.errors import (
     GenerationExpired,
     InvalidInput,
@@ -65,6 +66,7 @@ def routes(hub: Hub) -> dict[str, dict[str, Handler]]:
 
 async def init(hub: Hub, request: web.Request) -> web.Response:
     """Begin a generation, detached from this request, and return where it can be watched."""
+    await _owner(request)  # before the body is read
     generation, new = await _begin(hub, request, _prompt(await read_json(request)))
     where = _place(hub, request, generation, up=1)
     expires = generation.head.created + hub.generations.limits.whole + hub.generations.limits.keep
@@ -107,8 +109,8 @@ async def generate_and_watch(hub: Hub, request: web.Request) -> web.StreamRespon
             generation, _ = await _begin(hub, request, prompt)
         except LogUnavailable:
             return come_back(Away.LOG_UNAVAILABLE, dialect.away)
-        except TooManyGenerations:
-            return come_back(Away.CAPACITY, dialect.away)
+        except TooManyGenerations as error:
+            return come_back(Away.CAPACITY, dialect.away, Limit(error.limit))
         place = {"Content-Location": _place(hub, request, generation)}
         return await _respond(hub, request, generation, dialect, 0, **place)
     try:

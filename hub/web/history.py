@@ -13,7 +13,7 @@ from aiohttp import ClientConnectionError, web
 from hub.connections.peer import watch_peer
 from hub.connections.resume import EARLIEST, LATEST, Start, position_asked, start
 from hub.encoding import GapReason, moment
-from hub.errors import InvalidInput, LogUnavailable, ShuttingDown
+from hub.errors import InvalidInput, LogUnavailable, NotThere, ShuttingDown
 from hub.eventstream import compact_json
 from hub.hub import Hub
 from hub.log.archive.format import MEDIA_TYPE, entry, lines
@@ -103,7 +103,18 @@ class Excerpt:
 async def history(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Return a page of the history; or all of it, as an archive, if the client accepts that media type."""
     if _accepts_archive(request):
-        return await _export(hub, request)
+        return await export(hub, request)
+    return await history_pages(hub, request)
+
+
+async def history_pages(hub: Hub, request: web.Request) -> web.Response:
+    """Return a page of the history.
+
+    Raises:
+        NotThere: the client wants an archive.
+    """
+    if _accepts_archive(request):
+        raise NotThere("archive")
     query = _PARAMETERS.read(request)
     topics = check_wanted(query.getall("topic", []))
     access = Access.of(request)
@@ -148,8 +159,11 @@ def _accepts_archive(request: web.Request) -> bool:
 # ---- all of it ----
 
 
-async def _export(hub: Hub, request: web.Request) -> web.StreamResponse:
-    """Stream the archive as fast as the client reads; abort what can't be completed, so that it does not look whole."""
+async def export(hub: Hub, request: web.Request) -> web.StreamResponse:
+    """Stream the archive, all of the history, as fast as the client reads.
+
+    What can't be completed is aborted, so that it does not look whole.
+    """
     await Access.of(request).administer(request)
     if hub.draining:
         raise ShuttingDown

@@ -67,6 +67,10 @@ class Jwks:
             self._fetching.cancel()
             await asyncio.wait([self._fetching])
 
+    def knows(self, token: str) -> bool:
+        """Return whether *token* was verified before, as far as is remembered, and has not expired."""
+        return self._tokens.knows(token)
+
     async def verify(self, token: str) -> Identity:
         """Return the identity that *token* proves.
 

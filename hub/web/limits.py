@@ -1,6 +1,8 @@
-"""Limits at the door: who holds a stream, and who publishes, as far as limits count them."""
+"""Limits at the door: who holds a stream, who publishes, and who is refused, as far as limits count them."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from aiohttp import web
 
@@ -8,8 +10,13 @@ from hub.access.identity import Identity
 from hub.connections.client_stream import CloseReason, Ending
 from hub.connections.holders import NOBODY, Holder
 from hub.encoding import Limit, retry_between
-from hub.errors import TooManyPublishes
+from hub.errors import AuthUnavailable, Forbidden, TooManyPublishes, TooManyRefusals, TooManyTickets, Unauthorized
 from hub.hub import Hub
+
+Refusal = Unauthorized | Forbidden | AuthUnavailable | TooManyRefusals
+
+# So that a hook is asked once per request. aiohttp has such keys since 3.14, and warns of others.
+IDENTITY: Any = web.RequestKey("identity", Identity) if hasattr(web, "RequestKey") else "hub.identity"
 
 
 def holder_of(
@@ -62,3 +69,46 @@ def publisher(hub: Hub, request: web.BaseRequest, identity: Identity | None = No
         return f"user {identity.user}"
     client = hub.addresses.client(request.remote or "", request.headers.getall("X-Forwarded-For", ()))
     return hub.addresses.counted(client)
+
+
+# ---- those who are refused ----
+
+
+def count_refusal(hub: Hub, request: web.Request, error: Refusal) -> None:
+    """Count a request that was refused with *error*, in the statistics and among those of its sender."""
+    if isinstance(error, TooManyRefusals):
+        hub.metrics.limited += 1
+    elif isinstance(error, AuthUnavailable):
+        hub.metrics.auth_unavailable += 1
+    else:
+        if isinstance(error, Forbidden):
+            hub.metrics.forbidden += 1
+        else:
+            hub.metrics.unauthorized += 1
+        who = publisher(hub, request, request.get(IDENTITY))
+        if who:
+            hub.refusing.spend(who)
+
+
+def check_refusals(hub: Hub, request: web.BaseRequest, identity: Identity | None = None) -> None:
+    """Raise if so much of *identity*, or of the address of *request*, was refused that nothing more is looked at now.
+
+    Raises:
+        TooManyRefusals: it says when to come back.
+    """
+    if not len(hub.refusing):
+        return
+    who = publisher(hub, request, identity)
+    if who and (wait := hub.refusing.wait(who)):
+        raise TooManyRefusals("refuse_rate", hub.refusing.per_second, wait)
+
+
+def count_ticket(hub: Hub, identity: Identity) -> None:
+    """Count a ticket that *identity* asks for.
+
+    Raises:
+        TooManyTickets: there were too many; it says when to come back.
+    """
+    if wait := hub.minting.ask(identity.user):
+        hub.metrics.limited += 1
+        raise TooManyTickets("ticket_rate", hub.minting.per_second, wait)

@@ -62,8 +62,13 @@ def _log_bounds(hub: Hub) -> dict[str, object] | None:
 
 
 async def metrics(hub: Hub, request: web.Request) -> web.Response:
-    """Return the counters in Prometheus' text format."""
+    """Return the counters in Prometheus' text format, to an administrator."""
     await Access.of(request).administer(request)
+    return await open_metrics(hub, request)
+
+
+async def open_metrics(hub: Hub, request: web.Request) -> web.Response:
+    """Return the counters in Prometheus' text format, to whoever reaches it."""
     registry = CollectorRegistry()
     registry.register(_Figures(hub))
     return web.Response(

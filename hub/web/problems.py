@@ -13,8 +13,9 @@ from hub.errors import (
     HubError,
     InvalidInput,
     TooLarge,
-    TooManyPublishes,
+    TooManyGenerations,
     TooManyStreams,
+    TooOften,
     TooSlow,
     TryLater,
     Unauthorized,
@@ -66,7 +67,7 @@ def _facts(error: HubError) -> dict[str, str]:
     """Return the additional members of the problem of *error*."""
     if isinstance(error, InvalidInput | TooLarge):
         return {"field": error.field}
-    if isinstance(error, TooManyPublishes | TooManyStreams):
+    if isinstance(error, TooOften | TooManyStreams | TooManyGenerations):
         return {"limit": error.limit}
     facts = {"code": error.code} if isinstance(error, Unauthorized | Forbidden | AuthUnavailable) else {}
     if isinstance(error, Forbidden) and error.topic:

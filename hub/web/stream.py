@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp_sse import EventSourceResponse
 
 from hub.connections.holders import Holder
-from hub.encoding import End, retry_between
+from hub.encoding import End, Limit, retry_between
 from hub.eventstream import block, compact_json
 from hub.hub import Hub
 from hub.web.dialects import CLOSE, DIALECTS
@@ -115,7 +115,7 @@ def refusal(reason: str, **facts: str) -> web.Response:
     return web.Response(body=said, headers=HEADERS | {"Content-Type": MEDIA_TYPE, "Connection": "close"})
 
 
-def come_back(why: Away, tell: Tell = DIALECTS["events"].away) -> web.Response:
+def come_back(why: Away, tell: Tell = DIALECTS["events"].away, limit: Limit | None = None) -> web.Response:
     """Return an answer that refuses a stream for now, and tells an `EventSource` when to reconnect.
 
     The status is 200, because after any other an `EventSource` never reconnects (WHATWG HTML, 9.2.3). The block with
@@ -124,8 +124,9 @@ def come_back(why: Away, tell: Tell = DIALECTS["events"].away) -> web.Response:
     Args:
         why: the reason that the client is told; it determines the time.
         tell: returns the block with the reason and the time to wait; clients of other dialects need another one.
+        limit: the limit that leaves no room, if it is not that of all streams.
     """
-    return _refusal(tell(End(why, retry_between(*_SECONDS[why]))))
+    return _refusal(tell(End(why, retry_between(*_SECONDS[why]), limit)))
 
 
 def _refusal(block: bytes) -> web.Response:

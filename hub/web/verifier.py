@@ -18,6 +18,10 @@ class Verifier(Protocol):
         """Prepare; whatever fails here can be tried again later."""
         ...
 
+    def knows(self, token: str) -> bool:
+        """Return whether *token* was verified before, as far as is remembered, and has not expired."""
+        ...
+
     async def verify(self, token: str) -> Identity:
         """Return the identity that *token* proves. Whether it has been revoked is not looked up.
 
@@ -40,6 +44,10 @@ class Known:
 
     async def open(self) -> None:
         """Do nothing: the keys are here."""
+
+    def knows(self, token: str) -> bool:
+        """Return whether *token* was verified before, as far as is remembered, and has not expired."""
+        return self._tokens.knows(token)
 
     async def verify(self, token: str) -> Identity:
         """Return the identity that *token* proves, without waiting for anything."""

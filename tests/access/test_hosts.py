@@ -34,6 +34,15 @@ def test_any_other_name_is_refused(host: str):
         HOSTS.check(host)
 
 
+def test_addresses_can_be_names_of_it_but_not_what_looks_like_one():
+    hosts = Hosts(["hub-admin"], addresses=True)
+    for host in ("192.168.0.1:9090", "[fd00::1]", "hub-admin:9090", "localhost"):
+        hosts.check(host)
+    for host in ("192.168.0.1.evil.example", "2130706433", "1.2.3", "evil.example", "[fd00::1].evil.example"):
+        with pytest.raises(WrongHost):
+            hosts.check(host)
+
+
 def test_a_refusal_is_short_and_shows_no_control_characters():
     with pytest.raises(WrongHost) as caught:
         HOSTS.check("\x1b[2J" + "a" * 10_000)

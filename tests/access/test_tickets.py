@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hub.access.identity import Identity
-from hub.access.tickets import RETURN_SECONDS, SECONDS, Return, Ticket, cookie_name, shown
+from hub.access.tickets import RETURN_SECONDS, SECONDS, Return, Ticket, cookie_name, no_ticket, shown
 from hub.errors import Forbidden, Unauthorized
 
 NOW = 1_700_000_000.0
@@ -236,3 +236,9 @@ def test_chance_decides_the_id_and_both_secrets():
     text, ticket = Ticket.mint(ANN, None, NOW, random)
     cookie, _ = ticket.begin(["a"], NOW, random)
     assert (text, cookie) == ("0" * 12 + "." + "1" * 32, "2" * 32)
+
+
+def test_a_ticket_that_is_not_valid_says_what_to_do():
+    assert str(no_ticket()) == (
+        "the ticket is not valid: it was used already, is older than 30 seconds, or is unknown; get a new one"
+    )

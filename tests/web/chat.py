@@ -16,9 +16,10 @@ USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
 AWAY = {"draining": rb"[1-6][0-9]{3}", "capacity": rb"[1-6][0-9]{4}", "log_unavailable": rb"(?:10|[2-9])[0-9]{3}"}
 
 
-def away(reason: str) -> bytes:
-    """Return the pattern of an answer that sends a client away."""
-    return rb'retry: %b\nevent: hub\.close\ndata: \{"reason":"%b"\}\n\n' % (AWAY[reason], reason.encode())
+def away(reason: str, limit: str = "") -> bytes:
+    """Return the pattern of an answer that sends a client away, because of *limit* if that is not empty."""
+    facts = f'"reason":"{reason}"' + (f',"limit":"{limit}"' if limit else "")
+    return rb"retry: %b\nevent: hub\.close\ndata: \{%b\}\n\n" % (AWAY[reason], facts.encode())
 
 
 class Answering:

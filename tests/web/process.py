@@ -71,8 +71,19 @@ class Process:
         self._process.send_signal(number)
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def ended(self) -> bool:
         return self._process.returncode is not None
+
+    async def tells(self, text: str) -> None:
+        """Wait until *text* is on its standard error; a process takes its time to start."""
+        async with asyncio.timeout(STARTING):
+            while text not in self.err:
+                assert not self.ended, self.err
+                await asyncio.sleep(0.005)
 
     async def end(self) -> int:
         """Wait until the process ends by itself; return its exit status."""

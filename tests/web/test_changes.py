@@ -16,7 +16,7 @@ from tests.web.client import until
 from tests.web.conftest import Serve
 from tests.web.handler_stream import Source, Stream
 from tests.web.server import Server
-from tests.web.test_access import ask, by_header, stream_of
+from tests.web.test_access import USERS, ask, by_header, stream_of
 from tests.web.test_rights import last_word, ticket_of, with_ticket
 
 
@@ -28,7 +28,11 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 async def server(serve: Serve, home: str) -> Server:
     """A hub that knows ann, bob and root by a header; anybody may read news."""
-    setup = {"authenticate": by_header, "routes": None}
+
+    async def recheck(identity: Identity) -> Identity | None:
+        return USERS.get(identity.user)
+
+    setup = {"authenticate": by_header, "recheck": recheck, "routes": None}
     return await serve(setup=setup, log=home, anonymous_subscribe=("news/**",))
 
 
@@ -159,11 +163,20 @@ async def test_a_stream_that_is_revoked_while_the_application_thinks_is_not_chan
 
 async def test_a_stream_with_a_ticket_stays_within_its_topics(server: Server) -> None:
     ticket = await ticket_of(server, "ann", {"topics": ["orders/1", "orders/2"]})
-    await with_ticket(server, ticket, "orders/1")
+    first = await with_ticket(server, ticket, "orders/1")
     for user in ("ann", "root"):
         refused = await change(server, user, {"add": ["orders/3"]})
         assert (refused.status, refused.json()["topic"]) == (403, "orders/3")
     assert (await change(server, "ann", {"add": ["orders/2"]})).status == 200
+    cookie = first.headers["Set-Cookie"].partition(";")[0]
+    first.reset()
+    await until(lambda: not len(server.hub.connections))
+    again = await with_ticket(server, ticket, "orders/1", cookie=cookie)
+    assert again.status == 200
+    assert [(await change(server, "ann", {"add": [topic]})).status for topic in ("orders/2", "orders/3")] == [
+        200,
+        403,
+    ], "also when it comes back"
 
 
 async def test_another_sites_page_changes_nothing(server: Server) -> None:

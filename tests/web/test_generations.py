@@ -247,7 +247,7 @@ async def test_an_event_source_is_sent_away_where_no_answer_can_begin_now(serve:
     await chat.begin()
     answer = await chat.server.ask("GET", f"{PATH}?message=hi")
     assert (answer.status, answer.headers["Content-Type"]) == (200, "text/event-stream")
-    assert re.fullmatch(away("capacity"), answer.body)
+    assert re.fullmatch(away("capacity", "ai_total"), answer.body)
     assert (await chat.server.post(PATH, {"message": "hi"})).status == 429
     assert len(chat.provider.prompts) == 1
 
