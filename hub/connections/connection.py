@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -22,7 +22,7 @@ from hub.connections.registry import StreamRegistry
 from hub.connections.resume import position_asked, start
 from hub.connections.seam import Beginning, Seam, State, Step
 from hub.connections.send_queue import Dropped, SendQueue
-from hub.connections.stretches import OPEN, Covered, Since, Stretch, Stretches, at_least, with_added
+from hub.connections.stretches import OPEN, Covered, Since, Stretch, Stretches, with_added
 from hub.encoding import SSE, Drop, Encoding, End, Gap, Opening, Topics, retry_between
 from hub.errors import LogUnavailable
 from hub.fanout import Audience, Batch, Fanout
@@ -56,7 +56,6 @@ class Subscription(NamedTuple):
         encoding: how it looks on the wire.
         visibility: which of the notifications that match it may see.
         presence: what it is told of who is on its topics.
-        since: topics that count only after an offset, wherever the client stands; none is beyond the newest position.
     """
 
     topics: tuple[str, ...]
@@ -64,7 +63,6 @@ class Subscription(NamedTuple):
     encoding: Encoding = SSE()
     visibility: Visibility = EVERYTHING
     presence: PresenceView = PresenceView.NOTHING
-    since: Mapping[str, int] | None = None
 
 
 class Change(NamedTuple):
@@ -142,7 +140,7 @@ class Connection(ClientStream):
         self._encoding = subscription.encoding
         self._visibility = subscription.visibility
         self.presence = subscription.presence
-        self._since: Since = subscription.since or 0
+        self._since: Since = 0  # after which offset its topics count on this stream; their floors are in the visibility
         self._wiring = wiring
         self._audience: Audience | None = None
         self._cursor = 0  # live: the offset up to which everything was written or announced as missing
@@ -334,11 +332,10 @@ class Connection(ClientStream):
             self._join()
             self._straighten()
             return
-        latest, since = None, None if isinstance(self._since, int) else self._since
+        latest = None
         if begin.latest:  # what is older than the newest of its topic was not given to the client
-            latest = tail.offset
-            self._since = at_least(self._since, self._topics, latest)
-        stretches = Stretches.begin(begin.after, self._topics, self._visibility, since=since, latest=latest)
+            self._since = latest = tail.offset
+        stretches = Stretches.begin(begin.after, self._topics, self._visibility, latest=latest)
         self._seam = Seam(begin, tail, wiring.buffer_bytes // 4, stretches)
         beginning = self._seam.beginning()
         if beginning is not None:
@@ -347,11 +344,7 @@ class Connection(ClientStream):
 
     def _trimmed(self, after: int) -> int:
         """Return the newest offset beyond *after* that was trimmed and may have counted; 0 if none."""
-        trimmed = self._wiring.log.trimmed
-        if isinstance(self._since, int):
-            return trimmed(self._topics, after, self._visibility)
-        parts = Covered.of(self._topics, self._since).parts
-        return max(trimmed(topics, max(after, since), self._visibility) for since, topics in parts)
+        return self._wiring.log.trimmed(self._topics, after, self._visibility)
 
     def _catch_up(self) -> None:
         """Read the next page, and write it; go on later where the log or the transport needs time."""
@@ -364,7 +357,7 @@ class Connection(ClientStream):
         until = upto if bounded else 0
         present = seam.stretches.present
         encoding = self._encoding if seam.stretches.with_ids else self._encoding.without_ids()
-        query = PageQuery(after, present.topics, encoding, present.visibility, until, latest, present.but, present.only)
+        query = PageQuery(after, present.topics, encoding, present.visibility, until, latest, present.but)
         reading = wiring.pages.read(query, upto=upto)
         if reading.done():
             self._take_page(reading)
@@ -513,7 +506,7 @@ class Connection(ClientStream):
 
     def _open(self, beginning: Beginning) -> None:
         position, recovered, gap = beginning
-        self._since = at_least(self._since, self._topics, position.offset)
+        self._since = self._since or position.offset
         opening = Opening(self.id, tuple(self._topics), position, recovered, gap, retry_between(2, 4))
         self._write(self._encoding.opening(opening))
 

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, TypeVar
 
 from aiohttp import web
@@ -16,6 +17,8 @@ from hub.access.identity import Identity
 from hub.access.policy import Policy
 from hub.access.tickets import SECONDS, no_ticket
 from hub.access.visibility import Visibility
+from hub.connections.changes import Sees
+from hub.connections.connection import Connection
 from hub.connections.holders import Holder
 from hub.errors import AuthUnavailable, Forbidden, InvalidInput, NotThere, TooManyRefusals, Unauthorized
 from hub.hub import Hub
@@ -308,13 +311,14 @@ class Access:
         """Return whether *identity* may know who is on the topics that it may read; else only how many are."""
         return self.policy.trusted or (identity is not None and (identity.presence or identity.admin))
 
-    async def readable(self, holder: Holder, topics: Sequence[str], added: Sequence[str]) -> Visibility:
-        """Return what the *holder* of an open stream sees of *topics*, to which *added* belong, which it did not have.
+    async def readable(self, stream: Connection, topics: Sequence[str], added: Sequence[str]) -> Sees:
+        """Return what the reader of *stream* sees of *topics*, to which *added* belong, which it did not have.
 
         Raises:
             Unauthorized, Forbidden: the holder may not read one of them; names the first.
             AuthUnavailable: that can't be told now.
         """
+        holder = stream.holder
         for topic in added if holder.within is not None else ():
             if not any(covers(each, topic) for each in holder.within or ()):
                 raise Forbidden(topic, "is not among the topics of the ticket")
@@ -325,7 +329,7 @@ class Access:
                 raise Forbidden(topic, "the holder of the stream may not read it") from None
         if added:
             await self._ask_hook(holder.identity, added)
-        return self.policy.read(holder.identity, topics)
+        return partial(self.policy.read, holder.identity)
 
     async def changer(self, request: web.Request, holder: Callable[[], Holder]) -> None:
         """Check that the sender of *request* may change the stream of *holder*: its own user, or an administrator.
