@@ -22,11 +22,21 @@ from hub.eventstream import JsonDefault
 from hub.generations.providers.provider import Provider
 from hub.hub import Hub
 from hub.notifications import NotificationService
+from hub.presence.rooms import Rights, Rooms
 from hub.presence.service import PresenceService
 from hub.settings import Settings, unknown_variables
 from hub.state.choice import make_state
-from hub.web import generations, handover
-from hub.web.access import Access, Authenticate, AuthorizePublish, AuthorizeSubscribe, Hooks, Recheck
+from hub.web import generations, handover, rooms
+from hub.web.access import (
+    Access,
+    Authenticate,
+    AuthorizeJoin,
+    AuthorizePublish,
+    AuthorizeSubscribe,
+    Hooks,
+    Recheck,
+    RoomsOf,
+)
 from hub.web.administration import change_topics, connections, end_connection, mint_ticket, revoke_token, revoke_user
 from hub.web.endpoint import Endpoint, Handler, NotFound
 from hub.web.handler_streams import HandlerStreams
@@ -46,6 +56,7 @@ HUB: web.AppKey[Hub] = web.AppKey("hub", Hub)
 NOTIFICATIONS: web.AppKey[NotificationService] = web.AppKey("notifications", NotificationService)
 BUS: web.AppKey[EventBus] = web.AppKey("bus", EventBus)
 PRESENCE: web.AppKey[PresenceService] = web.AppKey("presence", PresenceService)
+ROOMS: web.AppKey[Rooms] = web.AppKey("rooms", Rooms)
 
 
 def setup_hub(
@@ -59,11 +70,14 @@ def setup_hub(
     authorize_subscribe: AuthorizeSubscribe | None = None,
     authorize_publish: AuthorizePublish | None = None,
     recheck: Recheck | None = None,
+    rooms_of: RoomsOf | None = None,
+    authorize_join: AuthorizeJoin | None = None,
     routes: Literal["all"] | Collection[str] | None = None,
 ) -> Hub:
     """Add a hub to *app*: its routes under *prefix*, its start and its drain.
 
-    The service is `app[NOTIFICATIONS]`, the event bus `app[BUS]`, who is there `app[PRESENCE]`, from now on.
+    From now on the service is `app[NOTIFICATIONS]`, the event bus `app[BUS]`, who is there `app[PRESENCE]`, who belongs
+    to which room `app[ROOMS]`.
 
     Args:
         app: any application, not started yet.
@@ -79,9 +93,13 @@ def setup_hub(
         authorize_publish: `async (identity, draft) -> bool`: the same for each draft.
         recheck: `async (identity) -> Identity | None`: called within every `HUB_RECHECK` seconds for each session that
             has open streams; they end if it returns None.
+        rooms_of: `async (identity) -> Iterable[str | (str, bool)]`: asked for each stream of a user; the rooms to which
+            the application says that the user belongs, and whether it may publish there.
+        authorize_join: `async (identity, room, publish) -> bool`: whether a user may join a room by itself, over HTTP;
+            without it, none may.
         routes: what is mounted: `"all"`, or some of `subscribe`, `publish`, `history`, `stats`, `metrics`, `health`,
-            `ai`, `events`, `tickets`, `connections`, `presence`. None: everything where identities are known; else
-            `subscribe`, for public notifications, and `health`. Routes that are named where nobody is known serve
+            `ai`, `events`, `tickets`, `connections`, `presence`, `rooms`. None: everything where identities are known;
+            else `subscribe`, for public notifications, and `health`. Routes that are named where nobody is known serve
             whoever reaches them.
 
     Raises:
@@ -91,25 +109,30 @@ def setup_hub(
     """
     if HUB in app:
         raise AlreadySetUp
-    hub = Hub(settings or _found(), json_default=json_default, provider=provider)
-    app[HUB], app[NOTIFICATIONS], app[BUS], app[PRESENCE] = hub, hub.notifications, hub.bus, hub.presence
+    settings = settings or _found()
+    verifier = verifier_of(settings)
+    guarded = authenticate is not None or verifier is not None
+    state = make_state(settings, time.time) if guarded else None
+    hub = Hub(settings, json_default=json_default, provider=provider, state=state)
+    app[HUB], app[NOTIFICATIONS], app[BUS] = hub, hub.notifications, hub.bus
+    app[PRESENCE], app[ROOMS] = hub.presence, hub.rooms
     hooks = Hooks(
         authenticate=authenticate,
         authorize_subscribe=authorize_subscribe,
         authorize_publish=authorize_publish,
         recheck=recheck,
+        rooms_of=rooms_of,
+        authorize_join=authorize_join,
     )
-    verifier = verifier_of(hub.settings)
-    guarded = authenticate is not None or verifier is not None
-    state = make_state(hub.settings, time.time) if guarded else None
     policy = _policy(hub.settings, guarded=guarded, named=routes is not None)
     access = app[Access.KEY] = Access(hub, policy, hooks, verifier, state)
     hub.changes.readable = access.readable
+    hub.rooms.rights = Rights(access.granted, None if authorize_subscribe is None else access.ask)
     if state is not None:
         state.announce_to(partial(end_revoked, hub.connections))
         if not state.lasting:
             logger.info("revocations will be lost when the process ends; set HUB_STATE to a file to keep them")
-    rechecks = None if recheck is None else Rechecks(hub.connections, policy, recheck, hub.settings.recheck)
+    rechecks = None if recheck is None else Rechecks(hub.connections, policy, recheck, hub.settings.recheck, hub.rooms)
     streams = app[HandlerStreams.KEY] = HandlerStreams(hub)
     prefix = _as_matched(prefix.rstrip("/"))
     for path, handlers in routes_of(hub, _chosen(routes, guarded=guarded)).items():
@@ -180,7 +203,7 @@ def _in_pattern(prefix: str, *, first_too: bool = False) -> str:
 
 ADMINISTRATION = frozenset({"stats", "metrics", "connections", "events", "export"})
 """What only administrators may use, of what `routes` of `setup_hub` may name."""
-NAMES = ADMINISTRATION | {"subscribe", "publish", "history", "health", "ai", "tickets", "presence"}
+NAMES = ADMINISTRATION | {"subscribe", "publish", "history", "health", "ai", "tickets", "presence", "rooms"}
 """What `routes` of `setup_hub` may name."""
 
 
@@ -221,6 +244,10 @@ def routes_of(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]
             "/notifications/tokens/{jti}": {"DELETE": revoke_token},
         },
         "presence": {"/notifications/presence": {"GET": presence}},
+        "rooms": {
+            "/notifications/rooms/{room}/members": {"GET": rooms.members},
+            "/notifications/rooms/{room}/members/{userId}": {"PUT": rooms.join, "DELETE": rooms.leave},
+        },
         "events": {"/events/{name}": {"POST": emit}} if hub.settings.events_api else {},
     }
     return {path: handlers for name in all_routes if name in chosen for path, handlers in all_routes[name].items()}
