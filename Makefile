@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test test-ai oldest torture bench lint types load clean
+.PHONY: help run quick test test-ai oldest torture bench page lint types load clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,19 @@ torture: $(VENV)/.test ## Kill a hub with a durable log again and again (ARGS="5
 
 bench: $(VENV)/.bench ## Measure it, and others beside it (ARGS="--quick --to /tmp/bench --only fanout")
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+# What it fetches is in the repository: neither an installation nor a test needs npm for it.
+PAGE := hub/web/openapi/page
+SWAGGER := $(PAGE)/npm/node_modules/swagger-ui-dist
+
+page: ## Fetch the Swagger UI that /docs/api shows the API with (npm)
+	npm ci --prefix $(PAGE)/npm --ignore-scripts --no-fund --no-audit --silent
+	for file in swagger-ui-bundle.js swagger-ui.css; do \
+		grep -v '^/[/*]# sourceMappingURL' $(SWAGGER)/$$file > $(PAGE)/$$file || exit; done
+	cp $(SWAGGER)/swagger-ui-bundle.js.LICENSE.txt $(PAGE)
+	cp $(SWAGGER)/LICENSE $(PAGE)/swagger-ui.LICENSE.txt
+	cp $(SWAGGER)/NOTICE $(PAGE)/swagger-ui.NOTICE.txt
+	rm -rf $(PAGE)/npm/node_modules
 
 lint: $(VENV)/.lint ## Check style and imports
 	$(BIN)/ruff check

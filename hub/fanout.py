@@ -197,7 +197,7 @@ class Fanout:
 
         Floors in the *visibility* lie behind what is live: readers with different ones form one audience.
         """
-        key = (frozenset(topics), encoding, visibility.live)
+        key = (frozenset(topics), encoding, visibility.live if visibility.since else visibility)
         audience = self._audiences.get(key)
         if audience is None:
             if self.turning is not None:

@@ -9,7 +9,6 @@ A notification is seen if it has a topic that the subscription asked for, and th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 from hub.errors import LogUnavailable
@@ -17,7 +16,7 @@ from hub.patterns import compiled
 
 Floors = Mapping[str, int]
 """By topic, the offset beyond which notifications are seen through it; a topic that is not among them has none."""
-NO_FLOORS: Floors = MappingProxyType({})
+NO_FLOORS: Floors = {}
 
 
 class Visibility(NamedTuple):
@@ -34,14 +33,14 @@ class Visibility(NamedTuple):
     private: frozenset[str] | None = None
     since: frozenset[tuple[str, tuple[str, int]]] = frozenset()
 
-    def sees(self, topics: Iterable[str], *, private: bool, offset: int = 0, floors: Floors = NO_FLOORS) -> bool:
-        """Return whether the reader may see a notification of *topics* that matches what it asked for.
+    def sees(self, topics: Iterable[str], *, private: bool) -> bool:
+        """Return whether the reader may see a notification of *topics*, one of which is what it asked for.
 
-        With *floors*, it has to stand at *offset*, and match by a topic whose floor it is above.
+        Where there are floors, *topics* are those that are `above` them.
         """
         if not private or self.private is None:
             return True
-        return any(map(compiled(self.private).match, above(floors, topics, offset) if floors else topics))
+        return any(map(compiled(self.private).match, topics))
 
     def floors(self, epoch: str, after: int = 0) -> Floors:
         """Return the floors that matter to whoever reads what stands after the offset *after* in the present *epoch*.

@@ -36,7 +36,7 @@ SHARED = ("**", "room/**", "ai/**")
 """What everybody may read, private or not; a wildcard in the first segment does not reach the other two."""
 EVERYTHING = (*SHARED, "user/**")
 """What everybody may read as far as it is public, and send to."""
-VISITOR = Identity(user="visitor", subscribe=SHARED, admin=True)
+VISITOR = Identity(user="visitor", subscribe=SHARED, publish=EVERYTHING, admin=True)
 """Whoever comes, where somebody has to be known: statistics, events, and the answers of the AI, which all share."""
 _OPEN = re.compile(r"/(?:metrics|notifications/stats|events/[^/]+|ai/.*)")
 _LOGIN = re.compile(rf"({'|'.join(NAMES)})\.([A-Za-z0-9_-]{{12}})", re.ASCII)
@@ -51,7 +51,7 @@ async def authenticate(request: web.Request) -> Identity | None:
     if _OPEN.fullmatch(request.path):
         return VISITOR
     identity = logged_in(request)
-    return None if identity is None else replace(identity, subscribe=SHARED)
+    return None if identity is None else replace(identity, subscribe=SHARED, publish=EVERYTHING)
 
 
 async def authenticate_by_tokens_too(request: web.Request) -> Identity | None:
@@ -82,6 +82,16 @@ class Open(Policy):
     ) -> tuple[str, ...]:
         """Return those of *topics*, of a notification that *identity* may see, that it may read."""
         return super().shown(_reader(identity, topics), topics, private=private, rooms=rooms)
+
+    def granted(self, identity: Identity | None, topic: str) -> bool:
+        """Return whether *identity* may read *topic* without being a member of anything."""
+        return super().granted(_reader(identity, (topic,)), topic)
+
+    def publish(
+        self, identity: Identity | None, topics: Iterable[str], *, private: bool = False, rooms: Collection[str] = ()
+    ) -> None:
+        """Check that *identity* may publish to each of *topics*."""
+        super().publish(identity or VISITOR, topics, private=private, rooms=rooms)
 
 
 def _reader(identity: Identity | None, topics: Iterable[str]) -> Identity:

@@ -156,7 +156,7 @@ class Log(Protocol):
 
         A page is bounded in count, in bytes and in what had to be looked at for it, whatever the patterns are; it gets
         nearer to *upto* each time, but may hold nothing. It holds nothing that *visibility* does not see; a hole is
-        judged by the topics and their floors alone, and by a pattern as if the topics that it matches had none.
+        judged by the topics and their floors alone; a pattern may be judged as if the topics that it matches had none.
 
         With *latest* it holds only the newest of each topic that can be seen, as of *upto*. Where thousands that can't
         be seen are newer, older ones of that topic may come before it: to find it is bounded work as well.

@@ -18,7 +18,7 @@ from functools import partial
 from itertools import repeat
 from typing import Any
 
-from hub.access.visibility import EVERYTHING, NO_FLOORS, Floors, Visibility
+from hub.access.visibility import EVERYTHING, NO_FLOORS, Floors, Visibility, above
 from hub.errors import LogNotEmpty, LogUnavailable
 from hub.log.index import Names, Offsets, Topic
 from hub.log.keys import Keys
@@ -300,8 +300,8 @@ class MemoryLog:
         return frames
 
     def _page(self, after: int, topics: Collection[str], upto: int, latest: bool, visibility: Visibility) -> Page:
-        floors = visibility.floors(self.epoch, after)
-        sees = None if visibility.private is None else partial(visibility.sees, private=True, floors=floors)
+        floors = visibility.floors(self.epoch, after) if visibility.since else NO_FLOORS
+        sees = None if visibility.private is None else visibility.sees
         own = (upto, visibility) if latest and sees is not None else ()
         search = self._searches.of(topics, *own)
         look_back = _LookBack(search, upto, self._kept, sees, floors) if latest and sees is not None else None
@@ -313,7 +313,7 @@ class MemoryLog:
         if reached >= upto:
             self._searches.end(topics, *own)
         if sees is not None:  # of a page, so that what can't be seen is bounded work as well
-            chosen = [each for each in chosen if not each.private or sees(each.topics, offset=each.position.offset)]
+            chosen = _visible(chosen, sees, floors)
         return Page(chosen, reached, self._trimmed.hole(topics, after, floors), self.bounds().oldest.offset)
 
     def _matching(self, after: int, search: Search, upto: int, floors: Floors) -> _Part:
@@ -329,9 +329,9 @@ class MemoryLog:
         upto = min(upto, search.known)
         names = [name for name in search.names if name in self._by_topic]
         lists = [self._by_topic[name] for name in names]
-        begins = [max(after, floors.get(name, 0)) for name in names] if floors else [after] * len(names)
         if len(lists) == 1:
-            return self._take(lists[0].after(begins[0]), upto)
+            return self._take(lists[0].after(max(after, floors.get(names[0], 0)) if floors else after), upto)
+        begins = [max(after, floors.get(name, 0)) for name in names] if floors else [after] * len(names)
         found = sum(map(Topic.count, lists, begins, repeat(upto)))
         # Each page begins with all lists, however little it takes of them.
         if MERGE_STEPS * (found + len(lists) * (found // PAGE_COUNT + 1)) > left:
@@ -441,6 +441,17 @@ class MemoryLog:
         self._closed = True
 
 
+def _visible(chosen: Iterable[Notification], sees: _Sees, floors: Floors) -> list[Notification]:
+    """Return those of *chosen* that can be seen; they match by a topic above its floor."""
+    if not floors:
+        return [each for each in chosen if not each.private or sees(each.topics, private=True)]
+    return [
+        each
+        for each in chosen
+        if not each.private or sees(above(floors, each.topics, each.position.offset), private=True)
+    ]
+
+
 def _stands(offset: int, topic: str, place: Topic | None, upto: int, latest: bool) -> bool:
     """Tell whether *topic*, which is at *place*, still has what stands at *offset*; as its newest, for the *latest*."""
     if place is None:
@@ -488,7 +499,8 @@ class _LookBack:
             if not notification.private:
                 return offset
             self._steps -= judging(notification.topics)
-            if self._sees(notification.topics, offset=offset):
+            topics = above(self._floors, notification.topics, offset) if self._floors else notification.topics
+            if self._sees(topics, private=True):
                 return offset
             if self._steps <= 0:
                 return ~(offset - 1)

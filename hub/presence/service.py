@@ -74,7 +74,7 @@ class PresenceService:
         return self._presence.users(check_topic(topic), after=after, limit=limit)
 
     def is_online(self, user: str) -> bool:
-        """Return whether *user* has an open stream of any kind, or had one within the last 3 seconds."""
+        """Return whether *user* holds an open stream, for whatever, or did so within the last 3 seconds."""
         return self._presence.is_there(user)
 
     @property

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Literal
@@ -42,6 +42,8 @@ from hub.web.endpoint import Endpoint, Handler, NotFound
 from hub.web.handler_streams import HandlerStreams
 from hub.web.history import export, history, history_pages
 from hub.web.monitoring import healthz, metrics, readyz, stats
+from hub.web.openapi import routes as openapi
+from hub.web.openapi.document import Terms
 from hub.web.presence import presence
 from hub.web.publish import emit, publish
 from hub.web.rights import Rechecks, end_revoked
@@ -98,9 +100,9 @@ def setup_hub(
         authorize_join: `async (identity, room, publish) -> bool`: whether a user may join a room by itself, over HTTP;
             without it, none may.
         routes: what is mounted: `"all"`, or some of `subscribe`, `publish`, `history`, `stats`, `metrics`, `health`,
-            `ai`, `events`, `tickets`, `connections`, `presence`, `rooms`. None: everything where identities are known;
-            else `subscribe`, for public notifications, and `health`. Routes that are named where nobody is known serve
-            whoever reaches them.
+            `ai`, `events`, `tickets`, `connections`, `topics`, `presence`, `rooms`, `export`, `api`. None: everything
+            where identities are known; else `subscribe`, for public notifications, and `health`. Routes that are named
+            where nobody is known serve whoever reaches them, with all rights.
 
     Raises:
         AlreadySetUp: *app* has a hub.
@@ -135,11 +137,11 @@ def setup_hub(
     rechecks = None if recheck is None else Rechecks(hub.connections, policy, recheck, hub.settings.recheck, hub.rooms)
     streams = app[HandlerStreams.KEY] = HandlerStreams(hub)
     prefix = _as_matched(prefix.rstrip("/"))
-    for path, handlers in routes_of(hub, _chosen(routes, guarded=guarded)).items():
-        Endpoint(hub, handlers).add_to(app, (_in_pattern(prefix) if "{" in path else prefix) + path)
-    if prefix:
-        # A first segment that is a parameter makes aiohttp try this route last, after all that the application adds.
-        NotFound(hub).add_to(app, _in_pattern(prefix, first_too=True) + "/{path:.*}")
+    chosen = _chosen(routes, guarded=guarded)
+    mounted = routes_of(hub, chosen)
+    if "api" in chosen:
+        mounted |= openapi.routes(mounted, _terms(hub, policy, hooks, guarded=guarded, tokens=verifier is not None))
+    _mount(hub, mounted, app, prefix)
 
     async def live(app: web.Application) -> AsyncIterator[None]:
         await handover.check()
@@ -166,6 +168,15 @@ def setup_hub(
     # On shutdown, not in the cleanup: aiohttp waits before the cleanup for open requests, which only this ends.
     app.on_shutdown.append(drain_hub)
     return hub
+
+
+def _mount(hub: Hub, mounted: Mapping[str, Mapping[str, Handler]], app: web.Application, prefix: str) -> None:
+    """Add an endpoint to *app* for each path that is *mounted*, under *prefix*."""
+    for path, handlers in mounted.items():
+        Endpoint(hub, handlers).add_to(app, (_in_pattern(prefix) if "{" in path else prefix) + path)
+    if prefix:
+        # A first segment that is a parameter makes aiohttp try this route last, after all that the application adds.
+        NotFound(hub).add_to(app, _in_pattern(prefix, first_too=True) + "/{path:.*}")
 
 
 def _found() -> Settings:
@@ -203,7 +214,9 @@ def _in_pattern(prefix: str, *, first_too: bool = False) -> str:
 
 ADMINISTRATION = frozenset({"stats", "metrics", "connections", "events", "export"})
 """What only administrators may use, of what `routes` of `setup_hub` may name."""
-NAMES = ADMINISTRATION | {"subscribe", "publish", "history", "health", "ai", "tickets", "presence", "rooms"}
+NAMES = ADMINISTRATION | {
+    "subscribe", "publish", "history", "health", "ai", "tickets", "topics", "presence", "rooms", "api",
+}  # fmt: skip
 """What `routes` of `setup_hub` may name."""
 
 
@@ -224,6 +237,12 @@ def _policy(settings: Settings, *, guarded: bool, named: bool) -> Policy:
     return Policy(trusted=True) if named else Policy(anonymous_subscribe=("**",))
 
 
+def _terms(hub: Hub, policy: Policy, hooks: Hooks, *, guarded: bool, tokens: bool) -> Terms:
+    """Return what decides which refusals the API is described with."""
+    may_refuse = hooks.authorize_subscribe is not None or hooks.authorize_publish is not None
+    return Terms(guarded=guarded, tokens=tokens, trusted=policy.trusted and not may_refuse, hosts=hub.hosts is not None)
+
+
 def routes_of(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]]:
     """Return the handlers of the routes that are *chosen* by name, by path and method."""
     pages: dict[str, Handler] = {"GET": history if "export" in chosen else history_pages}
@@ -237,9 +256,10 @@ def routes_of(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]
         "metrics": {"/metrics": {"GET": metrics}},
         "ai": generations.routes(hub),
         "tickets": {"/notifications/tickets": {"POST": mint_ticket}},
+        "topics": {"/notifications/connections/{id}": {"PATCH": change_topics}},
         "connections": {
             "/notifications/connections": {"GET": connections},
-            "/notifications/connections/{id}": {"PATCH": change_topics, "DELETE": end_connection},
+            "/notifications/connections/{id}": {"DELETE": end_connection},
             "/notifications/users/{userId}/connections": {"DELETE": revoke_user},
             "/notifications/tokens/{jti}": {"DELETE": revoke_token},
         },
@@ -250,4 +270,7 @@ def routes_of(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]
         },
         "events": {"/events/{name}": {"POST": emit}} if hub.settings.events_api else {},
     }
-    return {path: handlers for name in all_routes if name in chosen for path, handlers in all_routes[name].items()}
+    routes: dict[str, dict[str, Handler]] = {}
+    for path, handlers in (each for name in all_routes if name in chosen for each in all_routes[name].items()):
+        routes[path] = routes.get(path, {}) | handlers
+    return routes

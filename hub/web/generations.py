@@ -109,6 +109,8 @@ async def generate_and_watch(hub: Hub, request: web.Request) -> web.StreamRespon
             generation, _ = await _begin(hub, request, prompt)
         except LogUnavailable:
             return come_back(Away.LOG_UNAVAILABLE, dialect.away)
+        except ShuttingDown:
+            return come_back(Away.DRAINING, dialect.away)
         except TooManyGenerations as error:
             return come_back(Away.CAPACITY, dialect.away, Limit(error.limit))
         place = {"Content-Location": _place(hub, request, generation)}

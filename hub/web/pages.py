@@ -12,10 +12,10 @@ from hub.web.endpoint import Handler
 # No inline script or style, nothing from elsewhere, and no text that becomes markup (CSP 3, Trusted Types).
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types "
 )
 SECURITY_HEADERS = {
-    "Content-Security-Policy": _POLICY,
+    "Content-Security-Policy": _POLICY + "'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
@@ -25,10 +25,16 @@ SECURITY_HEADERS = {
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 
 
-def page(file: Path) -> Handler:
-    """Return the handler of a page, or of a script or style of one, that answers with *file*."""
+def page(file: Path, *, trusted: str = "'none'") -> Handler:
+    """Return the handler of a page, or of a script or style of one, that answers with *file*.
+
+    Args:
+        file: its suffix says what it is.
+        trusted: the names of the Trusted Types policies that the page may create, for a library that needs some.
+    """
     headers = {
         **SECURITY_HEADERS,
+        "Content-Security-Policy": _POLICY + trusted,
         "Cache-Control": "no-cache",
         # What the machine makes of the suffix is not asked: with `nosniff` a browser runs no script of another type.
         "Content-Type": f"{_TYPES[file.suffix]}; charset=utf-8",

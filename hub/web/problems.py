@@ -29,11 +29,16 @@ _FAILED = "the hub failed to answer; its log says why"
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
 
 
-def problem(status: int, detail: str, *, name: str = "", **facts: object) -> web.Response:
+def type_of(error: type[HubError]) -> str:
+    """Return the `type` of the problem of *error*."""
+    return f"urn:broadcast-hub:{_WORD.sub('-', error.__name__).lower()}"
+
+
+def problem(status: int, detail: str, *, type: str = "about:blank", **facts: object) -> web.Response:
     """Return the answer for an error: *detail* is a sentence, *facts* are additional members."""
     phrase = HTTPStatus(status).phrase
     body = {
-        "type": f"urn:broadcast-hub:{name}" if name else "about:blank",
+        "type": type,
         "title": phrase,
         "status": status,
         "detail": detail,
@@ -48,9 +53,8 @@ def problem(status: int, detail: str, *, name: str = "", **facts: object) -> web
 
 def from_error(error: HubError) -> web.Response:
     """Return the answer for *error*."""
-    kind = Unauthorized if isinstance(error, Unauthorized) else type(error)
-    name = _WORD.sub("-", kind.__name__).lower()
-    answer = problem(error.status, str(error), name=name, **_facts(error))
+    kind = Unauthorized if isinstance(error, Unauthorized) else error.__class__
+    answer = problem(error.status, str(error), type=type_of(kind), **_facts(error))
     if isinstance(error, Unauthorized):
         answer.headers["WWW-Authenticate"] = "Bearer"  # RFC 6750, 3
     elif isinstance(error, TryLater):

@@ -13,6 +13,7 @@ from hub.errors import InvalidInput
 from hub.names import mistyped, plain
 
 MAX_NAME = 64
+ON_A_PAGE, MOST_ON_A_PAGE = 100, 1_000
 MOST_JUDGED = 16
 """Maximum number of unknown names in a query that are checked for typos."""
 
@@ -76,7 +77,7 @@ class Parameters:
         return mistyped(name.partition("[")[0], [*self._names, *self._elsewhere])
 
 
-def page_limit(query: MultiMapping[str], *, default: int = 100, most: int = 1_000) -> int:
+def page_limit(query: MultiMapping[str], *, default: int = ON_A_PAGE, most: int = MOST_ON_A_PAGE) -> int:
     """Return how many entries the page may have that *query* asks for.
 
     Raises:

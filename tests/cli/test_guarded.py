@@ -139,7 +139,7 @@ async def test_a_file_with_an_expired_token_ends_the_command_once_it_is_refused(
     text = token("tom", seconds=6, hub=RIGHTS)
     (tmp_path / "token").write_text(text)
     listening = await run("listen", "orders", "--token-file", "token", environ={"HUB_URL": url_of(server)})
-    assert await ended(listening, 1, text) == "hub: the token has expired"
+    assert await ended(listening, 1, text) == "hub: the token has expired: get a new one"
 
 
 async def test_standard_input_is_not_both_the_token_and_what_is_published(server: Server, run: Run) -> None:

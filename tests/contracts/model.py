@@ -171,20 +171,19 @@ class ListLog:
         found = {offset for topic, offset in newest.items() if any(reaches(each, topic) for each in wanted)}
         return sorted(offset for offset in found if offset > after)
 
-    def trimmed(self, wanted: Collection[str], after: int = 0, floors: Mapping[str, int] = NO_FLOORS) -> int:
+    def trimmed(
+        self, wanted: Collection[str], after: int = 0, floors: Mapping[str, int] = NO_FLOORS, *, exactly: bool = False
+    ) -> int:
         """Return the newest offset beyond *after* that is gone and may have matched.
 
-        A topic that is wanted by its name counts if something above its floor is gone.
+        A topic that is wanted by its name counts if something above its floor is gone; so does one that a pattern
+        matches if this is to be said *exactly*, else its floor is not known.
         """
         patterns = [each for each in wanted if "*" in each]
-        newest = max(
-            (
-                offset
-                for topic, offset in self._trimmed.items()
-                if any(reaches(each, topic) for each in patterns)
-                or (topic in wanted and offset > max(after, floors.get(topic, 0)))
-            ),
-            default=0,
-        )
-        newest = max(newest, self._overall if patterns else 0)
+        newest = self._overall if patterns else 0
+        for topic, offset in self._trimmed.items():
+            by_pattern = any(reaches(each, topic) for each in patterns)
+            known = topic in floors and (exactly or not by_pattern)
+            if (by_pattern or topic in wanted) and offset > (floors[topic] if known else 0):
+                newest = max(newest, offset)
         return newest if newest > after else 0

@@ -58,6 +58,11 @@ def copied(path: Path, to: Path) -> Path:
     return Path(shutil.copy2(path, to))
 
 
+def beyond(end: int) -> Located:
+    """Return what is said of a position behind the *end* of its epoch."""
+    return Located(None, "epoch", end)
+
+
 async def located(log: SQLiteLog, epoch: str, *offsets: int) -> list[Located]:
     return [await log.locate(Position(epoch, offset)) for offset in offsets]
 
@@ -69,9 +74,11 @@ async def test_a_copy_knows_how_far_the_original_went_then(open_log: Open, tmp_p
     await left(open_log, path, "only", "in", "the", "original")
     log = await open_log(copy)
     assert log.epoch != epoch
-    assert await located(log, epoch, 0, 2, 3) == [Located(0), Located(2), GAP]
+    assert await located(log, epoch, 0, 2, 3) == [Located(0), Located(2), beyond(2)]
     await append(log, "c", "d")
-    assert await located(log, epoch, 2, 3, 4) == [Located(2), GAP, GAP], "what is there now is something else"
+    assert await located(log, epoch, 2, 3, 4) == [Located(2), beyond(2), beyond(2)], (
+        "what is there now is something else"
+    )
     assert await located(log, log.epoch, 2, 4) == [Located(2), Located(4)]
 
 
@@ -81,7 +88,7 @@ async def test_a_restart_knows_it_as_well(open_log: Open, tmp_path: Path):
     second = await left(open_log, copy, "b")
     log = await open_log(copy)
     assert log.epoch == second
-    assert await located(log, first, 1, 2) == [Located(1), GAP]
+    assert await located(log, first, 1, 2) == [Located(1), beyond(1)]
 
 
 async def test_a_backup_of_a_copy_knows_both_epochs_before_it(open_log: Open, tmp_path: Path):
@@ -91,8 +98,8 @@ async def test_a_backup_of_a_copy_knows_both_epochs_before_it(open_log: Open, tm
     log = await open_log(copied(copy, tmp_path / "c" / "hub.db"))
     await append(log, "c")
     assert len({first, second, log.epoch}) == 3
-    assert await located(log, first, 1, 2) == [Located(1), GAP]
-    assert await located(log, second, 1, 2, 3) == [Located(1), Located(2), GAP]
+    assert await located(log, first, 1, 2) == [Located(1), beyond(1)]
+    assert await located(log, second, 1, 2, 3) == [Located(1), Located(2), beyond(2)]
 
 
 async def test_a_file_that_lost_what_it_had_confirmed_ended_where_it_stands(open_log: Open, tmp_path: Path):
@@ -103,7 +110,7 @@ async def test_a_file_that_lost_what_it_had_confirmed_ended_where_it_stands(open
     older.replace(path)  # as if the write-ahead log had been lost with its newest commits
     log = await open_log(path)
     assert log.epoch != epoch
-    assert await located(log, epoch, 5, 6, 7) == [Located(5), GAP, GAP]
+    assert await located(log, epoch, 5, 6, 7) == [Located(5), beyond(5), beyond(5)]
 
 
 async def test_a_new_log_in_the_place_of_another_one_knows_nothing_of_that(open_log: Open, tmp_path: Path):

@@ -71,6 +71,8 @@ HEALTH: dict[tuple[str, str], list[Way]] = {
     ("GET", "/readyz"): [Way(open="balancers ask it, and it says nothing else")],
 }
 AI = "/ai/chat/stream"
+SWAGGER = ("", "/page.css", "/page.js", "/swagger-ui-bundle.js", "/swagger-ui.css")
+DOCUMENTS = ("/openapi.json", *(f"/docs/api{file}" for file in SWAGGER))
 ASKED = {"message": "hi"}
 ROUTES: dict[tuple[str, str], list[Way]] = {
     **ADMINISTRATION,
@@ -96,6 +98,11 @@ ROUTES: dict[tuple[str, str], list[Way]] = {
         # The third: everything, whatever topic the query names.
         Way("/notifications/history?topic=a", headers=ARCHIVE),
     ],
+    ("PATCH", "/notifications/connections/{id}"): [
+        Way("/notifications/connections/c_0", body={"add": ["a"]}, status=404),
+    ],
+    ("GET", "/notifications/presence"): [Way("/notifications/presence?topic=a")],
+    **{("GET", path): [Way(open="it describes the API, and holds no secret")] for path in DOCUMENTS},
     ("POST", "/notifications/tickets"): [Way(status=201), Way(body={"topics": ["a"]}, reads=("a",), status=201)],
     ("GET", AI): [Way(f"{AI}?message=hi", stream=True)],
     ("POST", AI): [Way(body=ASKED)],
@@ -111,6 +118,12 @@ ROUTES: dict[tuple[str, str], list[Way]] = {
 PAGE, EXAMPLE = "a file of the page", "an example without notifications"
 DEMO: dict[tuple[str, str], list[Way]] = {
     **{("GET", path): [Way(open=PAGE)] for path in ("/", "/demo.css", "/demo.js")},
+    ("GET", "/login"): [Way(open="it says who is logged in, to whoever is")],
+    ("POST", "/login"): [Way(body={"user": "ann"}, open="whoever wants to log in is not yet")],
+    ("DELETE", "/login"): [Way(open="whoever logs out loses only the own login")],
+    ("POST", "/messages"): [
+        Way(body={"to": "bo", "message": "hi"}, open="the login of the demo says who may", status=401)
+    ],
     ("POST", "/orders"): [Way(body={"amount": 1}, open="an example that everybody may try", status=201)],
     ("GET", "/sse/use-get-decorator"): [Way(open=EXAMPLE)],
     ("GET", "/sse/use-sse-decorator"): [Way(open=EXAMPLE)],

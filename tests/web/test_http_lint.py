@@ -13,8 +13,10 @@ from typing import Any
 
 import h11
 import pytest
+from aiohttp import web
 from httplint import HttpRequestLinter, HttpResponseLinter, levels
 
+from hub import Identity
 from hub.errors import LogUnavailable
 from tests.web.client import PATIENCE
 from tests.web.conftest import Serve
@@ -73,6 +75,7 @@ class Ask:
         return list(said.items())
 
 
+ROOT = {"X-User": "root"}
 FULL = {"max_connections": 1}
 FAST = {"ai_simulated_first": 0, "ai_simulated_rate": 10_000, "ai_simulated_tokens": 3}
 
@@ -105,6 +108,9 @@ ASKED = {
     "publish again": Ask(200, "POST", PUBLISH, body={"data": 1, "key": "once"}, state="published"),
     "publish over HTTP/1.0": Ask(201, "POST", PUBLISH, body={"data": 1}, version=b"1.0"),
     "publish, 100-continue": Ask(201, "POST", PUBLISH, {"Expect": "100-continue"}, {"data": 1}),
+    "presence": Ask(200, "GET", "/notifications/presence?topic=a"),
+    "presence of a pattern": Ask(400, "GET", "/notifications/presence?topic=*"),
+    "subscribe with presence": Ask(200, "GET", SUBSCRIBE + "?presence=1", streams=True),
     "history": Ask(200, "GET", HISTORY),
     "history as an archive": Ask(200, "GET", HISTORY, {"Accept": ARCHIVE}),
     "stats": Ask(200, "GET", "/notifications/stats"),
@@ -155,6 +161,23 @@ ASKED = {
     "publish while draining": Ask(503, "POST", PUBLISH, body={"data": 1}, state="draining"),
     "ready while draining": Ask(503, "GET", "/readyz", state="draining"),
     "history without a log": Ask(503, "GET", HISTORY, state="no log"),
+    "another name": Ask(421, "GET", "/healthz", {"Host": "evil.example"}, settings={"allowed_hosts": ("localhost",)}),
+    # the description
+    "the description": Ask(200, "GET", "/openapi.json"),
+    "its page": Ask(200, "GET", "/docs/api"),
+    "the script of its page": Ask(200, "GET", "/docs/api/page.js"),
+    "the style of its page": Ask(200, "GET", "/docs/api/swagger-ui.css"),
+    # where users are known
+    "a ticket": Ask(201, "POST", "/notifications/tickets", ROOT, {"topics": ["a"]}, state="guarded"),
+    "the streams": Ask(200, "GET", "/notifications/connections", ROOT, state="guarded"),
+    "topics changed": Ask(200, "PATCH", "/notifications/connections/{id}", ROOT, {"add": ["b"]}, state="guarded"),
+    "a stream ended": Ask(204, "DELETE", "/notifications/connections/{id}", ROOT, state="guarded"),
+    "a user revoked": Ask(204, "DELETE", "/notifications/users/ann/connections", ROOT, state="guarded"),
+    "a token revoked": Ask(204, "DELETE", "/notifications/tokens/abc", ROOT, state="guarded"),
+    "nobody known": Ask(401, "GET", "/notifications/stats", state="guarded"),
+    "nobody known in an EventSource": Ask(200, "GET", SUBSCRIBE, {"Accept": "text/event-stream"}, state="guarded"),
+    "no administrator": Ask(403, "GET", "/notifications/stats", {"X-User": "ann"}, state="guarded"),
+    "a stream that is not there": Ask(404, "DELETE", "/notifications/connections/nobody", ROOT, state="guarded"),
 }
 
 SERVED = {
@@ -250,13 +273,23 @@ async def exchange(ask: Ask, site: Site) -> Exchange:
     return done
 
 
+async def by_header(request: web.Request) -> Identity | None:
+    """Return who the header says: the login of the guarded hub."""
+    name = request.headers.get("X-User")
+    return Identity(user=name, admin=name == "root", subscribe=("*",)) if name else None
+
+
 async def prepared(ask: Ask, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> tuple[Ask, Site]:
     """Start a hub in the state that *ask* wants; return what to ask there."""
     speed = {} if ask.state == "begun" else FAST
     prefix = "/live" if ask.state == "prefix" else ""
     settings = {"events_api": True, "cors_origins": (SHOP,), **speed, **ask.settings}
-    server = await serve(demo=True, prefix=prefix, **settings)
+    login: dict[str, Any] = {"authenticate": by_header, "routes": None}
+    server = await serve(demo=True, prefix=prefix, setup=login if ask.state == "guarded" else None, **settings)
     match ask.state:
+        case "guarded":
+            stream = await server.subscribe("a", headers=ROOT)
+            ask = replace(ask, path=ask.path.replace("{id}", stream.opened.json()["connection"]))
         case "full":
             await server.subscribe()
         case "draining":

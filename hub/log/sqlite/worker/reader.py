@@ -7,11 +7,10 @@ import re
 from bisect import bisect_right
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hub.access.visibility import EVERYTHING, NO_FLOORS, Floors, Visibility
+from hub.access.visibility import EVERYTHING, NO_FLOORS, Floors, Visibility, above
 from hub.log.search import Search, Searches, cost, judging
 from hub.log.sqlite.worker.file import connect, meta, oldest, stands
 from hub.log.sqlite.worker.pipe import COLUMNS
@@ -136,7 +135,7 @@ class Reader:
                 self._searches.end(*asked.searched)
             if asked.private is not None:
                 # Of a page, so that what can't be seen is bounded work as well.
-                rows = [*self._visible(rows, columns.split(", "))]
+                rows = self._visible(rows, columns.split(", "))
             return rows, {"reached": reached, "hole": self._hole(asked, search), "oldest": oldest(self._database)}
         finally:
             if self._database.in_transaction:
@@ -321,7 +320,8 @@ class Reader:
             for offset, private, joined in rows:
                 topics = joined.split("\n")
                 self._steps_back -= judging(topics)
-                if self._visibility.sees(topics, private=bool(private), offset=offset, floors=self._floors):
+                reaching = above(self._floors, topics, offset) if self._floors else topics
+                if self._visibility.sees(reaching, private=bool(private)):
                     return int(offset)
                 if self._steps_back <= 0:
                     return ~int(offset - 1)
@@ -389,13 +389,17 @@ class Reader:
             chosen, reached = _filled(matching(rows), asked.upto)
         return chosen, min(last, reached) if steps <= 0 else reached
 
-    def _visible(self, rows: Iterable[Any], columns: list[str]) -> Iterator[Any]:
-        """Yield those of *rows*, which match above the floors, that can be seen."""
+    def _visible(self, rows: Iterable[Any], columns: list[str]) -> list[Any]:
+        """Return those of *rows*, which match by a topic above its floor, that can be seen."""
         topics, private = columns.index("topics"), columns.index("private")
-        sees = partial(self._visibility.sees, private=True, floors=self._floors)
-        for row in rows:
-            if not row[private] or sees(row[topics].split("\n"), offset=row[0]):
-                yield row
+        sees, floors = self._visibility.sees, self._floors
+        if not floors:
+            return [row for row in rows if not row[private] or sees(row[topics].split("\n"), private=True)]
+        return [
+            row
+            for row in rows
+            if not row[private] or sees(above(floors, row[topics].split("\n"), row[0]), private=True)
+        ]
 
     def close(self) -> None:
         """Close the file."""
