@@ -39,10 +39,12 @@ if TYPE_CHECKING:
     from hub.log.receipt import Receipt
     from hub.notification import Draft, Notification, Position
     from hub.notifications import NotificationService
+    from hub.presence.rooms import Rooms
     from hub.presence.service import PresenceService
     from hub.settings import Settings, SlowPolicy
+    from hub.state.state import Membership
     from hub.web.access_log import AccessLogger
-    from hub.web.app import BUS, HUB, NOTIFICATIONS, PRESENCE, setup_hub
+    from hub.web.app import BUS, HUB, NOTIFICATIONS, PRESENCE, ROOMS, setup_hub
     from hub.web.handler_streams import sse
     from hub.web.token_cookie import clear_token_cookie, set_token_cookie
 
@@ -69,7 +71,10 @@ _HOMES = {
     "Prompt": "hub.generations.providers.provider",
     "Provider": "hub.generations.providers.provider",
     "ProviderError": "hub.generations.providers.provider",
+    "ROOMS": "hub.web.app",
     "Receipt": "hub.log.receipt",
+    "Rooms": "hub.presence.rooms",
+    "Membership": "hub.state.state",
     "Settings": "hub.settings",
     "SlowPolicy": "hub.settings",
     "TokenStream": "hub.generations.generation",
@@ -90,6 +95,7 @@ __all__ = [
     "HUB",
     "NOTIFICATIONS",
     "PRESENCE",
+    "ROOMS",
     "AccessLogger",
     "Delta",
     "Draft",
@@ -99,6 +105,7 @@ __all__ = [
     "Hub",
     "HubError",
     "Identity",
+    "Membership",
     "MessageEvent",
     "Notification",
     "NotificationService",
@@ -109,6 +116,7 @@ __all__ = [
     "Provider",
     "ProviderError",
     "Receipt",
+    "Rooms",
     "Settings",
     "SlowPolicy",
     "TokenStream",

@@ -35,9 +35,11 @@ from hub.metrics import Metrics
 from hub.notification import Position
 from hub.notifications import NotificationService
 from hub.presence.lifecycle import Lifecycle
+from hub.presence.rooms import Rooms
 from hub.presence.service import PresenceService
 from hub.proxies import Proxies
 from hub.settings import Settings
+from hub.state.state import State
 from hub.topics import topic_of
 
 logger = logging.getLogger("hub")
@@ -54,6 +56,13 @@ before its 30 seconds are over: an owner may have 256."""
 class Hub:
     """One hub. It serves between `open` and `aclose`, and takes publishes in-process from its making on.
 
+    Args:
+        settings: what it is to be like.
+        clock: seconds since 1970.
+        json_default: see below.
+        provider: see below; None: what the settings name.
+        state: keeps who belongs to which room; it is open while the hub is. None: nobody is known.
+
     Attributes:
         draining: shutdown has begun: HTTP publishes and subscribes are told to come back.
         proxies: what stands before it.
@@ -66,6 +75,8 @@ class Hub:
         json_default: what turns objects that neither the standard library nor pydantic knows into JSON.
         connections: all open client streams, of whatever kind.
         presence: which users are on which topics.
+        rooms: which users belong to which rooms.
+        lifecycle: emits the events of streams, users, topics and rooms.
         changes: changes the topics of subscriptions.
         provider: what answers on `/ai/chat/stream`; None: nothing does.
     """
@@ -77,6 +88,7 @@ class Hub:
         clock: Callable[[], float] = time.time,
         json_default: JsonDefault | None = None,
         provider: Provider | None = None,
+        state: State | None = None,
     ) -> None:
         self.settings = settings
         self.json_default = json_default
@@ -119,12 +131,14 @@ class Hub:
         self.wiring = Wiring(
             self.log, self._pages, self.fanout, self.metrics, self.connections, settings.buffer_bytes, settings.slow
         )
+        self.lifecycle = Lifecycle(self.bus, self.fanout)
         self.presence = PresenceService(
             self.connections,
-            Lifecycle(self.bus, self.fanout),
+            self.lifecycle,
             most_bytes=settings.buffer_bytes // 4,
             clock=clock,
         )
+        self.rooms = Rooms(state, self.log, self.connections, self.lifecycle, clock=clock)
         self.changes = TopicChanges(self.wiring)
         self.provider = make_provider(settings) if provider is None else provider
         self.generations = Generations(
@@ -188,6 +202,7 @@ class Hub:
             bounds = self.log.bounds()
             logger.info("the log is %s: %s kept, newest %s", self.settings.log, f"{bounds.kept:,}", bounds.newest)
             self.fanout.begin(bounds.newest)
+            await self.rooms.open(bounds.newest)
             self.notifications.open()
             self._bound.enter_context(self._listeners)
             self.bus.open()
@@ -214,6 +229,7 @@ class Hub:
             self.connections.end_all(StreamKind.SUBSCRIPTION, CloseReason.LOG_UNAVAILABLE)
             self._pages.clear()
             self.fanout.begin(newest)
+            self.rooms.begin_anew(newest)
             logger.info("the log has become another one, newest %s", newest)
 
     def _before_sweep(self) -> None:
@@ -232,6 +248,7 @@ class Hub:
             last.push_async_callback(self.log.aclose)
             last.callback(self.connections.stop)
             last.callback(self.presence.stop)
+            last.push_async_callback(self.rooms.aclose)
             last.push_async_callback(self._drain_the_rest)
             last.callback(self.notifications.close)
             last.callback(self._bound.close)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Generic, TypeVar
+from urllib.parse import unquote
 from uuid import UUID
 
 from hub.errors import InvalidInput, InvalidTopic
@@ -24,6 +25,7 @@ DEFAULT_TOPIC = "notifications"
 EVERY_TOPIC = ("**", *(f"{first}/**" for first in sorted(RESERVED)))
 """The patterns that together match every topic there can be."""
 
+_ROOM = "room/"
 _TO_ENCODE = re.compile(r"[%/*\x00-\x1f\x7f-\x9f]")
 
 T = TypeVar("T")
@@ -82,15 +84,37 @@ def topic_of(kind: str, id: str | int | UUID, field: str = "") -> str:
         InvalidTopic: *id* is no string, whole number or UUID (None and booleans are not), is empty, or too long.
     """
     field = field or f"{kind}_id"
+    return check_topic(f"{kind}/{_TO_ENCODE.sub(_percent_encoded, name_of(kind, id, field))}", field)
+
+
+def name_of(kind: str, id: str | int | UUID, field: str = "") -> str:
+    """Return the id of one user or room as text; *field* is the field that an error names.
+
+    Raises:
+        InvalidTopic: *id* is no string, whole number or UUID (None and booleans are not).
+    """
     if isinstance(id, str):
-        name = str.__str__(id)
-    elif isinstance(id, int) and not isinstance(id, bool):
-        name = int.__repr__(id)
-    elif isinstance(id, UUID):
-        name = str(id)
-    else:
-        raise InvalidTopic(id, f"is not an id: a {kind}'s id is a string, a whole number or a UUID", field)
-    return check_topic(f"{kind}/{_TO_ENCODE.sub(_percent_encoded, name)}", field)
+        return str.__str__(id)
+    if isinstance(id, int) and not isinstance(id, bool):
+        return int.__repr__(id)
+    if isinstance(id, UUID):
+        return str(id)
+    why = f"is not an id: a {kind}'s id is a string, a whole number or a UUID"
+    raise InvalidTopic(id, why, field or f"{kind}_id")
+
+
+def room_of(topic: str) -> str | None:
+    """Return the name of the room whose topic is *topic*, which has been checked; None: it is no room's, or a pattern.
+
+    What `topic_of` would spell otherwise is no room's.
+    """
+    if not topic.startswith(_ROOM):
+        return None
+    try:
+        name = unquote(topic.removeprefix(_ROOM), errors="strict")
+        return name if topic_of("room", name) == topic else None
+    except (UnicodeDecodeError, InvalidTopic):
+        return None
 
 
 def _percent_encoded(found: re.Match[str]) -> str:

@@ -1,15 +1,17 @@
 """What whom is allowed: reading, publishing, and what is for administrators only. Pure rules, no I/O.
 
 nobody known      the patterns of `HUB_ANONYMOUS_SUBSCRIBE` and `_PUBLISH`, for public notifications only
-an identity       its grants, its own `user/{id}` for reading, and what anonymous callers may
+an identity       its grants, its own `user/{id}` for reading, the rooms to which it belongs since it does, and what
+                  anonymous callers may
 an administrator  also statistics, exports, lists of connections, and all that changes the hub; but no topics
                   beyond its grants
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 
 from hub.access.grants import Grants
 from hub.access.identity import Identity
@@ -18,6 +20,10 @@ from hub.errors import Forbidden, Unauthorized
 from hub.topics import RESERVED, is_pattern, topic_of
 
 REMEMBERED_GRANTS = 4_096
+
+Rooms = Mapping[str, tuple[str, int]]
+"""Topics of rooms, each with its floor: the position after which a member reads it."""
+NO_ROOMS: Rooms = MappingProxyType({})
 
 
 class Policy:
@@ -42,11 +48,17 @@ class Policy:
         self._subscribe = Grants(anonymous_subscribe)
         self._publish = Grants(anonymous_publish)
 
-    def read(self, identity: Identity | None, topics: Iterable[str]) -> Visibility:
+    def read(self, identity: Identity | None, topics: Iterable[str], rooms: Rooms = NO_ROOMS) -> Visibility:
         """Return what *identity* sees of *topics* and patterns.
 
         Private notifications are seen through topics that are granted to the identity, not through those that anybody
-        may read. If all are granted, the visibility is that of a reader who may see all notifications.
+        may read. If all are granted, the visibility is that of a reader who may see all notifications. A membership
+        grants the topic of its room, from its floor on; by a grant of the identity it is read without one.
+
+        Args:
+            identity: who asks; None: nobody known.
+            topics: what is asked for.
+            rooms: the topics of the rooms to which the identity belongs, each with its floor.
 
         Raises:
             Unauthorized: nobody known asks, and not anybody may read all of *topics*.
@@ -54,28 +66,46 @@ class Policy:
         """
         if self.trusted:
             return EVERYTHING
-        granted, public = [], False
+        granted, floors, public = [], [], False
         own = _read_grants(identity) if identity is not None else None
         for topic in topics:
             if own is not None and own.cover(topic):
                 granted.append(topic)
+            elif topic in rooms:
+                granted.append(topic)
+                floors.append((topic, rooms[topic]))
             elif self._subscribe.cover(topic):
                 public = True
             else:
                 raise _refusal(identity, topic, "you may not read")
-        return Visibility(frozenset(granted)) if public else EVERYTHING
+        if not (public or floors):
+            return EVERYTHING
+        return Visibility(frozenset(granted) if public else None, frozenset(floors))
 
-    def shown(self, identity: Identity | None, topics: tuple[str, ...], *, private: bool) -> tuple[str, ...]:
-        """Return those of *topics*, of a notification that *identity* may see, that it may read."""
+    def granted(self, identity: Identity | None, topic: str) -> bool:
+        """Return whether a grant of *identity* covers *topic*: whatever anybody may read does not count."""
+        return self.trusted or (identity is not None and _read_grants(identity).cover(topic))
+
+    def shown(
+        self, identity: Identity | None, topics: tuple[str, ...], *, private: bool, rooms: Collection[str] = ()
+    ) -> tuple[str, ...]:
+        """Return those of *topics*, of a notification that *identity* may see, that it may read.
+
+        *rooms* are the topics of the rooms through which it sees that notification.
+        """
         if self.trusted:
             return topics
         own = _read_grants(identity) if identity is not None else None
         public = None if private else self._subscribe
         either = [grants for grants in (own, public) if grants is not None]
-        return tuple(topic for topic in topics if any(grants.cover(topic) for grants in either))
+        return tuple(topic for topic in topics if topic in rooms or any(grants.cover(topic) for grants in either))
 
-    def publish(self, identity: Identity | None, topics: Iterable[str], *, private: bool = False) -> None:
+    def publish(
+        self, identity: Identity | None, topics: Iterable[str], *, private: bool = False, rooms: Collection[str] = ()
+    ) -> None:
         """Check that *identity* may publish to each of *topics*; what anybody may publish to is for public ones only.
+
+        *rooms* are the topics of the rooms to which it may publish as a member.
 
         Raises:
             Unauthorized: nobody known asks, and not anybody may publish to all of *topics*.
@@ -85,7 +115,7 @@ class Policy:
             return
         own = _publish_grants(identity) if identity is not None else None
         for topic in topics:
-            if own is not None and own.cover(topic):
+            if (own is not None and own.cover(topic)) or topic in rooms:
                 continue
             if not self._publish.cover(topic):
                 raise _refusal(identity, topic, "you may not publish to")

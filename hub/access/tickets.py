@@ -136,9 +136,17 @@ class Ticket:
                     raise Forbidden(topic, "it is not among the topics of the ticket")
 
     def begin(
-        self, asked: Collection[str], now: float, random: Callable[[int], str] = secrets.token_urlsafe
+        self,
+        asked: Collection[str],
+        now: float,
+        random: Callable[[int], str] = secrets.token_urlsafe,
+        *,
+        rooms: bool = False,
     ) -> tuple[str, Return]:
-        """Return the value of the cookie of the stream of *asked* that begins now, and what the hub keeps of it."""
+        """Return the value of the cookie of the stream of *asked* that begins now, and what the hub keeps of it.
+
+        With *rooms* the stream has the rooms of its user, too.
+        """
         value = random(_SECRET_BYTES)
         ends = self.identity.expires
         return value, Return(
@@ -149,6 +157,7 @@ class Ticket:
             topics=tuple(sorted(set(asked))),
             within=self.topics,
             expires=now + RETURN_SECONDS if ends is None else ends,
+            rooms=rooms,
         )
 
     def to_text(self) -> str:
@@ -181,6 +190,7 @@ class Return:
         topics: what the stream asked for, sorted.
         within: the topics and patterns that the ticket was for; None: whatever the identity may read.
         expires: until when it may come back, in seconds since 1970.
+        rooms: it has the rooms of its user, too.
     """
 
     id: str
@@ -190,8 +200,9 @@ class Return:
     topics: tuple[str, ...]
     within: tuple[str, ...] | None
     expires: float
+    rooms: bool = False
 
-    def check(self, seen: Shown, cookie: str, asked: Collection[str], now: float) -> None:
+    def check(self, seen: Shown, cookie: str, asked: Collection[str], now: float, *, rooms: bool = False) -> None:
         """Check that the stream may come back, with the ticket that was *seen*, its *cookie*, and the same topics.
 
         Raises:
@@ -206,6 +217,8 @@ class Return:
             raise ended()
         if other := sorted(set(self.topics) ^ set(asked)):
             raise Forbidden(other[0], "the stream that began with this ticket had other topics; get a new ticket")
+        if self.rooms != rooms:
+            raise Forbidden("", "the stream that began with this ticket asked otherwise for rooms; get a new ticket")
 
     def to_text(self) -> str:
         """Return it as JSON."""

@@ -65,6 +65,15 @@ class Visibility(NamedTuple):
         """The visibility of what is live: a floor was given out before it counts, so that all of them lie behind."""
         return Visibility(self.private) if self.since else self
 
+    def granting(self, topic: str, since: tuple[str, int] | None = None) -> Visibility:
+        """Return the visibility of a reader who asks for *topic* as well, and is granted it: all, or what is since."""
+        floors = self.since if since is None else self.since | {(topic, since)}
+        return Visibility(None if self.private is None else self.private | {topic}, floors)
+
+    def floor(self, topic: str) -> tuple[str, int] | None:
+        """Return the position after which notifications are seen through *topic*; None: it has no floor."""
+        return next((position for each, position in self.since if each == topic), None)
+
     def through(self, topics: frozenset[str]) -> Visibility:
         """Return the visibility of a reader who asked only for *topics*, some of those that this one is for."""
         since = frozenset(each for each in self.since if each[0] in topics) if self.since else self.since

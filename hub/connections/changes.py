@@ -7,30 +7,36 @@ until then. The change itself is one step (`Connection.change`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Sequence
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from hub.access.visibility import EVERYTHING, Visibility
 from hub.connections.client_stream import CloseReason
-from hub.connections.connection import Change, Connection, Wiring
-from hub.connections.holders import Holder
+from hub.connections.connection import NO_ROOMS, Change, Connection, Wiring
 from hub.connections.resume import LATEST, position_asked, start
 from hub.encoding import Gap
 from hub.errors import InvalidInput, LogUnavailable, NotASubscription, NotThere
 from hub.notification import Position
+from hub.state.memberships import MOST_OF_A_USER
 from hub.topics import MAX_TOPICS_PER_SUBSCRIPTION, check_pattern
 
 CHANGE_SECONDS = 10.0
 _BEGIN_SECONDS = 0.02
 
-Readable = Callable[[Holder, Sequence[str], Sequence[str]], Awaitable[Visibility]]
-"""Returns what a holder sees of topics, the third argument of which are new; raises if it may not read one of them."""
+Sees = Callable[[Collection[str]], Visibility]
+"""Returns what the reader of a stream may see of topics now; raises if it may not read one of them any more."""
+
+Readable = Callable[[Connection, Sequence[str], Sequence[str]], Awaitable[Sees]]
+"""Asks what the reader of a stream may see of topics, the third argument of which are new; raises if it may not.
+
+What it returns is called in the step in which the topics change: rights may end while somebody is asked.
+"""
 
 
-async def everything(holder: Holder, topics: Sequence[str], added: Sequence[str]) -> Visibility:
-    """Return the visibility of a reader who may see everything: for a hub that asks nobody."""
-    return EVERYTHING
+async def everything(stream: Connection, topics: Sequence[str], added: Sequence[str]) -> Sees:
+    """Let the reader see everything: for a hub that asks nobody."""
+    return lambda topics: EVERYTHING
 
 
 class TopicsChanged(NamedTuple):
@@ -121,21 +127,24 @@ class TopicChanges:
     async def _change(
         self, stream: Connection, add: Sequence[str], remove: Sequence[str], after: str | None
     ) -> TopicsChanged:
-        present = frozenset(stream.topics)
-        added, left_out = [each for each in add if each not in present], present.intersection(remove)
-        topics = frozenset(present - left_out).union(added)
-        if not topics:
-            raise InvalidInput("remove", "leaves the stream without a topic: end it instead")
-        if len(topics) > MAX_TOPICS_PER_SUBSCRIPTION:
-            raise InvalidInput("add", f"makes more than {MAX_TOPICS_PER_SUBSCRIPTION} topics")
-        if topics == present:
-            return TopicsChanged(tuple(sorted(topics)), self._wiring.fanout.newest)
-        visibility = await self.readable(stream.holder, sorted(topics), added)
-        new = frozenset(added)
-        place = await self._place(new, visibility.through(new), after) if added and after else _Place()
-        # Meanwhile the stream may have ended: with its rights, too, or with its log.
-        self._open(stream.id)
-        position = stream.change(Change(topics, visibility, new, *place))
+        while True:
+            present = frozenset(stream.topics)
+            new = frozenset(each for each in add if each not in present)
+            topics = (present - frozenset(remove)) | new
+            _check(topics, stream)
+            if topics == present:
+                return TopicsChanged(tuple(sorted(topics)), self._wiring.fanout.newest)
+            sees = await self.readable(stream, sorted(topics), [each for each in add if each in new])
+            # While something is waited for, the stream may end: with its rights, too, or with its log. And the rooms
+            # of its user may become others: then it is another question.
+            self._open(stream.id)
+            if frozenset(stream.topics) != present:
+                continue
+            place = await self._place(new, sees(topics).through(new), after) if new and after else _Place()
+            self._open(stream.id)
+            if frozenset(stream.topics) == present:
+                break
+        position = stream.change(Change(topics, sees(topics), new, *place))
         if stream.closed_because is CloseReason.LOG_UNAVAILABLE:
             raise LogUnavailable("the history can't be read now, and the stream has ended")
         self._open(stream.id)
@@ -146,9 +155,12 @@ class TopicChanges:
         log = self._wiring.log
         asked = position_asked(after)
         located = await log.locate(asked) if asked is not None else None
-        begin = start(after, located=located, trimmed=lambda offset: log.trimmed(added, offset))
-        if begin.known or begin.after is None:
-            return _Place(begin.after)
+        begin = start(after, located=located, trimmed=lambda offset: log.trimmed(added, offset, visibility))
+        if begin.known and begin.after is not None:  # nothing is seen before the first of the floors
+            floors = visibility.floors(log.epoch, begin.after)
+            return _Place(max(begin.after, min(floors.get(each, 0) for each in added)))
+        if begin.after is None:
+            return _Place()
         # As when a stream begins: right before the first one that follows.
         cursor, hole = begin.after, None
         while True:
@@ -161,6 +173,15 @@ class TopicChanges:
         first = page.notifications[0].position.offset - 1 if page.notifications else newest.offset
         gap = None if begin.gap is None else Gap(begin.gap, Position(newest.epoch, page.oldest))
         return _Place(first, gap, hole)
+
+
+def _check(topics: Collection[str], stream: Connection) -> None:
+    """Raise if *stream* can't have *topics*."""
+    if not topics and not stream.rooms.follow:
+        raise InvalidInput("remove", "leaves the stream without a topic: end it instead")
+    most = MAX_TOPICS_PER_SUBSCRIPTION + (MOST_OF_A_USER if stream.rooms != NO_ROOMS else 0)
+    if len(topics) > most:
+        raise InvalidInput("add", f"makes more than {most:,} topics")
 
 
 def _checked(topics: Iterable[str], field: str) -> tuple[str, ...]:

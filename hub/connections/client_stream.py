@@ -52,6 +52,7 @@ class CloseReason(enum.StrEnum):
     REPLACED = "replaced"  # its user has opened another one, and may hold no more
     TOKEN_EXPIRED = "token_expired"  # noqa: S105 - a word: the rights of its holder end
     REVOKED = "revoked"  # the rights of its holder were taken back
+    AUTH_UNAVAILABLE = "auth_unavailable"  # what its holder may read can't be told now
     LOG_UNAVAILABLE = "log_unavailable"  # its history can't be read now
     FAILED = "failed"  # a defect in the hub
 

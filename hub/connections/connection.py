@@ -12,6 +12,7 @@ import enum
 import logging
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
 from hub.access.visibility import EVERYTHING, Visibility
@@ -22,7 +23,7 @@ from hub.connections.registry import StreamRegistry
 from hub.connections.resume import position_asked, start
 from hub.connections.seam import Beginning, Seam, State, Step
 from hub.connections.send_queue import Dropped, SendQueue
-from hub.connections.stretches import OPEN, Covered, Since, Stretch, Stretches, at_least, with_added
+from hub.connections.stretches import OPEN, Covered, Since, Stretch, Stretches, with_added
 from hub.encoding import SSE, Drop, Encoding, End, Gap, Opening, Topics, retry_between
 from hub.errors import LogUnavailable
 from hub.fanout import Audience, Batch, Fanout
@@ -47,6 +48,21 @@ class PresenceView(enum.Enum):
     NAMES = enum.auto()
 
 
+class StreamRooms(NamedTuple):
+    """The rooms of one stream.
+
+    Attributes:
+        follow: it has the rooms of its user: those that the user joins are added, those that the user leaves removed.
+        own: the topics of the rooms that it has joined by itself, each with the position after which they are seen.
+    """
+
+    follow: bool = False
+    own: Mapping[str, Position] = MappingProxyType({})
+
+
+NO_ROOMS, ROOMS_OF_USER = StreamRooms(), StreamRooms(follow=True)
+
+
 class Subscription(NamedTuple):
     """What one connection asked for.
 
@@ -56,7 +72,7 @@ class Subscription(NamedTuple):
         encoding: how it looks on the wire.
         visibility: which of the notifications that match it may see.
         presence: what it is told of who is on its topics.
-        since: topics that count only after an offset, wherever the client stands; none is beyond the newest position.
+        rooms: it has the rooms of its user, which are among the topics.
     """
 
     topics: tuple[str, ...]
@@ -64,7 +80,7 @@ class Subscription(NamedTuple):
     encoding: Encoding = SSE()
     visibility: Visibility = EVERYTHING
     presence: PresenceView = PresenceView.NOTHING
-    since: Mapping[str, int] | None = None
+    rooms: bool = False
 
 
 class Change(NamedTuple):
@@ -110,6 +126,7 @@ class Connection(ClientStream):
 
     Attributes:
         presence: what it is told of who is on its topics.
+        rooms: those of its user and its own.
     """
 
     kind: ClassVar[StreamKind] = StreamKind.SUBSCRIPTION
@@ -133,6 +150,7 @@ class Connection(ClientStream):
         "_visibility",
         "_wiring",
         "presence",
+        "rooms",
     )
 
     def __init__(self, subscription: Subscription, wiring: Wiring, *, holder: Holder = NOBODY) -> None:
@@ -142,7 +160,8 @@ class Connection(ClientStream):
         self._encoding = subscription.encoding
         self._visibility = subscription.visibility
         self.presence = subscription.presence
-        self._since: Since = subscription.since or 0
+        self.rooms = ROOMS_OF_USER if subscription.rooms else NO_ROOMS
+        self._since: Since = 0  # after which offset its topics count on this stream; their floors are in the visibility
         self._wiring = wiring
         self._audience: Audience | None = None
         self._cursor = 0  # live: the offset up to which everything was written or announced as missing
@@ -327,18 +346,16 @@ class Connection(ClientStream):
         except LogUnavailable:
             self._come_back()
             return
-        self._last_event_id = None
         if begin.after is None:
             self._cursor = tail.offset
             self._open(Beginning(tail, None, None))
             self._join()
             self._straighten()
             return
-        latest, since = None, None if isinstance(self._since, int) else self._since
+        latest = None
         if begin.latest:  # what is older than the newest of its topic was not given to the client
-            latest = tail.offset
-            self._since = at_least(self._since, self._topics, latest)
-        stretches = Stretches.begin(begin.after, self._topics, self._visibility, since=since, latest=latest)
+            self._since = latest = tail.offset
+        stretches = Stretches.begin(begin.after, self._topics, self._visibility, latest=latest)
         self._seam = Seam(begin, tail, wiring.buffer_bytes // 4, stretches)
         beginning = self._seam.beginning()
         if beginning is not None:
@@ -347,11 +364,7 @@ class Connection(ClientStream):
 
     def _trimmed(self, after: int) -> int:
         """Return the newest offset beyond *after* that was trimmed and may have counted; 0 if none."""
-        trimmed = self._wiring.log.trimmed
-        if isinstance(self._since, int):
-            return trimmed(self._topics, after, self._visibility)
-        parts = Covered.of(self._topics, self._since).parts
-        return max(trimmed(topics, max(after, since), self._visibility) for since, topics in parts)
+        return self._wiring.log.trimmed(self._topics, after, self._visibility)
 
     def _catch_up(self) -> None:
         """Read the next page, and write it; go on later where the log or the transport needs time."""
@@ -364,7 +377,7 @@ class Connection(ClientStream):
         until = upto if bounded else 0
         present = seam.stretches.present
         encoding = self._encoding if seam.stretches.with_ids else self._encoding.without_ids()
-        query = PageQuery(after, present.topics, encoding, present.visibility, until, latest, present.but, present.only)
+        query = PageQuery(after, present.topics, encoding, present.visibility, until, latest, present.but)
         reading = wiring.pages.read(query, upto=upto)
         if reading.done():
             self._take_page(reading)
@@ -457,6 +470,58 @@ class Connection(ClientStream):
 
     # ---- other topics ----
 
+    def settle(self, topics: tuple[str, ...], visibility: Visibility) -> None:
+        """Take other topics than it was made for, before it takes its socket over."""
+        self._topics, self._visibility = topics, visibility
+
+    def gain(self, topic: str, visibility: Visibility, after: int) -> None:
+        """Go on with *topic* as well, from this very step on: what stands after the offset *after* follows.
+
+        Its reader sees *visibility* of all its topics then.
+        """
+        topics = frozenset(self._topics) | {topic}
+        if self.has_begun:
+            self.change(Change(topics, visibility, topics.difference(self._topics), after))
+        else:
+            self._begin_again(topics, visibility)
+
+    def lose(self, topic: str) -> None:
+        """Go on without *topic*, from this very step on: what was sent to it is not written any more.
+
+        Not even what waits already. What waits in the send queue comes again from the log, without the topic. A page
+        that is half written can't be divided: such a stream is cut, and its client resumes.
+        """
+        topics = frozenset(self._topics) - {topic}
+        visibility = self._visibility.through(topics)
+        if not self.has_begun:
+            self._begin_again(topics, visibility)
+            return
+        self._wiring.fanout.flush()  # what was gathered before this step was sent while the topic counted
+        if self._rest:
+            self.abort(CloseReason.REVOKED)
+        if self.closed_because is not None:
+            return
+        if self._queue is not None:
+            self._give_queue_up()
+        self.change(Change(topics, visibility, frozenset()))
+
+    def _begin_again(self, topics: frozenset[str], visibility: Visibility) -> None:
+        """Begin with other topics: nothing was written yet but the headers."""
+        before, self._topics, self._visibility = self._topics, topics, visibility
+        self._wiring.streams.moved(self, before)
+        if self._seam is not None:  # its first page is being read; else its position is being looked for
+            self._leave_audience()
+            self._stop_reading()
+            self._seam, self._since = None, 0
+            self._begin()
+
+    def _give_queue_up(self) -> None:
+        """Drop the send queue, and read from the log what was in it."""
+        self._leave_audience()
+        self._let_queue_go()
+        way = Stretches(self._cursor, [Stretch(self._cursor, OPEN, frozenset(self._topics), self._visibility)])
+        self._seam = Seam(None, self._wiring.fanout.newest, self._wiring.buffer_bytes // 4, way)
+
     def change(self, change: Change) -> Position:
         """Go on with other topics, in this very step; return the position after which those that were added count.
 
@@ -513,7 +578,8 @@ class Connection(ClientStream):
 
     def _open(self, beginning: Beginning) -> None:
         position, recovered, gap = beginning
-        self._since = at_least(self._since, self._topics, position.offset)
+        self._last_event_id = None
+        self._since = self._since or position.offset
         opening = Opening(self.id, tuple(self._topics), position, recovered, gap, retry_between(2, 4))
         self._write(self._encoding.opening(opening))
 

@@ -38,7 +38,6 @@ class PageQuery(NamedTuple):
         until: nothing beyond this offset; 0: as far as there is something when the first one asks.
         latest: only the newest of each topic, as of *until*.
         but: what is left out of that; None: nothing.
-        only: what it is restricted to; None: nothing else restricts it.
     """
 
     after: int
@@ -48,7 +47,6 @@ class PageQuery(NamedTuple):
     until: int = 0
     latest: bool = False
     but: Covered | None = None
-    only: Covered | None = None
 
 
 class _Shared:
@@ -141,8 +139,8 @@ class PageCache:
         self._size = 0
 
     def _read(self, query: PageQuery, upto: int) -> asyncio.Future[Frames]:
-        after, topics, encoding, visibility, _, latest, but, only = query
-        if encoding.takes_chunks and self._framing is not None and but is None and only is None:
+        after, topics, encoding, visibility, _, latest, but = query
+        if encoding.takes_chunks and self._framing is not None and but is None:
             return self._framing.frames(after, topics, upto=upto, latest=latest, visibility=visibility)
         framed: asyncio.Future[Frames] = asyncio.get_running_loop().create_future()
         reading = self._log.read(after, topics, upto=upto, latest=latest, visibility=visibility)
@@ -171,10 +169,10 @@ def _frame(query: PageQuery, epoch: str, framed: asyncio.Future[Frames], reading
 
 def _chosen(query: PageQuery, found: Sequence[Notification]) -> Sequence[Notification]:
     """Return those of *found* that *query* does not leave out."""
-    if query.but is not None:
-        covers = query.but.judge()
-        found = [each for each in found if not covers(each)]
-    return found if query.only is None else list(filter(query.only.judge(), found))
+    if query.but is None:
+        return found
+    covers = query.but.judge()
+    return [each for each in found if not covers(each)]
 
 
 def _matching(wanted: Callable[[str], bool], notification: Notification, floors: Floors) -> str:

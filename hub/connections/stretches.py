@@ -1,8 +1,8 @@
 """The way of one subscription from where its client stands to live, as stretches of the history. Pure rules, no I/O.
 
 Most have one: everything after a position, without an end. There are more where the topics count from different
-positions on: topics that were added to an open stream, with or without what came before, or that may be read only since
-some moment.
+positions on: topics that were added to an open stream, with or without what came before. Those that may be read only
+since some moment are another matter: their floors are part of the visibility, on all stretches.
 
     asked for "orders", read up to 90; "news" is added after 40; ids up to 70 have been written
 
@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from hub.access.visibility import EVERYTHING, Visibility
+from hub.access.visibility import EVERYTHING, Visibility, above
 from hub.notification import Notification
 from hub.patterns import compiled
 
@@ -55,11 +55,13 @@ class Covered(NamedTuple):
     def judge(self) -> Callable[[Notification], bool]:
         """Return a function that tells whether a notification is covered."""
         parts = [(after, compiled(topics).match, self.visibility.through(topics)) for after, topics in self.parts]
+        floors = {topic: offset for topic, (_, offset) in self.visibility.since}  # of the epoch that was read
 
         def covers(notification: Notification) -> bool:
             offset, topics = notification.position.offset, notification.topics
+            seen = above(floors, topics, offset) if floors else topics
             return any(
-                after < offset and any(map(match, topics)) and visibility.sees(topics, private=notification.private)
+                after < offset and any(map(match, seen)) and visibility.sees(seen, private=notification.private)
                 for after, match, visibility in parts
             )
 
@@ -72,7 +74,6 @@ class Stretch(NamedTuple):
     Attributes:
         visibility: which of it the reader may see.
         but: what is left out of it: the client has it already; None: nothing.
-        only: what it is restricted to; None: nothing else restricts it.
         latest: of each topic only the newest, as of *until*.
     """
 
@@ -81,7 +82,6 @@ class Stretch(NamedTuple):
     topics: frozenset[str]
     visibility: Visibility = EVERYTHING
     but: Covered | None = None
-    only: Covered | None = None
     latest: bool = False
 
 
@@ -110,7 +110,6 @@ class Stretches:
         topics: Collection[str],
         visibility: Visibility = EVERYTHING,
         *,
-        since: Mapping[str, int] | None = None,
         latest: int | None = None,
     ) -> Stretches:
         """Return the way of a client that stands at the offset *after*.
@@ -119,24 +118,13 @@ class Stretches:
             after: what is not beyond it does not follow.
             topics: topics and patterns that it asked for.
             visibility: which of what they match it may see.
-            since: topics that count only after an offset, whatever the client's position is; no offset may be greater
-                than the newest position.
             latest: up to this offset only the newest of each topic; None: all.
         """
         wanted = frozenset(topics)
         if latest is not None:
-            only = Covered.of(wanted, since, visibility) if since else None
-            newest = [Stretch(after, latest, wanted, visibility, only=only, latest=True)] if after < latest else []
+            newest = [Stretch(after, latest, wanted, visibility, latest=True)] if after < latest else []
             return cls(after, [*newest, Stretch(latest, OPEN, wanted, visibility)])
-        if not since:
-            return cls(after, [Stretch(after, OPEN, wanted, visibility)])
-        begins = {topic: max(after, since.get(topic, 0)) for topic in wanted}
-        places = sorted(set(begins.values()))
-        stretches = []
-        for place, until in zip(places, [*places[1:], OPEN], strict=True):
-            there = frozenset(topic for topic in wanted if begins[topic] <= place)
-            stretches.append(Stretch(place, until, there, visibility.through(there)))
-        return cls(after, stretches)
+        return cls(after, [Stretch(after, OPEN, wanted, visibility)])
 
     @property
     def present(self) -> Stretch:
@@ -193,17 +181,11 @@ class Stretches:
             changed.append(Stretch(after, place, added, but=left_out))
         for stretch in ascending:
             changed += _with(stretch._replace(after=max(stretch.after, place)), topics, added, after)
-        parts = [part for stretch in changed if stretch.topics for part in _cut(stretch, self.written)]
+        kept = [stretch for stretch in changed if stretch.topics or stretch.until == OPEN]
+        parts = [part for stretch in kept for part in _cut(stretch, self.written)]
         self._stretches = [part._replace(visibility=visibility.through(part.topics)) for part in parts]
         first = self.present
         self.cursor = self.cursor if first.latest else first.after
-
-
-def at_least(since: Since, topics: Iterable[str], offset: int) -> Since:
-    """Return after which offset each of *topics* counts, if none does before *offset*."""
-    if isinstance(since, int):
-        return max(since, offset)
-    return {topic: max(since.get(topic, 0), offset) for topic in topics}
 
 
 def with_added(since: Since, kept: Iterable[str], added: Iterable[str], after: int) -> Since:

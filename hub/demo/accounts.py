@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from aiohttp import web
 
 from hub.access.identity import Identity
-from hub.access.policy import Policy
+from hub.access.policy import NO_ROOMS, Policy, Rooms
 from hub.access.visibility import Visibility
 from hub.connections.client_stream import CloseReason
 from hub.connections.holders import Holder
@@ -72,18 +72,26 @@ async def authorize_publish(identity: Identity | None, draft: Draft) -> bool:
 class Open(Policy):
     """The rules of the demo: whoever is not logged in reads what visitors may, but counts as nobody for the limits."""
 
-    def read(self, identity: Identity | None, topics: Iterable[str]) -> Visibility:
+    def read(self, identity: Identity | None, topics: Iterable[str], rooms: Rooms = NO_ROOMS) -> Visibility:
         """Return what *identity* sees of *topics* and patterns."""
         topics = tuple(topics)
-        return super().read(_reader(identity, topics), topics)
+        return super().read(_reader(identity, topics), topics, rooms)
 
-    def shown(self, identity: Identity | None, topics: tuple[str, ...], *, private: bool) -> tuple[str, ...]:
+    def shown(
+        self, identity: Identity | None, topics: tuple[str, ...], *, private: bool, rooms: Collection[str] = ()
+    ) -> tuple[str, ...]:
         """Return those of *topics*, of a notification that *identity* may see, that it may read."""
-        return super().shown(_reader(identity, topics), topics, private=private)
+        return super().shown(_reader(identity, topics), topics, private=private, rooms=rooms)
 
-    def publish(self, identity: Identity | None, topics: Iterable[str], *, private: bool = False) -> None:
+    def granted(self, identity: Identity | None, topic: str) -> bool:
+        """Return whether *identity* may read *topic* without being a member of anything."""
+        return super().granted(_reader(identity, (topic,)), topic)
+
+    def publish(
+        self, identity: Identity | None, topics: Iterable[str], *, private: bool = False, rooms: Collection[str] = ()
+    ) -> None:
         """Check that *identity* may publish to each of *topics*."""
-        super().publish(identity or VISITOR, topics, private=private)
+        super().publish(identity or VISITOR, topics, private=private, rooms=rooms)
 
 
 def _reader(identity: Identity | None, topics: Iterable[str]) -> Identity:

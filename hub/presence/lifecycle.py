@@ -3,6 +3,8 @@
     connection.opened  connection.closed     one client stream, of whatever kind
     user.online        user.offline          a user with the first stream, and 3 seconds after the last
     topic.occupied     topic.vacated         exactly that topic, with the first and the last live stream of any reader
+    room.joined        room.left             a user who belongs to a room from now on, or no longer
+    subscribe.denied   publish.denied        a request for topics that its sender may not read, or publish to
 
 They are emitted in the next turn of the loop: a handler may publish, and streams begin and end in the middle of steps
 that must not be divided.
@@ -13,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -62,6 +64,11 @@ class Lifecycle:
         for place, who, came in changes:
             if place == ONLINE and self._bus.wants(name := "user.online" if came else "user.offline"):
                 self._soon(name, {"user": who.id, "info": dict(who.info)})
+
+    def note(self, name: str, payload: Callable[[], Mapping[str, Any]]) -> None:
+        """Note that *name* has happened; the payload is made if somebody hears it."""
+        if self._bus.wants(name):
+            self._soon(name, payload())
 
     def _turn(self, topics: Iterable[str]) -> None:
         """Note that an audience of *topics* is about to appear or to go."""

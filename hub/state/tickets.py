@@ -34,6 +34,7 @@ class Admission:
         asked: the topics of the stream.
         ticket: what is kept of it; None: its stream comes back.
         within: the topics and patterns that it is for; None: whatever the identity may read.
+        rooms: the stream has the rooms of its user, too.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Admission:
     asked: tuple[str, ...]
     ticket: Ticket | None
     within: tuple[str, ...] | None = None
+    rooms: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +86,9 @@ class Tickets:
         await self._put(ticket)
         return text
 
-    async def admit(self, text: str, cookies: Mapping[str, str], asked: Collection[str], *, secure: bool) -> Admission:
+    async def admit(
+        self, text: str, cookies: Mapping[str, str], asked: Collection[str], *, secure: bool, rooms: bool = False
+    ) -> Admission:
         """Return the admission of a stream of *asked* whose request shows the ticket *text*.
 
         The ticket is not used up by that: only `begin` does.
@@ -94,6 +98,7 @@ class Tickets:
             cookies: those of the request.
             asked: the topics and patterns of the stream.
             secure: whether the request came over TLS.
+            rooms: the stream has the rooms of its user, too.
 
         Raises:
             Unauthorized: the ticket is not valid, or what it was given for has ended or was revoked.
@@ -102,26 +107,26 @@ class Tickets:
         """
         seen = shown(text)
         cookie = cookies.get(cookie_name(seen.id, secure=secure))
-        admission = await self._first(seen, asked)
+        admission = await self._first(seen, asked, rooms=rooms)
         if admission is None and cookie is not None:
-            admission = await self._again(seen, cookie, asked)
+            admission = await self._again(seen, cookie, asked, rooms=rooms)
         if admission is None:
             raise no_ticket()
         if self._state.revoked(admission.identity):
             raise Unauthorized("revoked", "the rights that the ticket was given for have been revoked: log in again")
         return admission
 
-    async def _first(self, seen: Shown, asked: Collection[str]) -> Admission | None:
+    async def _first(self, seen: Shown, asked: Collection[str], *, rooms: bool) -> Admission | None:
         kept = await self._state.get(_ticket_key(seen.id))
         if kept is None:
             return None
         ticket = Ticket.from_text(kept)
         ticket.check(seen, asked, self._clock(), self._covers)
         return Admission(
-            id=ticket.id, identity=ticket.identity, asked=tuple(asked), ticket=ticket, within=ticket.topics
+            id=ticket.id, identity=ticket.identity, asked=tuple(asked), ticket=ticket, within=ticket.topics, rooms=rooms
         )
 
-    async def _again(self, seen: Shown, cookie: str, asked: Collection[str]) -> Admission | None:
+    async def _again(self, seen: Shown, cookie: str, asked: Collection[str], *, rooms: bool) -> Admission | None:
         kept = await self._state.get(_return_key(seen.id))
         if kept is None:
             return None
@@ -129,7 +134,7 @@ class Tickets:
             back = Return.from_text(kept)
         except ValueError:  # another version of the hub wrote it
             return None
-        back.check(seen, cookie, asked, self._clock())
+        back.check(seen, cookie, asked, self._clock(), rooms=rooms)
         return Admission(id=back.id, identity=back.identity, asked=tuple(asked), ticket=None, within=back.within)
 
     async def begin(self, admission: Admission) -> StreamCookie | None:
@@ -147,7 +152,7 @@ class Tickets:
         if await self._state.take(_ticket_key(ticket.id)) is None:
             raise no_ticket()
         now = self._clock()
-        value, back = ticket.begin(admission.asked, now)
+        value, back = ticket.begin(admission.asked, now, rooms=admission.rooms)
         key, expires = _return_key(ticket.id), back.expires + TELL_SECONDS
         try:
             await self._state.put(key, back.to_text(), expires=expires, owner=back.identity.user, lasting=True)

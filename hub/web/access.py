@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import ClassVar, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 from aiohttp import web
 
@@ -15,14 +16,27 @@ from hub.access.grants import covers
 from hub.access.identity import Identity
 from hub.access.policy import Policy
 from hub.access.tickets import SECONDS, no_ticket
-from hub.access.visibility import Visibility
+from hub.access.visibility import EVERYTHING, Visibility
+from hub.connections.changes import Sees
+from hub.connections.connection import Connection
 from hub.connections.holders import Holder
-from hub.errors import AuthUnavailable, Forbidden, InvalidInput, NotThere, TooManyRefusals, Unauthorized
+from hub.errors import (
+    AuthUnavailable,
+    Forbidden,
+    InvalidInput,
+    LogUnavailable,
+    NotThere,
+    StateUnavailable,
+    TooManyMemberships,
+    TooManyRefusals,
+    Unauthorized,
+)
 from hub.hub import Hub
-from hub.notification import Draft
+from hub.notification import Draft, Position
+from hub.presence.rooms import NOBODY_IS_KNOWN, Held
 from hub.state.state import State
 from hub.state.tickets import Admission, Tickets
-from hub.topics import check_wanted
+from hub.topics import check_wanted, room_of, topic_of
 from hub.web.access_log import shows_queries, warn_of_queries
 from hub.web.body import read_json
 from hub.web.endpoint import check_site
@@ -36,8 +50,6 @@ HOOK_SECONDS = 5.0
 COOKIE = "hub_token"
 SECURE_COOKIE = "__Host-hub_token"
 
-NOBODY_IS_KNOWN = "nobody is known here: the hub has neither a login (authenticate) nor keys for tokens"
-
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 Authenticate = Callable[[web.Request], Awaitable[Identity | None]]
@@ -48,6 +60,10 @@ AuthorizePublish = Callable[[Identity | None, Draft], Awaitable[bool]]
 """Returns whether the identity may send this draft; it may only allow less than the grants."""
 Recheck = Callable[[Identity], Awaitable[Identity | None]]
 """Returns the present rights of an identity with open streams, or None if they have ended."""
+RoomsOf = Callable[[Identity], Awaitable[Iterable[str | tuple[str, bool]]]]
+"""Returns the rooms to which the application says that an identity belongs; True beside one: it may publish there."""
+AuthorizeJoin = Callable[[Identity, str, bool], Awaitable[bool]]
+"""Returns whether the identity may join the room by itself; the last argument says whether to publish there, too."""
 
 T = TypeVar("T")
 
@@ -60,6 +76,31 @@ class Hooks:
     authorize_subscribe: AuthorizeSubscribe | None = None
     authorize_publish: AuthorizePublish | None = None
     recheck: Recheck | None = None
+    rooms_of: RoomsOf | None = None
+    authorize_join: AuthorizeJoin | None = None
+
+
+class Reading(NamedTuple):
+    """What somebody may read.
+
+    Attributes:
+        identity: who; None: nobody known.
+        topics: topics and patterns.
+        visibility: what is seen of them.
+        held: the rooms of the identity, up to date; None: none of them matters.
+        number: how much had happened to these when *visibility* was true.
+    """
+
+    identity: Identity | None
+    topics: tuple[str, ...]
+    visibility: Visibility
+    held: Held | None = None
+    number: int = 0
+
+    @property
+    def stands(self) -> bool:
+        """Whether nothing has happened to the rooms."""
+        return self.held is None or self.held.number == self.number
 
 
 class Access:
@@ -229,7 +270,7 @@ class Access:
         if topics is not None:
             if not isinstance(topics, list):
                 raise InvalidInput("topics", "is not a list of topics")
-            await self._readable(identity, topics := check_wanted(topics))
+            await self._reading(identity, topics := check_wanted(topics))
         count_ticket(self._hub, identity)
         if not self._warned and shows_queries(request):
             self._warned = True
@@ -237,8 +278,12 @@ class Access:
         text = await self.tickets.mint(identity, topics)
         return {"ticket": text, "expires_in": int(SECONDS)}
 
-    async def admit(self, request: web.Request, ticket: str, topics: Sequence[str]) -> tuple[Admission, Visibility]:
+    async def admit(
+        self, request: web.Request, ticket: str, topics: Sequence[str], *, rooms: bool = False
+    ) -> tuple[Admission, Reading]:
         """Return the admission of a stream of *topics* whose request shows *ticket*, and what its reader may see.
+
+        With *rooms* these are the rooms of the user, too, as far as the ticket is for them.
 
         Raises:
             Unauthorized, Forbidden: the ticket is not valid, or no longer gives the right to one of the topics.
@@ -249,10 +294,12 @@ class Access:
             raise no_ticket()
         self._check_site(request)
         self._check_address(request)
-        admission = await self.tickets.admit(ticket, request.cookies, topics, secure=self.is_secure(request))
+        secure = self.is_secure(request)
+        admission = await self.tickets.admit(ticket, request.cookies, topics, secure=secure, rooms=rooms)
         if admission.ticket is None and not admission.identity.by_token:
             admission = replace(admission, identity=await self._again(request, admission.identity))
-        return admission, await self._readable(admission.identity, topics)
+        within = admission.within
+        return admission, await self._reading(admission.identity, topics, rooms=rooms, opens=True, within=within)
 
     async def _again(self, request: web.Request, identity: Identity) -> Identity:
         """Return the present rights of *identity*, whom the login knew when its ticket was given.
@@ -282,15 +329,22 @@ class Access:
         if self.state is not None and self.state.revoked(identity):
             raise Unauthorized("revoked", "your rights have been revoked: log in again")
 
-    async def read(self, request: web.Request, topics: Sequence[str]) -> tuple[Identity | None, Visibility]:
+    async def read(
+        self, request: web.Request, topics: Sequence[str], *, rooms: bool = False, opens: bool = False
+    ) -> Reading:
         """Return who sends *request*, and what of *topics* and patterns that reader may see.
+
+        Args:
+            request: any request.
+            topics: topics and patterns.
+            rooms: the rooms of the reader, too.
+            opens: a stream, so that the application is asked for the rooms of the reader.
 
         Raises:
             Unauthorized, Forbidden: the reader may not read one of them; names the first.
             AuthUnavailable: that can't be told now.
         """
-        identity = await self.identity(request)
-        return identity, await self._readable(identity, topics)
+        return await self._reading(await self.identity(request), topics, rooms=rooms, opens=opens)
 
     async def presence(self, request: web.Request, topic: str) -> bool:
         """Return whether the sender of *request* may know who is on *topic*; else only how many are.
@@ -301,31 +355,40 @@ class Access:
         """
         identity = await self.identity(request)
         if identity is None or not identity.admin:
-            await self._readable(identity, (topic,))
+            await self._reading(identity, (topic,))
         return self.names(identity)
+
+    def granted(self, identity: Identity | None, topic: str) -> bool:
+        """Return whether a grant of *identity* covers *topic*: then it is read without a floor."""
+        return self.policy.granted(identity, topic)
 
     def names(self, identity: Identity | None) -> bool:
         """Return whether *identity* may know who is on the topics that it may read; else only how many are."""
         return self.policy.trusted or (identity is not None and (identity.presence or identity.admin))
 
-    async def readable(self, holder: Holder, topics: Sequence[str], added: Sequence[str]) -> Visibility:
-        """Return what the *holder* of an open stream sees of *topics*, to which *added* belong, which it did not have.
+    async def readable(self, stream: Connection, topics: Sequence[str], added: Sequence[str]) -> Sees:
+        """Return what the reader of *stream* sees of *topics*, to which *added* belong, which it did not have.
 
         Raises:
             Unauthorized, Forbidden: the holder may not read one of them; names the first.
             AuthUnavailable: that can't be told now.
         """
+        holder, held = stream.holder, await self._held(stream.holder.identity, topics)
+
+        def sees(topics: Collection[str]) -> Visibility:
+            return self.policy.read(holder.identity, topics, self._hub.rooms.floors(stream, held, topics))
+
         for topic in added if holder.within is not None else ():
             if not any(covers(each, topic) for each in holder.within or ()):
                 raise Forbidden(topic, "is not among the topics of the ticket")
         for topic in added:
             try:
-                self.policy.read(holder.identity, [topic])
+                sees([topic])
             except (Unauthorized, Forbidden):  # also if nobody knows the holder: whoever asks for the change is known
                 raise Forbidden(topic, "the holder of the stream may not read it") from None
         if added:
-            await self._ask_hook(holder.identity, added)
-        return self.policy.read(holder.identity, topics)
+            await self.ask(holder.identity, added)
+        return sees
 
     async def changer(self, request: web.Request, holder: Callable[[], Holder]) -> None:
         """Check that the sender of *request* may change the stream of *holder*: its own user, or an administrator.
@@ -339,13 +402,121 @@ class Access:
         if identity is not None and not identity.admin and user != identity.user:
             raise Forbidden("", "this is another one's stream")
 
-    async def _readable(self, identity: Identity | None, topics: Sequence[str]) -> Visibility:
-        """Return what *identity* may see of *topics*, by its grants and by the application's hook."""
-        visibility = self.policy.read(identity, topics)
-        await self._ask_hook(identity, topics)
-        return visibility
+    async def _reading(
+        self,
+        identity: Identity | None,
+        topics: Sequence[str],
+        *,
+        rooms: bool = False,
+        opens: bool = False,
+        within: Collection[str] | None = None,
+    ) -> Reading:
+        """Return what *identity* may see of *topics*, by its grants, its rooms and the application's hook."""
+        if rooms and identity is None:
+            raise Unauthorized("unauthorized", "only a user who is known has rooms: log in, or send a token")
+        held = await self._held(identity, topics, rooms=rooms, opens=opens)
+        if held is None:
+            visibility = self.policy.read(identity, topics)
+            await self.ask(identity, topics)
+            return Reading(identity, tuple(topics), visibility)
+        following = [each for each in held.topics() if each not in topics and _is_within(each, within)] if rooms else []
+        self.policy.read(identity, topics, held.floors(topics))
+        following = await self._ask_with(identity, topics, following)
+        return self.again(Reading(identity, (*topics, *following), EVERYTHING, held), topics)
 
-    async def _ask_hook(self, identity: Identity | None, topics: Sequence[str]) -> None:
+    async def _ask_with(self, identity: Identity | None, topics: Sequence[str], rooms: list[str]) -> list[str]:
+        """Ask the application whether *identity* may read *topics*; return those of its *rooms* that it may read, too.
+
+        Raises:
+            Unauthorized, Forbidden: it may not read *topics*.
+            AuthUnavailable: that can't be told now.
+        """
+        if not rooms or self.hooks.authorize_subscribe is None:
+            await self.ask(identity, topics)
+            return rooms
+        try:
+            await self.ask(identity, [*topics, *rooms])
+        except (Unauthorized, Forbidden):
+            await self.ask(identity, topics)
+        else:
+            return rooms
+        allowed = []
+        for room in rooms:
+            with suppress(Unauthorized, Forbidden):
+                await self.ask(identity, [room])
+                allowed.append(room)
+        return allowed
+
+    def again(self, reading: Reading, asked: Collection[str] | None = None) -> Reading:
+        """Return what is left of *reading* now: rooms that its reader has left since are not among its topics.
+
+        Raises:
+            Unauthorized, Forbidden: one of the topics that were *asked* for (None: all) may not be read any more.
+        """
+        identity, topics, _, held, _ = reading
+        if held is None:
+            return reading
+        floors = held.floors(topics)
+        kept = topics
+        if asked is not None:
+            asked = frozenset(asked)
+            kept = tuple(each for each in topics if each in asked or self._may_read(identity, each, floors))
+        return Reading(identity, kept, self.policy.read(identity, kept, floors), held, held.number)
+
+    def settle(self, stream: Connection, reading: Reading) -> None:
+        """Have *stream*, which is about to take its socket over, begin with what is left of *reading* now."""
+        if not reading.stands:
+            _, topics, visibility, _, _ = self.again(reading, ())
+            stream.settle(topics, visibility)
+
+    def _may_read(self, identity: Identity | None, topic: str, floors: Mapping[str, Position]) -> bool:
+        try:
+            self.policy.read(identity, [topic], floors)
+        except (Unauthorized, Forbidden):
+            return False
+        return True
+
+    async def _held(
+        self, identity: Identity | None, topics: Iterable[str], *, rooms: bool = False, opens: bool = False
+    ) -> Held | None:
+        """Return the rooms of *identity* that matter: those among *topics*, or all if *rooms*; None: none does.
+
+        If a stream *opens*, the application is asked first for the rooms of *identity*.
+
+        Raises:
+            AuthUnavailable: that can't be told now.
+        """
+        if identity is None or self.state is None:
+            return None
+        if opens and self.hooks.rooms_of is not None:
+            await self._load(identity, self.hooks.rooms_of)
+        named = None if rooms else [room for topic in topics if (room := room_of(topic)) is not None]
+        if named is not None and not named:
+            return None
+        with telling_rooms():
+            return await self._hub.rooms.held(identity.user, named)
+
+    async def _load(self, identity: Identity, hook: RoomsOf) -> None:
+        """Have *identity* belong to the rooms that the application says now."""
+        service = self._hub.rooms
+        question = service.asking(identity.user)
+        rooms = _rooms_in(await bounded("rooms_of", hook(identity)))
+        try:
+            with telling_rooms():
+                await service.load(identity.user, question, rooms)
+        except (InvalidInput, TooManyMemberships) as error:
+            logger.error("what the hook rooms_of returned for the user %r can't be kept: %s", identity.user, error)
+            raise AuthUnavailable from error
+
+    async def ask(self, identity: Identity | None, topics: Sequence[str]) -> None:
+        """Ask the application whether *identity* may read *topics*.
+
+        Raises:
+            Unauthorized, Forbidden: it may not.
+            AuthUnavailable: that can't be told now.
+        """
+        if not topics:
+            return
         hook = self.hooks.authorize_subscribe
         if hook is not None and not await bounded("authorize_subscribe", hook(identity, topics)):
             raise Forbidden(topics[0] if len(topics) == 1 else "", "the application does not let you read it")
@@ -360,15 +531,65 @@ class Access:
         identity = await self.identity(request)
         if self.policy.trusted and self.hooks.authorize_publish is None:
             return drafts
-        if len(drafts) == 1:
-            self.policy.publish(identity, drafts[0].topics, private=drafts[0].private)
-        else:
-            for private in (False, True):
-                self.policy.publish(identity, _topics_of(drafts, private=private), private=private)
+        as_member = await self._check_publish(identity, drafts)
         if self.hooks.authorize_publish is not None:
             await bounded("authorize_publish", _allowed(self.hooks.authorize_publish, identity, drafts))
             self.check(identity)
+            if as_member:  # who may have left in the meantime
+                await self._check_publish(identity, drafts)
         return drafts if self.policy.trusted else [_own_key(identity, draft) for draft in drafts]
+
+    async def _check_publish(self, identity: Identity | None, drafts: Sequence[Draft]) -> bool:
+        """Check that *identity* may publish *drafts* by its grants or as a member; return whether as a member."""
+        rooms = await self._publishable(identity, drafts)
+        if len(drafts) == 1:
+            self.policy.publish(identity, drafts[0].topics, private=drafts[0].private, rooms=rooms)
+        else:
+            for private in (False, True):
+                self.policy.publish(identity, _topics_of(drafts, private=private), private=private, rooms=rooms)
+        return bool(rooms)
+
+    async def _publishable(self, identity: Identity | None, drafts: Sequence[Draft]) -> Collection[str]:
+        """Return the topics of *drafts* to which *identity* may publish as a member."""
+        if identity is None or self.state is None:
+            return ()
+        topics = {topic for draft in drafts for topic in draft.topics if topic.startswith("room/")}
+        if not topics:
+            return ()
+        with telling_rooms():
+            return await self._hub.rooms.publishable(identity.user, topics)
+
+    async def member(self, request: web.Request, user: str) -> Identity | None:
+        """Return who sends *request*, which joins or leaves a room in the name of *user*: an administrator, or *user*.
+
+        Raises:
+            Unauthorized, Forbidden: somebody else does, or the application lets nobody join by himself.
+            NotThere: nobody is known here.
+            AuthUnavailable: that can't be told now.
+        """
+        identity = await self.known(request)
+        if identity is None or self.state is None:
+            raise NotThere("user", NOBODY_IS_KNOWN)
+        if not identity.admin:
+            if identity.user != user:
+                raise Forbidden("", "this is another one's membership")
+            if self.hooks.authorize_join is None:
+                raise Forbidden("", "the application lets nobody join or leave by himself")
+        return identity
+
+    async def check_join(self, identity: Identity | None, room: str, *, publish: bool) -> None:
+        """Check that *identity* may join *room* by itself; administrators may.
+
+        Raises:
+            Unauthorized, Forbidden: it may not.
+            AuthUnavailable: that can't be told now.
+        """
+        hook = self.hooks.authorize_join
+        if identity is None or identity.admin or hook is None:
+            return
+        if not await bounded("authorize_join", hook(identity, room, publish)):
+            raise Forbidden(topic_of("room", room), "the application does not let you join it")
+        self.check(identity)
 
     async def administer(self, request: web.Request) -> Identity | None:
         """Return who sends *request*, an administrator.
@@ -399,6 +620,38 @@ Access.KEY = web.AppKey("access", Access)
 def _topics_of(drafts: Sequence[Draft], *, private: bool) -> Iterable[str]:
     """Return the topics of the *private* or the public ones of *drafts*, each once: most of a list have the same."""
     return dict.fromkeys(topic for draft in drafts if draft.private is private for topic in draft.topics)
+
+
+@contextmanager
+def telling_rooms() -> Iterator[None]:
+    """Raise `AuthUnavailable` if the state, or the log, can't tell now who belongs to a room."""
+    try:
+        yield
+    except (StateUnavailable, LogUnavailable) as error:
+        raise AuthUnavailable from error
+
+
+def _rooms_in(answer: object) -> dict[str, bool]:
+    """Return what the hook `rooms_of` has answered: rooms, and whether the user may publish there.
+
+    Raises:
+        AuthUnavailable: it is no answer.
+    """
+    rooms: dict[str, bool] = {}
+    try:
+        for each in answer if isinstance(answer, Iterable) and not isinstance(answer, str | bytes) else (answer,):
+            room, publish = each if isinstance(each, tuple) else (each, False)
+            if not isinstance(room, str) or not isinstance(publish, bool):
+                raise TypeError(each)  # noqa: TRY301 - as if it could not be unpacked
+            rooms[room] = publish
+    except (TypeError, ValueError) as error:
+        logger.error("the hook rooms_of returned something else than names of rooms: %s", str(error)[:200])
+        raise AuthUnavailable from error
+    return rooms
+
+
+def _is_within(topic: str, within: Collection[str] | None) -> bool:
+    return within is None or any(covers(each, topic) for each in within)
 
 
 async def _allowed(hook: AuthorizePublish, identity: Identity | None, drafts: Sequence[Draft]) -> None:

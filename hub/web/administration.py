@@ -10,12 +10,14 @@ from aiohttp import web
 from hub.connections.client_stream import CloseReason, StreamFacts
 from hub.connections.holders import Holder
 from hub.encoding import moment, retry_between
-from hub.errors import InvalidInput, NotThere
+from hub.errors import Forbidden, InvalidInput, NotThere, Unauthorized
 from hub.hub import Hub
 from hub.names import hint
+from hub.presence.rooms import NOBODY_IS_KNOWN
 from hub.state.state import Revocation
-from hub.web.access import NOBODY_IS_KNOWN, Access
+from hub.web.access import Access
 from hub.web.body import read_json
+from hub.web.denials import SUBSCRIBE, note_denial
 from hub.web.query import Parameters, page_limit
 
 _CHANGE = frozenset({"add", "remove", "after"})
@@ -65,7 +67,12 @@ async def change_topics(hub: Hub, request: web.Request) -> web.Response:
     after = body.get("after")
     if after is not None and not isinstance(after, str):
         raise InvalidInput("after", "is not a string")
-    changed = await hub.change_topics(id, add=body.get("add", ()), remove=body.get("remove", ()), after=after)
+    add, remove = body.get("add", ()), body.get("remove", ())
+    try:
+        changed = await hub.change_topics(id, add=add, remove=remove, after=after)
+    except (Unauthorized, Forbidden) as error:
+        note_denial(hub, request, SUBSCRIBE, error, add)
+        raise
     return web.json_response({"topics": changed.topics, "from": str(changed.position)})
 
 

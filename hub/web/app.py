@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Literal
@@ -22,11 +22,21 @@ from hub.eventstream import JsonDefault
 from hub.generations.providers.provider import Provider
 from hub.hub import Hub
 from hub.notifications import NotificationService
+from hub.presence.rooms import Rights, Rooms
 from hub.presence.service import PresenceService
 from hub.settings import Settings, unknown_variables
 from hub.state.choice import make_state
-from hub.web import generations, handover
-from hub.web.access import Access, Authenticate, AuthorizePublish, AuthorizeSubscribe, Hooks, Recheck
+from hub.web import generations, handover, rooms
+from hub.web.access import (
+    Access,
+    Authenticate,
+    AuthorizeJoin,
+    AuthorizePublish,
+    AuthorizeSubscribe,
+    Hooks,
+    Recheck,
+    RoomsOf,
+)
 from hub.web.administration import change_topics, connections, end_connection, mint_ticket, revoke_token, revoke_user
 from hub.web.endpoint import Endpoint, Handler, NotFound
 from hub.web.handler_streams import HandlerStreams
@@ -48,6 +58,7 @@ HUB: web.AppKey[Hub] = web.AppKey("hub", Hub)
 NOTIFICATIONS: web.AppKey[NotificationService] = web.AppKey("notifications", NotificationService)
 BUS: web.AppKey[EventBus] = web.AppKey("bus", EventBus)
 PRESENCE: web.AppKey[PresenceService] = web.AppKey("presence", PresenceService)
+ROOMS: web.AppKey[Rooms] = web.AppKey("rooms", Rooms)
 
 
 def setup_hub(
@@ -61,11 +72,14 @@ def setup_hub(
     authorize_subscribe: AuthorizeSubscribe | None = None,
     authorize_publish: AuthorizePublish | None = None,
     recheck: Recheck | None = None,
+    rooms_of: RoomsOf | None = None,
+    authorize_join: AuthorizeJoin | None = None,
     routes: Literal["all"] | Collection[str] | None = None,
 ) -> Hub:
     """Add a hub to *app*: its routes under *prefix*, its start and its drain.
 
-    The service is `app[NOTIFICATIONS]`, the event bus `app[BUS]`, who is there `app[PRESENCE]`, from now on.
+    From now on the service is `app[NOTIFICATIONS]`, the event bus `app[BUS]`, who is there `app[PRESENCE]`, who belongs
+    to which room `app[ROOMS]`.
 
     Args:
         app: any application, not started yet.
@@ -81,10 +95,14 @@ def setup_hub(
         authorize_publish: `async (identity, draft) -> bool`: the same for each draft.
         recheck: `async (identity) -> Identity | None`: called within every `HUB_RECHECK` seconds for each session that
             has open streams; they end if it returns None.
+        rooms_of: `async (identity) -> Iterable[str | (str, bool)]`: asked for each stream of a user; the rooms to which
+            the application says that the user belongs, and whether it may publish there.
+        authorize_join: `async (identity, room, publish) -> bool`: whether a user may join a room by itself, over HTTP;
+            without it, none may.
         routes: what is mounted: `"all"`, or some of `subscribe`, `publish`, `history`, `stats`, `metrics`, `health`,
-            `ai`, `events`, `tickets`, `connections`, `topics`, `presence`, `export`, `api`. None: everything where
-            identities are known; else `subscribe`, for public notifications, and `health`. Routes that are named where
-            nobody is known serve whoever reaches them, with all rights.
+            `ai`, `events`, `tickets`, `connections`, `topics`, `presence`, `rooms`, `export`, `api`. None: everything
+            where identities are known; else `subscribe`, for public notifications, and `health`. Routes that are named
+            where nobody is known serve whoever reaches them, with all rights.
 
     Raises:
         AlreadySetUp: *app* has a hub.
@@ -93,36 +111,37 @@ def setup_hub(
     """
     if HUB in app:
         raise AlreadySetUp
-    hub = Hub(settings or _found(), json_default=json_default, provider=provider)
-    app[HUB], app[NOTIFICATIONS], app[BUS], app[PRESENCE] = hub, hub.notifications, hub.bus, hub.presence
+    settings = settings or _found()
+    verifier = verifier_of(settings)
+    guarded = authenticate is not None or verifier is not None
+    state = make_state(settings, time.time) if guarded else None
+    hub = Hub(settings, json_default=json_default, provider=provider, state=state)
+    app[HUB], app[NOTIFICATIONS], app[BUS] = hub, hub.notifications, hub.bus
+    app[PRESENCE], app[ROOMS] = hub.presence, hub.rooms
     hooks = Hooks(
         authenticate=authenticate,
         authorize_subscribe=authorize_subscribe,
         authorize_publish=authorize_publish,
         recheck=recheck,
+        rooms_of=rooms_of,
+        authorize_join=authorize_join,
     )
-    verifier = verifier_of(hub.settings)
-    guarded = authenticate is not None or verifier is not None
-    state = make_state(hub.settings, time.time) if guarded else None
     policy = _policy(hub.settings, guarded=guarded, named=routes is not None)
     access = app[Access.KEY] = Access(hub, policy, hooks, verifier, state)
     hub.changes.readable = access.readable
+    hub.rooms.rights = Rights(access.granted, None if authorize_subscribe is None else access.ask)
     if state is not None:
         state.announce_to(partial(end_revoked, hub.connections))
         if not state.lasting:
             logger.info("revocations will be lost when the process ends; set HUB_STATE to a file to keep them")
-    rechecks = None if recheck is None else Rechecks(hub.connections, policy, recheck, hub.settings.recheck)
+    rechecks = None if recheck is None else Rechecks(hub.connections, policy, recheck, hub.settings.recheck, hub.rooms)
     streams = app[HandlerStreams.KEY] = HandlerStreams(hub)
     prefix = _as_matched(prefix.rstrip("/"))
     chosen = _chosen(routes, guarded=guarded)
     mounted = routes_of(hub, chosen)
     if "api" in chosen:
         mounted |= openapi.routes(mounted, _terms(hub, policy, hooks, guarded=guarded, tokens=verifier is not None))
-    for path, handlers in mounted.items():
-        Endpoint(hub, handlers).add_to(app, (_in_pattern(prefix) if "{" in path else prefix) + path)
-    if prefix:
-        # A first segment that is a parameter makes aiohttp try this route last, after all that the application adds.
-        NotFound(hub).add_to(app, _in_pattern(prefix, first_too=True) + "/{path:.*}")
+    _mount(hub, mounted, app, prefix)
 
     async def live(app: web.Application) -> AsyncIterator[None]:
         await handover.check()
@@ -149,6 +168,15 @@ def setup_hub(
     # On shutdown, not in the cleanup: aiohttp waits before the cleanup for open requests, which only this ends.
     app.on_shutdown.append(drain_hub)
     return hub
+
+
+def _mount(hub: Hub, mounted: Mapping[str, Mapping[str, Handler]], app: web.Application, prefix: str) -> None:
+    """Add an endpoint to *app* for each path that is *mounted*, under *prefix*."""
+    for path, handlers in mounted.items():
+        Endpoint(hub, handlers).add_to(app, (_in_pattern(prefix) if "{" in path else prefix) + path)
+    if prefix:
+        # A first segment that is a parameter makes aiohttp try this route last, after all that the application adds.
+        NotFound(hub).add_to(app, _in_pattern(prefix, first_too=True) + "/{path:.*}")
 
 
 def _found() -> Settings:
@@ -186,7 +214,9 @@ def _in_pattern(prefix: str, *, first_too: bool = False) -> str:
 
 ADMINISTRATION = frozenset({"stats", "metrics", "connections", "events", "export"})
 """What only administrators may use, of what `routes` of `setup_hub` may name."""
-NAMES = ADMINISTRATION | {"subscribe", "publish", "history", "health", "ai", "tickets", "topics", "presence", "api"}
+NAMES = ADMINISTRATION | {
+    "subscribe", "publish", "history", "health", "ai", "tickets", "topics", "presence", "rooms", "api",
+}  # fmt: skip
 """What `routes` of `setup_hub` may name."""
 
 
@@ -234,6 +264,10 @@ def routes_of(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]
             "/notifications/tokens/{jti}": {"DELETE": revoke_token},
         },
         "presence": {"/notifications/presence": {"GET": presence}},
+        "rooms": {
+            "/notifications/rooms/{room}/members": {"GET": rooms.members},
+            "/notifications/rooms/{room}/members/{userId}": {"PUT": rooms.join, "DELETE": rooms.leave},
+        },
         "events": {"/events/{name}": {"POST": emit}} if hub.settings.events_api else {},
     }
     routes: dict[str, dict[str, Handler]] = {}

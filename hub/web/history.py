@@ -17,10 +17,10 @@ from hub.errors import InvalidInput, LogUnavailable, NotThere, ShuttingDown
 from hub.eventstream import compact_json
 from hub.hub import Hub
 from hub.log.archive.format import MEDIA_TYPE, entry, lines
-from hub.log.log import Movable, Page
+from hub.log.log import Log, Movable, Page
 from hub.notification import Notification, Position
 from hub.topics import check_wanted
-from hub.web.access import Access
+from hub.web.access import Access, Reading
 from hub.web.endpoint import cors
 from hub.web.query import Parameters
 
@@ -118,15 +118,37 @@ async def history_pages(hub: Hub, request: web.Request) -> web.Response:
     query = _PARAMETERS.read(request)
     topics = check_wanted(query.getall("topic", []))
     access = Access.of(request)
-    identity, visibility = await access.read(request, topics)
+    reading = await access.read(request, topics)
     limit = _limit(query.get("limit", str(DEFAULT_LIMIT)))
     asked = query.get("after") or EARLIEST
     if asked == LATEST:
         raise InvalidInput("after", "is an id, or earliest; the latest are for a stream to begin with")
-    log, position = hub.log, position_asked(asked)
+    excerpt = await _excerpt(hub.log, reading, asked, hub.fanout.newest.offset, limit)
+    while not reading.stands:  # what was read may be of a room that its reader has left since
+        reading = access.again(reading)
+        excerpt = await _excerpt(hub.log, reading, asked, hub.fanout.newest.offset, limit)
+    identity, floors = reading.identity, dict(reading.visibility.since)
+
+    def shown(each: Notification) -> Notification:
+        rooms = [topic for topic in each.topics if topic in floors and floors[topic][1] < each.position.offset]
+        topics = access.policy.shown(identity, each.topics, private=each.private, rooms=rooms)
+        return each._replace(topics=topics)
+
+    return web.Response(
+        body=excerpt.to_json(hub.log.epoch, shown).encode(), headers=_HEADERS | {"Content-Type": "application/json"}
+    )
+
+
+async def _excerpt(log: Log, reading: Reading, asked: str, upto: int, limit: int) -> Excerpt:
+    """Return what of the history follows the position that was *asked* for, as far as it may be read.
+
+    Raises:
+        LogUnavailable: the log can't be used.
+    """
+    _, topics, visibility, _, _ = reading
+    position = position_asked(asked)
     log.bounds()  # raises while the log can't be used
     located = None if position is None else await log.locate(position)
-    upto = hub.fanout.newest.offset
     begin = start(asked, located=located, trimmed=lambda after: log.trimmed(topics, after, visibility))
     excerpt = Excerpt(begin, upto, limit)
     # Where little matches, many pages are empty: the client goes on with its next request.
@@ -135,13 +157,7 @@ async def history_pages(hub: Hub, request: web.Request) -> web.Response:
         if excerpt.full:
             break
         await asyncio.sleep(0)
-
-    def shown(each: Notification) -> Notification:
-        return each._replace(topics=access.policy.shown(identity, each.topics, private=each.private))
-
-    return web.Response(
-        body=excerpt.to_json(log.epoch, shown).encode(), headers=_HEADERS | {"Content-Type": "application/json"}
-    )
+    return excerpt
 
 
 def _limit(text: str) -> int:

@@ -8,13 +8,14 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from hub.errors import InvalidDraft, InvalidInput, LogUnavailable, ShuttingDown, TooLarge
+from hub.errors import Forbidden, InvalidDraft, InvalidInput, LogUnavailable, ShuttingDown, TooLarge, Unauthorized
 from hub.eventstream import compact_json
 from hub.hub import Hub
 from hub.log.receipt import Receipt
 from hub.notification import Draft, Position
 from hub.web.access import Access
 from hub.web.body import read_json
+from hub.web.denials import PUBLISH, note_denial
 from hub.web.limits import check_publish, publisher
 from hub.web.links import link
 
@@ -23,6 +24,14 @@ MAX_DRAFTS = 1_000
 
 async def publish(hub: Hub, request: web.Request) -> web.Response:
     """Publish one draft, or a list of them, and return the positions that the log has confirmed."""
+    try:
+        return await _publish(hub, request)
+    except (Unauthorized, Forbidden) as error:
+        note_denial(hub, request, PUBLISH, error)
+        raise
+
+
+async def _publish(hub: Hub, request: web.Request) -> web.Response:
     if hub.draining:
         raise ShuttingDown
     access = Access.of(request)

@@ -9,12 +9,14 @@ import time
 from collections.abc import Collection, Sequence
 
 from hub.access.identity import Identity
-from hub.access.policy import Policy
+from hub.access.policy import NO_ROOMS, Policy
 from hub.connections.client_stream import ClientStream, CloseReason
 from hub.connections.registry import StreamRegistry
 from hub.errors import AuthUnavailable, Forbidden, Unauthorized
+from hub.presence.rooms import Held, Rooms
 from hub.state.state import Revocation
-from hub.web.access import HOOK_SECONDS, Recheck, asked
+from hub.topics import room_of
+from hub.web.access import HOOK_SECONDS, Recheck, asked, telling_rooms
 
 logger = logging.getLogger("hub.access")
 
@@ -73,6 +75,7 @@ class Rechecks:
         policy: the rules.
         recheck: the application's hook.
         interval: seconds within which each session is asked about.
+        rooms: who belongs to which rooms; None: nobody does.
     """
 
     def __init__(
@@ -81,8 +84,9 @@ class Rechecks:
         policy: Policy,
         recheck: Recheck,
         interval: float,
+        rooms: Rooms | None = None,
     ) -> None:
-        self._streams, self._policy = streams, policy
+        self._streams, self._policy, self._rooms = streams, policy, rooms
         self._recheck, self._schedule = recheck, Schedule(interval)
         self._asking: set[Session] = set()
         self._untold: set[Session] = set()  # those about which nothing could be told the last time
@@ -133,8 +137,10 @@ class Rechecks:
     async def _take_answer(self, session: Session, streams: Sequence[ClientStream]) -> None:
         identity = streams[-1].holder.identity
         assert identity is not None
+        held = None
         try:
             present = await asked("recheck", self._recheck(identity))
+            held = await self._held(identity.user, streams)
         except (Unauthorized, Forbidden):
             present = None
         except AuthUnavailable:
@@ -144,11 +150,24 @@ class Rechecks:
             self._untold.add(session)
             return
         self._untold.discard(session)
-        ended = [stream for stream in streams if present is None or not self._covers(present, stream)]
+        ended = [stream for stream in streams if present is None or not self._covers(present, stream, held)]
         self._streams.end_each(CloseReason.REVOKED, ended)
 
-    def _covers(self, identity: Identity, stream: ClientStream) -> bool:
+    async def _held(self, user: str, streams: Sequence[ClientStream]) -> Held | None:
+        """Return the memberships of *user* in the rooms of *streams*.
+
+        Raises:
+            AuthUnavailable: they can't be told now.
+        """
+        rooms = {room_of(topic) for stream in streams for topic in stream.topics} - {None}
+        if self._rooms is None or not rooms:
+            return None
+        with telling_rooms():
+            return await self._rooms.held(user, [room for room in rooms if room is not None])
+
+    def _covers(self, identity: Identity, stream: ClientStream, held: Held | None) -> bool:
+        rooms = NO_ROOMS if self._rooms is None else self._rooms.floors(stream, held, stream.topics)
         try:
-            return self._policy.read(identity, stream.topics) == stream.visibility
+            return self._policy.read(identity, stream.topics, rooms) == stream.visibility
         except (Unauthorized, Forbidden):
             return False

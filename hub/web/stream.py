@@ -62,11 +62,17 @@ class EventStream(EventSourceResponse):
         """Prepare the headers, after the application's `on_response_prepare` signals."""
         return await web.StreamResponse.prepare(self, request)
 
-    async def hand_over(self, request: web.BaseRequest, successor: Successor) -> bool:
-        """Prepare the headers and give the socket to *successor*; return False if the client has disconnected."""
+    async def hand_over(
+        self, request: web.BaseRequest, successor: Successor, settle: Callable[[], object] = lambda: None
+    ) -> bool:
+        """Prepare the headers and give the socket to *successor*; return False if the client has disconnected.
+
+        *settle* is called in the same step, just before *successor* has the socket: what it finds is still so then.
+        """
         # Unsent bytes of an earlier answer on this connection must not count as unsent bytes of the stream.
         await request.writer.drain()
         writer = await self.prepare(request)
+        settle()
         self._handed_over = hand_over(request, writer, successor)
         return self._handed_over
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache, partial
 
 from aiohttp import web
 from multidict import MultiMapping
@@ -12,13 +12,14 @@ from hub.access.identity import Identity
 from hub.connections.client_stream import CloseReason
 from hub.connections.connection import Connection, PresenceView, Subscription
 from hub.encoding import SSE, retry_between
-from hub.errors import InvalidInput, Unauthorized
+from hub.errors import Forbidden, InvalidInput, Unauthorized
 from hub.hub import Hub
 from hub.names import hint
 from hub.state.tickets import Admission
 from hub.topics import check_wanted, topic_of
 from hub.web.access import Access
 from hub.web.body import read_json
+from hub.web.denials import SUBSCRIBE, note_denial
 from hub.web.endpoint import cors, opens_stream
 from hub.web.limits import holder_of
 from hub.web.query import Parameters
@@ -27,9 +28,11 @@ from hub.web.stream_cookie import stream_cookies
 
 _encoding = lru_cache(maxsize=None)(SSE)  # there are four, and each connection holds one
 _FIELDS = frozenset({"topics", "lastEventId"})
-_GET = Parameters("topic", "lastEventId", "envelope", "presence", "ticket")
-_POST = Parameters("lastEventId", "envelope", "presence", elsewhere={"topic": "a POST names its topics in the body"})
-_ONE_TOPIC = Parameters("lastEventId", "envelope", "presence", elsewhere={"topic": "the path names the topic here"})
+_OPTIONS = ("lastEventId", "envelope", "presence")
+_GET = Parameters("topic", *_OPTIONS, "rooms", "ticket")
+_POST = Parameters(*_OPTIONS, "rooms", elsewhere={"topic": "a POST names its topics in the body"})
+_NO_ROOMS = "is for /notifications/subscribe: this stream has one topic"
+_ONE_TOPIC = Parameters(*_OPTIONS, elsewhere={"topic": "the path names the topic here", "rooms": _NO_ROOMS})
 
 
 @opens_stream
@@ -80,20 +83,26 @@ async def _open(
     topics: Sequence[str],
     last_event_id: str | None = None,
 ) -> web.StreamResponse:
-    wanted = check_wanted(topics)
+    rooms = _flag(query, "rooms")
+    wanted = check_wanted(topics) if topics or not rooms else ()
     access, ticket, admission = Access.of(request), query.get("ticket"), None
-    if ticket is None or access.tickets is None:
-        identity, visibility = await access.read(request, wanted)
-        access.check_reader(request, identity)
-    else:
-        admission, visibility = await access.admit(request, ticket, wanted)
-        identity = admission.identity
+    try:
+        if ticket is None or access.tickets is None:
+            reading = await access.read(request, wanted, rooms=rooms, opens=True)
+            access.check_reader(request, reading.identity)
+        else:
+            admission, reading = await access.admit(request, ticket, wanted, rooms=rooms)
+    except (Unauthorized, Forbidden) as error:
+        note_denial(hub, request, SUBSCRIBE, error, wanted)
+        raise
+    identity = reading.identity
     subscription = Subscription(
-        wanted,
+        reading.topics,
         request.headers.get("Last-Event-ID") or last_event_id or query.get("lastEventId"),
         _encoding(_flag(query, "envelope"), is_chunked(request)),
-        visibility,
+        reading.visibility,
         _presence(access, identity) if _flag(query, "presence") else PresenceView.NOTHING,
+        rooms,
     )
     holder = holder_of(hub, request, identity, None if admission is None else admission.within)
     away = sent_away(hub, request, holder)
@@ -103,10 +112,13 @@ async def _open(
     response.headers.update(cors(request, hub.settings.cors_origins))
     connection = Connection(subscription, hub.wiring, holder=holder)
     access.check(identity)
+    begin = partial(response.hand_over, request, connection, partial(access.settle, connection, reading))
     if admission is None:
-        await response.hand_over(request, connection)
+        await begin()
     else:
-        await _begin_with_ticket(hub, request, response, connection, admission)
+        await _begin_with_ticket(hub, request, response, admission, begin)
+    if reading.held is not None and hub.connections.get(connection.id) is connection:
+        hub.rooms.catch_up(connection, reading.held, reading.number)
     try:
         access.check(identity)  # what was revoked before the stream was counted did not end it
     except Unauthorized:
@@ -116,7 +128,11 @@ async def _open(
 
 
 async def _begin_with_ticket(
-    hub: Hub, request: web.Request, response: EventStream, connection: Connection, admission: Admission
+    hub: Hub,
+    request: web.Request,
+    response: EventStream,
+    admission: Admission,
+    begin: Callable[[], Awaitable[bool]],
 ) -> None:
     """Begin the stream that *admission* allows; a cookie lets the browser come back with the same URL."""
     tickets = Access.of(request).tickets
@@ -125,7 +141,7 @@ async def _begin_with_ticket(
     if cookie is not None:
         for line in stream_cookies(hub, request, cookie):
             response.headers.add("Set-Cookie", line)
-    if not await response.hand_over(request, connection):
+    if not await begin():
         await tickets.take_back(admission)
 
 

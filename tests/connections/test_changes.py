@@ -13,10 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hub.access.visibility import EVERYTHING, Visibility
-from hub.connections.changes import TopicChanges, TopicsChanged
+from hub.connections.changes import Sees, TopicChanges, TopicsChanged
 from hub.connections.client_stream import CloseReason
 from hub.connections.connection import Connection, Subscription
-from hub.connections.holders import Holder
 from hub.connections.seam import State
 from hub.encoding import SSE
 from hub.errors import InvalidInput, LogUnavailable, NotThere
@@ -38,8 +37,8 @@ def visibility(topics: Collection[str]) -> Visibility:
     return EVERYTHING if granted == set(topics) else Visibility(granted)
 
 
-async def readable(holder: Holder, topics: Sequence[str], added: Sequence[str]) -> Visibility:
-    return visibility(topics)
+async def readable(stream: Connection, topics: Sequence[str], added: Sequence[str]) -> Sees:
+    return visibility
 
 
 class Changing(Desk):

@@ -9,14 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.access.visibility import EVERYTHING, Visibility
-from hub.connections.connection import Connection, Subscription
 from hub.connections.seam import State
-from hub.connections.stretches import OPEN, Covered, Stretch, Stretches, at_least, with_added
-from hub.encoding import SSE
+from hub.connections.stretches import OPEN, Covered, Stretch, Stretches, with_added
 from hub.log.memory import MemoryLog
 from hub.notification import Draft, Notification, Position
+from tests.connections.test_changes import Changing
 from tests.connections.test_connection import Client, Desk, quiet
-from tests.fakes import FakeTransport
 
 A, AB = frozenset("a"), frozenset("ab")
 
@@ -32,22 +30,6 @@ def walk(stretches: Stretches) -> list[Stretch]:
 
 def test_a_subscription_is_one_stretch():
     assert walk(Stretches.begin(5, "ab")) == [Stretch(5, OPEN, AB)]
-
-
-def test_topics_that_count_later_begin_a_stretch_where_they_do():
-    stretches = Stretches.begin(5, "abc", since={"a": 3, "b": 9, "c": 20})
-    assert walk(stretches) == [Stretch(5, 9, A), Stretch(9, 20, AB), Stretch(20, OPEN, frozenset("abc"))]
-
-
-def test_if_none_counts_yet_the_way_begins_where_the_first_does():
-    stretches = Stretches.begin(5, "ab", since={"a": 9, "b": 9})
-    assert (stretches.cursor, walk(stretches)) == (9, [Stretch(9, OPEN, AB)])
-
-
-def test_a_reader_sees_a_stretch_through_its_own_topics_only():
-    """What is private, and matches what is public now and what is granted later, must not come before."""
-    stretches = Stretches.begin(0, "ab", Visibility(frozenset("b")), since={"b": 7})
-    assert [each.visibility for each in walk(stretches)] == [Visibility(frozenset()), Visibility(frozenset("b"))]
 
 
 def changed(stretches: Stretches, added: str, after: int, topics: str, **change: Any) -> list[Stretch]:
@@ -94,8 +76,13 @@ def test_a_second_change_goes_back_and_takes_the_first_along():
 
 
 def test_what_is_removed_is_gone_from_all_of_the_way():
-    stretches = Stretches.begin(0, "ab", since={"b": 5})
+    stretches = Stretches(0, [Stretch(0, 5, A), Stretch(5, OPEN, AB)])
     assert changed(stretches, "", 9, "b") == [Stretch(5, OPEN, frozenset("b"))]
+
+
+def test_a_stream_without_topics_still_has_a_way():
+    stretches = Stretches(3, [Stretch(3, 9, A), Stretch(9, OPEN, A)])
+    assert changed(stretches, "", 9, "") == [Stretch(9, OPEN, frozenset())]
 
 
 @pytest.mark.parametrize(
@@ -118,9 +105,22 @@ def test_what_was_given_is_judged_by_topic_position_and_right(
     assert given.judge()(Notification.accept(draft, Position("e", offset), 0.0)) is covered
 
 
-def test_topics_count_from_where_the_stream_begins_or_later():
-    assert at_least(3, "ab", 5) == 5
-    assert at_least({"b": 9}, "ab", 5) == {"a": 5, "b": 9}
+def test_what_is_below_a_floor_was_not_given():
+    floors = frozenset({("a", ("e", 5))})
+    given = Covered.of("ab", 0, Visibility(None, floors)).judge()
+    private = Covered.of("ab", 0, Visibility(A, floors)).judge()
+    for offset, topics, is_private, covered in (
+        (5, ["a"], False, False),
+        (5, ["a", "b"], False, True),
+        (5, ["a", "b"], True, False),
+        (6, ["a"], True, True),
+    ):
+        draft = Draft.of("x", topics=topics, private=is_private)
+        seen = Notification.accept(draft, Position("e", offset), 0.0)
+        assert (private if is_private else given)(seen) is covered
+
+
+def test_what_is_added_counts_from_there_and_the_rest_stays():
     assert with_added(5, "a", "b", 9) == {"a": 5, "b": 9}
     assert with_added({"a": 5, "b": 9}, "a", "c", 7) == {"a": 5, "c": 7}
 
@@ -128,11 +128,12 @@ def test_topics_count_from_where_the_stream_begins_or_later():
 # ---- a stream with topics that count later ----
 
 
+def floors(since: dict[str, int]) -> Visibility:
+    return Visibility(None, frozenset((topic, ("e", offset)) for topic, offset in since.items()))
+
+
 def connect(desk: Desk, last_event_id: str | None, since: dict[str, int], **transport: Any) -> Client:
-    connection = Connection(Subscription(("a", "b/*", "c"), last_event_id, SSE(), since=since), desk.wiring)
-    client = Client(connection, FakeTransport(connection, **transport))
-    connection.connection_made(client.transport)
-    return client
+    return desk.connect(last_event_id, ("a", "b/*", "c"), visibility=floors(since), **transport)
 
 
 OFFSETS = st.integers(0, 30)
@@ -140,7 +141,7 @@ OFFSETS = st.integers(0, 30)
 
 @given(
     sent=st.lists(st.lists(st.sampled_from(["a", "b/1", "b/2", "c", "d"]), min_size=1, max_size=2, unique=True)),
-    since=st.dictionaries(st.sampled_from(["a", "b/*", "c"]), OFFSETS),
+    since=st.dictionaries(st.sampled_from(["a", "b/1", "c"]), OFFSETS),
     after=OFFSETS | st.sampled_from(["earliest", "latest"]),
     later=st.integers(0, 5),
 )
@@ -163,12 +164,13 @@ async def test_each_topic_counts_after_the_position_of_the_client_and_its_own(
     sent += [["b/1", "c"]] * later
 
     def counts(offset: int, topic: str) -> bool:
-        wanted = "b/*" if topic.startswith("b/") else topic
-        return wanted in {"a", "b/*", "c"} and offset > max(begin, since.get(wanted, 0))
+        return topic != "d" and offset > max(begin, since.get(topic, 0))
 
     expected = [place for place, topics in enumerate(sent, 1) if any(counts(place, each) for each in topics)]
     if after == "latest":
-        newest_of = {topic: place for place, topics in enumerate(sent[:newest], 1) for topic in topics if topic != "d"}
+        newest_of: dict[str, int] = {}
+        for place in (each for each in expected if each <= newest):
+            newest_of |= {topic: place for topic in sent[place - 1] if counts(place, topic)}
         expected = [each for each in expected if each > newest or each in newest_of.values()]
     assert client.offsets == expected
     if isinstance(after, int):
@@ -186,11 +188,18 @@ async def test_what_was_trimmed_before_a_topic_counted_is_no_gap():
         assert ("hub.gap" in client.facts) is not told
 
 
-async def test_topics_that_count_later_do_not_loosen_what_a_change_leaves_out():
-    desk = Desk()
-    for topic in ("a", "c", "a", "c"):
-        desk.send(topic)
+async def test_what_a_floor_hid_follows_through_a_topic_that_is_added():
+    desk = Changing()
+    for topics in (("a", "d"), ("d",), ("a", "d"), ("a",)):
+        desk.send(*topics)
     client = connect(desk, "e-0", {"a": 2})
     await quiet()
-    assert client.offsets == [2, 3, 4]
-    assert client.connection._since == {"a": 2, "b/*": 0, "c": 0}
+    assert client.offsets == [3, 4]
+
+    async def readable(*_: Any) -> Any:
+        return lambda topics: floors({"a": 2})
+
+    desk.changes.readable = readable
+    await desk.change(client, add=["d"], after="e-0")
+    assert [each.data for each in client.blocks if each.type == "message"] == ["x"] * 4
+    assert client.connection._since == {"a": 0, "b/*": 0, "c": 0, "d": 0}

@@ -18,6 +18,7 @@ from hub.errors import (
     LogUnavailable,
     ShuttingDown,
     StateUnavailable,
+    TooManyMemberships,
 )
 from hub.web.access import Access
 from tests.web.api import Description, beginning, described
@@ -58,6 +59,9 @@ REQUESTS = {
     "publish": Request("POST", "/notifications/publish", {"topic": "orders", "data": 1}),
     "history": Request("GET", "/notifications/history?topic=orders"),
     "presence": Request("GET", "/notifications/presence?topic=orders"),
+    "members": Request("GET", "/notifications/rooms/lobby/members"),
+    "join": Request("PUT", "/notifications/rooms/lobby/members/ann", {"publish": True}),
+    "leave": Request("DELETE", "/notifications/rooms/lobby/members/bob"),
     "mintTicket": Request("POST", "/notifications/tickets", {"topics": ["orders"]}),
     "connections": Request("GET", "/notifications/connections"),
     "changeTopics": Request("PATCH", "/notifications/connections/CONNECTION", {"add": ["orders"]}),
@@ -200,6 +204,10 @@ async def wrong_requests(ask: Any) -> None:
     await ask("presence", "&limit=0")
     await ask("presence", path="/notifications/presence?topic=*a")
     await ask("mintTicket", body={"topics": ["*a"]})
+    await ask("members", "?limit=0")
+    await ask("join", body={"publish": 1})
+    for name in ("members", "join", "leave"):
+        await ask(name, path=REQUESTS[name].path.replace("lobby", "a" * 300))
     await ask("connections", "?limit=0")
     await ask("changeTopics", body={"add": 1})
     await ask("changeTopics", body={"add": ["*a"]})
@@ -237,6 +245,10 @@ async def right_requests(ask: Any) -> None:
     await ask("watch", Accept="application/json")
     await ask("watch", Last_Event_ID="SESSION.1.end")
     await ask("mintTicket", body=None, raw=b"")
+    await ask("join", body=None, raw=b"")
+    await ask("subscribe", "&rooms=1")
+    await ask("subscribe", path="/notifications/subscribe?rooms=1")
+    await ask("members", "?limit=1")
 
 
 async def refusals(witness: Witness) -> None:
@@ -258,6 +270,15 @@ async def while_something_is_away(witness: Witness, server: Server, monkeypatch:
         await ask("revokeUser")
         await ask("revokeToken")
         await ask("subscribe", "&ticket=a.b")
+    for error in (StateUnavailable("it is away"), away, TooManyMemberships("ann", 1_000)):
+        with monkeypatch.context() as patch:
+            patch.setattr(hub.rooms, "join", failing(error))
+            await ask("join")
+            if not isinstance(error, TooManyMemberships):
+                patch.setattr(hub.rooms, "members", failing(error))
+                patch.setattr(hub.rooms, "leave", failing(StateUnavailable("it is away")))
+                await ask("members")
+                await ask("leave")
     with monkeypatch.context() as patch:
         patch.setattr(hub.log, "bounds", failing(away))
         for name in ("subscribe", "history", "ready", "statistics"):
@@ -268,7 +289,7 @@ async def while_something_is_away(witness: Witness, server: Server, monkeypatch:
         patch.setattr(hub.bus, "emit", failing(EventBufferFull(10_000)))
         await ask("publish")
         await ask("emit")
-    for error in (away, ShuttingDown()):
+    for error in (away, ShuttingDown()):  # type: ignore[assignment]  # another one
         with monkeypatch.context() as patch:
             patch.setattr(hub.generations, "start", failing(error))
             for name in ("askAndWatch", "ask", "beginAnswer"):

@@ -26,9 +26,11 @@ from hub.errors import (
     ShuttingDown,
     StateUnavailable,
     TooManyGenerations,
+    TooManyMemberships,
     TooManyPublishes,
     TooManyStreams,
     TooManyTickets,
+    Unauthorized,
     UnknownGeneration,
 )
 from hub.log.archive.format import MEDIA_TYPE as ARCHIVE
@@ -52,6 +54,7 @@ class Rights(enum.Enum):
     GRANTED = "Needs a grant for each topic."
     KNOWN = "For users who are known."
     HOLDER = "For the user who opened the stream, and for administrators."
+    MEMBER = "For administrators, and for the user himself where the application allows it."
     ADMINISTRATOR = "For administrators."
 
 
@@ -161,6 +164,7 @@ TAGS = {
 _TOPICS = _query("topic", "topics and patterns, each in a parameter of its own", ref("Topics"))
 _FLAG = {"type": "string", "enum": ["0", "1"], "default": "0"}
 _ENVELOPE = _query("envelope", "`1`: wrap the data with its topic", _FLAG)
+_ROOMS = _query("rooms", "`1`: the rooms of the user too, as they change; then no topic is needed", _FLAG)
 _PRESENCE = _query("presence", "`1`: tell who is on its topics, and who comes and goes", _FLAG)
 _CURSOR = text(examples=["8e844e1e90-1042", "earliest", "latest"])
 _LAST_EVENT_ID = Parameter("Last-Event-ID", "header", _CURSOR, "resume after this id; browsers send it by themselves")
@@ -191,7 +195,7 @@ _STREAM = Answer(
         "Set-Cookie": "with a ticket: what a browser reconnects with",
     },
 )
-_SUBSCRIBING = (InvalidInput, InvalidTopic)
+_SUBSCRIBING = (InvalidInput, InvalidTopic, Unauthorized)  # the last for rooms of nobody known
 
 _ARCHIVE = "With `Accept: application/x-ndjson` all of it as an archive, for administrators."
 _HISTORY = (
@@ -228,7 +232,7 @@ _NOTIFICATIONS: dict[str, dict[str, Operation]] = {
             tag="notifications",
             summary="Open a stream of notifications",
             rights=Rights.GRANTED,
-            parameters=(_TOPICS, _LAST_EVENT_ID_QUERY, _ENVELOPE, _PRESENCE, _TICKET, _LAST_EVENT_ID),
+            parameters=(_TOPICS, _LAST_EVENT_ID_QUERY, _ENVELOPE, _PRESENCE, _ROOMS, _TICKET, _LAST_EVENT_ID),
             answers={200: _STREAM},
             problems=_SUBSCRIBING,
             guarded=(StateUnavailable,),
@@ -238,7 +242,7 @@ _NOTIFICATIONS: dict[str, dict[str, Operation]] = {
             tag="notifications",
             summary="Open a stream of many topics",
             rights=Rights.GRANTED,
-            parameters=(_LAST_EVENT_ID_QUERY, _ENVELOPE, _PRESENCE, _LAST_EVENT_ID),
+            parameters=(_LAST_EVENT_ID_QUERY, _ENVELOPE, _PRESENCE, _ROOMS, _LAST_EVENT_ID),
             body=Content(schema=ref("Wanted"), example={"topics": ["orders", "user/42"]}),
             answers={200: _STREAM},
             problems=_SUBSCRIBING,
@@ -290,6 +294,7 @@ _PAGE = (
     _query("limit", "most streams", whole(least=1, maximum=MOST_ON_A_PAGE, default=ON_A_PAGE)),
     _query("after", "begin after the stream with this id", text()),
 )
+_MEMBER = (_path("room", "its name"), _path("userId", "the user"))
 _REVOKED = {204: Answer(description="it is revoked, and the streams get `hub.close`")}
 
 _ACCESS: dict[str, dict[str, Operation]] = {
@@ -306,6 +311,48 @@ _ACCESS: dict[str, dict[str, Operation]] = {
             problems=(InvalidInput, InvalidTopic, NotThere),
             guarded=(TooManyTickets,),
         )
+    },
+    "/notifications/rooms/{room}/members": {
+        "GET": Operation(
+            id="members",
+            tag="access",
+            summary="List the members of a room",
+            rights=Rights.ADMINISTRATOR,
+            parameters=(
+                _path("room", "its name"),
+                _query("limit", "most members", whole(least=1, maximum=MOST_ON_A_PAGE, default=ON_A_PAGE)),
+                _query("after", "begin after the user with this id", text()),
+            ),
+            answers={200: _json("the members, in the order of their ids", "MembersPage")},
+            problems=(InvalidInput, InvalidTopic, NotThere),
+            guarded=(LogUnavailable, StateUnavailable),
+        )
+    },
+    "/notifications/rooms/{room}/members/{userId}": {
+        "PUT": Operation(
+            id="join",
+            tag="access",
+            summary="Make a user a member of a room",
+            description="What is sent to the room from now on may be read. Open streams take part at once.",
+            rights=Rights.MEMBER,
+            parameters=_MEMBER,
+            body=Content(schema=ref("Joining"), example={"publish": True}),
+            needs_body=False,
+            answers={204: Answer(description="the user belongs to it")},
+            problems=(InvalidTopic, NotThere),
+            guarded=(TooManyMemberships, LogUnavailable, StateUnavailable),
+        ),
+        "DELETE": Operation(
+            id="leave",
+            tag="access",
+            summary="End a membership",
+            description="Nothing more of the room is written to the streams of the user.",
+            rights=Rights.MEMBER,
+            parameters=_MEMBER,
+            answers={204: Answer(description="the user does not belong to it")},
+            problems=(InvalidTopic, NotThere),
+            guarded=(StateUnavailable,),
+        ),
     },
     "/notifications/connections": {
         "GET": Operation(

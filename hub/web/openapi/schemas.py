@@ -478,6 +478,16 @@ _ADMINISTRATION: dict[str, Schema] = {
         {"topic": ref("Topic"), "count": whole("how many users are there")},
         {"users": items(ref("Present")), "next": _or_null(text("the `after` of the next page"))},
     ),
+    "Member": fields(
+        {
+            "id": text("the user"),
+            "publish": {"type": "boolean", "description": "the member may publish to the room, too"},
+            "since": {**_TIME, "description": "when the membership began"},
+            "from": {**ref("Id"), "description": "what the member reads of the room stands after it"},
+        }
+    ),
+    "MembersPage": fields({"members": items(ref("Member")), "next": _or_null(text("the `after` of the next page"))}),
+    "Joining": fields({}, {"publish": {"type": "boolean", "default": False}}),
     "TicketTopics": fields({}, {"topics": ref("Topics")}),
     "NewTicket": fields({"ticket": text(), "expires_in": whole("seconds")}),
     "Statistics": fields(
