@@ -1,11 +1,13 @@
-"""Ann and Bo, the two users of the demo: how they log in, what is theirs, and how a message reaches one of them.
+"""Ann and Bo, the two users of the demo: how they log in, what is theirs, and the room in which they meet.
 
 This is an example of the hooks of `setup_hub`. Only one thing must not be copied: the demo has no passwords, so whoever
-comes is believed. What everybody could do without a login, everybody still can, except with `user/ann` and `user/bo`.
+comes is believed. What everybody could do without a login, everybody still can, except with `user/ann`, `user/bo` and
+`room/tea`.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from collections.abc import Collection, Iterable, Sequence
@@ -29,18 +31,21 @@ from hub.web.endpoint import Handler, check_site
 NAMES = {"ann": "Ann", "bo": "Bo"}
 COOKIE = "hub_demo_login"
 TYPE = "message.private"
+ROOM = "tea"
+"""The room that both may join; what is said there is for its members only."""
 MAX_LENGTH = 300
 SECONDS = 86_400
 
-SHARED = ("**", "room/**", "ai/**")
-"""What everybody may read, private or not; a wildcard in the first segment does not reach the other two."""
-EVERYTHING = (*SHARED, "user/**")
+SHARED = ("**", "ai/**")
+"""What everybody may read, private or not; a wildcard in the first segment does not reach `ai`, `user` and `room`."""
+EVERYTHING = (*SHARED, "user/**", "room/**")
 """What everybody may read as far as it is public, and send to."""
 VISITOR = Identity(user="visitor", subscribe=SHARED, publish=EVERYTHING, admin=True)
 """Whoever comes, where somebody has to be known: statistics, events, and the answers of the AI, which all share."""
 _OPEN = re.compile(r"/(?:metrics|notifications/stats|events/[^/]+|ai/.*)")
 _LOGIN = re.compile(rf"({'|'.join(NAMES)})\.([A-Za-z0-9_-]{{12}})", re.ASCII)
 _OWNERS = {topic_of("user", user): user for user in NAMES}
+_ROOM = topic_of("room", ROOM)
 
 
 # ---- the hooks of setup_hub ----
@@ -65,8 +70,19 @@ async def authorize_subscribe(identity: Identity | None, topics: Sequence[str]) 
 
 
 async def authorize_publish(identity: Identity | None, draft: Draft) -> bool:
-    """Allow them to nobody: `send_message` says who a message is from, a publish could say anything."""
-    return _check(None if identity is None else VISITOR, draft.topics, "you may not publish to it")
+    """Allow them to nobody: `send_message` says who a message is from, a publish could say anything.
+
+    What is said in the room has to be private, so that patterns do not show it, and to say truly who it is from.
+    """
+    _check(None if identity is None else VISITOR, draft.topics, "you may not publish to it")
+    if _ROOM in draft.topics and not (draft.private and identity is not None and _is_from(identity, draft)):
+        raise Forbidden(_ROOM, 'what is said here is private, and its data are {"from": your user id, "message": …}')
+    return True
+
+
+async def authorize_join(identity: Identity, room: str, publish: bool) -> bool:
+    """Allow the room to Ann and Bo, who may also speak there."""
+    return room == ROOM and identity.user in NAMES
 
 
 class Open(Policy):
@@ -75,6 +91,7 @@ class Open(Policy):
     def read(self, identity: Identity | None, topics: Iterable[str], rooms: Rooms = NO_ROOMS) -> Visibility:
         """Return what *identity* sees of *topics* and patterns."""
         topics = tuple(topics)
+        _check_member(identity, topics, rooms)
         return super().read(_reader(identity, topics), topics, rooms)
 
     def shown(
@@ -91,14 +108,37 @@ class Open(Policy):
         self, identity: Identity | None, topics: Iterable[str], *, private: bool = False, rooms: Collection[str] = ()
     ) -> None:
         """Check that *identity* may publish to each of *topics*."""
+        topics = tuple(topics)
+        _check_member(identity, topics, rooms)
         super().publish(identity or VISITOR, topics, private=private, rooms=rooms)
 
 
 def _reader(identity: Identity | None, topics: Iterable[str]) -> Identity:
-    """Return *identity*, or a visitor, with those of *topics* that are of users without a login."""
+    """Return *identity*, or a visitor, with those of *topics* that are of users without a login, or of other rooms."""
     known = identity or VISITOR
-    shared = (topic for topic in topics if topic.startswith("user/") and not is_pattern(topic) and topic not in _OWNERS)
+    named = (topic for topic in topics if topic.startswith(("user/", "room/")) and not is_pattern(topic))
+    shared = (topic for topic in named if topic not in _OWNERS and topic != _ROOM)
     return replace(known, subscribe=(*known.subscribe, *shared))
+
+
+def _check_member(identity: Identity | None, topics: Collection[str], rooms: Collection[str]) -> None:
+    """Raise if the room is among *topics*, but not among the *rooms* of *identity*."""
+    if _ROOM in topics and _ROOM not in rooms:
+        if identity is None:
+            raise Unauthorized("unauthorized", "log in on the page of the demo, and join the room")
+        raise Forbidden(_ROOM, "join it on the page of the demo")
+
+
+def _is_from(identity: Identity, draft: Draft) -> bool:
+    """Return whether *draft* is a message, and says that it is from *identity*."""
+    data = json.loads(draft.text) if draft.is_json else None
+    if not isinstance(data, dict) or data.keys() != {"from", "message"} or data["from"] != identity.user:
+        return False
+    return _is_message(data["message"])
+
+
+def _is_message(message: object) -> bool:
+    return isinstance(message, str) and 1 <= len(message) <= MAX_LENGTH
 
 
 def _check(identity: Identity | None, topics: Iterable[str], why: str) -> bool:
@@ -114,7 +154,9 @@ def _check(identity: Identity | None, topics: Iterable[str], why: str) -> bool:
 def logged_in(request: web.Request) -> Identity | None:
     """Return the user that the cookie of *request* names; None: nobody is logged in."""
     login = _LOGIN.fullmatch(request.cookies.get(COOKIE, ""))
-    return None if login is None else Identity(user=login[1], session=login[2])
+    if login is None:
+        return None
+    return Identity(user=login[1], session=login[2], presence=True, info={"name": NAMES[login[1]]})
 
 
 # ---- the routes ----
@@ -162,7 +204,7 @@ async def send_message(hub: Hub, request: web.Request) -> web.Response:
     body = await read_json(request)
     to = _user(body, "to")
     message = body.get("message") if isinstance(body, dict) else None
-    if not isinstance(message, str) or not 1 <= len(message) <= MAX_LENGTH:
+    if not _is_message(message):
         raise InvalidInput("message", f"is not a text of 1 to {MAX_LENGTH} characters")
     data = {"from": sender.user, "to": to, "message": message}
     position = await hub.notifications.send_to_user(to, data, type=TYPE, private=True)

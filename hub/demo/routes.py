@@ -55,6 +55,7 @@ def setup_demo_hub(
         authenticate=accounts.authenticate_by_tokens_too if settings.takes_tokens else accounts.authenticate,
         authorize_subscribe=accounts.authorize_subscribe,
         authorize_publish=accounts.authorize_publish,
+        authorize_join=accounts.authorize_join,
         routes=routes,
     )
     if not settings.takes_tokens:
