@@ -4,7 +4,8 @@
 const SYMBOLS = ["AAPL", "GOOG", "MSFT", "NVDA", "TSLA"];
 const FEED = "notifications/subscribe?topic=notifications&topic=news&topic=stock/*&envelope=1"; // `{topic, data}`
 const USERS = { ann: "Ann", bo: "Bo" }; // they can log in; who else is there has no account
-const KEEP = { orders: 20, news: 12, mail: 20, letters: 40, prices: 40, tiles: 10, journal: 40 };
+const ROOM = "room/tea"; // where the two of them meet
+const KEEP = { orders: 20, news: 12, mail: 20, letters: 40, talk: 40, prices: 40, tiles: 10, journal: 40 };
 const SILENT = 20_000; // the news tick every second: after so many ms without a word the connection is dead
 const ASLEEP = 15_000; // a clock that jumps by so many ms was a closed laptop
 const SLOWEST = 10; // seconds between attempts, at most
@@ -15,7 +16,7 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 // ---- what a reload must not lose: everything shown, and the cursors that say where it ends ----
 
 const fresh = () => ({
-  orders: [], news: [], stocks: {}, mail: [], user: "42", account: null, letters: [],
+  orders: [], news: [], stocks: {}, mail: [], user: "42", account: null, letters: [], talk: [],
   feed: { cursor: "", left: 0 }, inbox: { cursor: "", left: 0 },
 });
 const shown = restore();
@@ -86,6 +87,10 @@ class Stream {
     source.addEventListener("hub.gap", (event) => this.#missed(event));
     source.addEventListener("hub.dropped", (event) => this.#skipped(event));
     source.addEventListener("hub.close", (event) => this.#dismissed(event));
+    source.addEventListener("hub.topics", (event) => this.#changed(event));
+    for (const type of ["hub.presence", "hub.join", "hub.leave"]) {
+      source.addEventListener(type, (event) => this.on.people?.(type, JSON.parse(event.data)));
+    }
     for (const type of this.types) source.addEventListener(type, (event) => this.#taken(event));
     source.onerror = () => (source.readyState === EventSource.CLOSED ? this.#failed() : this.#lost());
   }
@@ -163,6 +168,7 @@ class Stream {
     this.place.left = 0;
     this.on.note(this, "hub.open", event.data, facts.recovered === false ? "warn" : "");
     this.#become("live");
+    this.on.topics?.(facts.topics);
     if (facts.recovered !== null) this.#findReplayed(opening);
   }
 
@@ -179,11 +185,21 @@ class Stream {
   #taken(event) {
     const { opening } = this;
     if (!opening) return; // not a stream of the hub: that begins with `hub.open`
+    if (event.lastEventId === this.place.cursor) return; // older than its topic here, and without an id: see `readTalk`
     this.#hear(event);
     const offset = offsetOf(event.lastEventId);
     if (opening.known) opening.count += offset <= opening.upto;
     else if (this.facts.recovered !== null) opening.early.push(offset);
     this.on.notification(this, event);
+  }
+
+  /** Topics can come and go while the stream is open. */
+  #changed(event) {
+    this.#hear(event);
+    this.facts.topics = JSON.parse(event.data).topics;
+    this.on.note(this, "hub.topics", event.data, "");
+    this.on.topics?.(this.facts.topics);
+    this.on.change();
   }
 
   #missed(event) {
@@ -467,17 +483,20 @@ const on = {
   },
 };
 
-const feed = new Stream("feed", feedPath(), shown.feed, ["message", "order.paid", "order.shipped", "news-flash", "stock.traded", "message.private"], {
+const feed = new Stream("feed", feedPath(), shown.feed, ["message", "order.paid", "order.shipped", "news-flash", "stock.traded", "message.private", "message.room"], {
   ...on,
   notification(stream, event) {
     const { topic, data } = JSON.parse(event.data);
     if (topic === `user/${shown.account}`) receive(event.lastEventId, data, stream.isReplay(event.lastEventId));
+    else if (topic === ROOM) overhear(event.lastEventId, data, stream.isReplay(event.lastEventId));
     else if (topic === "news") add("news", stream, event.lastEventId, data);
     else if (topic === "notifications") add("orders", stream, event.lastEventId, data);
     else trade(event.lastEventId, data);
   },
   gap: (stream, text) => divide("orders", text),
-  replayed: (stream) => mark(stream, shown.orders, shown.news, shown.letters),
+  replayed: (stream) => mark(stream, shown.orders, shown.news, shown.letters, shown.talk),
+  topics: (topics) => belong(topics.includes(ROOM)),
+  people,
   dismissed: (reason) => ["unauthorized", "forbidden", "revoked"].includes(reason) && recognize(reason === "revoked"),
 });
 
@@ -494,9 +513,9 @@ const inbox = new Stream("user", userPath(), shown.inbox, ["message", "user.regi
 const streams = [feed, inbox];
 const answer = new Answer(() => paint());
 
-/** A login adds one topic to the stream that is open anyway: a browser has six connections for all tabs. */
+/** A login adds to the stream that is open anyway: a browser has six connections for all tabs. */
 function feedPath() {
-  return shown.account ? `${FEED}&topic=user/${shown.account}` : FEED;
+  return shown.account ? `${FEED}&topic=user/${shown.account}&rooms=1&presence=1` : FEED;
 }
 
 function userPath() {
@@ -544,7 +563,10 @@ function mark(stream, ...panels) {
 async function become(account, ended = false) {
   if (account !== null && !(account in USERS)) return;
   const other = account !== shown.account;
-  if (other) Object.assign(shown, { account, letters: [] });
+  if (other) {
+    Object.assign(shown, { account, letters: [] });
+    belong(false);
+  }
   if (feed.path !== feedPath() || ended) {
     feed.path = feedPath();
     if (!["away", "resting"].includes(feed.state)) feed.open();
@@ -572,41 +594,46 @@ async function recognize(ended = false) {
   if (question === questions) await become(account, ended);
 }
 
-/** Show what came for *account* before this page did; the stream brings what follows. */
-async function readLetters(account) {
+/** Give *take* what the history has of *topic*, page by page, as long as it is *wanted*; return whether that is all. */
+async function readHistory(topic, wanted, take) {
   let after = "earliest";
   for (let page = 0; after && page < 20; page += 1) {
     let answer;
     try {
-      answer = await fetch(`notifications/history?topic=user/${account}&after=${after}&limit=1000`, { signal: AbortSignal.timeout(10_000) });
+      answer = await fetch(`notifications/history?topic=${topic}&after=${after}&limit=1000`, { signal: AbortSignal.timeout(10_000) });
+      if (!answer.ok) return false;
+      answer = await answer.json();
     } catch {
-      return;
+      return false;
     }
-    if (!answer.ok || shown.account !== account) return;
-    const { notifications, next } = await answer.json();
-    for (const { id, data, at } of notifications) receive(id, data, false, Date.parse(at));
-    after = next;
+    if (!wanted()) return false;
+    for (const { id, data, at } of answer.notifications) take(id, data, false, Date.parse(at));
+    after = answer.next;
   }
+  return !after;
 }
 
+/** Show what came for *account* before this page did; the stream brings what follows. */
+const readLetters = (account) => readHistory(`user/${account}`, () => shown.account === account, receive);
+
 function receive(id, data, replayed, at = Date.now()) {
-  keepLetter({ id, at, replayed, from: USERS[data?.from] ?? "the hub", text: read(data).text });
+  keep("letters", { id, at, replayed, from: USERS[data?.from] ?? "the hub", text: read(data).text });
 }
 
 /** Keep one entry for each id, in the order of the ids. What was sent to oneself is also received. */
-function keepLetter(letter) {
-  const { letters } = shown;
+function keep(panel, letter) {
+  const letters = shown[panel];
   const before = letters.find((each) => each.id === letter.id);
-  if (before) Object.assign(before, letter);
+  if (before) Object.assign(before, letter, { replayed: before.replayed || letter.replayed });
   else letters.push(letter);
   letters.sort((one, other) => offsetOf(one.id) - offsetOf(other.id));
-  letters.splice(0, letters.length - KEEP.letters);
+  letters.splice(0, letters.length - KEEP[panel]);
   paint();
 }
 
 function letterRow(item) {
   const made = row(item);
-  const way = item.to ? `to ${item.to}` : `from ${item.from}`;
+  const way = item.by ?? (item.to ? `to ${item.to}` : `from ${item.from}`);
   made.classList.toggle("own", Boolean(item.to));
   made.prepend(make("span", { class: "way", "data-testid": "way" }, way));
   return made;
@@ -623,12 +650,78 @@ function paintPrivate() {
   $("log-out").hidden = !name;
   $("letter-to").disabled = $("letter-text").disabled = $("letter-send").disabled = !name;
   tell($("letters-empty"), name ? `Nothing for ${name} yet.` : "Log in to send a message, and to get what is sent to you.");
-  paintList("letters", letterRow);
-  const list = $("letters");
-  const order = shown.letters.map(({ id }) => id).reverse();
+  paintLetters("letters");
+}
+
+function paintLetters(panel) {
+  paintList(panel, letterRow);
+  const list = $(panel);
+  const order = shown[panel].map(({ id }) => id).reverse();
   const rows = new Map([...list.children].map((element) => [element.dataset.id, element]));
   // What the history brought may be older than what the stream has brought meanwhile.
   if ([...rows.keys()].join() !== order.join()) list.append(...order.map((id) => rows.get(id)));
+}
+
+// ---- the room of the two ----
+
+let member = false; // as the stream said last
+let stay = 0; // what was asked for in another stay does not count any more
+const there = new Set(); // users who are in the room now
+
+/** Show the room, or nothing of it: as soon as one has left, what was said there is for the others. */
+function belong(now) {
+  stay += 1;
+  if (!now) shown.talk = [];
+  if (!now || !member) there.clear();
+  member = now;
+  if (member) readTalk(stay);
+  paint();
+}
+
+/** Show what was said since one belongs to the room, and nothing older; the stream brings what follows. */
+async function readTalk(mine) {
+  const before = new Set(shown.talk.map(({ id }) => id)); // perhaps of an earlier membership
+  const complete = await readHistory(ROOM, () => stay === mine, (id, ...rest) => (before.delete(id), overhear(id, ...rest)));
+  if (!complete) return;
+  shown.talk = shown.talk.filter(({ id }) => !before.has(id));
+  paint();
+}
+
+function overhear(id, data, replayed, at = Date.now()) {
+  const by = data?.from === shown.account ? "You" : USERS[data?.from] ?? "the hub";
+  keep("talk", { id, at, replayed, by, text: read(data).text });
+}
+
+/** Follow who comes and goes; the snapshot tells who is there already. */
+function people(type, { topic, user, users = [] }) {
+  if (topic !== ROOM) return;
+  if (type === "hub.presence") {
+    there.clear();
+    for (const each of users) there.add(each.id);
+  } else if (type === "hub.join") {
+    there.add(user);
+  } else {
+    there.delete(user);
+  }
+  paint();
+}
+
+function paintRoom() {
+  const name = USERS[shown.account];
+  const known = member && feed.state === "live";
+  for (const face of document.querySelectorAll("[data-there]")) {
+    const here = known && there.has(face.dataset.there);
+    face.dataset.here = String(here);
+    tell(face.querySelector(".does"), !known ? "–" : here ? "In the room" : "Not here");
+  }
+  const belongs = member ? "You belong to the room." : "You do not belong to the room.";
+  tell($("room-said"), name ? belongs : "Only Ann and Bo can join. Log in as one of them.");
+  $("room-change").disabled = !name;
+  tell($("room-change"), member ? "Leave the room" : "Join the room");
+  $("talk-text").disabled = $("talk-send").disabled = !member;
+  const silent = member ? "Nothing has been said since you joined." : "Join the room to read what is said, and to say something.";
+  tell($("talk-empty"), name ? silent : "Log in and join the room to read what is said.");
+  paintLetters("talk");
 }
 
 function trade(id, data) {
@@ -655,6 +748,7 @@ function paint() {
     paintList("news", row);
     paintList("mail", row);
     paintPrivate();
+    paintRoom();
     paintStocks();
     paintState("feed", feed);
     paintState("inbox", inbox);
@@ -856,6 +950,7 @@ function paintCurl() {
   fill($("curl-user"), listening(userPath()));
   fill($("curl-mail"), posting("notifications/publish", mail()));
   fill($("curl-private"), listening(`notifications/subscribe?topic=user/${shown.account ?? "ann"}`));
+  fill($("curl-room"), listening(`notifications/subscribe?topic=${ROOM}`));
   fill($("curl-resume"), listening(`${FEED}&lastEventId=${feed.opening?.id ?? ""}`));
   fill($("curl-chat"), answer.id ? listening(answer.path) : listening(`${CHAT}?message=${encodeURIComponent($("chat-question").value)}`));
   tell($("inbox-asks"), `user/${shown.user}`);
@@ -919,8 +1014,28 @@ onSubmit("mail-form", "mail-answer", async () => {
 onSubmit("letter-form", "letter-answer", async () => {
   const [to, message] = [$("letter-to").value, $("letter-text").value];
   const { id } = await post("messages", { to, message });
-  if (to !== shown.account) keepLetter({ id, at: Date.now(), to: USERS[to], text: message });
+  if (to !== shown.account) keep("letters", { id, at: Date.now(), to: USERS[to], text: message });
   return `Accepted as ${id}, for ${USERS[to]} only.`;
+});
+
+onSubmit("talk-form", "talk-answer", async () => {
+  const data = { from: shown.account, message: $("talk-text").value };
+  const { id } = await post("notifications/publish", { topic: ROOM, type: "message.room", private: true, data });
+  if ($("talk-text").value === data.message) $("talk-text").value = "";
+  return `Accepted as ${id}, for the members of the room only.`;
+});
+
+$("room-change").addEventListener("click", async () => {
+  const output = $("talk-answer");
+  const [method, body] = member ? ["DELETE", {}] : ["PUT", { publish: true }];
+  try {
+    await post(`notifications/rooms/tea/members/${shown.account}`, body, {}, method);
+    output.dataset.tone = "";
+    tell(output, ""); // the stream says the rest, to the other tabs too
+  } catch (error) {
+    output.dataset.tone = "bad";
+    tell(output, `Not done: ${error.message}.`);
+  }
 });
 
 async function log(method, body) {
