@@ -126,7 +126,7 @@ def neutral(text: str) -> str:
         (r"(\"(?:uptime|bytes)\": )[\d.]+", r"\1…"),
         (r"(\"created\":)\d+", r"\1…"),
         (r"(\"(?:created|expires)At\": ?)\"[^\"]+\"", r"\1…"),
-        (r"(\"at\":)(?:\"[\d:.TZ-]+\"|[\d.]+)", r"\1…"),
+        (r"(\"(?:at|since)\":)(?:\"[\d:.TZ-]+\"|[\d.]+)", r"\1…"),
         (r"\r", ""),
     ):
         text = re.sub(pattern, instead, text)
@@ -219,6 +219,7 @@ class Walk:
         """Start the application that *program* runs, in this process, and return the address it asked for."""
         await self.aclose()
         asked: dict[str, Any] = {}
+        self._monkeypatch.chdir(self.place)
         self._monkeypatch.syspath_prepend(str(self.place))
         self._monkeypatch.setattr(web, "run_app", lambda app, **options: asked.update(options, app=app))
         for module in [name for name in sys.modules if (self.place / f"{name}.py").exists()]:
@@ -296,6 +297,7 @@ WALKED = [
     "docs/howto/authorize.md",
     "docs/howto/change-topics.md",
     "docs/howto/embed-in-aiohttp.md",
+    "docs/howto/rooms-and-presence.md",
     "docs/howto/write-a-listener.md",
     "docs/howto/stream-ai-tokens.md",
     "docs/howto/stream-from-a-handler.md",
