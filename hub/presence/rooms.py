@@ -515,7 +515,7 @@ class Rooms:
         ]
 
     def catch_up(self, stream: Connection, held: Held, number: int) -> None:
-        """Give *stream*, which has just been counted, what has happened to *held* since *number*.
+        """Give *stream*, which has just been counted, what has happened to *held* after *number*.
 
         It has begun without the rooms that its user has left.
         """

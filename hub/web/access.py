@@ -88,13 +88,15 @@ class Reading(NamedTuple):
         topics: topics and patterns.
         visibility: what is seen of them.
         held: the rooms of the identity, up to date; None: none of them matters.
-        number: how much had happened to these when *visibility* was true.
+        listed: how much had happened to these when those that are among the topics were listed.
+        number: how much had happened when *visibility* was true.
     """
 
     identity: Identity | None
     topics: tuple[str, ...]
     visibility: Visibility
     held: Held | None = None
+    listed: int = 0
     number: int = 0
 
     @property
@@ -420,9 +422,10 @@ class Access:
             await self.ask(identity, topics)
             return Reading(identity, tuple(topics), visibility)
         following = [each for each in held.topics() if each not in topics and _is_within(each, within)] if rooms else []
+        listed = held.number
         self.policy.read(identity, topics, held.floors(topics))
         following = await self._ask_with(identity, topics, following)
-        return self.again(Reading(identity, (*topics, *following), EVERYTHING, held), topics)
+        return self.again(Reading(identity, (*topics, *following), EVERYTHING, held, listed), topics)
 
     async def _ask_with(self, identity: Identity | None, topics: Sequence[str], rooms: list[str]) -> list[str]:
         """Ask the application whether *identity* may read *topics*; return those of its *rooms* that it may read, too.
@@ -453,7 +456,7 @@ class Access:
         Raises:
             Unauthorized, Forbidden: one of the topics that were *asked* for (None: all) may not be read any more.
         """
-        identity, topics, _, held, _ = reading
+        identity, topics, _, held, listed, _ = reading
         if held is None:
             return reading
         floors = held.floors(topics)
@@ -461,13 +464,13 @@ class Access:
         if asked is not None:
             asked = frozenset(asked)
             kept = tuple(each for each in topics if each in asked or self._may_read(identity, each, floors))
-        return Reading(identity, kept, self.policy.read(identity, kept, floors), held, held.number)
+        return Reading(identity, kept, self.policy.read(identity, kept, floors), held, listed, held.number)
 
     def settle(self, stream: Connection, reading: Reading) -> None:
         """Have *stream*, which is about to take its socket over, begin with what is left of *reading* now."""
         if not reading.stands:
-            _, topics, visibility, _, _ = self.again(reading, ())
-            stream.settle(topics, visibility)
+            left = self.again(reading, ())
+            stream.settle(left.topics, left.visibility)
 
     def _may_read(self, identity: Identity | None, topic: str, floors: Mapping[str, Position]) -> bool:
         try:
@@ -639,7 +642,9 @@ def _rooms_in(answer: object) -> dict[str, bool]:
     """
     rooms: dict[str, bool] = {}
     try:
-        for each in answer if isinstance(answer, Iterable) and not isinstance(answer, str | bytes) else (answer,):
+        if not isinstance(answer, Iterable) or isinstance(answer, str):
+            raise TypeError(answer)  # noqa: TRY301 - as for what it yields
+        for each in answer:
             room, publish = each if isinstance(each, tuple) else (each, False)
             if not isinstance(room, str) or not isinstance(publish, bool):
                 raise TypeError(each)  # noqa: TRY301 - as if it could not be unpacked

@@ -118,7 +118,7 @@ async def _open(
     else:
         await _begin_with_ticket(hub, request, response, admission, begin)
     if reading.held is not None and hub.connections.get(connection.id) is connection:
-        hub.rooms.catch_up(connection, reading.held, reading.number)
+        hub.rooms.catch_up(connection, reading.held, reading.listed)
     try:
         access.check(identity)  # what was revoked before the stream was counted did not end it
     except Unauthorized:
