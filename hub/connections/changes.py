@@ -87,7 +87,7 @@ class TopicChanges:
             AuthUnavailable, LogUnavailable: that, or where they begin to count, can't be told now. The stream is as it
                 was, or has ended.
         """
-        adding, removing = _checked(add, "add"), _checked(remove, "remove")
+        adding, removing = check_changed(add, "add"), check_changed(remove, "remove")
         if both := next(filter(adding.__contains__, removing), None):
             raise InvalidInput("remove", f"{both!r} is added by the same request")
         if after == LATEST:
@@ -146,7 +146,7 @@ class TopicChanges:
         log = self._wiring.log
         asked = position_asked(after)
         located = await log.locate(asked) if asked is not None else None
-        begin = start(after, located=located, trimmed=lambda offset: log.trimmed(added, offset))
+        begin = start(after, located=located, trimmed=lambda offset: log.trimmed(added, offset, visibility))
         if begin.known or begin.after is None:
             return _Place(begin.after)
         # As when a stream begins: right before the first one that follows.
@@ -158,12 +158,23 @@ class TopicChanges:
             cursor = page.reached
             if page.notifications or cursor >= newest.offset:
                 break
+            await asyncio.sleep(0)  # a page a turn: a long history would keep everybody waiting, and outlast any timeout
         first = page.notifications[0].position.offset - 1 if page.notifications else newest.offset
         gap = None if begin.gap is None else Gap(begin.gap, Position(newest.epoch, page.oldest))
         return _Place(first, gap, hole)
 
 
-def _checked(topics: Iterable[str], field: str) -> tuple[str, ...]:
+def check_changed(topics: Iterable[str], field: str) -> tuple[str, ...]:
+    """Return *topics* (patterns too), each once, if one change may add or remove them; *field* is named in errors.
+
+    Raises:
+        InvalidInput: one breaks the grammar, there are more than 128, or it is a text.
+    """
     if isinstance(topics, str):
         raise InvalidInput(field, "is a text, not a list of topics and patterns")
-    return tuple(dict.fromkeys(check_pattern(each, field) for each in topics))
+    checked: dict[str, None] = {}
+    for each in topics:
+        checked[check_pattern(each, field)] = None
+        if len(checked) > MAX_TOPICS_PER_SUBSCRIPTION:  # before the next one: a megabyte has very many
+            raise InvalidInput(field, f"has more than {MAX_TOPICS_PER_SUBSCRIPTION} topics")
+    return tuple(checked)

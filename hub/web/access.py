@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, TypeVar
+from typing import ClassVar, ParamSpec, TypeVar
 
 from aiohttp import web
 
@@ -50,6 +50,7 @@ Recheck = Callable[[Identity], Awaitable[Identity | None]]
 """Returns the present rights of an identity with open streams, or None if they have ended."""
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +180,7 @@ class Access:
         self._check_address(request)
         # Of now: whoever is asked for after a revocation is known again.
         now = time.time()
-        identity = await asked("authenticate", self.hooks.authenticate(request))
+        identity = await asked("authenticate", called(self.hooks.authenticate, request))
         if identity is None:
             return None
         if identity.expires is not None and identity.expires <= now:
@@ -261,15 +262,16 @@ class Access:
             Unauthorized: the login knows the user no longer.
             AuthUnavailable: that can't be told now.
         """
+        now = time.time()  # not that of the answer: what is revoked while the application thinks counts
         if self.hooks.recheck is not None:
-            present = await asked("recheck", self.hooks.recheck(identity))
+            present = await asked("recheck", called(self.hooks.recheck, identity))
         elif self.hooks.authenticate is not None:
-            present = await asked("authenticate", self.hooks.authenticate(request))
+            present = await asked("authenticate", called(self.hooks.authenticate, request))
         else:
             present = None
         if present is None or present.user != identity.user:
             raise Unauthorized("revoked", "the login that the ticket was given to has ended: log in again")
-        return replace(present, issued=time.time())
+        return replace(present, issued=now)
 
     def check(self, identity: Identity | None) -> None:
         """Check once more, behind everything that waits, that the rights of *identity* go on.
@@ -318,17 +320,36 @@ class Access:
         for topic in added if holder.within is not None else ():
             if not any(covers(each, topic) for each in holder.within or ()):
                 raise Forbidden(topic, "is not among the topics of the ticket")
-        for topic in added:
+        identity = await self._present(holder.identity) if added else holder.identity
+        # Those that the stream has come last: if their rights have ended, the next check ends it.
+        for topic in (*added, *(topics if identity is not holder.identity else ())):
             try:
-                self.policy.read(holder.identity, [topic])
+                self.policy.read(identity, [topic])
             except (Unauthorized, Forbidden):  # also if nobody knows the holder: whoever asks for the change is known
                 raise Forbidden(topic, "the holder of the stream may not read it") from None
         if added:
-            await self._ask_hook(holder.identity, added)
-        return self.policy.read(holder.identity, topics)
+            await self._ask_hook(identity, added)
+        return self.policy.read(identity, topics)
 
-    async def changer(self, request: web.Request, holder: Callable[[], Holder]) -> None:
-        """Check that the sender of *request* may change the stream of *holder*: its own user, or an administrator.
+    async def _present(self, identity: Identity | None) -> Identity | None:
+        """Return the rights of today of *identity*, which holds a stream: a token has those it had when that began.
+
+        Raises:
+            Forbidden: the login knows the user no longer.
+            AuthUnavailable: that can't be told now.
+        """
+        if identity is None or identity.by_token or self.hooks.recheck is None:
+            return identity
+        try:
+            present = await asked("recheck", called(self.hooks.recheck, identity))
+        except (Unauthorized, Forbidden):
+            present = None
+        if present is None or present.user != identity.user:
+            raise Forbidden("", "the rights of the holder of the stream have ended")
+        return present
+
+    async def changer(self, request: web.Request, holder: Callable[[], Holder]) -> Identity | None:
+        """Return who may change the stream of *holder*, and sends *request*: its own user, or an administrator.
 
         Raises:
             Unauthorized, Forbidden: somebody else does; what *holder* raises if there is no such stream.
@@ -338,6 +359,21 @@ class Access:
         user = holder().user
         if identity is not None and not identity.admin and user != identity.user:
             raise Forbidden("", "this is another one's stream")
+        return identity
+
+    def check_added(self, sender: Identity | None, holder: Holder, added: Iterable[str]) -> None:
+        """Check that the *sender* of a change, whom `changer` returned, may read today what is *added* to a stream.
+
+        The login has just said what the sender may, and of the *holder* only what was so when the stream began. That
+        is the only answer of today where the application has no `recheck`.
+
+        Raises:
+            Forbidden: the sender may not.
+        """
+        held = holder.identity
+        if sender is not None and held is not None and sender.user == held.user:
+            if not (sender.by_token or held.by_token):
+                self.policy.read(sender, added)
 
     async def _readable(self, identity: Identity | None, topics: Sequence[str]) -> Visibility:
         """Return what *identity* may see of *topics*, by its grants and by the application's hook."""
@@ -347,7 +383,7 @@ class Access:
 
     async def _ask_hook(self, identity: Identity | None, topics: Sequence[str]) -> None:
         hook = self.hooks.authorize_subscribe
-        if hook is not None and not await bounded("authorize_subscribe", hook(identity, topics)):
+        if hook is not None and not await bounded("authorize_subscribe", called(hook, identity, topics)):
             raise Forbidden(topics[0] if len(topics) == 1 else "", "the application does not let you read it")
 
     async def publish(self, request: web.Request, drafts: Sequence[Draft]) -> Sequence[Draft]:
@@ -434,6 +470,11 @@ def _own_key(identity: Identity | None, draft: Draft) -> Draft:
     return draft._replace(key=f"{owner}:{draft.key}")
 
 
+async def called(hook: Callable[P, Awaitable[T]], *args: P.args, **options: P.kwargs) -> T:
+    """Return the answer of *hook*: also what it raises before there is anything to await comes when that is awaited."""
+    return await hook(*args, **options)
+
+
 async def bounded(name: str, answer: Awaitable[T]) -> T:
     """Return the answer of the application's hook *name*.
 
@@ -449,6 +490,12 @@ async def bounded(name: str, answer: Awaitable[T]) -> T:
     except TimeoutError:
         logger.error("the hook %s did not answer within %g s", name, HOOK_SECONDS)
         raise AuthUnavailable from None
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        logger.exception("the hook %s was cancelled", name)  # something that it waited for was
+        raise AuthUnavailable from error
     except Exception as error:
         logger.exception("the hook %s failed", name)
         raise AuthUnavailable from error

@@ -7,6 +7,7 @@ from itertools import islice
 
 from aiohttp import web
 
+from hub.connections.changes import check_changed
 from hub.connections.client_stream import CloseReason, StreamFacts
 from hub.connections.holders import Holder
 from hub.encoding import moment, retry_between
@@ -52,7 +53,8 @@ async def change_topics(hub: Hub, request: web.Request) -> web.Response:
             raise NotThere("connection")
         return stream.holder
 
-    await Access.of(request).changer(request, holder)
+    access = Access.of(request)
+    sender = await access.changer(request, holder)
     body = await read_json(request)
     if not isinstance(body, dict):
         raise InvalidInput("body", "is not a JSON object")
@@ -65,7 +67,9 @@ async def change_topics(hub: Hub, request: web.Request) -> web.Response:
     after = body.get("after")
     if after is not None and not isinstance(after, str):
         raise InvalidInput("after", "is not a string")
-    changed = await hub.change_topics(id, add=body.get("add", ()), remove=body.get("remove", ()), after=after)
+    add = check_changed(body.get("add", ()), "add")
+    access.check_added(sender, holder(), add)
+    changed = await hub.change_topics(id, add=add, remove=body.get("remove", ()), after=after)
     return web.json_response({"topics": changed.topics, "from": str(changed.position)})
 
 

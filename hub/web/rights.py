@@ -14,7 +14,7 @@ from hub.connections.client_stream import ClientStream, CloseReason
 from hub.connections.registry import StreamRegistry
 from hub.errors import AuthUnavailable, Forbidden, Unauthorized
 from hub.state.state import Revocation
-from hub.web.access import HOOK_SECONDS, Recheck, asked
+from hub.web.access import HOOK_SECONDS, Recheck, asked, called
 
 logger = logging.getLogger("hub.access")
 
@@ -134,7 +134,7 @@ class Rechecks:
         identity = streams[-1].holder.identity
         assert identity is not None
         try:
-            present = await asked("recheck", self._recheck(identity))
+            present = await asked("recheck", called(self._recheck, identity))
         except (Unauthorized, Forbidden):
             present = None
         except AuthUnavailable:
