@@ -26,7 +26,9 @@ async def publish(hub: Hub, request: web.Request) -> web.Response:
     if hub.draining:
         raise ShuttingDown
     access = Access.of(request)
-    who = publisher(hub, request, await access.identity(request))
+    identity = await access.identity(request)
+    access.policy.check_may_publish(identity)
+    who = publisher(hub, request, identity)
     check_publish(hub, who)  # before the body is read
     body = await read_json(request)
     if isinstance(body, list):

@@ -42,7 +42,8 @@ async def subscribe(hub: Hub, request: web.Request) -> web.StreamResponse:
 async def subscribe_by_post(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Open a stream of the topics in the body: `{"topics": […], "lastEventId": "…"}`."""
     query = _POST.read(request)
-    await Access.of(request).identity(request)  # before the body is read
+    access = Access.of(request)
+    access.policy.check_may_read(await access.identity(request))  # before the body is read
     body = await read_json(request)
     if not isinstance(body, dict):
         raise InvalidInput("body", "is not a JSON object")
