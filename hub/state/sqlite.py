@@ -61,8 +61,12 @@ class SQLiteState:
         rows = await self._journal.open()
         self._revocations.restore(rows.revocations, rows.buckets)
         self._memberships.restore_eras(rows.eras)
-        async for some in self._journal.memberships():
-            self._memberships.restore(some)
+        try:
+            async for some in self._journal.memberships():
+                self._memberships.restore(some)
+        except BaseException:
+            await self._journal.aclose()
+            raise
         facts = f"{len(rows.revocations):,} revocations, {len(self._memberships):,} memberships"
         logger.info("the state is %s: %s", self._path, facts)
         now = self._clock()
