@@ -229,7 +229,7 @@ def _problems(there: Mapping[str, Mapping[str, Operation]], terms: Terms) -> dic
     errors = {
         error
         for operations in there.values()
-        for method, operation in operations.items()
+        for operation in operations.values()
         for error in errors_of(operation, terms)
     }
     return {error.__name__: problem(error) for error in sorted(errors, key=lambda each: (each.status, each.__name__))}
