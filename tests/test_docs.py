@@ -497,6 +497,7 @@ WITHIN = {
         "changes",
         "connecting",
         "hosts",
+        "lifecycle",
         "minting",
         "proxies",
         "publishing",

@@ -423,7 +423,8 @@ class Race:
             connection = self.client.connection
             if self.log is not None and self.log.pending:
                 continue
-            if connection.state is State.LIVE and connection._straight and self.desk.fanout.resting:
+            live = connection.state is State.LIVE and connection._straight
+            if live and self.desk.fanout.resting and not self.client.transport.unsent:
                 break
         else:
             raise AssertionError("it never came to rest")
