@@ -499,6 +499,7 @@ WITHIN = {
         "changes",
         "connecting",
         "hosts",
+        "lifecycle",
         "minting",
         "proxies",
         "publishing",

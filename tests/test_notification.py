@@ -197,3 +197,9 @@ def test_a_json_draft_is_an_object_with_known_fields(body: Any, field: str):
 def test_null_is_data_and_stands_for_absent_elsewhere():
     draft = Draft.from_json({"data": None, "topic": None, "type": None, "retry": None, "tags": None, "key": None})
     assert draft == Draft(("notifications",), "null", True)
+
+
+def test_topics_beyond_the_most_there_may_be_are_not_looked_at():
+    topics = [*(f"topic/{number}" for number in range(17)), "a//b"]
+    with pytest.raises(InvalidDraft, match="more than 16"):
+        Draft.from_json({"topics": topics, "data": 1})

@@ -122,6 +122,24 @@ class Policy:
             if private:
                 raise _refusal(identity, topic, "you may not send private notifications to")
 
+    def check_may_publish(self, identity: Identity | None) -> None:
+        """Check that there may be a topic to which *identity* may publish, before anything that it sends is read.
+
+        Raises:
+            Unauthorized: nobody known asks, and nobody unknown may publish to anything.
+        """
+        if not self.trusted and identity is None and not self._publish.patterns:
+            raise _nobody()
+
+    def check_may_read(self, identity: Identity | None) -> None:
+        """Check that there may be a topic that *identity* may read, before anything that it sends is read.
+
+        Raises:
+            Unauthorized: nobody known asks, and nobody unknown may read anything.
+        """
+        if not self.trusted and identity is None and not self._subscribe.patterns:
+            raise _nobody()
+
     def administer(self, identity: Identity | None) -> None:
         """Check that *identity* is an administrator.
 

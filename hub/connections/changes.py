@@ -93,7 +93,7 @@ class TopicChanges:
             AuthUnavailable, LogUnavailable: that, or where they begin to count, can't be told now. The stream is as it
                 was, or has ended.
         """
-        adding, removing = _checked(add, "add"), _checked(remove, "remove")
+        adding, removing = check_changed(add, "add"), check_changed(remove, "remove")
         if both := next(filter(adding.__contains__, removing), None):
             raise InvalidInput("remove", f"{both!r} is added by the same request")
         if after == LATEST:
@@ -170,6 +170,9 @@ class TopicChanges:
             cursor = page.reached
             if page.notifications or cursor >= newest.offset:
                 break
+            await asyncio.sleep(
+                0
+            )  # a page a turn: a long history would keep everybody waiting, and outlast any timeout
         first = page.notifications[0].position.offset - 1 if page.notifications else newest.offset
         gap = None if begin.gap is None else Gap(begin.gap, Position(newest.epoch, page.oldest))
         return _Place(first, gap, hole)
@@ -184,7 +187,17 @@ def _check(topics: Collection[str], stream: Connection) -> None:
         raise InvalidInput("add", f"makes more than {most:,} topics")
 
 
-def _checked(topics: Iterable[str], field: str) -> tuple[str, ...]:
+def check_changed(topics: Iterable[str], field: str) -> tuple[str, ...]:
+    """Return *topics* (patterns too), each once, if one change may add or remove them; *field* is named in errors.
+
+    Raises:
+        InvalidInput: one breaks the grammar, there are more than 128, or it is a text.
+    """
     if isinstance(topics, str):
         raise InvalidInput(field, "is a text, not a list of topics and patterns")
-    return tuple(dict.fromkeys(check_pattern(each, field) for each in topics))
+    checked: dict[str, None] = {}
+    for each in topics:
+        checked[check_pattern(each, field)] = None
+        if len(checked) > MAX_TOPICS_PER_SUBSCRIPTION:  # before the next one: a megabyte has very many
+            raise InvalidInput(field, f"has more than {MAX_TOPICS_PER_SUBSCRIPTION} topics")
+    return tuple(checked)

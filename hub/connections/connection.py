@@ -29,15 +29,13 @@ from hub.errors import LogUnavailable
 from hub.fanout import Audience, Batch, Fanout
 from hub.log.log import Frames, Located, Log
 from hub.metrics import Metrics
-from hub.notification import MAX_DATA_BYTES, Notification, Position
+from hub.notification import Notification, Position
 from hub.settings import SlowPolicy
 
 logger = logging.getLogger("hub.connection")
 
 WRITE_BYTES = 64 * 1024
 SLICE_BYTES = 16 * 1024
-MOST_REST = 8 * MAX_DATA_BYTES
-"""The bytes that may be left of a page: it has many small notifications, or one with a line end at every byte."""
 
 
 class PresenceView(enum.Enum):
@@ -143,6 +141,7 @@ class Connection(ClientStream):
         "_queue",
         "_reading",
         "_rest",
+        "_said",
         "_seam",
         "_since",
         "_straight",
@@ -169,6 +168,7 @@ class Connection(ClientStream):
         self._locating: asyncio.Future[Located] | None = None
         self._reading: asyncio.Future[Frames] | None = None
         self._rest: memoryview | None = None  # of a page, which the transport has had no room for yet
+        self._said = 0  # bytes of that rest, at most, that tell of changes of its topics
         self._queue: SendQueue | None = None
         self._straight = False  # live, and nothing waits: batches go straight to the transport
         self._missed: Callable[[], object] | None = None  # called when it is straight again
@@ -440,6 +440,8 @@ class Connection(ClientStream):
             self._write(rest[:SLICE_BYTES])
             rest = rest[SLICE_BYTES:]
         self._rest = rest or None
+        if not rest:
+            self._said = 0
 
     def _release(self) -> None:
         """Write what was held, in one write, as a flush brings it: a slow reader shows in what comes after that."""
@@ -556,7 +558,10 @@ class Connection(ClientStream):
         self._seam.stretches.change(
             change.topics, change.visibility, added=change.added, after=begins.offset, had=had, written=written
         )
-        if waiting and len(waiting) + len(said) > self._wiring.buffer_bytes + MOST_REST:
+        self._said += len(said)
+        if (
+            waiting and self._said > self._wiring.buffer_bytes
+        ):  # what waits beside that is one page, or what the queue had
             self.abort(CloseReason.SLOW)
             return begins
         self._rest = memoryview(waiting + said)

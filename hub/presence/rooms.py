@@ -223,6 +223,9 @@ class Rooms:
         if watch.was_left(name, number):  # in the meantime: it has ended already
             return since
         (membership,) = await state.join([Membership(name, user, publish, since, self._clock())])
+        if membership.since.epoch != since.epoch:  # it began in another history, from which it is being carried over
+            found = await self._present(lambda: self._found(user, [name]))
+            return found[0].since if found else since
         return membership.since
 
     async def leave(self, who: str | int | UUID | ClientStream, room: str | int | UUID) -> bool:
@@ -515,7 +518,7 @@ class Rooms:
         ]
 
     def catch_up(self, stream: Connection, held: Held, number: int) -> None:
-        """Give *stream*, which has just been counted, what has happened to *held* since *number*.
+        """Give *stream*, which has just been counted, what has happened to *held* after *number*.
 
         It has begun without the rooms that its user has left.
         """

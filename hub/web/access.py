@@ -8,13 +8,13 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple, ParamSpec, TypeVar
 
 from aiohttp import web
 
 from hub.access.grants import covers
 from hub.access.identity import Identity
-from hub.access.policy import Policy
+from hub.access.policy import NO_ROOMS, Policy
 from hub.access.tickets import SECONDS, no_ticket
 from hub.access.visibility import EVERYTHING, Visibility
 from hub.connections.changes import Sees
@@ -50,8 +50,6 @@ HOOK_SECONDS = 5.0
 COOKIE = "hub_token"
 SECURE_COOKIE = "__Host-hub_token"
 
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-
 Authenticate = Callable[[web.Request], Awaitable[Identity | None]]
 """Returns who sends a request, or None if nobody known does. What it raises means that it can't tell."""
 AuthorizeSubscribe = Callable[[Identity | None, Sequence[str]], Awaitable[bool]]
@@ -66,6 +64,7 @@ AuthorizeJoin = Callable[[Identity, str, bool], Awaitable[bool]]
 """Returns whether the identity may join the room by itself; the last argument says whether to publish there, too."""
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +87,15 @@ class Reading(NamedTuple):
         topics: topics and patterns.
         visibility: what is seen of them.
         held: the rooms of the identity, up to date; None: none of them matters.
-        number: how much had happened to these when *visibility* was true.
+        listed: how much had happened to these when those that are among the topics were listed.
+        number: how much had happened when *visibility* was true.
     """
 
     identity: Identity | None
     topics: tuple[str, ...]
     visibility: Visibility
     held: Held | None = None
+    listed: int = 0
     number: int = 0
 
     @property
@@ -164,7 +165,7 @@ class Access:
         Raises:
             Unauthorized: a token that is not valid, or rights that have ended or were revoked.
             TooManyRefusals: too much of its user or address was refused lately.
-            CrossSite: a page of another site wants to change something in the name of the user.
+            CrossSite: a page of another site asks in the name of the user.
             AuthUnavailable: the application's hook fails, or does not answer within 5 seconds.
         """
         if not self._asks:
@@ -174,40 +175,26 @@ class Access:
             known = await self._identify(request)
             if known is None:
                 return None
-            if request.method not in _SAFE:
-                self._check_site(request)
+            self._check_site(request)
             request[IDENTITY] = known
             check_refusals(self._hub, request, known)
+        elif known.expires is not None and known.expires + self._leeway(known) <= time.time():  # while a body came
+            raise Unauthorized("token_expired", "your rights have ended: log in again")
         if self.state is not None and self.state.revoked(known):
             raise Unauthorized("revoked", "your rights have been revoked: log in again")
         return known
 
-    async def reader(self, request: web.Request) -> Identity | None:
-        """Return who sends *request*, which asks for a stream: as `known`, and as far as its page may open one.
-
-        Raises:
-            Unauthorized: nobody known does.
-            CrossSite: a page of another site does, in the name of the user.
-            AuthUnavailable: that can't be told now.
-        """
-        identity = await self.known(request)
-        self.check_reader(request, identity)
-        return identity
-
-    def check_reader(self, request: web.Request, identity: Identity | None) -> None:
-        """Check that no page of another site opens a stream in the name of *identity*.
-
-        The page could not read it, but the stream would count among those that the user may have.
-
-        Raises:
-            CrossSite: one does.
-        """
-        if identity is not None:
-            self._check_site(request)
+    def _leeway(self, identity: Identity) -> float:
+        """Return for how many seconds a request of *identity* counts after its rights have ended: clocks may differ."""
+        return self._hub.settings.jwt_leeway if identity.by_token else 0.0
 
     def _check_site(self, request: web.Request) -> None:
-        """Check the origin of *request*, unless it says by itself who sends it: cookies are sent by any page."""
-        if "Authorization" not in request.headers:
+        """Check the origin of *request*, unless it says by itself who sends it: cookies are sent by any page.
+
+        A link that a user follows is not a page that asks.
+        """
+        follows = request.method == "GET" and request.headers.get("Sec-Fetch-Dest") == "document"
+        if "Authorization" not in request.headers and not follows:
             check_site(self._hub, request, by_cookie=True)
 
     async def _identify(self, request: web.Request) -> Identity | None:
@@ -220,7 +207,7 @@ class Access:
         self._check_address(request)
         # Of now: whoever is asked for after a revocation is known again.
         now = time.time()
-        identity = await asked("authenticate", self.hooks.authenticate(request))
+        identity = await asked("authenticate", called(self.hooks.authenticate, request))
         if identity is None:
             return None
         if identity.expires is not None and identity.expires <= now:
@@ -308,15 +295,16 @@ class Access:
             Unauthorized: the login knows the user no longer.
             AuthUnavailable: that can't be told now.
         """
+        now = time.time()  # not that of the answer: what is revoked while the application thinks counts
         if self.hooks.recheck is not None:
-            present = await asked("recheck", self.hooks.recheck(identity))
+            present = await asked("recheck", called(self.hooks.recheck, identity))
         elif self.hooks.authenticate is not None:
-            present = await asked("authenticate", self.hooks.authenticate(request))
+            present = await asked("authenticate", called(self.hooks.authenticate, request))
         else:
             present = None
         if present is None or present.user != identity.user:
             raise Unauthorized("revoked", "the login that the ticket was given to has ended: log in again")
-        return replace(present, issued=time.time())
+        return replace(present, issued=now)
 
     def check(self, identity: Identity | None) -> None:
         """Check once more, behind everything that waits, that the rights of *identity* go on.
@@ -376,22 +364,41 @@ class Access:
         holder, held = stream.holder, await self._held(stream.holder.identity, topics)
 
         def sees(topics: Collection[str]) -> Visibility:
-            return self.policy.read(holder.identity, topics, self._hub.rooms.floors(stream, held, topics))
+            return self.policy.read(identity, topics, self._hub.rooms.floors(stream, held, topics))
 
         for topic in added if holder.within is not None else ():
             if not any(covers(each, topic) for each in holder.within or ()):
                 raise Forbidden(topic, "is not among the topics of the ticket")
-        for topic in added:
+        identity = await self._present(holder.identity) if added else holder.identity
+        # Those that the stream has come last: if their rights have ended, the next check ends it.
+        for topic in (*added, *(topics if identity is not holder.identity else ())):
             try:
                 sees([topic])
             except (Unauthorized, Forbidden):  # also if nobody knows the holder: whoever asks for the change is known
                 raise Forbidden(topic, "the holder of the stream may not read it") from None
         if added:
-            await self.ask(holder.identity, added)
+            await self.ask(identity, added)
         return sees
 
-    async def changer(self, request: web.Request, holder: Callable[[], Holder]) -> None:
-        """Check that the sender of *request* may change the stream of *holder*: its own user, or an administrator.
+    async def _present(self, identity: Identity | None) -> Identity | None:
+        """Return the rights of today of *identity*, which holds a stream: a token has those it had when that began.
+
+        Raises:
+            Forbidden: the login knows the user no longer.
+            AuthUnavailable: that can't be told now.
+        """
+        if identity is None or identity.by_token or self.hooks.recheck is None:
+            return identity
+        try:
+            present = await asked("recheck", called(self.hooks.recheck, identity))
+        except (Unauthorized, Forbidden):
+            present = None
+        if present is None or present.user != identity.user:
+            raise Forbidden("", "the rights of the holder of the stream have ended")
+        return present
+
+    async def changer(self, request: web.Request, holder: Callable[[], Holder]) -> Identity | None:
+        """Return who may change the stream of *holder*, and sends *request*: its own user, or an administrator.
 
         Raises:
             Unauthorized, Forbidden: somebody else does; what *holder* raises if there is no such stream.
@@ -401,6 +408,22 @@ class Access:
         user = holder().user
         if identity is not None and not identity.admin and user != identity.user:
             raise Forbidden("", "this is another one's stream")
+        return identity
+
+    async def check_added(self, sender: Identity | None, holder: Holder, added: Sequence[str]) -> None:
+        """Check that the *sender* of a change, whom `changer` returned, may read today what is *added* to a stream.
+
+        The login has just said what the sender may, and of the *holder* only what was so when the stream began. That
+        is the only answer of today where the application has no `recheck`.
+
+        Raises:
+            Forbidden: the sender may not.
+        """
+        held = holder.identity
+        if sender is None or held is None or sender.user != held.user or sender.by_token or held.by_token:
+            return
+        rooms = await self._held(sender, added)
+        self.policy.read(sender, added, NO_ROOMS if rooms is None else rooms.floors(added))
 
     async def _reading(
         self,
@@ -420,9 +443,10 @@ class Access:
             await self.ask(identity, topics)
             return Reading(identity, tuple(topics), visibility)
         following = [each for each in held.topics() if each not in topics and _is_within(each, within)] if rooms else []
+        listed = held.number
         self.policy.read(identity, topics, held.floors(topics))
         following = await self._ask_with(identity, topics, following)
-        return self.again(Reading(identity, (*topics, *following), EVERYTHING, held), topics)
+        return self.again(Reading(identity, (*topics, *following), EVERYTHING, held, listed), topics)
 
     async def _ask_with(self, identity: Identity | None, topics: Sequence[str], rooms: list[str]) -> list[str]:
         """Ask the application whether *identity* may read *topics*; return those of its *rooms* that it may read, too.
@@ -453,7 +477,7 @@ class Access:
         Raises:
             Unauthorized, Forbidden: one of the topics that were *asked* for (None: all) may not be read any more.
         """
-        identity, topics, _, held, _ = reading
+        identity, topics, _, held, listed, _ = reading
         if held is None:
             return reading
         floors = held.floors(topics)
@@ -461,13 +485,13 @@ class Access:
         if asked is not None:
             asked = frozenset(asked)
             kept = tuple(each for each in topics if each in asked or self._may_read(identity, each, floors))
-        return Reading(identity, kept, self.policy.read(identity, kept, floors), held, held.number)
+        return Reading(identity, kept, self.policy.read(identity, kept, floors), held, listed, held.number)
 
     def settle(self, stream: Connection, reading: Reading) -> None:
         """Have *stream*, which is about to take its socket over, begin with what is left of *reading* now."""
         if not reading.stands:
-            _, topics, visibility, _, _ = self.again(reading, ())
-            stream.settle(topics, visibility)
+            left = self.again(reading, ())
+            stream.settle(left.topics, left.visibility)
 
     def _may_read(self, identity: Identity | None, topic: str, floors: Mapping[str, Position]) -> bool:
         try:
@@ -518,7 +542,7 @@ class Access:
         if not topics:
             return
         hook = self.hooks.authorize_subscribe
-        if hook is not None and not await bounded("authorize_subscribe", hook(identity, topics)):
+        if hook is not None and not await bounded("authorize_subscribe", called(hook, identity, topics)):
             raise Forbidden(topics[0] if len(topics) == 1 else "", "the application does not let you read it")
 
     async def publish(self, request: web.Request, drafts: Sequence[Draft]) -> Sequence[Draft]:
@@ -639,7 +663,9 @@ def _rooms_in(answer: object) -> dict[str, bool]:
     """
     rooms: dict[str, bool] = {}
     try:
-        for each in answer if isinstance(answer, Iterable) and not isinstance(answer, str | bytes) else (answer,):
+        if not isinstance(answer, Iterable) or isinstance(answer, str):
+            raise TypeError(answer)  # noqa: TRY301 - as for what it yields
+        for each in answer:
             room, publish = each if isinstance(each, tuple) else (each, False)
             if not isinstance(room, str) or not isinstance(publish, bool):
                 raise TypeError(each)  # noqa: TRY301 - as if it could not be unpacked
@@ -687,6 +713,11 @@ def _own_key(identity: Identity | None, draft: Draft) -> Draft:
     return draft._replace(key=f"{owner}:{draft.key}")
 
 
+async def called(hook: Callable[P, Awaitable[T]], *args: P.args, **options: P.kwargs) -> T:
+    """Return the answer of *hook*: also what it raises before there is anything to await comes when that is awaited."""
+    return await hook(*args, **options)
+
+
 async def bounded(name: str, answer: Awaitable[T]) -> T:
     """Return the answer of the application's hook *name*.
 
@@ -702,6 +733,12 @@ async def bounded(name: str, answer: Awaitable[T]) -> T:
     except TimeoutError:
         logger.error("the hook %s did not answer within %g s", name, HOOK_SECONDS)
         raise AuthUnavailable from None
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        logger.exception("the hook %s was cancelled", name)  # something that it waited for was
+        raise AuthUnavailable from error
     except Exception as error:
         logger.exception("the hook %s failed", name)
         raise AuthUnavailable from error

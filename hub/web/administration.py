@@ -7,6 +7,7 @@ from itertools import islice
 
 from aiohttp import web
 
+from hub.connections.changes import check_changed
 from hub.connections.client_stream import CloseReason, StreamFacts
 from hub.connections.holders import Holder
 from hub.encoding import moment, retry_between
@@ -54,7 +55,8 @@ async def change_topics(hub: Hub, request: web.Request) -> web.Response:
             raise NotThere("connection")
         return stream.holder
 
-    await Access.of(request).changer(request, holder)
+    access = Access.of(request)
+    sender = await access.changer(request, holder)
     body = await read_json(request)
     if not isinstance(body, dict):
         raise InvalidInput("body", "is not a JSON object")
@@ -67,8 +69,9 @@ async def change_topics(hub: Hub, request: web.Request) -> web.Response:
     after = body.get("after")
     if after is not None and not isinstance(after, str):
         raise InvalidInput("after", "is not a string")
-    add, remove = body.get("add", ()), body.get("remove", ())
+    add, remove = check_changed(body.get("add", ()), "add"), body.get("remove", ())
     try:
+        await access.check_added(sender, holder(), add)
         changed = await hub.change_topics(id, add=add, remove=remove, after=after)
     except (Unauthorized, Forbidden) as error:
         note_denial(hub, request, SUBSCRIBE, error, add)

@@ -147,7 +147,7 @@ async def watch(hub: Hub, request: web.Request) -> web.StreamResponse:
 
 async def _holder(hub: Hub, request: web.Request) -> Holder:
     """Return the holder of the stream that *request* asks for, with the rights that end it."""
-    return holder_of(hub, request, await Access.of(request).reader(request))
+    return holder_of(hub, request, await Access.of(request).known(request))
 
 
 async def _owner(request: web.Request) -> str | None:

@@ -145,7 +145,7 @@ async def _excerpt(log: Log, reading: Reading, asked: str, upto: int, limit: int
     Raises:
         LogUnavailable: the log can't be used.
     """
-    _, topics, visibility, _, _ = reading
+    topics, visibility = reading.topics, reading.visibility
     position = position_asked(asked)
     log.bounds()  # raises while the log can't be used
     located = None if position is None else await log.locate(position)

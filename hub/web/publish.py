@@ -35,7 +35,9 @@ async def _publish(hub: Hub, request: web.Request) -> web.Response:
     if hub.draining:
         raise ShuttingDown
     access = Access.of(request)
-    who = publisher(hub, request, await access.identity(request))
+    identity = await access.identity(request)
+    access.policy.check_may_publish(identity)
+    who = publisher(hub, request, identity)
     check_publish(hub, who)  # before the body is read
     body = await read_json(request)
     if isinstance(body, list):
@@ -106,5 +108,7 @@ async def emit(hub: Hub, request: web.Request) -> web.Response:
     if hub.draining:
         raise ShuttingDown
     await Access.of(request).administer(request)
-    event = hub.bus.emit(request.match_info["name"], await read_json(request))
+    payload = await read_json(request)
+    await Access.of(request).administer(request)  # the rights may have ended while the body came
+    event = hub.bus.emit(request.match_info["name"], payload)
     return web.json_response({"id": event.id, "name": event.name}, status=202)

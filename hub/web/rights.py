@@ -16,7 +16,7 @@ from hub.errors import AuthUnavailable, Forbidden, Unauthorized
 from hub.presence.rooms import Held, Rooms
 from hub.state.state import Revocation
 from hub.topics import room_of
-from hub.web.access import HOOK_SECONDS, Recheck, asked, telling_rooms
+from hub.web.access import HOOK_SECONDS, Recheck, asked, called, telling_rooms
 
 logger = logging.getLogger("hub.access")
 
@@ -139,7 +139,7 @@ class Rechecks:
         assert identity is not None
         held = None
         try:
-            present = await asked("recheck", self._recheck(identity))
+            present = await asked("recheck", called(self._recheck, identity))
             held = await self._held(identity.user, streams)
         except (Unauthorized, Forbidden):
             present = None

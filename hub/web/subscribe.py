@@ -45,7 +45,8 @@ async def subscribe(hub: Hub, request: web.Request) -> web.StreamResponse:
 async def subscribe_by_post(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Open a stream of the topics in the body: `{"topics": […], "lastEventId": "…"}`."""
     query = _POST.read(request)
-    await Access.of(request).identity(request)  # before the body is read
+    access = Access.of(request)
+    access.policy.check_may_read(await access.identity(request))  # before the body is read
     body = await read_json(request)
     if not isinstance(body, dict):
         raise InvalidInput("body", "is not a JSON object")
@@ -89,7 +90,6 @@ async def _open(
     try:
         if ticket is None or access.tickets is None:
             reading = await access.read(request, wanted, rooms=rooms, opens=True)
-            access.check_reader(request, reading.identity)
         else:
             admission, reading = await access.admit(request, ticket, wanted, rooms=rooms)
     except (Unauthorized, Forbidden) as error:
@@ -118,7 +118,7 @@ async def _open(
     else:
         await _begin_with_ticket(hub, request, response, admission, begin)
     if reading.held is not None and hub.connections.get(connection.id) is connection:
-        hub.rooms.catch_up(connection, reading.held, reading.number)
+        hub.rooms.catch_up(connection, reading.held, reading.listed)
     try:
         access.check(identity)  # what was revoked before the stream was counted did not end it
     except Unauthorized:

@@ -308,6 +308,43 @@ async def test_a_reader_that_takes_nothing_can_not_be_changed_for_ever():
     assert client.connection.closed_because is CloseReason.SLOW
 
 
+async def test_changes_that_are_not_read_take_no_more_than_the_buffer():
+    desk = Changing()
+    client = desk.open([f"{number}/{'y' * 240}" for number in range(120)], capacity=100, high=100)
+    desk.send("a", data="x" * 1_000)
+    most = 0
+
+    async def change_again_and_again() -> None:
+        nonlocal most
+        for number in range(1_000):
+            added, removed = (["a"], []) if number % 2 == 0 else ([], ["a"])
+            await desk.changes.change(client.connection.id, add=added, remove=removed)
+            most = max(most, client.connection.facts()[-1])
+
+    with pytest.raises(NotThere):
+        await change_again_and_again()
+    assert desk.wiring.buffer_bytes / 2 < most < 2 * desk.wiring.buffer_bytes
+
+
+async def test_others_get_their_turn_while_a_change_looks_for_its_beginning():
+    desk = Changing()
+    client = desk.open(["a"])
+    for _ in range(10_000):
+        desk.service.send_notification("x", topics=["b"], private=True)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    running = asyncio.create_task(others())
+    await desk.changes.change(client.connection.id, add=["b"], after="earliest")
+    running.cancel()
+    assert turns > 5, "one a page"
+
+
 # ---- everything that can race ----
 
 SOME = st.lists(st.sampled_from(TOPICS), max_size=3, unique=True)

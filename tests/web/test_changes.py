@@ -86,10 +86,11 @@ async def test_private_notifications_are_seen_through_what_is_granted_now(server
     await server.hub.notifications.send_notification("ours", topics=["news/a", "orders/1"], private=True)
     await change(server, "ann", {"add": ["orders/1"], "after": begin})
     await server.hub.notifications.send_notification("live", topics=["news/a", "orders/1"], private=True)
+    data = [event.data for event in await client.upto("live")]  # what is removed before it is read does not come
     await change(server, "ann", {"remove": ["orders/1"]})
     await server.hub.notifications.send_notification("hidden", topics=["news/a", "orders/1"], private=True)
     await send(server, "news/a", "end")
-    data = [event.data for event in await client.upto("end")]
+    data += [event.data for event in await client.upto("end")]
     assert [each for each in data if not each.startswith("{")] == ["ours", "live", "end"]
 
 
@@ -214,6 +215,38 @@ async def test_rights_are_asked_about_with_the_present_topics(serve: Serve) -> N
     assert await last_word(client) == "revoked"
 
 
+@pytest.mark.parametrize("asked_again", [True, False])
+async def test_a_stream_is_widened_by_the_rights_of_today(serve: Serve, asked_again: bool) -> None:
+    rights: dict[str, tuple[str, ...]] = {"ann": ("orders/1", "orders/2")}
+
+    async def login(request: Any) -> Identity:
+        return Identity(user="ann", subscribe=rights["ann"])
+
+    async def recheck(identity: Identity) -> Identity | None:
+        return Identity(user="ann", subscribe=rights["ann"])
+
+    setup = {"authenticate": login, "routes": None} | ({"recheck": recheck} if asked_again else {})
+    server = await serve(setup=setup)
+    await server.hub.notifications.send_notification("secret", topic="orders/2", private=True)
+    client = await stream_of(server, "", "orders/1")
+    rights["ann"] = ("orders/1", "orders/3")
+    refused = await change(server, "", {"add": ["orders/2"], "after": "earliest"})
+    assert (refused.status, refused.json()["topic"]) == (403, "orders/2")
+    if asked_again:
+        assert (await change(server, "", {"add": ["orders/3"]})).status == 200
+    await send(server, "orders/1", "end")
+    assert "secret" not in [event.data for event in await client.upto("end")]
+
+
+async def test_a_stream_whose_login_has_ended_is_not_widened(serve: Serve) -> None:
+    async def recheck(identity: Identity) -> Identity | None:
+        return None
+
+    server = await serve(setup={"authenticate": by_header, "recheck": recheck, "routes": None})
+    await stream_of(server, "ann", "orders/1")
+    assert (await change(server, "root", {"add": ["orders/2"]})).status == 403
+
+
 # ---- what is refused ----
 
 
@@ -224,6 +257,8 @@ async def test_rights_are_asked_about_with_the_present_topics(serve: Serve) -> N
         ({"ad": ["orders/2"]}, "ad"),
         ({"add": "orders/2"}, "add"),
         ({"add": [1]}, "add"),
+        ({"add": [f"orders/{number}" for number in range(129)]}, "add"),
+        ({"remove": [f"orders/{number}" for number in range(129)]}, "remove"),
         ({"add": ["a//b"]}, "add"),
         ({"remove": {"orders/1": 1}}, "remove"),
         ({"remove": ["orders/1"]}, "remove"),

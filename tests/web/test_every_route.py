@@ -101,6 +101,9 @@ ROUTES: dict[tuple[str, str], list[Way]] = {
     ("PATCH", "/notifications/connections/{id}"): [
         Way("/notifications/connections/c_0", body={"add": ["a"]}, status=404),
     ],
+    ("GET", "/notifications/rooms/{room}/members"): [Way("/notifications/rooms/a/members")],
+    ("PUT", "/notifications/rooms/{room}/members/{userId}"): [Way("/notifications/rooms/a/members/x", status=204)],
+    ("DELETE", "/notifications/rooms/{room}/members/{userId}"): [Way("/notifications/rooms/a/members/x", status=204)],
     ("GET", "/notifications/presence"): [Way("/notifications/presence?topic=a")],
     **{("GET", path): [Way(open="it describes the API, and holds no secret")] for path in DOCUMENTS},
     ("POST", "/notifications/tickets"): [Way(status=201), Way(body={"topics": ["a"]}, reads=("a",), status=201)],

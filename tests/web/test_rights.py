@@ -563,3 +563,29 @@ async def test_an_answer_of_the_check_that_is_none_ends_no_other_check(serve: Se
     assert await last_word(ada) == "revoked"
     assert await last_word(broken) == "revoked", "after the second answer that is none"
     assert complaints.take()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("failure", ["before anything is awaited", "cancelled"])
+async def test_a_check_that_fails_oddly_ends_no_other_check(serve: Serve, complaints: Complaints, failure: str) -> None:
+    async def login(request: web.Request) -> Identity:
+        return Identity(user=request.headers["X-User"], subscribe=("orders/*",))
+
+    async def nobody() -> None:
+        return None
+
+    def recheck(identity: Identity) -> Any:
+        if identity.user == "ada":
+            return nobody()
+        if failure == "cancelled":
+            broken = asyncio.get_running_loop().create_future()
+            broken.cancel()
+            return broken
+        raise KeyError(identity.user)
+
+    server = await serve(setup={"authenticate": login, "recheck": recheck, "routes": None}, recheck=1)
+    broken = await stream_of(server, "broken", "orders/1")
+    assert await last_word(broken) == "revoked", "after the second answer that is none"
+    ada = await stream_of(server, "ada", "orders/1")
+    assert await last_word(ada) == "revoked"
+    assert complaints.take()

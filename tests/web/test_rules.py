@@ -451,6 +451,15 @@ FOR_ADMINISTRATORS: list[tuple[str, str, dict[str, str], int]] = [
 ]
 
 
+async def test_of_nobody_known_nothing_is_read_where_only_known_ones_may(serve: Serve) -> None:
+    server = await serve(setup={"authenticate": by_header, "routes": "all"})
+    for path in ("publish", "subscribe"):
+        answer = await server.ask(
+            "POST", f"/notifications/{path}", body=b"no JSON", headers={"Content-Type": "application/json"}
+        )
+        assert answer.status == 401, "or each costs what it takes to read a megabyte, and counts as no refusal"
+
+
 async def test_what_is_for_administrators_is_for_nobody_else(server: Server) -> None:
     statuses = {}
     for method, path, headers, _ in FOR_ADMINISTRATORS:

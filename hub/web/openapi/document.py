@@ -36,7 +36,6 @@ After a status other than 200 an `EventSource` never connects again. So a `GET` 
 `text/event-stream`, and that has no `Authorization`, is refused with a 200 and the event `hub.close`, unless the hub is
 told to answer with statuses.
 """
-_CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
 class Terms(NamedTuple):
@@ -126,7 +125,7 @@ def _operation(method: str, operation: Operation, terms: Terms) -> dict[str, Any
         }
     found["responses"] = {
         **{str(status): _answer(answer) for status, answer in operation.answers.items()},
-        **_refusals(errors_of(method, operation, terms)),
+        **_refusals(errors_of(operation, terms)),
     }
     if terms.tokens and operation.rights is not Rights.EVERYBODY:
         # Beside tokens there may be a login, and topics that anybody may read: nothing is also a way in.
@@ -171,7 +170,7 @@ def _content(media: str, content: Content) -> dict[str, Any]:
 # ---- problems ----
 
 
-def errors_of(method: str, operation: Operation, terms: Terms) -> tuple[type[HubError], ...]:
+def errors_of(operation: Operation, terms: Terms) -> tuple[type[HubError], ...]:
     """Return the errors that *operation* may be answered with."""
     errors = [*operation.problems, UnsupportedEncoding]
     if terms.hosts:
@@ -181,7 +180,7 @@ def errors_of(method: str, operation: Operation, terms: Terms) -> tuple[type[Hub
     if terms.guarded:
         errors += operation.guarded
         if operation.rights is not Rights.EVERYBODY:
-            errors += [TooManyRefusals, *([CrossSite] if method in _CHANGES or operation.streams else [])]
+            errors += [TooManyRefusals, CrossSite]
     if not terms.trusted and operation.rights is not Rights.EVERYBODY:
         errors += [Unauthorized, Forbidden, AuthUnavailable]
     return tuple(dict.fromkeys(errors))
@@ -230,8 +229,8 @@ def _problems(there: Mapping[str, Mapping[str, Operation]], terms: Terms) -> dic
     errors = {
         error
         for operations in there.values()
-        for method, operation in operations.items()
-        for error in errors_of(method, operation, terms)
+        for operation in operations.values()
+        for error in errors_of(operation, terms)
     }
     return {error.__name__: problem(error) for error in sorted(errors, key=lambda each: (each.status, each.__name__))}
 
