@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from playwright.async_api import Page, expect
 
@@ -112,6 +114,23 @@ async def test_a_reload_and_a_cut_lose_nothing(hub: HubProcess, network: Network
     await say(ann, "three")
     await shows(bo, "three", "two", "one")
     await sees(bo, "ann", "bo")
+
+
+async def test_a_killed_hub_keeps_the_members_and_what_was_said(tmp_path: Path, visit: Visit) -> None:
+    hub = HubProcess(tmp_path / "hub.log", HUB_LOG=f"sqlite:///{tmp_path / 'hub.db'}")
+    try:
+        await hub.start()
+        page = await enter(await visit(hub.url), "ann")
+        await say(page, "before")
+        await shows(page, "before")
+        hub.kill()
+        await expect(page.get_by_test_id("there-ann")).to_contain_text("–")
+        await hub.start()
+        await sees(page, "ann")
+        await say(page, "after")
+        await shows(page, "after", "before")
+    finally:
+        hub.kill()
 
 
 async def test_all_tabs_of_a_user_join_and_leave_together(hub: HubProcess, visit: Visit) -> None:

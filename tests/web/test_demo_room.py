@@ -8,10 +8,12 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from pydantic import SecretStr
 
 from tests.web.client import Client
 from tests.web.server import Answer, Server
 from tests.web.test_demo_login import follow, log_in, start
+from tests.web.test_rights import SECRET
 
 ROOM = "/notifications/subscribe?topic=room/tea"
 OWN = "/notifications/subscribe?topic=notifications&rooms=1&presence=1"
@@ -160,3 +162,15 @@ async def test_who_is_no_member_says_nothing(demo: Server) -> None:
     for headers, status in (({}, 401), (bo, 403)):
         answer = await demo.post("/notifications/publish", message("bo", "let me in"), **headers)
         assert answer.status == status
+
+
+async def test_the_room_is_there_with_keys_for_tokens_too() -> None:
+    demo = await start(jwt_secret=SecretStr(SECRET))
+    try:
+        bo, ann = await log_in(demo, "bo"), await join(demo, "ann")
+        await say(demo, "ann", ann, "tea?")
+        answer = await demo.ask("GET", "/notifications/history?topic=room/tea", headers=ann)
+        assert [each["data"]["message"] for each in answer.json()["notifications"]] == ["tea?"]
+        assert (await demo.ask("GET", "/notifications/history?topic=room/tea", headers=bo)).status == 403
+    finally:
+        await demo.aclose()
