@@ -671,7 +671,7 @@ const there = new Set(); // users who are in the room now
 /** Show the room, or nothing of it: as soon as one has left, what was said there is for the others. */
 function belong(now) {
   stay += 1;
-  if (!now) shown.talk = [];
+  shown.talk = now ? shown.talk.filter(({ id }) => epochOf(id) === epochOf(feed.place.cursor)) : [];
   if (!now || !member) there.clear();
   member = now;
   if (member) readTalk(stay);
