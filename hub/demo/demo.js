@@ -1021,7 +1021,10 @@ onSubmit("letter-form", "letter-answer", async () => {
 onSubmit("talk-form", "talk-answer", async () => {
   const data = { from: shown.account, message: $("talk-text").value };
   const { id } = await post("notifications/publish", { topic: ROOM, type: "message.room", private: true, data });
-  if ($("talk-text").value === data.message) $("talk-text").value = "";
+  if ($("talk-text").value === data.message) {
+    $("talk-form").reset(); // or the empty field would be shown as a mistake
+    $("talk-text").value = "";
+  }
   return `Accepted as ${id}, for the members of the room only.`;
 });
 

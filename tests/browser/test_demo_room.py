@@ -45,6 +45,8 @@ async def say(page: Page, text: str) -> None:
     await page.get_by_test_id("talk-text").fill(text)
     await page.get_by_test_id("talk-send").click()
     await expect(page.get_by_test_id("talk-answer")).to_contain_text("Accepted")
+    await expect(page.get_by_test_id("talk-text")).to_have_value("")
+    assert not await page.get_by_test_id("talk-text").evaluate("field => field.matches(':user-invalid')")
 
 
 async def shows(page: Page, *texts: str) -> None:
