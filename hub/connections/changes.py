@@ -145,6 +145,7 @@ class TopicChanges:
             if frozenset(stream.topics) == present:
                 break
         position = stream.change(Change(topics, sees(topics), new, *place))
+        stream.name(new, remove)
         if stream.closed_because is CloseReason.LOG_UNAVAILABLE:
             raise LogUnavailable("the history can't be read now, and the stream has ended")
         self._open(stream.id)

@@ -31,6 +31,7 @@ from hub.log.log import Frames, Located, Log
 from hub.metrics import Metrics
 from hub.notification import Notification, Position
 from hub.settings import SlowPolicy
+from hub.topics import room_of
 
 logger = logging.getLogger("hub.connection")
 
@@ -52,10 +53,14 @@ class StreamRooms(NamedTuple):
     Attributes:
         follow: it has the rooms of its user: those that the user joins are added, those that the user leaves removed.
         own: the topics of the rooms that it has joined by itself, each with the position after which they are seen.
+        alone: those of them that it has only by that.
+        named: the topics of rooms that it has asked for, if it follows: a grant of them outlasts the membership.
     """
 
     follow: bool = False
     own: Mapping[str, Position] = MappingProxyType({})
+    alone: frozenset[str] = frozenset()
+    named: frozenset[str] = frozenset()
 
 
 NO_ROOMS, ROOMS_OF_USER = StreamRooms(), StreamRooms(follow=True)
@@ -476,6 +481,14 @@ class Connection(ClientStream):
         """Take other topics than it was made for, before it takes its socket over."""
         self._topics, self._visibility = topics, visibility
 
+    def name(self, asked: Collection[str], no_more: Collection[str] = ()) -> None:
+        """Note which topics it has *asked* for by their names, beside the rooms of its user."""
+        if self.rooms.follow:
+            rooms = frozenset(each for each in asked if room_of(each) is not None)
+            named = (self.rooms.named | rooms).difference(no_more)
+            if named != self.rooms.named:
+                self.rooms = self.rooms._replace(named=named)
+
     def gain(self, topic: str, visibility: Visibility, after: int) -> None:
         """Go on with *topic* as well, from this very step on: what stands after the offset *after* follows.
 
@@ -494,7 +507,22 @@ class Connection(ClientStream):
         that is half written can't be divided: such a stream is cut, and its client resumes.
         """
         topics = frozenset(self._topics) - {topic}
-        visibility = self._visibility.through(topics)
+        self._narrow(topics, self._visibility.through(topics))
+
+    def restrict(self, topic: str, since: Position) -> None:
+        """Go on with only that of *topic*, which has a floor, that stands after *since*; as for `lose`."""
+        floor = self._visibility.floor(topic)
+        if floor is None or since <= floor:
+            return
+        visibility = self._visibility._replace(since=self._visibility.since - {(topic, floor)} | {(topic, since)})
+        self._wiring.fanout.flush()
+        if self._straight:  # nothing waits that stands before it
+            self._visibility = visibility
+        else:
+            self._narrow(frozenset(self._topics), visibility)
+
+    def _narrow(self, topics: frozenset[str], visibility: Visibility) -> None:
+        """Go on with less."""
         if not self.has_begun:
             self._begin_again(topics, visibility)
             return

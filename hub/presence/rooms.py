@@ -306,36 +306,49 @@ class Rooms:
             raise NotASubscription(stream.kind)
         if stream.closed_because is not None or self._streams.get(stream.id) is not stream:
             raise NotThere("connection")
-        own = stream.rooms.own
-        if topic in own:
+        own, alone = stream.rooms.own, stream.rooms.alone
+        if topic in own and topic in stream.topics:  # else it was removed from the stream since
             return own[topic]
-        if len(own) >= MOST_OF_A_USER:
+        if topic not in own and len(own) >= MOST_OF_A_USER:
             raise TooManyMemberships(stream.holder.user, MOST_OF_A_USER)
-        stream.rooms = stream.rooms._replace(own=MappingProxyType({**own, topic: since}))
-        if topic not in stream.topics:
+        own = MappingProxyType({**own, topic: since})
+        if topic in stream.topics:
+            stream.rooms = stream.rooms._replace(own=own)
+        else:
+            stream.rooms = stream.rooms._replace(own=own, alone=alone | {topic})
             self._gain(stream, topic, since)
         return since
 
     async def _leave_stream(self, stream: ClientStream, topic: str) -> bool:
         if not isinstance(stream, Connection) or topic not in stream.rooms.own:
             return False
-        own = dict(stream.rooms.own)
-        del own[topic]
-        stream.rooms = stream.rooms._replace(own=MappingProxyType(own))
-        if stream.closed_because is None and topic in stream.topics and not self._granted(stream, topic):
-            stream.lose(topic)
-            await self._go_on_as_user(stream, topic)
-            self._end_if_empty(stream)
+        rooms = stream.rooms
+        own = MappingProxyType({each: since for each, since in rooms.own.items() if each != topic})
+        stream.rooms = rooms._replace(own=own, alone=rooms.alone - {topic})
+        asked = rooms.follow or topic not in rooms.alone
+        if topic in rooms.alone or not self._granted(stream, topic):
+            held = None
+            try:
+                held = await self._held_by_user(stream, topic) if asked else None
+            finally:
+                self._let_go(stream, topic, held)
         return True
 
-    async def _go_on_as_user(self, stream: Connection, topic: str) -> None:
-        """Have *stream* go on with *topic*, which it has lost as its own, if its user is a member."""
+    async def _held_by_user(self, stream: Connection, topic: str) -> Held | None:
+        """Return the membership of the user of *stream* in the room of *topic*; None: there is no such user or room."""
         user, room = stream.holder.user, room_of(topic)
-        if self._kept is None or user is None or room is None:
+        return None if self._kept is None or user is None or room is None else await self.held(user, [room])
+
+    def _let_go(self, stream: Connection, topic: str, held: Held | None = None) -> None:
+        """Leave *stream* what it may read of *topic* still: by its own membership, or by what is *held* by its user."""
+        if stream.closed_because is not None or topic not in stream.topics:
             return
-        held = await self.held(user, [room])
-        if room in held.now() and stream.closed_because is None and topic not in stream.topics:
-            self._gain(stream, topic, held.now()[room].since)
+        since = self.floors(stream, held, [topic]).get(topic)
+        if since is None:
+            stream.lose(topic)
+            self._end_if_empty(stream)
+        elif since.epoch == self._log.epoch:  # else the streams of the former history are ending
+            stream.restrict(topic, since)
 
     # ---- what happens ----
 
@@ -366,13 +379,14 @@ class Rooms:
                 _guarded(partial(self._take_away, topic), stream)
 
     def _take_away(self, topic: str, stream: Connection) -> None:
-        own = stream.rooms.own.get(topic)
-        if own is not None:
-            if stream.visibility.floor(topic) not in {None, own}:
-                stream.lose(topic)
-                if stream.closed_because is None:
-                    self._gain(stream, topic, own)
-        elif stream.rooms.follow or stream.visibility.floor(topic) is not None:
+        rooms = stream.rooms
+        if topic in rooms.own:
+            if rooms.follow and topic not in rooms.named:
+                stream.rooms = rooms._replace(alone=rooms.alone | {topic})
+            self._let_go(stream, topic)
+        elif stream.visibility.floor(topic) is not None or (
+            rooms.follow and not (topic in rooms.named and self._granted(stream, topic))
+        ):
             stream.lose(topic)
             self._end_if_empty(stream)
 
@@ -451,7 +465,9 @@ class Rooms:
         if isinstance(stream, Connection):
             for topic, since in stream.rooms.own.items():
                 if topic in topics:
-                    floors[topic] = min(since, floors.get(topic, since))
+                    either = (since, floors.get(topic, since))
+                    present = stream.visibility.floor(topic)
+                    floors[topic] = next((each for each in either if each == present), min(either))
         return floors
 
     async def publishable(self, user: str, topics: Iterable[str]) -> frozenset[str]:

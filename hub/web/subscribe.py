@@ -111,6 +111,7 @@ async def _open(
     response = EventStream(request)
     response.headers.update(cors(request, hub.settings.cors_origins))
     connection = Connection(subscription, hub.wiring, holder=holder)
+    connection.name(wanted)
     access.check(identity)
     begin = partial(response.hand_over, request, connection, partial(access.settle, connection, reading))
     if admission is None:

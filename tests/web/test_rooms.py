@@ -418,6 +418,81 @@ async def test_a_connection_and_its_user_belong_to_a_room_each_for_itself(server
     assert await data_upto(client, "end") == ["1", "2", "3", "end"]
 
 
+async def test_what_a_stream_has_as_its_users_stays_when_it_leaves_by_itself_and_nothing_comes_twice(
+    server: Server,
+) -> None:
+    rooms = server.app[ROOMS]
+    await rooms.join("ann", "lobby")
+    await send(server, "before the stream")
+    client = await follow(server, "ann", "news")
+    (stream,) = server.subscriptions
+    await rooms.join(stream, "lobby")
+    await send(server, "1")
+    await rooms.leave(stream, "lobby")
+    await send(server, "2")
+    await server.hub.notifications.send_notification("end", topic="news")
+    assert [event.data for event in await client.upto("end")] == ["1", "2", "end"], "and its topics stay the same"
+
+
+async def test_a_stream_that_joined_before_its_user_goes_on_as_the_users_and_nothing_comes_twice(
+    server: Server,
+) -> None:
+    rooms = server.app[ROOMS]
+    client = await follow(server, "ann", "news")
+    (stream,) = server.subscriptions
+    await rooms.join(stream, "lobby")
+    await send(server, "1")
+    since = await rooms.join("ann", "lobby")
+    await send(server, "2")
+    await rooms.leave(stream, "lobby")
+    await send(server, "3")
+    await server.hub.notifications.send_notification("end", topic="news")
+    assert await data_upto(client, "end") == ["1", "2", "3", "end"]
+    assert stream.visibility.floor("room/lobby") == since
+
+
+@pytest.mark.parametrize("user", ["ann", "bob"])
+async def test_a_stream_that_never_asked_for_a_room_loses_it_when_it_leaves_by_itself(
+    server: Server, user: str
+) -> None:
+    rooms = server.app[ROOMS]
+    await rooms.join("ann", "lobby")
+    client = await stream_of(server, user, "news")
+    (stream,) = server.subscriptions
+    await rooms.join(stream, "lobby")
+    assert await topics_of(client) == ["news", "room/lobby"]
+    await rooms.leave(stream, "lobby")
+    assert await topics_of(client) == ["news"], "whatever its user may read"
+
+
+async def test_a_stream_joins_a_room_again_that_was_removed_from_it(server: Server) -> None:
+    rooms = server.app[ROOMS]
+    client = await stream_of(server, "ann", "news")
+    (stream,) = server.subscriptions
+    await rooms.join(stream, "lobby")
+    await server.hub.change_topics(stream.id, remove=["room/lobby"])
+    await send(server, "meanwhile")
+    await rooms.join(stream, "lobby")
+    await send(server, "1")
+    assert await data_upto(client, "1") == ["1"]
+    assert stream.topics == {"news", "room/lobby"}
+
+
+async def test_a_room_that_was_asked_for_by_name_and_is_granted_outlasts_the_membership(server: Server) -> None:
+    rooms = server.app[ROOMS]
+    client = await follow(server, "bob", "news", "room/lobby")
+    (stream,) = server.subscriptions
+    await rooms.join("bob", "lobby")
+    await rooms.leave("bob", "lobby")
+    await send(server, "1")
+    assert [event.data for event in await client.upto("1")] == ["1"]
+    await server.hub.change_topics(stream.id, remove=["room/lobby"])
+    assert await topics_of(client) == ["news"]
+    await rooms.join("bob", "lobby")
+    await rooms.leave("bob", "lobby")
+    assert [await topics_of(client), await topics_of(client)] == [["news", "room/lobby"], ["news"]]
+
+
 async def test_a_stream_of_a_handler_joins_nothing(stream: Stream, source: Source) -> None:
     streaming = await stream(source.observable)
     await streaming.open()
@@ -817,10 +892,12 @@ async def test_streams_of_members_go_on_when_the_application_is_asked_again(serv
     anonymous = await stream_of(server, "ann", "news")
     await server.app[ROOMS].join(server.subscriptions[-1], "other")
     await topics_of(anonymous)
+    await stream_of(server, "ann", "news")
+    await server.app[ROOMS].join(server.subscriptions[-1], "lobby")  # later than its user
     # What was asked before is answered when the same is asked again.
     asked.clear()
     await until(lambda: len(asked) == 2 and min(asked.values()) >= 2)
-    assert len(server.subscriptions) == 5
+    assert len(server.subscriptions) == 6
 
 
 # ---- on the bus ----
