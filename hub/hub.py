@@ -17,7 +17,7 @@ from hub.connections.client_stream import CloseReason, StreamKind
 from hub.connections.connection import Wiring
 from hub.connections.page_cache import PageCache
 from hub.connections.registry import StreamRegistry
-from hub.errors import InvalidTopic, TryLater
+from hub.errors import InvalidInput, InvalidTopic, NotThere, TryLater
 from hub.events.bus import EventBus
 from hub.events.event import qualified_name
 from hub.events.loader import Listeners
@@ -35,11 +35,11 @@ from hub.metrics import Metrics
 from hub.notification import Position
 from hub.notifications import NotificationService
 from hub.presence.lifecycle import Lifecycle
-from hub.presence.rooms import Rooms
+from hub.presence.rooms import NOBODY_IS_KNOWN, Rooms
 from hub.presence.service import PresenceService
 from hub.proxies import Proxies
 from hub.settings import Settings
-from hub.state.state import State
+from hub.state.state import Kind, Revocation, State
 from hub.topics import topic_of
 
 logger = logging.getLogger("hub")
@@ -61,7 +61,8 @@ class Hub:
         clock: seconds since 1970.
         json_default: see below.
         provider: see below; None: what the settings name.
-        state: keeps who belongs to which room; it is open while the hub is. None: nobody is known.
+        state: keeps what was revoked, and who belongs to which room; it is open while the hub is. None: nobody is
+            known.
 
     Attributes:
         draining: shutdown has begun: HTTP publishes and subscribes are told to come back.
@@ -92,6 +93,7 @@ class Hub:
     ) -> None:
         self.settings = settings
         self.json_default = json_default
+        self._state, self._clock = state, clock
         self.metrics = Metrics()
         self.log: Log = make_log(
             LogURL.parse(settings.log),
@@ -170,6 +172,41 @@ class Hub:
         The change ends with the stream: a client that comes back asks for what it asked for at first.
         """
         return await self.changes.change(id, add=add, remove=remove, after=after)
+
+    async def revoke_user(self, user: str) -> None:
+        """Revoke all that *user* was given until now, and end the streams of the user.
+
+        When this returns, the revocation is kept. Tokens that were made until now, or do not say when, are refused.
+        What the application's login says without `issued` counts as given at the next request.
+
+        Raises:
+            InvalidInput: *user* is not a string.
+            NotThere: nobody is known here.
+            StateUnavailable: it was not confirmed that the revocation is kept; it counts until the process ends.
+        """
+        await self._revoke("user", user)
+
+    async def revoke_token(self, jti: str) -> None:
+        """Revoke the token with the id *jti*, and end the streams that it opened. Raises as `revoke_user`."""
+        await self._revoke("token", jti)
+
+    async def _revoke(self, kind: Kind, id: str) -> None:
+        if not isinstance(id, str):
+            raise InvalidInput(kind, "is not a string")
+        if self._state is None:
+            raise NotThere("identity", NOBODY_IS_KNOWN)
+        await self._state.revoke(Revocation(kind, id, self._clock()))
+
+    def end_connection(self, id: str) -> bool:
+        """End the open stream with this *id*; return whether there was one. The rights of its holder stay.
+
+        Its client is told `revoked`, and to come back after 10 to 60 seconds at the earliest.
+        """
+        stream = self.connections.get(id)
+        if stream is None:
+            return False
+        self.connections.end_each(CloseReason.REVOKED, [stream])
+        return True
 
     def _answered(self, stream: Generation) -> None:
         """Announce a generation that has ended, as an event and as a notification.

@@ -6,12 +6,13 @@ A flag has precedence over the environment, the environment over the file, the f
 from __future__ import annotations
 
 import enum
+import json
 import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -70,8 +71,24 @@ class PerUser(enum.StrEnum):
 
 
 def _split(value: object) -> object:
-    """Return the list in `a, b`, which is how an environment variable writes it; other values unchanged."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    """Return the list in `a, b`, which is how an environment variable writes it; other values unchanged.
+
+    Raises:
+        ValueError: it is written as JSON.
+    """
+    if not isinstance(value, str):
+        return value
+    if _is_json(value):
+        raise ValueError("is written as JSON: write what is in it separated by commas, without brackets and quotes")
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _is_json(text: str) -> bool:
+    """Return whether *text* is a JSON list or object, which `[::1]` is not."""
+    try:
+        return isinstance(json.loads(text), list | dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _none(value: object) -> object:
@@ -110,6 +127,7 @@ def _pairs(value: object) -> object:
 _List = Annotated[tuple[str, ...], BeforeValidator(_split)]
 _Count = Annotated[int, Field(ge=1, le=10**12)]
 _Counts = Annotated[dict[str, _Count], BeforeValidator(_pairs)]
+_Patterns = TypeVar("_Patterns", tuple[str, ...], dict[str, int])
 
 
 class Settings(BaseModel):
@@ -392,9 +410,9 @@ class Settings(BaseModel):
             raise ValueError(f"means nothing without keys: set {', '.join(sources[:2])} or {sources[2]}")
         return value
 
-    @field_validator("retain_topics")
+    @field_validator("retain_topics", "anonymous_subscribe", "anonymous_publish")
     @classmethod
-    def _patterns(cls, value: dict[str, int]) -> dict[str, int]:
+    def _patterns(cls, value: _Patterns) -> _Patterns:
         for pattern in value:
             if why := fault(pattern, "/", MAX_SEGMENTS):
                 raise ValueError(f"{pattern!r} {why}")

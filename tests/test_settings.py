@@ -268,3 +268,36 @@ def test_who_restricts_tokens_and_has_no_keys_is_told(name: str):
     with pytest.raises(InvalidSettings, match=f"{name}.*means nothing without keys"):
         Settings.load(environ={name: "x"})
     assert Settings.load(environ={name: "x", "HUB_JWT_SECRET": SECRET})
+
+
+@pytest.mark.parametrize("name", ["anonymous_subscribe", "anonymous_publish"])
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("news, sto*", "'sto*' has a '*' inside a segment"),
+        ("news//a", "'news//a' has an empty segment"),
+        ("x" * 257, "is longer than 256 bytes"),
+        ('["news"]', "is written as JSON"),
+        ("[]", "is written as JSON"),
+    ],
+)
+def test_what_anybody_may_use_has_to_be_topics_and_patterns(name: str, value: str, why: str):
+    with pytest.raises(InvalidSettings, match=f"HUB_{name.upper()}") as caught:
+        Settings.load(environ={f"HUB_{name.upper()}": value})
+    assert why in str(caught.value)
+
+
+LISTS = sorted(name for name, field in Settings.model_fields.items() if field.default in ((), {}))
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_of_any_kind_is_not_written_as_json(name: str):
+    assert len(LISTS) == 7
+    with pytest.raises(InvalidSettings, match=f"HUB_{name.upper()}.*is written as JSON"):
+        Settings.load(environ={f"HUB_{name.upper()}": '["a", "b"]'})
+    with pytest.raises(InvalidSettings, match=f"HUB_{name.upper()}"):
+        Settings.load(environ={f"HUB_{name.upper()}": "a b*"})
+
+
+def test_an_address_in_brackets_is_not_json():
+    assert Settings.load(environ={"HUB_ALLOWED_HOSTS": "[::1]"}).allowed_hosts == ("[::1]",)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from hub.errors import InvalidInput
 
@@ -17,6 +19,24 @@ MAX_BYTES = 64 * 1024
 MAX_LIST_BYTES = 64 * 1024 * 1024
 
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750, 2.1: nothing else can stand in the header
+
+
+def add_token(parser: argparse.ArgumentParser) -> None:
+    """Add `--token-file`. There is no option for the token itself: every user of a machine sees command lines."""
+    parser.add_argument(
+        OPTION, metavar="FILE", help=f"the file with the token to send, or - for standard input; else [{VARIABLE}]"
+    )
+    parser.add_argument("--token", nargs="?", action=_NoToken, help=argparse.SUPPRESS)
+
+
+class _NoToken(argparse.Action):
+    """Refuses a token on the command line, without its value, and says where to put it instead."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        parser.error(
+            "argument --token: there is no such option, for every user of the machine sees command lines: "
+            f"put the token into {VARIABLE}, or into a file that {OPTION} names"
+        )
 
 
 class Bearer:
@@ -85,9 +105,16 @@ def _read(file: str, option: str, most: int) -> str:
             with Path(file).open(encoding="utf-8") as opened:
                 text = opened.read(most + 1)
     except OSError as error:
-        raise InvalidInput(option, f"{file}: {error.strerror or error}") from None
+        raise InvalidInput(option, f"{_shown(file)}{error.strerror or type(error).__name__}") from None
     except ValueError:  # not UTF-8, or a NUL in the name of the file
-        raise InvalidInput(option, f"{file}: is not a file with text") from None
+        raise InvalidInput(option, f"{_shown(file)}is not a file with text") from None
     if len(text) > most:
-        raise InvalidInput(option, f"{file}: is larger than {most // 1024:,} KiB")
+        raise InvalidInput(option, f"{_shown(file)}is larger than {most // 1024:,} KiB")
     return text
+
+
+def _shown(file: str) -> str:
+    """Return how an error about *file* begins: with its name, but only if it is there; it may be the token itself."""
+    if file == STDIN or os.path.exists(file):  # noqa: PTH110 - Path.exists raises for a name that is too long
+        return f"{file}: "
+    return f"takes the name of a file, which is not repeated here, for it could be a token ({VARIABLE} takes that): "

@@ -41,8 +41,23 @@ def _run(arguments: Sequence[str] | None, *, whole_process: bool) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes no option by its beginning: `--token X` would be `--token-file`, whose error shows what it was given."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Return the arguments. An error names unknown options without their values, which may be secrets."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            options = [each.partition("=")[0] for each in unknown if each.startswith("--")]
+            self.error(f"unrecognized arguments: {' '.join(options or unknown)}")
+        return parsed
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hub", description="A reactive broadcast hub over Server-Sent Events.")
+    parser = _Parser(prog="hub", description="A reactive broadcast hub over Server-Sent Events.")
     parser.add_argument(
         "--version", action=_Version, nargs=0, help="print the versions of the hub and of what it needs"
     )

@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 
 import aiohttp
 
-from hub.access.bearer import Bearer
-from hub.cli.target import add_target, add_token, check, facts_of, unreachable
+from hub.access.bearer import Bearer, add_token
+from hub.cli.target import add_target, check, facts_of, unreachable
 from hub.errors import HubError, InvalidArchive, LogNotEmpty, LogUnavailable
 from hub.log.archive.format import MEDIA_TYPE, Contents, is_last_line
 from hub.log.archive.spool import Spool

@@ -10,8 +10,8 @@ import sys
 
 import aiohttp
 
-from hub.access.bearer import Bearer
-from hub.cli.target import NotAHub, Refused, Unreachable, add_target, add_token, check, unreachable
+from hub.access.bearer import Bearer, add_token
+from hub.cli.target import NotAHub, Refused, Unreachable, add_target, check, unreachable
 from hub.eventstream import Decoder, Message
 
 FIRST_RETRY = 3_000

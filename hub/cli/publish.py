@@ -11,8 +11,8 @@ from typing import Any
 
 import aiohttp
 
-from hub.access.bearer import OPTION, STDIN, Bearer
-from hub.cli.target import add_target, add_token, facts_of, unreachable
+from hub.access.bearer import OPTION, STDIN, Bearer, add_token
+from hub.cli.target import add_target, facts_of, unreachable
 from hub.errors import InvalidInput
 
 

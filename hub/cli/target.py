@@ -64,13 +64,6 @@ def add_target(parser: argparse.ArgumentParser | argparse._MutuallyExclusiveGrou
     parser.add_argument("--url", type=_url, default=default, help=f"where the hub is mounted [HUB_URL; {default}]")
 
 
-def add_token(parser: argparse.ArgumentParser) -> None:
-    """Add `--token-file`. There is no option for the token itself: every user of a machine sees command lines."""
-    parser.add_argument(
-        OPTION, metavar="FILE", help=f"the file with the token to send, or - for standard input; else [{VARIABLE}]"
-    )
-
-
 def default_url() -> str:
     """Return the address that is used without `--url`: `HUB_URL`, or the hub's default port on this machine."""
     return os.environ.get("HUB_URL") or "http://127.0.0.1:8080"

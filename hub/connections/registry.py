@@ -287,11 +287,19 @@ class StreamRegistry:
         self.end_each(reason, found)
         return len(found)
 
-    def end_each(self, reason: CloseReason, streams: Iterable[ClientStream]) -> None:
-        """End each of *streams* that has not ended; each client gets a time of its own to come back."""
+    def end_each(
+        self, reason: CloseReason, streams: Iterable[ClientStream], *, within: tuple[int, int] = (10, 60)
+    ) -> None:
+        """End each of *streams* that has not ended; each client gets a time of its own to come back, *within* seconds.
+
+        Args:
+            reason: what the clients are told.
+            streams: which end.
+            within: the earliest and the latest time to come back.
+        """
         for stream in streams:
             if stream.closed_because is None:
-                _end(stream, Ending(reason, retry_between(10, 60)))
+                _end(stream, Ending(reason, retry_between(*within)))
 
     async def drain(self, seconds: float, *, finish: float = 0.0) -> None:
         """End every stream; return as soon as the last one has ended.

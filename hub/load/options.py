@@ -18,7 +18,7 @@ from typing import NamedTuple, Self, TypeVar
 
 from yarl import URL
 
-from hub.access.bearer import LIST_OPTION, OPTION, VARIABLE, Bearer, read_tokens
+from hub.access.bearer import LIST_OPTION, Bearer, add_token, read_tokens
 from hub.errors import HubError
 from hub.topics import check_topic
 
@@ -177,8 +177,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parse = _checked(Assertion.parse)
     add("--assert", dest="assertions", action="append", type=parse, default=[], metavar="EXPR", help=about)
-    about = f"the file with the token to send, or - for standard input; else [{VARIABLE}]"
-    add(OPTION, metavar="FILE", help=about)
+    add_token(parser)
     about = "a file with a token per line, or -, for the subscribers in turn; the first publishes if there is no other"
     add(LIST_OPTION, metavar="FILE", help=about)
     add("--yes-remote", action="store_true", help="allow a target that is not on this machine")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar, NamedTuple, ParamSpec, TypeVar
 
 from aiohttp import web
@@ -38,7 +39,7 @@ from hub.state.state import State
 from hub.state.tickets import Admission, Tickets
 from hub.topics import check_wanted, room_of, topic_of
 from hub.web.access_log import shows_queries, warn_of_queries
-from hub.web.body import read_json
+from hub.web.body import check_fields, read_json
 from hub.web.endpoint import check_site
 from hub.web.limits import IDENTITY, check_refusals, count_ticket
 from hub.web.links import is_secure
@@ -63,6 +64,8 @@ RoomsOf = Callable[[Identity], Awaitable[Iterable[str | tuple[str, bool]]]]
 AuthorizeJoin = Callable[[Identity, str, bool], Awaitable[bool]]
 """Returns whether the identity may join the room by itself; the last argument says whether to publish there, too."""
 
+_OF_TICKETS = ("topics",)
+
 T = TypeVar("T")
 P = ParamSpec("P")
 
@@ -77,6 +80,32 @@ class Hooks:
     recheck: Recheck | None = None
     rooms_of: RoomsOf | None = None
     authorize_join: AuthorizeJoin | None = None
+
+    def __post_init__(self) -> None:
+        """Check that no hook is a plain function: it would be called, and fail, at the first request.
+
+        Other callables are not looked into; they may return something that can be awaited.
+
+        Raises:
+            InvalidInput: one is a plain function.
+        """
+        for each in fields(self):
+            hook = getattr(self, each.name)
+            if hook is not None and _is_plain(hook):
+                why = f"is a plain function ({hook.__qualname__}); write it with `async def`, for it is awaited"
+                raise InvalidInput(each.name, why)
+
+
+def _is_plain(hook: object) -> bool:
+    """Return whether *hook* is a function, or a method, that can't be awaited, as far as that can be told."""
+    function = inspect.unwrap(hook) if callable(hook) else hook
+    function = getattr(function, "__func__", function)
+    if not inspect.isfunction(function) or function.__name__ == "<lambda>" or inspect.iscoroutinefunction(function):
+        return False
+    if function.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE:  # @types.coroutine
+        return False
+    says = str(function.__annotations__.get("return", ""))
+    return not any(word in says for word in ("Awaitable", "Coroutine", "Future", "Task"))
 
 
 class Reading(NamedTuple):
@@ -251,8 +280,9 @@ class Access:
         if identity is None or self.tickets is None:
             raise NotThere("ticket", NOBODY_IS_KNOWN)
         body = await read_json(request) if request.body_exists else {}
-        if not isinstance(body, dict) or body.keys() - {"topics"}:
+        if not isinstance(body, dict):
             raise InvalidInput("body", 'is not a JSON object such as {"topics": ["orders"]}, and not empty')
+        check_fields(body, _OF_TICKETS)
         topics = body.get("topics")
         if topics is not None:
             if not isinstance(topics, list):
@@ -722,7 +752,7 @@ async def bounded(name: str, answer: Awaitable[T]) -> T:
     """Return the answer of the application's hook *name*.
 
     Raises:
-        Unauthorized, Forbidden: the hook raised it.
+        Unauthorized, Forbidden: the hook raised it, or `web.HTTPUnauthorized` or `web.HTTPForbidden`.
         AuthUnavailable: it failed, or gave no answer within 5 seconds.
     """
     try:
@@ -730,6 +760,10 @@ async def bounded(name: str, answer: Awaitable[T]) -> T:
             return await answer
     except (Unauthorized, Forbidden):
         raise
+    except web.HTTPUnauthorized:  # as handlers of aiohttp say it
+        raise Unauthorized("unauthorized", "you are not logged in: send a token, or log in") from None
+    except web.HTTPForbidden:
+        raise Forbidden("", "the application does not let you") from None
     except TimeoutError:
         logger.error("the hook %s did not answer within %g s", name, HOOK_SECONDS)
         raise AuthUnavailable from None

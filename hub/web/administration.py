@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from itertools import islice
 
 from aiohttp import web
 
 from hub.connections.changes import check_changed
-from hub.connections.client_stream import CloseReason, StreamFacts
+from hub.connections.client_stream import StreamFacts
 from hub.connections.holders import Holder
-from hub.encoding import moment, retry_between
+from hub.encoding import moment
 from hub.errors import Forbidden, InvalidInput, NotThere, Unauthorized
 from hub.hub import Hub
-from hub.names import hint
-from hub.presence.rooms import NOBODY_IS_KNOWN
-from hub.state.state import Revocation
 from hub.web.access import Access
-from hub.web.body import read_json
+from hub.web.body import check_fields, read_json
 from hub.web.denials import SUBSCRIBE, note_denial
 from hub.web.query import Parameters, page_limit
 
-_CHANGE = frozenset({"add", "remove", "after"})
+_CHANGE = ("add", "remove", "after")
 _PARAMETERS = Parameters("limit", "after")
 
 
@@ -60,9 +56,7 @@ async def change_topics(hub: Hub, request: web.Request) -> web.Response:
     body = await read_json(request)
     if not isinstance(body, dict):
         raise InvalidInput("body", "is not a JSON object")
-    if unknown := sorted(body.keys() - _CHANGE):
-        why = f"unknown field; {hint(unknown[0], _CHANGE)}there are add, remove and after"
-        raise InvalidInput(ascii(unknown[0])[1:-1][:80], why)
+    check_fields(body, _CHANGE)
     for field in ("add", "remove"):
         if not isinstance(body.get(field, []), list):
             raise InvalidInput(field, "is not a list of topics and patterns")
@@ -82,29 +76,22 @@ async def change_topics(hub: Hub, request: web.Request) -> web.Response:
 async def end_connection(hub: Hub, request: web.Request) -> web.Response:
     """End one stream. The rights of its holder stay what they are."""
     await Access.of(request).administer(request)
-    stream = hub.connections.get(request.match_info["id"])
-    if stream is None:
+    if not hub.end_connection(request.match_info["id"]):
         raise NotThere("connection")
-    stream.end(CloseReason.REVOKED, retry_between(10, 60))
     return web.Response(status=204)
 
 
 async def revoke_user(hub: Hub, request: web.Request) -> web.Response:
     """Revoke all that a user was given until now, and end the streams of the user."""
-    return await _revoke(request, Revocation("user", request.match_info["userId"], time.time()))
+    await Access.of(request).administer(request)
+    await hub.revoke_user(request.match_info["userId"])
+    return web.Response(status=204)
 
 
 async def revoke_token(hub: Hub, request: web.Request) -> web.Response:
     """Revoke one token, and end the streams that it opened."""
-    return await _revoke(request, Revocation("token", request.match_info["jti"], time.time()))
-
-
-async def _revoke(request: web.Request, revocation: Revocation) -> web.Response:
-    access = Access.of(request)
-    await access.administer(request)
-    if access.state is None:
-        raise NotThere("identity", NOBODY_IS_KNOWN)
-    await access.state.revoke(revocation)
+    await Access.of(request).administer(request)
+    await hub.revoke_token(request.match_info["jti"])
     return web.Response(status=204)
 
 

@@ -24,8 +24,9 @@ from hub.hub import Hub
 from hub.notifications import NotificationService
 from hub.presence.rooms import Rights, Rooms
 from hub.presence.service import PresenceService
-from hub.settings import Settings, unknown_variables
+from hub.settings import PREFIX, Settings, unknown_variables
 from hub.state.choice import make_state
+from hub.state.state import State
 from hub.web import generations, handover, rooms
 from hub.web.access import (
     Access,
@@ -106,7 +107,7 @@ def setup_hub(
 
     Raises:
         AlreadySetUp: *app* has a hub.
-        InvalidInput: *routes* names something else.
+        InvalidInput: *routes* names something else, or a hook is a plain function.
         InvalidSettings: *settings* is None and what was found is wrong.
     """
     if HUB in app:
@@ -114,7 +115,7 @@ def setup_hub(
     settings = settings or _found()
     verifier = verifier_of(settings)
     guarded = authenticate is not None or verifier is not None
-    state = make_state(settings, time.time) if guarded else None
+    state = _state(settings, guarded=guarded, named=routes is not None)
     hub = Hub(settings, json_default=json_default, provider=provider, state=state)
     app[HUB], app[NOTIFICATIONS], app[BUS] = hub, hub.notifications, hub.bus
     app[PRESENCE], app[ROOMS] = hub.presence, hub.rooms
@@ -184,6 +185,21 @@ def _found() -> Settings:
     for sentence in unknown_variables(os.environ):
         logger.warning("%s", sentence)
     return settings
+
+
+def _state(settings: Settings, *, guarded: bool, named: bool) -> State | None:
+    """Return the state; None where nobody can be asked who they are. Warn of *settings* that have no effect then."""
+    if guarded:
+        return make_state(settings, time.time)
+    about_rights = ("anonymous_subscribe", "anonymous_publish", "state")
+    if found := [PREFIX + each.upper() for each in about_rights if getattr(settings, each)]:
+        logger.warning(
+            "%s: set without effect, because nobody can be asked who they are: whoever reaches the hub may %s. Set "
+            "HUB_JWT_SECRET, HUB_JWT_KEYS or HUB_JWKS_URL, or give setup_hub the hook authenticate",
+            ", ".join(found),
+            "use all that is mounted, with all rights" if named else "read all public notifications",
+        )
+    return None
 
 
 async def drain_hub(app: web.Application) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NoReturn
 
 from aiohttp import web
 
 from hub.errors import InvalidInput, TooLarge, UnsupportedEncoding, UnsupportedMediaType
+from hub.names import hint
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -63,6 +65,18 @@ async def read_json(request: web.Request) -> Any:
         raise InvalidInput("body", "is nested too deeply") from None
     except ValueError as error:
         raise InvalidInput("body", f"is not JSON in UTF-8: {str(error)[:200]}") from None
+
+
+def check_fields(body: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Check that *body*, a JSON object, has *known* fields only.
+
+    Raises:
+        InvalidInput: names the first field that is unknown, and those that there are.
+    """
+    if unknown := sorted(body.keys() - set(known)):
+        there = " and ".join(filter(None, (", ".join(known[:-1]), known[-1])))
+        why = f"unknown field; {hint(unknown[0], known)}there {'is' if len(known) == 1 else 'are'} {there}"
+        raise InvalidInput(ascii(unknown[0])[1:-1][:80], why)
 
 
 @lru_cache(maxsize=64)

@@ -67,7 +67,8 @@ class Rechecks:
     """Asks the application, again and again, about the sessions that have open streams.
 
     A session whose rights have ended loses its streams, and one with fewer rights those that are no longer covered. The
-    streams of a session about which nothing can be told twice in a row end. A hook that hangs is given up after 5
+    streams of a session about which nothing can be told twice in a row end with `auth_unavailable`, so that their
+    clients come back: nobody has said that the rights have ended. A hook that hangs is given up after 5
     seconds, and keeps no other session waiting.
 
     Args:
@@ -146,7 +147,7 @@ class Rechecks:
         except AuthUnavailable:
             # A second time in a row: nobody knows for longer than the interval whether the rights go on.
             if session in self._untold:
-                self._streams.end_each(CloseReason.REVOKED, streams)
+                self._streams.end_each(CloseReason.AUTH_UNAVAILABLE, streams, within=(2, 10))
             self._untold.add(session)
             return
         self._untold.discard(session)

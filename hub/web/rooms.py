@@ -8,14 +8,13 @@ from hub.encoding import moment
 from hub.errors import InvalidInput
 from hub.eventstream import compact_json
 from hub.hub import Hub
-from hub.names import hint
 from hub.state.state import Membership
 from hub.topics import topic_of
 from hub.web.access import Access
-from hub.web.body import read_json
+from hub.web.body import check_fields, read_json
 from hub.web.query import Parameters, page_limit
 
-_FIELDS = frozenset({"publish"})
+_FIELDS = ("publish",)
 _PARAMETERS = Parameters("limit", "after")
 
 
@@ -62,9 +61,7 @@ async def _publish(request: web.Request) -> bool:
     body = await read_json(request) if request.body_exists else {}
     if not isinstance(body, dict):
         raise InvalidInput("body", "is not a JSON object")
-    if unknown := sorted(body.keys() - _FIELDS):
-        why = f"unknown field; {hint(unknown[0], _FIELDS)}there is publish"
-        raise InvalidInput(ascii(unknown[0])[1:-1][:80], why)
+    check_fields(body, _FIELDS)
     publish = body.get("publish", False)
     if not isinstance(publish, bool):
         raise InvalidInput("publish", "is neither true nor false")

@@ -14,11 +14,10 @@ from hub.connections.connection import Connection, PresenceView, Subscription
 from hub.encoding import SSE, retry_between
 from hub.errors import Forbidden, InvalidInput, Unauthorized
 from hub.hub import Hub
-from hub.names import hint
 from hub.state.tickets import Admission
 from hub.topics import check_wanted, topic_of
 from hub.web.access import Access
-from hub.web.body import read_json
+from hub.web.body import check_fields, read_json
 from hub.web.denials import SUBSCRIBE, note_denial
 from hub.web.endpoint import cors, opens_stream
 from hub.web.limits import holder_of
@@ -27,7 +26,7 @@ from hub.web.stream import EventStream, is_chunked, sent_away
 from hub.web.stream_cookie import stream_cookies
 
 _encoding = lru_cache(maxsize=None)(SSE)  # there are four, and each connection holds one
-_FIELDS = frozenset({"topics", "lastEventId"})
+_FIELDS = ("topics", "lastEventId")
 _OPTIONS = ("lastEventId", "envelope", "presence")
 _GET = Parameters("topic", *_OPTIONS, "rooms", "ticket")
 _POST = Parameters(*_OPTIONS, "rooms", elsewhere={"topic": "a POST names its topics in the body"})
@@ -50,10 +49,7 @@ async def subscribe_by_post(hub: Hub, request: web.Request) -> web.StreamRespons
     body = await read_json(request)
     if not isinstance(body, dict):
         raise InvalidInput("body", "is not a JSON object")
-    unknown = sorted(body.keys() - _FIELDS)
-    if unknown:
-        why = f"unknown field; {hint(unknown[0], _FIELDS)}there are topics and lastEventId"
-        raise InvalidInput(ascii(unknown[0])[1:-1][:80], why)
+    check_fields(body, _FIELDS)
     topics, last_event_id = body.get("topics", []), body.get("lastEventId")
     if not isinstance(topics, list):
         raise InvalidInput("topics", "is not a list of topics")

@@ -86,6 +86,19 @@ def test_a_file_that_can_not_be_read_is_told(name: str, tmp_path: Path) -> None:
         Bearer(str(tmp_path / name)).token()
 
 
+@pytest.mark.parametrize("given", [TOKEN, TOKEN * 100, f"{TOKEN}/x", f"{TOKEN}\0"])
+def test_a_token_in_the_place_of_its_file_is_not_shown(given: str) -> None:
+    for read in (lambda: Bearer(given).token(), lambda: read_tokens(given)):
+        with pytest.raises(InvalidInput, match="HUB_TOKEN") as refused:
+            read()
+        assert "eyJ" not in str(refused.value)
+
+
+def test_a_file_that_is_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=f"{tmp_path}: Is a directory"):
+        Bearer(str(tmp_path)).token()
+
+
 def test_a_wrong_variable_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HUB_TOKEN", "my secret")
     with pytest.raises(InvalidInput, match="HUB_TOKEN: does not hold a token") as refused:

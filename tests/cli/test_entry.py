@@ -52,3 +52,27 @@ async def test_no_command_is_called_wrongly(run: Run) -> None:
     process = await run()
     assert await process.end() == 2
     assert process.err.startswith("usage: hub")
+
+
+@pytest.mark.parametrize("command", ["publish x", "listen", "history list", "history export", "load"])
+@pytest.mark.parametrize("option", ["--token", "--token=", "--tok", "--tok=", "--token-file="])
+def test_a_token_on_the_command_line_is_refused_and_not_printed(
+    command: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [option + "aaa.bbb.ccc"] if option.endswith("=") else [option, "aaa.bbb.ccc"]
+    try:
+        status = main([*command.split(), *given])
+    except SystemExit as ended:
+        status = int(ended.code or 0)
+    said = capsys.readouterr()
+    assert status == 2
+    assert "aaa" not in said.out + said.err
+    assert ("unrecognized arguments: --tok\n" if option.strip("=") == "--tok" else "HUB_TOKEN") in said.err
+
+
+def test_no_option_is_taken_by_its_beginning_and_a_word_too_many_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong, named in ((["publish", "x", "--top", "a"], "--top"), (["publish", "x", "spare"], "spare")):
+        with pytest.raises(SystemExit) as ended:
+            main(wrong)
+        assert ended.value.code == 2
+        assert capsys.readouterr().err.endswith(f"hub: error: unrecognized arguments: {named}\n")

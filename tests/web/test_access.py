@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from dataclasses import fields
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -12,8 +14,10 @@ from urllib.parse import urlencode
 import pytest
 from aiohttp import web
 
-from hub import Identity
+from hub import Identity, Settings, setup_hub
+from hub.errors import InvalidInput
 from hub.notification import Draft
+from hub.web.access import Hooks
 from tests.web.client import Client
 from tests.web.conftest import Complaints, Serve
 from tests.web.server import Server
@@ -180,6 +184,98 @@ async def test_a_hook_that_can_not_tell_refuses_for_now(
     await client.head()
     assert (await client.event()).json() == {"reason": "auth_unavailable"}
     assert complaints.take()
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "code"),
+    [
+        (web.HTTPUnauthorized, 401, "unauthorized"),
+        (web.HTTPForbidden, 403, "forbidden"),
+        (web.HTTPNotFound, 503, "auth_unavailable"),
+    ],
+)
+async def test_a_hook_may_refuse_as_a_handler_of_aiohttp_does(
+    serve: Serve, complaints: Complaints, raised: type[web.HTTPException], status: int, code: str
+) -> None:
+    async def login(request: web.Request) -> Identity | None:
+        raise raised
+
+    async def read(identity: Identity | None, topics: Sequence[str]) -> bool:
+        raise raised
+
+    for hooks in ({"authenticate": login}, {"authenticate": by_header, "authorize_subscribe": read}):
+        server = await serve(setup=hooks)
+        answer = await ask(server, "GET", "/notifications/history?topic=orders/1", "ann")
+        assert (answer.status, answer.json()["code"]) == (status, code)
+    assert bool(complaints.take()) == (status == 503)
+
+
+def plainly(*_: object) -> bool:
+    return True
+
+
+def promised(request: web.Request) -> Awaitable[Identity | None]:
+    return by_header(request)
+
+
+@wraps(by_header)
+def wrapped(request: web.Request) -> Any:
+    return by_header(request)
+
+
+class Login:
+    async def method(self, request: web.Request) -> Identity | None:
+        return await by_header(request)
+
+    def plain_method(self, request: web.Request) -> Identity | None:
+        return None
+
+    def __call__(self, request: web.Request) -> Any:
+        return by_header(request)
+
+
+@pytest.mark.parametrize("name", [each.name for each in fields(Hooks)])
+@pytest.mark.parametrize("hook", [plainly, Login().plain_method])
+def test_a_hook_that_is_a_plain_function_is_refused_at_the_start(name: str, hook: Any) -> None:
+    with pytest.raises(InvalidInput, match=f"{name}: is a plain function .*plain.*async def"):
+        setup_hub(web.Application(), Settings(), **{name: hook})
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        by_header,
+        promised,
+        wrapped,
+        partial(by_header),
+        partial(promised),
+        lambda request: by_header(request),  # noqa: PLW0108 - a lambda is what is tested
+        Login(),
+        Login().method,
+    ],
+)
+async def test_a_hook_that_may_be_awaited_is_called(serve: Serve, hook: Any) -> None:
+    server = await serve(setup={"authenticate": hook})
+    assert (await ask(server, "GET", "/notifications/history?topic=orders/1", "ann")).status == 200
+    assert (await ask(server, "GET", "/notifications/history?topic=orders/1", "")).status == 401
+
+
+@pytest.mark.parametrize(
+    ("setup", "may"),
+    [({}, "read all public notifications"), ({"routes": "all"}, "use all that is mounted, with all rights")],
+)
+def test_settings_of_rights_without_a_login_are_a_warning(
+    setup: dict[str, Any], may: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    settings = Settings(anonymous_subscribe=("news",), state=tmp_path / "state.db")
+    setup_hub(web.Application(), settings, **setup)
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said.startswith("HUB_ANONYMOUS_SUBSCRIBE, HUB_STATE: set without effect")
+    assert f"whoever reaches the hub may {may}. Set HUB_JWT_SECRET" in said
+    caplog.clear()
+    setup_hub(web.Application(), Settings(), **setup)
+    setup_hub(web.Application(), settings, authenticate=by_header, **setup)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
 async def test_the_application_may_allow_less_than_the_grants(serve: Serve) -> None:

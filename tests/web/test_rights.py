@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 from aiohttp import web
 
 from hub import Identity
+from hub.errors import InvalidInput, NotThere
 from hub.web.access import HOOK_SECONDS
 from hub.web.rights import STEPS, Schedule, Session
 from tests.web.client import Client, until
@@ -58,11 +60,16 @@ async def stream_with(server: Server, text: str, *topics: str) -> Client:
 
 async def last_word(client: Client) -> str:
     """Return the reason with which a stream ends."""
+    return (await last_retry_and_word(client))[1]
+
+
+async def last_retry_and_word(client: Client) -> tuple[int, str]:
+    """Return when the client of a stream that ends is to come back, in milliseconds, and the reason."""
     while (event := await client.event()).type != "hub.close":
         pass
     await client.body()
     assert client.complete
-    return str(event.json()["reason"])
+    return client.decoder.retry or 0, str(event.json()["reason"])
 
 
 # ---- tokens ----
@@ -132,6 +139,32 @@ async def test_revoking_a_token_ends_its_streams_and_refuses_it(server: Server) 
     assert [answer.status for answer in answers] == [401, 200]
     assert answers[0].json()["code"] == "revoked"
     assert len(server.hub.connections) == 1
+
+
+async def test_the_application_revokes_and_ends_as_administrators_do(server: Server) -> None:
+    first, second = token("tom", jti="one"), token("tom", jti="two")
+    clients = [await stream_with(server, each, "orders/1") for each in (first, second, second)]
+    await server.hub.revoke_token("one")
+    assert await last_word(clients[0]) == "revoked"
+    *_, last = server.hub.connections
+    assert server.hub.end_connection(last.id)
+    assert await last_word(clients[2]) == "revoked"
+    assert (server.hub.end_connection("c_none"), len(server.hub.connections)) == (False, 1)
+    path = "/notifications/history?topic=orders/1"
+    headers = [{"Authorization": f"Bearer {each}"} for each in (first, second)]
+    assert [(await server.ask("GET", path, headers=each)).status for each in headers] == [401, 200]
+    await server.hub.revoke_user("tom")
+    assert await last_word(clients[1]) == "revoked"
+    assert (await server.ask("GET", path, headers=headers[1])).json()["code"] == "revoked"
+    with pytest.raises(InvalidInput, match="not a string"):
+        await server.hub.revoke_user(7)  # type: ignore[arg-type]  # what an application may have
+
+
+async def test_where_nobody_is_known_there_is_nothing_to_revoke(serve: Serve) -> None:
+    hub = (await serve()).hub
+    for revoke in (hub.revoke_user, hub.revoke_token):
+        with pytest.raises(NotThere, match="nobody is known"):
+            await revoke("tom")
 
 
 async def test_revoking_a_user_ends_all_streams_and_refuses_what_was_given_before(server: Server) -> None:
@@ -214,7 +247,7 @@ async def test_the_application_is_asked_about_open_streams(serve: Serve, complai
         server.send("still here", topic="orders/1")
         assert (await client.event()).data == "still here"
     else:
-        assert await last_word(client) == "revoked"
+        assert await last_word(client) == ("auth_unavailable" if answer == "can't tell" else "revoked")
     if answer == "can't tell":
         assert len(asked) >= 2, "for twice the interval it stays open"
         assert complaints.take()
@@ -321,6 +354,15 @@ async def test_a_ticket_for_more_than_its_owner_may_read_is_refused(server: Serv
     answer = await ask(server, "POST", "/notifications/tickets", "ann", {"topics": ["secrets"]})
     assert (answer.status, answer.json()["topic"]) == (403, "secrets")
     assert (await ask(server, "POST", "/notifications/tickets", "")).status == 401
+
+
+async def test_an_unknown_field_of_a_request_for_a_ticket_is_named(server: Server) -> None:
+    answer = await ask(server, "POST", "/notifications/tickets", "ann", {"topic": ["orders/1"]})
+    assert (answer.status, answer.json()["field"]) == (400, "topic")
+    assert answer.json()["detail"] == "topic: unknown field; did you mean topics? there is topics"
+    for wrong in (["orders/1"], "orders/1"):
+        answer = await ask(server, "POST", "/notifications/tickets", "ann", wrong)
+        assert (answer.status, answer.json()["field"]) == (400, "body")
 
 
 async def test_a_revoked_owner_has_no_ticket(server: Server) -> None:
@@ -561,7 +603,7 @@ async def test_an_answer_of_the_check_that_is_none_ends_no_other_check(serve: Se
     broken = await stream_of(server, "broken", "orders/1")
     ada = await stream_of(server, "ada", "orders/1")
     assert await last_word(ada) == "revoked"
-    assert await last_word(broken) == "revoked", "after the second answer that is none"
+    assert await last_word(broken) == "auth_unavailable", "after the second answer that is none"
     assert complaints.take()
 
 
@@ -574,7 +616,7 @@ async def test_a_check_that_fails_oddly_ends_no_other_check(serve: Serve, compla
     async def nobody() -> None:
         return None
 
-    def recheck(identity: Identity) -> Any:
+    def odd(identity: Identity) -> Any:
         if identity.user == "ada":
             return nobody()
         if failure == "cancelled":
@@ -583,9 +625,11 @@ async def test_a_check_that_fails_oddly_ends_no_other_check(serve: Serve, compla
             return broken
         raise KeyError(identity.user)
 
-    server = await serve(setup={"authenticate": login, "recheck": recheck, "routes": None}, recheck=1)
+    server = await serve(setup={"authenticate": login, "recheck": partial(odd), "routes": None}, recheck=1)
     broken = await stream_of(server, "broken", "orders/1")
-    assert await last_word(broken) == "revoked", "after the second answer that is none"
+    retry, word = await last_retry_and_word(broken)
+    assert word == "auth_unavailable", "after the second answer that is none"
+    assert 2_000 <= retry <= 10_000, "a page comes back soon: nobody has said that the login has ended"
     ada = await stream_of(server, "ada", "orders/1")
     assert await last_word(ada) == "revoked"
     assert complaints.take()
