@@ -227,7 +227,7 @@ async def test_head_has_no_body_and_the_connection_stays_good(demo: Server) -> N
 async def test_options_and_what_is_not_supported_say_what_is(demo: Server) -> None:
     for path in paths(demo):
         allowed = (await demo.ask("OPTIONS", path)).headers["Allow"]
-        answer = await demo.ask("PUT", path)
+        answer = await demo.ask("POST" if "PUT" in allowed else "PUT", path)
         assert (answer.status, answer.headers["Allow"]) == (405, allowed)
         assert answer.headers["Content-Type"] == "application/problem+json"
 
