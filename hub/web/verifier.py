@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Protocol
 
 from hub.access.identity import Identity
+from hub.access.key_source import is_guessable
 from hub.settings import Settings
 
 if TYPE_CHECKING:
     from hub.access.tokens import Tokens
+
+logger = logging.getLogger("hub.access")
 
 
 class Verifier(Protocol):
@@ -72,6 +76,8 @@ def verifier_of(settings: Settings) -> Verifier | None:
 
     secret = None if settings.jwt_secret is None else settings.jwt_secret.get_secret_value()
     keys = load_keys(secret, settings.jwt_keys)
+    if secret is not None and is_guessable(secret):
+        logger.warning("HUB_JWT_SECRET is easily guessed: hub token --make-key HS256 makes a random one")
     tokens = Tokens(
         keys or Keys(),
         audience=settings.jwt_audience,

@@ -246,8 +246,8 @@ def test_keys_are_equal_if_they_verify_the_same() -> None:
 
 
 def test_a_secret_that_can_not_be_used_says_how_to_get_one():
-    for secret, why in (("short", "has 5 bytes, and needs at least 32"), ("x" * 32, "is easily guessed")):
-        with pytest.raises(InvalidSettings) as caught:
-            load_keys(secret)
-        assert f"jwt_secret (HUB_JWT_SECRET): {why}: hub token --make-key HS256 makes " in str(caught.value)
-        assert secret not in str(caught.value)
+    with pytest.raises(InvalidSettings) as caught:
+        load_keys("short")
+    why = "jwt_secret (HUB_JWT_SECRET): has 5 bytes, and needs at least 32: hub token --make-key HS256 makes one"
+    assert why in str(caught.value)
+    assert "short" not in str(caught.value)

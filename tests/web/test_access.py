@@ -13,11 +13,13 @@ from urllib.parse import urlencode
 
 import pytest
 from aiohttp import web
+from pydantic import SecretStr
 
 from hub import Identity, Settings, setup_hub
 from hub.errors import InvalidInput
 from hub.notification import Draft
 from hub.web.access import Hooks
+from hub.web.verifier import verifier_of
 from tests.web.client import Client
 from tests.web.conftest import Complaints, Serve
 from tests.web.server import Server
@@ -360,3 +362,12 @@ async def test_an_embedded_hub_where_nobody_is_known_serves_public_notifications
 async def test_routes_that_are_not_there_are_an_error(serve: Serve) -> None:
     with pytest.raises(Exception, match="routes: 'publsh' is none of"):
         await serve(setup={"routes": ["publsh"]})
+
+
+@pytest.mark.parametrize(("secret", "guessable"), [("x" * 32, True), ("0123456789abcdef" * 2, False)])
+def test_a_secret_that_is_easily_guessed_is_warned_of(
+    caplog: pytest.LogCaptureFixture, secret: str, guessable: bool
+) -> None:
+    assert verifier_of(Settings(jwt_secret=SecretStr(secret))) is not None
+    assert ("HUB_JWT_SECRET is easily guessed" in caplog.text) == guessable
+    assert secret not in caplog.text
