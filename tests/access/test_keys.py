@@ -62,7 +62,7 @@ def test_two_sources_are_one_too_many(file: Path) -> None:
         load_keys(SECRET, file)
 
 
-@pytest.mark.parametrize("secret", ["", "short", "x" * 40, public_pem("ES256").decode(), SECRET + "\n"])
+@pytest.mark.parametrize("secret", ["", "short", public_pem("ES256").decode(), SECRET + "\n"])
 def test_a_weak_secret_is_refused_by_name_and_not_shown(secret: str) -> None:
     with pytest.raises(InvalidSettings, match="HUB_JWT_SECRET") as caught:
         load_keys(secret)
