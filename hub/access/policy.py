@@ -67,9 +67,8 @@ class Policy:
         if self.trusted:
             return EVERYTHING
         granted, floors, public = [], [], False
-        own = _read_grants(identity) if identity is not None else None
         for topic in topics:
-            if own is not None and own.cover(topic):
+            if identity is not None and _may_read(identity, topic):
                 granted.append(topic)
             elif topic in rooms:
                 granted.append(topic)
@@ -84,7 +83,7 @@ class Policy:
 
     def granted(self, identity: Identity | None, topic: str) -> bool:
         """Return whether a grant of *identity* covers *topic*: whatever anybody may read does not count."""
-        return self.trusted or (identity is not None and _read_grants(identity).cover(topic))
+        return self.trusted or (identity is not None and _may_read(identity, topic))
 
     def shown(
         self, identity: Identity | None, topics: tuple[str, ...], *, private: bool, rooms: Collection[str] = ()
@@ -95,10 +94,12 @@ class Policy:
         """
         if self.trusted:
             return topics
-        own = _read_grants(identity) if identity is not None else None
-        public = None if private else self._subscribe
-        either = [grants for grants in (own, public) if grants is not None]
-        return tuple(topic for topic in topics if topic in rooms or any(grants.cover(topic) for grants in either))
+
+        def may_read(topic: str) -> bool:
+            own = identity is not None and _may_read(identity, topic)
+            return topic in rooms or own or (not private and self._subscribe.cover(topic))
+
+        return tuple(filter(may_read, topics))
 
     def publish(
         self, identity: Identity | None, topics: Iterable[str], *, private: bool = False, rooms: Collection[str] = ()
@@ -184,8 +185,10 @@ def _grants(patterns: tuple[str, ...]) -> Grants:
     return Grants(patterns)
 
 
-def _read_grants(identity: Identity) -> Grants:
-    return _grants((*identity.subscribe, topic_of("user", identity.user)))
+def _may_read(identity: Identity, topic: str) -> bool:
+    """Return whether a grant of *identity* covers *topic*, or it is the user's own."""
+    # Most users have the same grants: these are shared, and no user needs any for the own topic.
+    return _grants(identity.subscribe).cover(topic) or topic == topic_of("user", identity.user)
 
 
 def _publish_grants(identity: Identity) -> Grants:

@@ -92,7 +92,9 @@ class PresenceService:
         """Count *stream*, which is about to begin, and tell it who is there if it asks for that."""
         holder = stream.holder
         if holder.user is not None:
-            self._note(self._presence.enter(holder.user, stream.topics, _info(holder.identity)))
+            changes = self._presence.enter(holder.user, stream.topics, _info(holder.identity))
+            if changes:
+                self._note(changes)
         if isinstance(stream, Connection) and stream.presence is not PresenceView.NOTHING:
             self._watch(stream)
         self._lifecycle.opened(stream)
