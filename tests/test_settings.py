@@ -182,7 +182,6 @@ WRONG_SECRETS = [
     SECRET[:31],
     SECRET + "\n",
     " " + SECRET,
-    "x" * 64,
     "-----BEGIN PUBLIC KEY-----\n" + SECRET,
     '{"kty":"oct","k":"' + SECRET + '"}',
     "ssh-ed25519 AAAA" + SECRET,
