@@ -175,7 +175,8 @@ class Subscriber(asyncio.Protocol):
         except MalformedAnswer as error:
             return self._refuse(0, str(error).encode())
         if stream.status not in {0, 200}:
-            return self._refuse(stream.status, blocks + stream.text)
+            # The reason may come after the head, in a part of its own.
+            return self._refuse(stream.status, blocks + stream.text) if stream.ended else Reading()
         if stream.ended:
             self.abort()
         return reader.read(blocks)
@@ -225,6 +226,8 @@ class Subscriber(asyncio.Protocol):
         """Record that the connection has ended; without a connection, do nothing."""
         if self._transport is None or self.closed is None:
             return
+        if self._stream.status not in {0, 200}:
+            self._refuse(self._stream.status, self._stream.text)
         self._figures.connected -= self.open
         self._transport, self.open = None, False
         if not self.refused:

@@ -61,6 +61,7 @@ class FakeHub:
         refuses: the status that answers every publish.
         refuses_from: the event from which on publishes are refused.
         full: so many subscriptions are answered with a `retry:` and the end.
+        forbids: why every subscription is answered with 403; the reason comes in parts.
     """
 
     def __init__(self) -> None:
@@ -69,6 +70,7 @@ class FakeHub:
         self.ends_after = self.cuts_after = -1
         self.unavailable = self.refuses = self.connections = self.full = 0
         self.refuses_from = sys.maxsize
+        self.forbids = ""
         self.asked: list[str | None] = []
         self.keys: dict[str, int] = {}
         self.streams: set[asyncio.Task[None] | None] = set()
@@ -78,6 +80,8 @@ class FakeHub:
         first, self.connections = self.connections == 0, self.connections + 1
         cursor = request.headers.get("Last-Event-ID")
         self.asked.append(cursor)
+        if self.forbids:
+            return await self._forbid(request)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         response.enable_chunked_encoding()
         await response.prepare(request)
@@ -99,6 +103,15 @@ class FakeHub:
                 return response
             if first and at == self.cuts_after and request.transport is not None:
                 request.transport.abort()
+        return response
+
+    async def _forbid(self, request: web.Request) -> web.StreamResponse:
+        problem = json.dumps({"detail": self.forbids}).encode()
+        response = web.StreamResponse(status=403, headers={"Content-Length": str(len(problem))})
+        await response.prepare(request)
+        for at in range(0, len(problem), 5):
+            await response.write(problem[at : at + 5])
+            await asyncio.sleep(0.001)  # so that most parts arrive alone
         return response
 
     async def publish(self, request: web.Request) -> web.Response:
@@ -299,6 +312,14 @@ async def test_a_full_hub_is_said_in_one_line(
     monkeypatch.setattr("hub.load.run.OPENING", 0.3)
     assert await load(url) == 2
     assert "only 0 of 20 subscribers connected" in capsys.readouterr().err
+
+
+async def test_the_reason_of_a_refusal_may_come_in_parts(
+    fake: FakeHub, url: str, load: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.forbids = "not for you"
+    assert await load(url) == 2
+    assert capsys.readouterr().err == "hub load: GET /notifications/subscribe was answered with 403: not for you\n"
 
 
 async def test_every_attempt_that_brings_no_stream_is_counted(fake: FakeHub, url: str, load: Load) -> None:
