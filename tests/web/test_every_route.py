@@ -346,7 +346,7 @@ def lines() -> Iterator[Lines]:
 
 
 def valid_token() -> str:
-    claims = {"sub": "root", "exp": time.time() + 600, "hub": {"admin": True, "subscribe": ["**"], "publish": ["**"]}}
+    claims = {"sub": "root", "exp": time.time() + 86_400, "hub": {"admin": True, "subscribe": ["**"], "publish": ["**"]}}
     return jwt.encode(claims, SECRET, algorithm="HS256")
 
 
