@@ -58,6 +58,7 @@ REQUESTS = {
     "subscribeByPost": Request("POST", "/notifications/subscribe", {"topics": ["orders"]}),
     "publish": Request("POST", "/notifications/publish", {"topic": "orders", "data": 1}),
     "history": Request("GET", "/notifications/history?topic=orders"),
+    "position": Request("GET", "/notifications/position"),
     "presence": Request("GET", "/notifications/presence?topic=orders"),
     "members": Request("GET", "/notifications/rooms/lobby/members"),
     "join": Request("PUT", "/notifications/rooms/lobby/members/ann", {"publish": True}),
@@ -281,7 +282,7 @@ async def while_something_is_away(witness: Witness, server: Server, monkeypatch:
                 await ask("leave")
     with monkeypatch.context() as patch:
         patch.setattr(hub.log, "bounds", failing(away))
-        for name in ("subscribe", "history", "ready", "statistics"):
+        for name in ("subscribe", "position", "history", "ready", "statistics"):
             await ask(name)
         await ask("changeTopics", body={"add": ["older"], "after": "earliest"})
     with monkeypatch.context() as patch:

@@ -474,6 +474,7 @@ _ADMINISTRATION: dict[str, Schema] = {
         {"topic": ref("Topic"), "user": text("its id")},
         {"info": {"type": "object", "description": "what others are told of the user"}},
     ),
+    "NewestPosition": fields({"position": ref("Id")}),
     "PresencePage": fields(
         {"topic": ref("Topic"), "count": whole("how many users are there")},
         {"users": items(ref("Present")), "next": _or_null(text("the `after` of the next page"))},
