@@ -37,8 +37,8 @@ async def test_the_position_is_that_of_the_service_and_of_a_new_stream(server: S
 
 
 async def test_whoever_may_read_something_may_ask_for_it(serve: Serve):
-    options = {"setup": {"authenticate": by_header, "routes": None}}
-    closed, open = await serve(**options), await serve(**options, anonymous_subscribe=("news",))
+    setup = {"authenticate": by_header, "routes": None}
+    closed, open = await serve(setup=setup), await serve(setup=setup, anonymous_subscribe=("news",))
     assert (await closed.ask("GET", PATH)).status == 401
     assert (await closed.ask("GET", PATH, headers={"X-User": "ann"})).status == 200
     assert (await open.ask("GET", PATH)).status == 200
