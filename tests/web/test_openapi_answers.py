@@ -21,6 +21,7 @@ from hub.errors import (
     TooManyMemberships,
 )
 from hub.web.access import Access
+from hub.web.dialects import DIALECTS
 from tests.web.api import Description, beginning, described
 from tests.web.conftest import Complaints, Serve
 from tests.web.server import Answer, Server
@@ -241,7 +242,7 @@ async def right_requests(ask: Any) -> None:
     await ask("history", Accept="application/x-ndjson")
     await ask("askAndWatch", path=CHAT, Last_Event_ID="a.1.end")
     await ask("askAndWatch", path=CHAT, Last_Event_ID="a.1")
-    for format in ("events", "openai", "ai-sdk"):
+    for format in DIALECTS:
         await ask("ask", f"?format={format}")
     await ask("watch", Accept="application/json")
     await ask("watch", Last_Event_ID="SESSION.1.end")
