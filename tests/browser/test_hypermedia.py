@@ -22,7 +22,7 @@ import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, Page, expect
 
-from hub import HUB, Hub
+from hub import HUB, Hub, NotificationService
 from hub.connections.client_stream import CloseReason
 from tests.snippets import snippet
 
@@ -237,6 +237,19 @@ async def test_a_page_misses_nothing(shop: Shop, tab: Tab, library: str) -> None
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
+async def test_an_order_that_is_in_the_page_and_in_the_stream_is_shown_once(
+    shop: Shop, tab: Tab, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = shop.hub.notifications.position
+    await shop.order("in both")
+    monkeypatch.setattr(NotificationService, "position", earlier)
+    page = await tab(library)
+    await until(lambda: shop.open == 1)
+    await shop.order("live")
+    await shows(page, "in both", "live")
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
 async def test_what_the_502_of_a_proxy_does(shop: Shop, tab: Tab, library: str) -> None:
     page = await tab(library)
     await until(lambda: shop.open == 1)
@@ -251,8 +264,10 @@ async def test_what_the_502_of_a_proxy_does(shop: Shop, tab: Tab, library: str) 
     if library == "turbo":
         await page.wait_for_function("document.querySelector('turbo-stream-source').streamSource.readyState === 2")
     else:
-        # htmx 2 makes another `EventSource`, which begins where the page began.
-        await shows(page, *(["before"] * (2 if library == "htmx2" else 1)), "after")
+        # htmx 2 makes another `EventSource`, which begins where the page began: what comes again takes its own place.
+        await shows(page, "before", "after")
+        await shop.order("later")
+        await shows(page, "before", "after", "later")
 
 
 async def test_a_draining_hub_is_not_stormed(shop: Shop, tab: Tab) -> None:
