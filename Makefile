@@ -100,4 +100,4 @@ load: $(VENV)/.run ## Put load on the hub that `make run` started (ARGS="--storm
 	$(BIN)/hub load $(ARGS)
 
 clean: ## Remove the environment and what tools left behind
-	rm -rf $(VENV) tests/ai/node_modules tests/browser/node_modules .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) tests/ai/node_modules tests/browser/node_modules tests/browser/hypermedia/node_modules .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -22,7 +22,7 @@ from hub.web.denials import SUBSCRIBE, note_denial
 from hub.web.endpoint import cors, opens_stream
 from hub.web.limits import holder_of
 from hub.web.query import Parameters
-from hub.web.stream import EventStream, is_chunked, sent_away
+from hub.web.stream import EventStream, first_retry, is_chunked, sent_away
 from hub.web.stream_cookie import stream_cookies
 
 _encoding = lru_cache(maxsize=None)(SSE)  # there are four, and each connection holds one
@@ -99,6 +99,7 @@ async def _open(
         reading.visibility,
         _presence(access, identity) if _flag(query, "presence") else PresenceView.NOTHING,
         rooms,
+        first_retry(request, 2, 4),
     )
     holder = holder_of(hub, request, identity, None if admission is None else admission.within)
     away = sent_away(hub, request, holder)

@@ -104,6 +104,7 @@ ROUTES: dict[tuple[str, str], list[Way]] = {
     ("GET", "/notifications/rooms/{room}/members"): [Way("/notifications/rooms/a/members")],
     ("PUT", "/notifications/rooms/{room}/members/{userId}"): [Way("/notifications/rooms/a/members/x", status=204)],
     ("DELETE", "/notifications/rooms/{room}/members/{userId}"): [Way("/notifications/rooms/a/members/x", status=204)],
+    ("GET", "/notifications/position"): [Way()],
     ("GET", "/notifications/presence"): [Way("/notifications/presence?topic=a")],
     **{("GET", path): [Way(open="it describes the API, and holds no secret")] for path in DOCUMENTS},
     ("POST", "/notifications/tickets"): [Way(status=201), Way(body={"topics": ["a"]}, reads=("a",), status=201)],

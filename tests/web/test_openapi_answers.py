@@ -21,6 +21,7 @@ from hub.errors import (
     TooManyMemberships,
 )
 from hub.web.access import Access
+from hub.web.dialects import DIALECTS
 from tests.web.api import Description, beginning, described
 from tests.web.conftest import Complaints, Serve
 from tests.web.server import Answer, Server
@@ -58,6 +59,7 @@ REQUESTS = {
     "subscribeByPost": Request("POST", "/notifications/subscribe", {"topics": ["orders"]}),
     "publish": Request("POST", "/notifications/publish", {"topic": "orders", "data": 1}),
     "history": Request("GET", "/notifications/history?topic=orders"),
+    "position": Request("GET", "/notifications/position"),
     "presence": Request("GET", "/notifications/presence?topic=orders"),
     "members": Request("GET", "/notifications/rooms/lobby/members"),
     "join": Request("PUT", "/notifications/rooms/lobby/members/ann", {"publish": True}),
@@ -240,7 +242,7 @@ async def right_requests(ask: Any) -> None:
     await ask("history", Accept="application/x-ndjson")
     await ask("askAndWatch", path=CHAT, Last_Event_ID="a.1.end")
     await ask("askAndWatch", path=CHAT, Last_Event_ID="a.1")
-    for format in ("events", "openai", "ai-sdk"):
+    for format in DIALECTS:
         await ask("ask", f"?format={format}")
     await ask("watch", Accept="application/json")
     await ask("watch", Last_Event_ID="SESSION.1.end")
@@ -281,7 +283,7 @@ async def while_something_is_away(witness: Witness, server: Server, monkeypatch:
                 await ask("leave")
     with monkeypatch.context() as patch:
         patch.setattr(hub.log, "bounds", failing(away))
-        for name in ("subscribe", "history", "ready", "statistics"):
+        for name in ("subscribe", "position", "history", "ready", "statistics"):
             await ask(name)
         await ask("changeTopics", body={"add": ["older"], "after": "earliest"})
     with monkeypatch.context() as patch:

@@ -69,6 +69,15 @@ async def test_each_connection_has_an_id_of_its_own_and_is_told_another_time_to_
     assert len(set(times)) > 10
 
 
+@pytest.mark.parametrize("header", ["HX-Request", "Datastar-Request"])
+async def test_clients_that_double_their_delay_are_told_a_shorter_one(server: Server, header: str) -> None:
+    clients = [await server.subscribe(headers={header: "true"}) for _ in range(20)]
+    times = [client.decoder.retry for client in clients]
+    assert all(time is not None and 500 <= time <= 1_500 for time in times)
+    assert len(set(times)) > 10
+    assert 2_000 <= ((await server.subscribe(headers={header: "false"})).decoder.retry or 0) <= 4_000
+
+
 async def test_no_stream_is_ever_compressed(server: Server) -> None:
     client = await server.subscribe(headers={"Accept-Encoding": "gzip, deflate, br, zstd"})
     assert "Content-Encoding" not in client.headers

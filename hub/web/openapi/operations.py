@@ -52,6 +52,7 @@ class Rights(enum.Enum):
 
     EVERYBODY = ""
     GRANTED = "Needs a grant for each topic."
+    READER = "For whoever may read anything."
     KNOWN = "For users who are known."
     HOLDER = "For the user who opened the stream, and for administrators."
     MEMBER = "For administrators, and for the user himself where the application allows it."
@@ -272,6 +273,17 @@ _NOTIFICATIONS: dict[str, dict[str, Operation]] = {
         )
     },
     "/notifications/history": {"GET": _history(pages=True, archive=True)},
+    "/notifications/position": {
+        "GET": Operation(
+            id="position",
+            tag="notifications",
+            summary="Ask for the newest position",
+            description="The `lastEventId` of a page that is rendered now. Ask before you read what the page shows.",
+            rights=Rights.READER,
+            answers={200: _json("the newest position", "NewestPosition")},
+            problems=(LogUnavailable,),
+        )
+    },
     "/notifications/presence": {
         "GET": Operation(
             id="presence",
