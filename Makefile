@@ -59,7 +59,7 @@ test-ai: $(VENV)/.test-ai ## Test AI streams with llama.cpp, aimock, the OpenAI 
 
 # The low end of each range in setup.cfg, in an environment of its own: the handover leans on aiohttp's inside.
 OLDEST := aiohttp==3.11.18 aiohttp-sse==2.2.0 reactivex==4.0.4 pydantic==2.7.0 prometheus-client==0.20.0 \
-	PyJWT==2.10.1 cryptography==42.0.0 uvloop==0.19.0
+	httpx2==2.7.0 PyJWT==2.10.1 cryptography==42.0.0 uvloop==0.19.0
 
 $(VENV)/oldest/.done: setup.cfg pyproject.toml | $(BIN)/python
 	$(PYTHON) -m venv $(VENV)/oldest
@@ -67,7 +67,7 @@ $(VENV)/oldest/.done: setup.cfg pyproject.toml | $(BIN)/python
 	@touch $@
 
 oldest: $(VENV)/oldest/.done ## Run the tests that have sockets or tokens with the oldest supported libraries
-	$(VENV)/oldest/bin/python $(PYTEST) tests/web tests/load tests/access $(ARGS)
+	$(VENV)/oldest/bin/python $(PYTEST) tests/web tests/load tests/client tests/access $(ARGS)
 
 torture: $(VENV)/.test ## Kill a hub with a durable log again and again (ARGS="500" rounds)
 	$(BIN)/python -m tests.torture $(ARGS)

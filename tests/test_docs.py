@@ -26,6 +26,7 @@ from pydantic.fields import FieldInfo
 from pytest_aiohttp.plugin import AiohttpClient
 
 import hub
+import hub.client
 import hub.errors
 from hub import HUB, Hub, HubError, Notification, Settings, setup_hub
 from hub.cli.entry import main
@@ -297,6 +298,7 @@ WALKED = [
     "docs/howto/authorize.md",
     "docs/howto/change-topics.md",
     "docs/howto/embed-in-aiohttp.md",
+    "docs/howto/publish-from-anywhere.md",
     "docs/howto/rooms-and-presence.md",
     "docs/howto/write-a-listener.md",
     "docs/howto/stream-ai-tokens.md",
@@ -475,6 +477,30 @@ def test_the_settings_are_those_of_the_table() -> None:
 def test_the_public_names_are_those_of_the_page() -> None:
     named = [heading.strip("`") for heading in headings(REFERENCE / "python.md") if heading.startswith("`")]
     assert sorted(named) == sorted(hub.__all__)
+
+
+def test_the_names_of_the_client_are_those_of_its_page() -> None:
+    page = REFERENCE / "python-client.md"
+    named = {heading.strip("`") for heading in headings(page) if heading.startswith("`")}
+    named |= {row[0] for row in table(page, "Exception", "When")}
+    assert named | {"AsyncListening"} == set(hub.client.__all__)
+
+
+@pytest.mark.parametrize("name", ["HubClient", "Listening", "Received"])
+def test_the_members_of_a_class_of_the_client_are_those_of_its_table(name: str) -> None:
+    text = (REFERENCE / "python-client.md").read_text(encoding="utf-8")
+    section = text.partition(f"### `{name}`\n")[2].partition("\n### ")[0].rpartition("|---|---|\n")[2]
+    listed = {
+        word.removeprefix("await ").partition("(")[0]
+        for row in re.findall(r"^\| (`.*?`) \|", section, re.MULTILINE)
+        for word in re.findall(r"`(.*?)`", row)
+    }
+    members = {member for member in dir(getattr(hub.client, name)) if not member.startswith("_")}
+    assert listed - {"aclose"} == members - INSIDE
+
+
+INSIDE = {"new_http", "of", "token"}
+"""What the parts of the client do with each other."""
 
 
 @pytest.mark.parametrize("name", ["Hub", "NotificationService", "Receipt", "Notification"])

@@ -57,6 +57,10 @@ def loaded_by(program: str) -> set[str]:
     [
         ("import hub", {"aiohttp", "pydantic", "reactivex", "hub.web"}),
         ("from hub import MessageEvent", {"aiohttp", "pydantic", "reactivex", "hub.web"}),
+        (
+            "from hub.client import AsyncHubClient, Gap, HubClient, Received; HubClient('http://x')",
+            {"aiohttp", "pydantic", "reactivex", "jwt", "prometheus_client", "hub.log", "hub.settings", "hub.web"},
+        ),
         ("import hub.log.sqlite.worker.main", {"aiohttp", "asyncio", "pydantic", "reactivex", "hub.settings"}),
         ("from hub import NotificationService", {"aiohttp", "hub.web"}),
         ("from hub.web.verifier import verifier_of; from hub import Settings; verifier_of(Settings())", {"jwt"}),
@@ -64,3 +68,10 @@ def loaded_by(program: str) -> set[str]:
 )
 def test_an_import_loads_only_what_it_needs(program: str, unneeded: set[str]) -> None:
     assert not loaded_by(program) & unneeded
+
+
+@pytest.mark.slow
+def test_the_client_loads_nothing_of_the_server() -> None:
+    loaded = {name for name in loaded_by("from hub.client import *") if name.startswith("hub.")}
+    shared = {f"hub.{name}" for name in ("errors", "eventstream", "names", "notification", "patterns", "topics")}
+    assert {name for name in loaded if not name.startswith("hub.client")} == shared
