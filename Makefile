@@ -21,7 +21,7 @@ $(VENV)/.run: setup.cfg pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: setup.cfg pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[speed,load,openai,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[speed,load,openai,test,test-frameworks]'
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.bench: setup.cfg pyproject.toml | $(BIN)/python
@@ -29,7 +29,7 @@ $(VENV)/.bench: setup.cfg pyproject.toml | $(BIN)/python
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.lint: setup.cfg pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[speed,load,openai,test,lint]'
+	$(BIN)/python -m pip install --quiet --editable '.[speed,load,openai,test,test-frameworks,lint]'
 	@touch $@ $(VENV)/.run $(VENV)/.test
 
 # What the demo needs is set here; a variable that is set already wins.
@@ -50,7 +50,7 @@ quick: $(VENV)/.test ## Run the tests without processes, browsers and crowds, in
 
 # Servers and clients that others wrote; their tests are skipped where they are missing.
 $(VENV)/.test-ai: setup.cfg pyproject.toml tests/ai/package-lock.json | $(VENV)/.test
-	$(BIN)/python -m pip install --quiet --editable '.[speed,load,openai,test,test-ai]'
+	$(BIN)/python -m pip install --quiet --editable '.[speed,load,openai,test,test-frameworks,test-ai]'
 	npm ci --prefix tests/ai --no-fund --no-audit --silent
 	@touch $@
 
