@@ -1,0 +1,2 @@
+export { type Env, type Sign, surroundings } from "./env.js";
+export { type Line, LineError, type LineEvent, type LineOptions, type LineState, type MakeLine } from "./line.js";
