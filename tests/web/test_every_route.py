@@ -347,7 +347,8 @@ def lines() -> Iterator[Lines]:
 
 
 def valid_token() -> str:
-    claims = {"sub": "root", "exp": time.time() + 86_400, "hub": {"admin": True, "subscribe": ["**"], "publish": ["**"]}}
+    rights = {"admin": True, "subscribe": ["**"], "publish": ["**"]}
+    claims = {"sub": "root", "exp": time.time() + 86_400, "hub": rights}
     return jwt.encode(claims, SECRET, algorithm="HS256")
 
 
