@@ -11,6 +11,7 @@
 
 import type { Line, LineError, LineEvent, LineOptions, Start } from "./line.js";
 import type { FromTab, Refusal, TabEvent, ToTab } from "./port.js";
+import { foldPresence, type Presence, type PresenceFacts } from "./presence.js";
 import { epochOf, isAfter, isWithin, matches } from "./topics.js";
 
 /** How much a broker keeps, and how long it waits. */
@@ -121,12 +122,6 @@ interface Extra {
   shared: boolean;
   /** Its opening had a gap, which follows it once more. */
   told: boolean;
-}
-
-interface Presence {
-  topic: string;
-  count: number;
-  users?: { id: string; info: unknown }[];
 }
 
 export class Broker {
@@ -356,11 +351,12 @@ export class Broker {
 
   /** Give the tab `message` if it has one of its topics, and move its cursor. */
   #deliver(seat: Seat, message: Message, size: number): void {
-    seat.cursor = message.id;
+    const isLate = seat.cursor !== undefined && isWithin(message.id, seat.cursor);
+    if (!isLate) seat.cursor = message.id;
     const topics = message.topics.filter((topic) => this.#has(seat, topic));
     if (!topics.length) return;
     this.#tell(seat, topics.length === message.topics.length ? message : { ...message, topics }, size);
-    seat.told = message.id;
+    if (!isLate) seat.told = message.id;
   }
 
   #has(seat: Seat, topic: string): boolean {
@@ -567,7 +563,7 @@ export class Broker {
     }
     if (!seat.ahead) seat.cursor = this.#cursor;
     for (const [topic, facts] of this.#presence) {
-      if (this.#has(seat, topic)) this.#tell(seat, { kind: "presence", facts: structuredClone(facts) });
+      if (this.#has(seat, topic)) this.#tell(seat, { kind: "presence", facts });
     }
   }
 
@@ -702,7 +698,7 @@ export class Broker {
 
   /** Note that everything up to `id` has come. Ids of another epoch can't be compared with those before. */
   #moveTo(id: string): void {
-    if (id === this.#cursor) return;
+    if (isWithin(id, this.#cursor)) return;
     if (epochOf(id) !== epochOf(this.#cursor)) {
       this.#ring = [];
       this.#ringSize = 0;
@@ -720,6 +716,11 @@ export class Broker {
 
   #mainMessage(message: Message): void {
     const size = sizeOf(message);
+    if (isWithin(message.id, this.#cursor)) {
+      // Of a room that the user has just got, and older than what has come: only for those that are here.
+      for (const seat of this.#onMainLine()) this.#deliver(seat, message, size);
+      return;
+    }
     this.#moveTo(message.id);
     this.#ring.push({ message, size });
     this.#ringSize += size;
@@ -742,7 +743,7 @@ export class Broker {
   #mainCursor(id: string): void {
     this.#moveTo(id);
     for (const seat of this.#seats) {
-      if (seat.place === Place.MAIN && !this.#isAhead(seat, id)) seat.cursor = id;
+      if (seat.place === Place.MAIN && !this.#isAhead(seat, id)) seat.cursor = this.#cursor;
     }
   }
 
@@ -777,16 +778,9 @@ export class Broker {
   }
 
   #mainPresence(kind: "presence" | "join" | "leave", facts: unknown): void {
-    const { topic, user, info } = facts as { topic: string; user: string; info?: unknown };
-    const known = this.#presence.get(topic);
-    if (kind === "presence") this.#presence.set(topic, structuredClone(facts) as Presence);
-    else if (known) {
-      const others = known.users?.filter((each) => each.id !== user);
-      if (others) {
-        known.users = kind === "join" ? [...others, { id: user, info: info ?? {} }] : others;
-        known.count = known.users.length;
-      }
-    }
+    const { topic } = facts as PresenceFacts;
+    const known = foldPresence(this.#presence.get(topic), kind, facts as PresenceFacts);
+    if (known) this.#presence.set(topic, known);
     for (const seat of this.#onMainLine()) if (this.#has(seat, topic)) this.#tell(seat, { kind, facts });
   }
 

@@ -40,3 +40,25 @@ export type FromTab =
   /** Look now whether the line is alive. */
   | { is: "wake" }
   | { is: "leave" };
+
+/** What all who share a line have in common. */
+export interface Party {
+  /** The address of the hub, in full. */
+  url: string;
+  /** Tabs of different users never share a line. */
+  user: string;
+  rooms: boolean;
+  presence: boolean;
+}
+
+/** What goes to a broker elsewhere beside what tabs and brokers say. */
+export type ToHost = FromTab | { is: "hello"; party: Party } | { is: "probe" };
+export type FromHost = ToTab | { is: "here" } | { is: "alive" };
+
+/** Both sides have to be of the same version. */
+const VERSION = 1;
+
+/** What those who share a line call it: the worker, the lock, the channel. */
+export function nameOf({ url, user, rooms, presence }: Party): string {
+  return `hub-client ${VERSION} ${url} ${user} ${rooms ? "rooms" : ""} ${presence ? "presence" : ""}`;
+}

@@ -6,6 +6,7 @@
 
 import { LineError, type Start } from "./line.js";
 import type { FromTab, Refusal, TabEvent, ToTab } from "./port.js";
+import { isWithin } from "./topics.js";
 
 export interface TabOptions {
   topics: string[];
@@ -128,8 +129,11 @@ export class Tab {
     this.#options.on(event);
     // Only now: whoever reads the cursor while a handler runs comes back to what this handler was given.
     // An opening with a gap leaves it to the gap: a tab that ends between the two has to hear of it again.
-    if (event.kind === "message" || event.kind === "cursor" || event.kind === "gap") this.#cursor = event.id;
-    else if (event.kind === "open" && event.recovered !== false) this.#cursor = event.id;
+    if (event.kind === "gap") this.#cursor = event.id;
+    else if (event.kind === "message" || event.kind === "cursor") {
+      // What is older belongs to a room that the user has just got.
+      if (this.#cursor === undefined || !isWithin(event.id, this.#cursor)) this.#cursor = event.id;
+    } else if (event.kind === "open" && event.recovered !== false) this.#cursor = event.id;
   }
 
   #answered(ref: number, refusal: Refusal | undefined): void {

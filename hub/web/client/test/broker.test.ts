@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 
-import { chance, faults, turn, World } from "./world.js";
+import { chance, faults, turn, World } from "./crowd.js";
 
 const TOPICS = ["a", "b", "c", "d/1", "d/2"];
 const WANTED = [...TOPICS, "d/*", "**"];

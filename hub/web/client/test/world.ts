@@ -1,387 +1,300 @@
-/** A world for brokers: a hub with a log, lines that fail, tabs that freeze, all of it in steps that chance decides. */
+/** A clock that tests move, and a hub with a network before it that can do anything. */
 
-import { Broker, type Limits } from "../src/broker.js";
-import { LineError, type Line, type LineEvent, type LineOptions } from "../src/line.js";
-import type { FromTab, TabEvent, ToTab } from "../src/port.js";
-import { Tab } from "../src/tab.js";
+import type { Env, Sign } from "../src/env.js";
 import { matches } from "../src/topics.js";
 
-/** Return numbers from 0 to 1, the same ones for the same seed (mulberry32). */
-export function chance(seed: number): () => number {
-  let state = seed;
+declare const setImmediate: (then: () => void) => void;
+
+/** Return numbers that look random, the same ones for the same seed. */
+export function randomOf(seed: number): () => number {
+  let state = seed >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
   };
 }
 
-export interface Sent {
-  /** Its place in all epochs. */
-  at: number;
-  id: string;
-  topics: string[];
-  kept: boolean;
+/** Return when everything that was due has been done, as far as it takes no time. */
+export async function settled(): Promise<void> {
+  for (let turn = 0; turn < 3; turn++) await new Promise<void>((done) => setImmediate(done));
 }
 
-type Opening = Extract<LineEvent, { kind: "open" }>;
+export class Clock {
+  now = 1_000_000;
+  #timers: { at: number; then: () => void }[] = [];
 
-export class Hub {
-  sent: Sent[] = [];
-  epoch = 0;
-  /** How many were sent in earlier epochs. */
-  base = 0;
+  after(ms: number, then: () => void): () => void {
+    const timer = { at: this.now + ms, then };
+    this.#timers.push(timer);
+    return () => {
+      this.#timers = this.#timers.filter((each) => each !== timer);
+    };
+  }
+
+  /** Let `ms` go by, and do what becomes due, each at its time. */
+  async pass(ms: number): Promise<void> {
+    const end = this.now + ms;
+    await settled();
+    for (;;) {
+      const next = this.#timers.filter(({ at }) => at <= end).sort((one, other) => one.at - other.at)[0];
+      if (!next) break;
+      this.#timers = this.#timers.filter((each) => each !== next);
+      this.now = Math.max(this.now, next.at);
+      next.then();
+      await settled();
+    }
+    this.now = end;
+  }
+
+  /** Let `ms` go by without doing anything: the machine sleeps. What has become due is done in the next `pass`. */
+  sleep(ms: number): void {
+    this.now += ms;
+  }
+}
+
+interface Kept {
+  offset: number;
+  topics: string[];
+  data: unknown;
+}
+
+export class Stream {
+  bytes = "";
+  topics: Set<string>;
+  /** After which offset each topic counts on this stream. */
+  since = new Map<string, number>();
+  cursor: number;
+  open = true;
+  #control!: ReadableStreamDefaultController<Uint8Array>;
+  body: ReadableStream<Uint8Array>;
+
+  constructor(
+    readonly id: string,
+    topics: string[],
+    cursor: number,
+  ) {
+    this.topics = new Set(topics);
+    for (const topic of topics) this.since.set(topic, cursor);
+    this.cursor = cursor;
+    this.body = new ReadableStream({
+      start: (control) => {
+        this.#control = control;
+      },
+    });
+  }
+
+  say(block: string): void {
+    this.bytes += block;
+  }
+
+  /** Bring some of what was said, or all of it. */
+  bring(count = this.bytes.length): void {
+    if (!this.open || !count) return;
+    this.#control.enqueue(new TextEncoder().encode(this.bytes.slice(0, count)));
+    this.bytes = this.bytes.slice(count);
+  }
+
+  end(): void {
+    if (!this.open) return;
+    this.open = false;
+    this.#control.close();
+  }
+
+  break(): void {
+    if (!this.open) return;
+    this.open = false;
+    this.#control.error(new TypeError("network error"));
+  }
+}
+
+type Answer = () => Response | Promise<Response>;
+
+/** A hub: what its log keeps, and its open streams. */
+export class FakeHub {
+  epoch = "e1";
+  log: Kept[] = [];
+  newest = 0;
+  trimmed = 0;
+  streams: Stream[] = [];
+  requests: { url: URL; init: RequestInit }[] = [];
+  /** What the next requests get instead of an answer of the hub. */
+  instead: Answer[] = [];
+  /** Tokens that count; undefined: nobody is asked. */
+  tokens: Set<string> | undefined;
   forbidden = new Set<string>();
-  streams = new Set<FakeLine>();
-  most = 0;
+  retry = 3_000;
+  #count = 0;
 
-  get newest(): string {
-    return `e${this.epoch}-${this.sent.length - this.base}`;
+  get stream(): Stream | undefined {
+    return this.streams.findLast(({ open }) => open);
   }
 
-  /** Return how many were sent up to `id`. */
-  place(id: string): number {
-    const [epoch, offset] = id.slice(1).split("-").map(Number);
-    const before = this.sent.findIndex((each) => each.id.startsWith(`e${epoch}-`));
-    return (epoch === this.epoch ? this.base : before < 0 ? 0 : before) + offset!;
-  }
-
-  publish(topics: string[]): void {
-    const at = this.sent.length + 1;
-    const message = { at, id: `e${this.epoch}-${at - this.base}`, topics, kept: true };
-    this.sent.push(message);
-    for (const line of this.streams) line.bring(message);
-  }
-
-  /** Keep no more than the newest `number`. */
-  trim(number: number): void {
-    for (const each of this.sent.slice(0, -number)) each.kept = false;
-  }
-
-  /** Lose the log. */
-  restart(): void {
-    for (const each of this.sent) each.kept = false;
-    this.base = this.sent.length;
-    this.epoch += 1;
-    for (const line of [...this.streams]) line.cut();
-  }
-
-  /** Return how a stream begins, and what follows. */
-  begin(topics: string[], cursor: string | undefined, start: string | undefined): [Opening, LineEvent[]] {
-    const opening: Opening = { kind: "open", id: this.newest, connection: "c", topics, recovered: null };
-    if (cursor === undefined && start === undefined) return [opening, []];
-    const wanted = this.sent.filter((each) => wants(topics, each));
-    const kept = (after: number) => wanted.filter((each) => each.kept && each.at > after);
-    const before = (first: Sent | undefined) => (first ? `e${this.epoch}-${first.at - this.base - 1}` : this.newest);
-    if (cursor === undefined) {
-      const rest = kept(0);
-      return [{ ...opening, id: before(rest[0]), recovered: true }, rest.map((each) => message(each, topics))];
+  publish(topics: string[], data: unknown): string {
+    this.newest += 1;
+    const kept = { offset: this.newest, topics, data };
+    this.log.push(kept);
+    for (const stream of this.streams) {
+      if (stream.open && topics.some((topic) => wants(stream.topics, topic)))
+        stream.say(this.#block(kept, stream.topics));
+      stream.cursor = this.newest;
     }
-    const after = this.place(cursor);
-    const other = !cursor.startsWith(`e${this.epoch}-`);
-    const lost = other || wanted.some((each) => !each.kept && each.at > after);
-    const rest = kept(other ? 0 : after);
-    const events = rest.map((each) => message(each, topics));
-    if (!lost) return [{ ...opening, id: cursor, recovered: true }, events];
-    const reason = other ? "epoch" : "trimmed";
-    const id = before(rest[0]);
-    return [{ ...opening, id, recovered: false, reason }, [{ kind: "gap", id, reason }, ...events]];
+    return this.id(this.newest);
+  }
+
+  id(offset: number): string {
+    return `${this.epoch}-${offset}`;
+  }
+
+  trim(upto: number): void {
+    this.trimmed = Math.max(this.trimmed, upto);
+    this.log = this.log.filter(({ offset }) => offset > this.trimmed);
+  }
+
+  /** The log is lost: everything ends. */
+  lose(epoch: string): void {
+    for (const stream of this.streams) stream.break();
+    this.epoch = epoch;
+    this.log = [];
+    this.newest = this.trimmed = 0;
+  }
+
+  beat(): void {
+    for (const stream of this.streams) if (stream.open) stream.say(`:\nid: ${this.id(this.newest)}\n\n`);
+  }
+
+  #block({ offset, topics, data }: Kept, wanted: Set<string>, late = false): string {
+    const told = {
+      ...(late ? { id: this.id(offset) } : {}),
+      topics: topics.filter((each) => wants(wanted, each)),
+      data,
+    };
+    return `${late ? "" : `id: ${this.id(offset)}\n`}event: made\ndata: ${JSON.stringify(told)}\n\n`;
+  }
+
+  /** Return from where `asked` goes on, and why not everything follows. */
+  #begin(asked: string | null, topics: Set<string>): [number, string?] {
+    if (!asked) return [this.newest];
+    const [epoch, offset] = asked === "earliest" ? [this.epoch, 0] : [asked.split("-")[0], Number(asked.split("-")[1])];
+    const first = this.log.find((kept) => kept.topics.some((topic) => wants(topics, topic)));
+    const oldest = first ? first.offset - 1 : this.newest;
+    if (asked === "earliest") return [oldest];
+    if (epoch !== this.epoch) return [oldest, "epoch"];
+    if (offset > this.newest) return [oldest, "unknown"];
+    if (offset < this.trimmed) return [oldest, "trimmed"];
+    return [offset];
+  }
+
+  fetch = async (input: RequestInfo | URL, init: RequestInit = {}): Promise<Response> => {
+    const url = new URL(String(input));
+    this.requests.push({ url, init });
+    const instead = this.instead.shift();
+    const given = new Promise<never>((_, fail) => {
+      init.signal?.addEventListener("abort", () => fail(new DOMException("aborted", "AbortError")));
+    });
+    return Promise.race([instead ? instead() : this.#answer(url, init), given]);
+  };
+
+  #answer(url: URL, init: RequestInit): Response {
+    const token = (init.headers as Record<string, string>).Authorization?.slice("Bearer ".length);
+    if (this.tokens && !this.tokens.has(token ?? "")) return problem(401, token ? "token_expired" : "unauthorized");
+    if (url.pathname.startsWith("/notifications/connections/")) return this.#patch(url, init);
+    const body = init.body ? (JSON.parse(String(init.body)) as { topics: string[]; lastEventId?: string }) : undefined;
+    const topics = body?.topics ?? url.searchParams.getAll("topic");
+    const asked = body?.lastEventId ?? url.searchParams.get("lastEventId");
+    const refused = topics.find((topic) => this.forbidden.has(topic));
+    if (refused !== undefined) return problem(403, "forbidden", refused);
+    return this.#open(topics, asked, init);
+  }
+
+  #open(topics: string[], asked: string | null, init: RequestInit): Response {
+    const [begin, reason] = this.#begin(asked, new Set(topics));
+    this.#count += 1;
+    const stream = new Stream(`c_${this.#count}`, topics, begin);
+    this.streams = [...this.streams.filter(({ open }) => open), stream];
+    init.signal?.addEventListener("abort", () => stream.break());
+    const gap = reason ? { reason, oldest: this.id(this.log[0]?.offset ?? this.newest) } : {};
+    const recovered = asked ? !reason : null;
+    const facts = JSON.stringify({ connection: stream.id, topics, recovered, ...gap });
+    const id = asked && recovered && asked !== "earliest" ? asked : this.id(begin);
+    stream.say(`retry: ${this.retry}\nid: ${id}\nevent: hub.open\ndata: ${facts}\n\n`);
+    if (reason) stream.say(`event: hub.gap\ndata: ${JSON.stringify({ recovered, ...gap })}\n\n`);
+    for (const kept of this.log) {
+      if (kept.offset > begin && kept.topics.some((topic) => wants(stream.topics, topic)))
+        stream.say(this.#block(kept, stream.topics));
+    }
+    stream.cursor = this.newest;
+    return new Response(stream.body, { headers: { "Content-Type": "text/event-stream" } });
+  }
+
+  #patch(url: URL, init: RequestInit): Response {
+    const stream = this.streams.find(({ id, open }) => open && url.pathname.endsWith(id));
+    if (!stream) return problem(404, "");
+    const {
+      add = [],
+      remove = [],
+      after,
+    } = JSON.parse(String(init.body)) as Record<string, string[]> & { after?: string };
+    const refused = add.find((topic) => this.forbidden.has(topic));
+    if (refused !== undefined) return problem(403, "forbidden", refused);
+    const fresh = add.filter((topic) => !stream.topics.has(topic));
+    const had = new Map(stream.since);
+    for (const topic of remove) {
+      stream.topics.delete(topic);
+      stream.since.delete(topic);
+    }
+    const [begin, reason] = after ? this.#begin(after, new Set(fresh)) : [this.newest];
+    for (const topic of fresh) {
+      stream.topics.add(topic);
+      stream.since.set(topic, begin);
+    }
+    const topics = [...stream.topics].sort();
+    stream.say(`event: hub.topics\ndata: ${JSON.stringify({ topics, from: this.id(begin) })}\n\n`);
+    if (reason) stream.say(`event: hub.gap\ndata: ${JSON.stringify({ recovered: false, reason })}\n\n`);
+    for (const kept of this.log) {
+      if (kept.offset <= begin || !kept.topics.some((topic) => wants(new Set(fresh), topic))) continue;
+      const known = [...had].some(([each, since]) => kept.offset > since && kept.topics.some((t) => matches(each, t)));
+      if (!known) stream.say(this.#block(kept, new Set(fresh), true));
+    }
+    return Response.json({ topics, from: this.id(begin) });
   }
 }
 
-const wants = (patterns: string[], sent: Sent) =>
-  sent.topics.some((topic) => patterns.some((pattern) => matches(pattern, topic)));
-
-const message = (sent: Sent, patterns: string[]): LineEvent => ({
-  kind: "message",
-  id: sent.id,
-  type: "message",
-  topics: sent.topics.filter((topic) => patterns.some((pattern) => matches(pattern, topic))),
-  data: sent.at,
-});
-
-/** A line whose bytes arrive when somebody says so. */
-export class FakeLine implements Line {
-  topics: string[];
-  cursor: string;
-  /** What is on its way. */
-  wire: LineEvent[] = [];
-  /** What the hub has still to do: connections, changes. */
-  todo: (() => void)[] = [];
-  live = false;
-  closed = false;
-
-  constructor(
-    readonly options: Pick<LineOptions, "topics" | "cursor" | "start" | "on">,
-    readonly hub: Hub,
-    readonly lines: Set<FakeLine>,
-  ) {
-    this.topics = [...options.topics];
-    this.cursor = options.cursor ?? "";
-  }
-
-  open(): void {
-    this.lines.add(this);
-    this.hub.most = Math.max(this.hub.most, this.lines.size);
-    this.todo.push(() => this.connect());
-  }
-
-  close(): void {
-    this.closed = true;
-    this.lines.delete(this);
-    this.hub.streams.delete(this);
-  }
-
-  connect(): void {
-    const topic = this.topics.find((each) => this.hub.forbidden.has(each));
-    if (topic !== undefined) {
-      this.hub.streams.delete(this);
-      this.options.on({ kind: "state", state: "refused", reason: "forbidden", topic });
-      return;
-    }
-    this.live = true;
-    this.hub.streams.add(this);
-    const cursor = this.cursor === "" ? undefined : this.cursor;
-    const [opening, rest] = this.hub.begin(this.topics, cursor, cursor === undefined ? this.options.start : undefined);
-    this.wire = [opening, ...rest];
-  }
-
-  cut(): void {
-    if (!this.live) return;
-    this.live = false;
-    this.wire = [];
-    this.hub.streams.delete(this);
-    this.options.on({ kind: "state", state: "waiting", retryIn: 1 });
-    this.todo.push(() => this.connect());
-  }
-
-  bring(sent: Sent): void {
-    if (wants(this.topics, sent)) this.wire.push(message(sent, this.topics));
-  }
-
-  /** Let the next thing arrive. */
-  arrive(): void {
-    const event = this.wire.shift();
-    if (!event) return;
-    if (event.kind === "open") this.options.on({ kind: "state", state: "open" });
-    if ("id" in event && event.kind !== "topics") this.cursor = event.id;
-    this.options.on(event);
-  }
-
-  add(topics: string[]): Promise<{ from: string }> {
-    return new Promise((resolve, reject) => {
-      this.todo.push(() => {
-        const topic = topics.find((each) => this.hub.forbidden.has(each));
-        if (topic !== undefined) {
-          reject(new LineError(403, "forbidden", "no", topic));
-          return;
-        }
-        this.topics = [...new Set([...this.topics, ...topics])];
-        const from = this.live ? this.hub.newest : this.cursor;
-        this.todo.push(() => resolve({ from }));
-      });
-    });
-  }
-
-  remove(topics: string[]): Promise<void> {
-    return new Promise((resolve) => {
-      this.todo.push(() => {
-        this.topics = this.topics.filter((each) => !topics.includes(each));
-        resolve();
-      });
-    });
-  }
-
-  wake(): void {}
+function wants(topics: Set<string>, topic: string): boolean {
+  return [...topics].some((each) => matches(each, topic));
 }
 
-/** One tab, and the way between it and its broker. */
-export class Page {
-  tab!: Tab;
-  toTab: ToTab[] = [];
-  toBroker: FromTab[] = [];
-  close: (() => void) | undefined;
-  frozen = false;
-  gone = false;
-  /** What its handlers have had, in all its lives. */
-  got: number[] = [];
-  gaps: { after: string; id: string; reason: string; topics: string[] }[] = [];
-  began: string | undefined;
-  refused: string[] = [];
-  states: string[] = [];
-  #cursor: string | undefined;
-  take: ((message: FromTab) => void) | undefined;
-
-  constructor(
-    readonly world: World,
-    readonly topics: string[],
-    readonly start?: string,
-  ) {
-    this.load();
-  }
-
-  /** Load the page: again, if it was there before. */
-  load(): void {
-    this.#cursor = this.tab?.cursor ?? this.#cursor;
-    const tab: Tab = new Tab({
-      topics: this.topics.filter((topic) => !this.refused.includes(topic)),
-      ...(this.#cursor === undefined ? {} : { cursor: this.#cursor }),
-      ...(this.start === undefined ? {} : { start: this.start }),
-      visible: () => true,
-      on: (event) => this.see(event, tab),
-      onFull: () => {
-        throw new Error("never full here");
-      },
-    });
-    this.tab = tab;
-    this.join();
-  }
-
-  join(): void {
-    this.close?.();
-    this.toTab = [];
-    this.toBroker = [];
-    const port = this.world.broker.connect((message) => {
-      if (this.take === take) this.toTab.push(message);
-    });
-    const take = (message: FromTab) => port.take(message);
-    this.take = take;
-    this.close = () => port.close();
-    this.tab.join((message) => this.toBroker.push(message));
-  }
-
-  see(event: TabEvent, tab: Tab): void {
-    if (event.kind === "open") this.began ??= event.id;
-    else if (event.kind === "message") this.got.push(event.data as number);
-    else if (event.kind === "gap") {
-      this.gaps.push({ after: tab.cursor!, id: event.id, reason: event.reason, topics: tab.topics });
-    } else if (event.kind === "refused") this.refused.push(...event.topics);
-    else if (event.kind === "state") this.states.push(event.state);
-  }
-
-  leave(): void {
-    this.gone = true;
-    this.close?.();
-    this.toTab = [];
-    this.toBroker = [];
-  }
+export function problem(status: number, code: string, topic?: string, headers: Record<string, string> = {}): Response {
+  return Response.json({ code, detail: code, ...(topic ? { topic } : {}) }, { status, headers });
 }
 
-export class World {
-  hub = new Hub();
-  lines = new Set<FakeLine>();
-  pages: Page[] = [];
-  time = 0;
-  timers = new Set<{ at: number; then: () => void }>();
-  due: (() => void)[] = [];
-  broker!: Broker;
-
-  constructor(readonly limits: Partial<Limits> = {}) {
-    this.newBroker();
-  }
-
-  newBroker(): void {
-    this.broker = new Broker({
-      rooms: false,
-      presence: false,
-      makeLine: (options) => new FakeLine(options, this.hub, this.lines),
-      now: () => this.time,
-      after: (ms, then) => {
-        const timer = { at: this.time + ms, then };
-        this.timers.add(timer);
-        return () => this.timers.delete(timer);
-      },
-      soon: (then) => this.due.push(then),
-      limits: this.limits,
-    });
-  }
-
-  /** The page or the worker in which the broker runs is gone; nobody was told. */
-  loseBroker(): void {
-    this.broker.close();
-    this.newBroker();
-    for (const page of this.pages) {
-      page.close = undefined;
-      if (!page.gone) page.join();
-    }
-  }
-
-  open(topics: string[], start?: string): Page {
-    const page = new Page(this, topics, start);
-    this.pages.push(page);
-    return page;
-  }
-
-  pass(ms: number): void {
-    this.time += ms;
-    for (const timer of [...this.timers].sort((one, other) => one.at - other.at)) {
-      if (timer.at <= this.time && this.timers.delete(timer)) timer.then();
-    }
-  }
-
-  /** What could happen next. */
-  possible(): (() => void)[] {
-    const can: (() => void)[] = [];
-    for (const line of this.lines) {
-      if (line.wire.length) can.push(() => line.arrive());
-      if (line.todo.length) can.push(() => line.todo.shift()!());
-    }
-    if (this.due.length) can.push(() => this.due.shift()!());
-    for (const page of this.pages) {
-      if (page.frozen || page.gone) continue;
-      if (page.toTab.length) can.push(() => page.tab.take(page.toTab.shift()!));
-      if (page.toBroker.length) can.push(() => page.take!(page.toBroker.shift()!));
-    }
-    return can;
-  }
-
-  /** Let all that is under way come to its end, with heartbeats. */
-  async settle(): Promise<void> {
-    for (const page of this.pages) page.frozen = false;
-    for (let round = 0; round < 8; round += 1) {
-      for (let steps = 0; ; steps += 1) {
-        if (steps > 200_000) throw new Error("it never comes to rest");
-        await turn();
-        const next = this.possible()[0];
-        if (!next) break;
-        next();
-      }
-      for (const line of this.lines) {
-        if (line.live) line.wire.push({ kind: "cursor", id: this.hub.newest });
-      }
-      this.pass(3_000);
-    }
-  }
+/** A hub that says only `hub.close`. */
+export function closing(reason: string, retry: number, facts: object = {}): Response {
+  const block = `retry: ${retry}\nevent: hub.close\ndata: ${JSON.stringify({ reason, ...facts })}\n\n`;
+  return new Response(block, { headers: { "Content-Type": "text/event-stream" } });
 }
 
-/** Let what waits for promises go on. */
-export async function turn(): Promise<void> {
-  for (let each = 0; each < 6; each += 1) await null;
-}
-
-/** Say what is wrong with what a page has had; an empty list: nothing. */
-export function faults(page: Page, hub: Hub): string[] {
-  const found: string[] = [];
-  if (page.began === undefined) return page.tab.topics.length ? ["it never began"] : [];
-  const topics = page.tab.topics;
-  const told = page.gaps.map(({ after, id }) => [hub.place(after), hub.place(id)] as const);
-  const wanted = hub.sent.filter((each) => each.at > hub.place(page.began!) && wants(topics, each));
-  const missing = wanted.filter(
-    ({ at }) => !page.got.includes(at) && !told.some(([after, until]) => at > after && at <= until),
-  );
-  if (missing.length) found.push(`lost ${missing.map(({ id }) => id)}`);
-  page.got.forEach((at, index) => {
-    if (index && at <= page.got[index - 1]!) found.push(`${at} came after ${page.got[index - 1]}`);
-  });
-  for (const gap of page.gaps) {
-    if (gap.reason !== "trimmed") continue;
-    const [after, until] = [hub.place(gap.after), hub.place(gap.id)];
-    const lost = hub.sent.some(
-      (each) =>
-        each.at > after && each.at <= until && !each.kept && wants(gap.topics, each) && !page.got.includes(each.at),
-    );
-    if (!lost) found.push(`no gap after ${gap.after} up to ${gap.id}`);
-  }
-  return found;
+/** Surroundings with `clock` and `hub`, and what gives signs. */
+export function surroundingsOf(clock: Clock, hub: FakeHub, random: () => number) {
+  const watchers = new Set<(sign: Sign) => void>();
+  const state = { online: true };
+  const env: Env = {
+    now: () => clock.now,
+    after: (ms, then) => clock.after(ms, then),
+    random,
+    fetch: hub.fetch,
+    EventSource: undefined,
+    streams: true,
+    online: () => state.online,
+    watch(on) {
+      watchers.add(on);
+      return () => watchers.delete(on);
+    },
+  };
+  const sign = (what: Sign) => {
+    if (what === "online" || what === "offline") state.online = what === "online";
+    for (const on of watchers) on(what);
+  };
+  return { env, sign, watchers };
 }
