@@ -12,7 +12,7 @@ export function makeBroker(party: Party, env: Env): Broker {
     makeLine: (options) => makeLine({ ...options, url: party.url, env }),
     now: env.now,
     after: env.after,
-    soon: queueMicrotask,
+    soon: (then) => queueMicrotask(then),
   });
 }
 
