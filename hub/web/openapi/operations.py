@@ -163,7 +163,11 @@ TAGS = {
 
 _TOPICS = _query("topic", "topics and patterns, each in a parameter of its own", ref("Topics"))
 _FLAG = {"type": "string", "enum": ["0", "1"], "default": "0"}
-_ENVELOPE = _query("envelope", "`1`: wrap the data with its topic", _FLAG)
+_ENVELOPE = _query(
+    "envelope",
+    "`1`: wrap the data with its topic, `topics`: with all of its topics, `all`: and with its type",
+    {"type": "string", "enum": ["0", "1", "topics", "all"], "default": "0"},
+)
 _ROOMS = _query("rooms", "`1`: the rooms of the user too, as they change; then no topic is needed", _FLAG)
 _PRESENCE = _query("presence", "`1`: tell who is on its topics, and who comes and goes", _FLAG)
 _CURSOR = text(examples=["8e844e1e90-1042", "earliest", "latest"])

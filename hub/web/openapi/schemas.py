@@ -294,8 +294,8 @@ _EVENTS: dict[str, Schema] = {
     "Sent": event(
         {
             "type": "string",
-            "description": "a string as it was published, anything else as JSON; with `envelope=1` always JSON: "
-            '`{"topic": …, "data": …}`',
+            "description": "a string as it was published, anything else as JSON; with `envelope` always JSON: "
+            '`{"topic": …, "data": …}`, or `{"topics": […], "data": …}`',
             "contentMediaType": "text/plain",
         },
         type={**_TYPE, "description": "if the notification has a type"},
