@@ -1,3 +1,4 @@
+export { type Answer, type AnswerOptions, type AnswerPhase, openAnswer } from "./ai.js";
 export { type Env, type Sign, surroundings } from "./env.js";
 export {
   type Line,
