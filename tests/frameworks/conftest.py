@@ -57,6 +57,25 @@ def site(example: Guide, framework: str) -> Guide:
     return example
 
 
+REMEMBER = """
+    addEventListener("DOMContentLoaded", () => {
+        window.states = [];
+        const state = document.querySelector("#state");
+        if (state) {
+            new MutationObserver(() => states.push(state.value)).observe(state, { childList: true });
+        }
+    });
+"""
+"""Keeps what a page says about its stream, in the order in which it says it."""
+
+
+async def outlived(page: Page, order: Callable[[], Awaitable[object]]) -> None:
+    """Wait until the token of the stream has expired, *order*, and wait until the page is listening again."""
+    await page.wait_for_function("states.includes('token_expired')", timeout=60_000)
+    await order()
+    await page.wait_for_function("states.join().includes('token_expired,open')", timeout=60_000)
+
+
 Visitor = Callable[[], Awaitable[Page]]
 
 

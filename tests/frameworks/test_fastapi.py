@@ -15,7 +15,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from hub.client import AsyncHubClient, Received
-from tests.frameworks.conftest import Visitor, prepare
+from tests.frameworks.conftest import REMEMBER, SERVERS, Visitor, outlived, prepare
 from tests.frameworks.guide import Guide
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
@@ -48,6 +48,25 @@ async def test_who_is_not_logged_in_gets_no_ticket_and_no_stream(site: Guide, vi
     assert await page.evaluate("fetch('/ticket', { method: 'POST' }).then(({ status }) => status)") == 401
     assert await page.evaluate("fetch('/notifications/subscribe?topic=orders').then(({ status }) => status)") == 401
     await expect(page.locator("#state")).to_have_text("closed")
+
+
+async def test_a_page_outlives_its_token_and_gets_what_it_has_missed(tmp_path: Path, visitor: Visitor) -> None:
+    guide = Guide(FRAMEWORK, tmp_path)
+    try:
+        await asyncio.to_thread(prepare, guide)
+        main = tmp_path / "main.py"
+        text = main.read_text(encoding="utf-8")
+        assert "token(user, 3600, " in text
+        main.write_text(text.replace("token(user, 3600, ", "token(user, 12, "), encoding="utf-8")
+        for each in SERVERS[FRAMEWORK]:
+            await asyncio.to_thread(guide.serve, each)
+        page = await visitor()
+        await page.add_init_script(REMEMBER)
+        await logged_in(page, guide.url, "ada")
+        await outlived(page, lambda: page.click("text=Order"))
+        await expect(page.locator("#heard li")).to_have_text(["ada ordered for 99.5"])
+    finally:
+        guide.close()
 
 
 async def test_a_hub_in_the_loop_of_fastapi_sends_without_http_and_does_not_hold_up_the_end(tmp_path: Path) -> None:
