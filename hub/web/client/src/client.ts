@@ -127,6 +127,7 @@ export class Hub {
   #tab: Tab | undefined;
   #share: Share | undefined;
   #token: string | undefined;
+  #unused: string | undefined;
   #closed = false;
   #asleep = false;
 
@@ -294,7 +295,7 @@ export class Hub {
       topics,
       ...(cursor === undefined ? {} : { cursor }),
       ...(start === undefined || isId ? {} : { start }),
-      ...(token ? { token: () => this.#newToken() } : {}),
+      ...(token ? { token: () => this.#unusedToken() } : {}),
       visible: isVisible,
       on: (event) => this.#see(event),
       onFull: () => this.#share?.goAlone(),
@@ -314,7 +315,8 @@ export class Hub {
   async #firstToken(): Promise<string | undefined> {
     for (let wait = TOKEN_WAIT; !this.#closed; wait = Math.min(wait * 2, LONGEST_TOKEN_WAIT)) {
       try {
-        return await this.#newToken();
+        this.#unused = await this.#newToken();
+        return this.#unused;
       } catch (error) {
         reportError(error);
         this.#setState({ state: "waiting", reason: "token", retryIn: wait });
@@ -322,6 +324,13 @@ export class Hub {
       }
     }
     return undefined;
+  }
+
+  /** Return the token that said who the user is, once; then a new one each time. */
+  #unusedToken(): Promise<string | undefined> | string | undefined {
+    const unused = this.#unused;
+    this.#unused = undefined;
+    return unused ?? this.#newToken();
   }
 
   async #newToken(): Promise<string | undefined> {
