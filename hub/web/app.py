@@ -27,7 +27,7 @@ from hub.presence.service import PresenceService
 from hub.settings import PREFIX, Settings, unknown_variables
 from hub.state.choice import make_state
 from hub.state.state import State
-from hub.web import generations, handover, rooms
+from hub.web import client_files, generations, handover, rooms
 from hub.web.access import (
     Access,
     Authenticate,
@@ -263,7 +263,10 @@ def routes_of(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]
     """Return the handlers of the routes that are *chosen* by name, by path and method."""
     pages: dict[str, Handler] = {"GET": history if "export" in chosen else history_pages}
     all_routes: dict[str, dict[str, dict[str, Handler]]] = {
-        "subscribe": {"/notifications/subscribe": {"GET": subscribe, "POST": subscribe_by_post}},
+        "subscribe": {
+            "/notifications/subscribe": {"GET": subscribe, "POST": subscribe_by_post},
+            client_files.PATH: {"GET": client_files.client_file},
+        },
         "publish": {"/notifications/publish": {"POST": publish}},
         "export": {"/notifications/history": {"GET": export}},
         "history": {"/notifications/history": pages},  # behind the export, whose path it has

@@ -105,6 +105,9 @@ ROUTES: dict[tuple[str, str], list[Way]] = {
     ("PUT", "/notifications/rooms/{room}/members/{userId}"): [Way("/notifications/rooms/a/members/x", status=204)],
     ("DELETE", "/notifications/rooms/{room}/members/{userId}"): [Way("/notifications/rooms/a/members/x", status=204)],
     ("GET", "/notifications/presence"): [Way("/notifications/presence?topic=a")],
+    ("GET", "/notifications/client/{file}"): [
+        Way("/notifications/client/hub-client.js", open="it is a script that is the same for everybody")
+    ],
     **{("GET", path): [Way(open="it describes the API, and holds no secret")] for path in DOCUMENTS},
     ("POST", "/notifications/tickets"): [Way(status=201), Way(body={"topics": ["a"]}, reads=("a",), status=201)],
     ("GET", AI): [Way(f"{AI}?message=hi", stream=True)],

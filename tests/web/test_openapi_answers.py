@@ -70,6 +70,7 @@ REQUESTS = {
     "revokeToken": Request("DELETE", "/notifications/tokens/abc"),
     "statistics": Request("GET", "/notifications/stats"),
     "metrics": Request("GET", "/metrics"),
+    "clientFile": Request("GET", "/notifications/client/hub-client.js"),
     "alive": Request("GET", "/healthz"),
     "ready": Request("GET", "/readyz"),
     "description": Request("GET", "/openapi.json"),
@@ -213,6 +214,7 @@ async def wrong_requests(ask: Any) -> None:
     await ask("changeTopics", body={"add": ["*a"]})
     for name in ("changeTopics", "endConnection"):
         await ask(name, path="/notifications/connections/nobody")
+    await ask("clientFile", path="/notifications/client/other.js")
     await ask("emit", path="/events/a*")
     await ask("askAndWatch", path=CHAT)
     await ask("askAndWatch", Sec_Fetch_Site="cross-site")
@@ -249,6 +251,8 @@ async def right_requests(ask: Any) -> None:
     await ask("subscribe", "&rooms=1")
     await ask("subscribe", path="/notifications/subscribe?rooms=1")
     await ask("members", "?limit=1")
+    await ask("clientFile", If_None_Match="*")
+    await ask("clientFile", path="/notifications/client/hub-client.LICENSE.txt")
 
 
 async def refusals(witness: Witness) -> None:

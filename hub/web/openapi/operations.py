@@ -34,7 +34,7 @@ from hub.errors import (
     UnknownGeneration,
 )
 from hub.log.archive.format import MEDIA_TYPE as ARCHIVE
-from hub.web import history
+from hub.web import client_files, history
 from hub.web.dialects import DIALECTS
 from hub.web.endpoint import Handler
 from hub.web.generations import MAX_KEY_LENGTH
@@ -437,6 +437,29 @@ _STATE: dict[str, dict[str, Operation]] = {
             answers={
                 200: Answer(description="Prometheus' text format", content={"text/plain": Content(schema=text())})
             },
+        )
+    },
+    client_files.PATH: {
+        "GET": Operation(
+            id="clientFile",
+            tag="notifications",
+            summary="A file of the browser client",
+            parameters=(
+                Parameter("file", "path", {"type": "string", "enum": [*client_files.FILES]}, "its name"),
+                Parameter("If-None-Match", "header", text(), "the `ETag` of what the client has"),
+            ),
+            answers={
+                200: Answer(
+                    description="the file",
+                    content={
+                        "text/javascript": Content(schema={"type": "string"}),
+                        "text/plain": Content(schema={"type": "string"}),
+                    },
+                    headers={"ETag": "another one if the file has changed"},
+                ),
+                304: Answer(description="it is the one that the client has", headers={"ETag": "that of the file"}),
+            },
+            problems=(NotThere,),
         )
     },
     "/healthz": {

@@ -1,5 +1,6 @@
 /** What a page uses: `connect` opens a line that it shares with the other tabs, and `on` hears what comes. */
 
+import { type Answer, openAnswer } from "./ai.js";
 import { type Env, surroundings } from "./env.js";
 import { LineError, type LineState, type Start } from "./line.js";
 import type { TabEvent } from "./port.js";
@@ -86,6 +87,11 @@ export interface IterateOptions {
   buffer?: number;
   /** What happens when more would wait: the loop ends with an error, or the oldest are dropped, and `onDrop` called. */
   whenFull?: "fail" | "drop_oldest";
+}
+
+export interface AskOptions {
+  /** Is called whenever the answer has changed. */
+  on?: (answer: Answer) => void;
 }
 
 type Handler<T = unknown> = (notification: Notification<T>) => void;
@@ -266,7 +272,22 @@ export class Hub {
     return (await this.#request("notifications/publish", "POST", body)) as { id: string; topics: string[] };
   }
 
-  /** End it. Other tabs go on. */
+  /** Ask an AI; the answer grows. `prompt` is the question, or a body as `POST /ai/chat/stream/init` takes it. */
+  ask(prompt: string | Record<string, unknown>, options: AskOptions = {}): Answer {
+    return this.#answer({ prompt, ...options });
+  }
+
+  /** Watch an answer that has begun: before a reload, or in another tab. */
+  attach(sessionId: string, options: AskOptions = {}): Answer {
+    return this.#answer({ sessionId, ...options });
+  }
+
+  #answer(what: AskOptions & { prompt?: string | Record<string, unknown>; sessionId?: string }): Answer {
+    const token = this.#options.token ? { token: () => this.#newToken() } : {};
+    return openAnswer({ ...what, ...token, url: this.#base, env: this.#env });
+  }
+
+  /** End it. Other tabs go on, and so do answers of an AI until they are closed. */
   close(): void {
     if (this.#closed) return;
     this.#save();

@@ -1,4 +1,6 @@
+export type { Answer, AnswerPhase } from "./ai.js";
 export {
+  type AskOptions,
   connect,
   type ConnectOptions,
   type Draft,

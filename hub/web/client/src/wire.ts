@@ -82,6 +82,23 @@ function byFetch(env: Env, request: StreamRequest, heard: Heard): () => void {
       ...(request.cursor ? { lastEventId: request.cursor } : {}),
     });
   }
+  return listen(env, url, init, aborter, heard);
+}
+
+/** Open the stream at `url`, which is one of another kind; return what ends it. */
+export function openAt(env: Env, url: string, token: string | undefined, heard: Heard): () => void {
+  const aborter = new AbortController();
+  const headers = { Accept: "text/event-stream", ...bearer(token) };
+  return listen(
+    env,
+    url,
+    { headers, signal: aborter.signal, cache: "no-store", credentials: "include" },
+    aborter,
+    heard,
+  );
+}
+
+function listen(env: Env, url: string, init: RequestInit, aborter: AbortController, heard: Heard): () => void {
   let over = false;
   read(
     env,
