@@ -656,7 +656,9 @@ export class Broker {
     }
     const wanted = this.#wanted();
     for (const topic of this.#since.keys()) if (!wanted.has(topic)) this.#since.delete(topic);
-    this.#main?.close();
+    const former = this.#main;
+    this.#main = undefined;
+    former?.close();
     this.#changing = false;
     if (!this.#since.size && !this.#options.rooms) {
       this.#dropMain();
@@ -785,8 +787,9 @@ export class Broker {
   }
 
   #dropMain(): void {
-    this.#main?.close();
+    const main = this.#main;
     this.#main = undefined;
+    main?.close();
     this.#opened = false;
     this.#changing = false;
     this.#retry?.();
@@ -800,8 +803,7 @@ export class Broker {
 
   /** End everything that goes on without tabs. */
   #rest(): void {
-    this.#extra?.line.close();
-    this.#extra = undefined;
+    this.#closeExtra();
     this.#dropMain();
     this.#stopSweep?.();
     this.#stopSweep = undefined;
@@ -829,7 +831,7 @@ export class Broker {
       group.push(seat);
     }
     if (present.length && group.length === before) return;
-    this.#extra?.line.close();
+    this.#closeExtra();
     let cursor = first.cursor;
     for (const seat of group) {
       seat.place = Place.EXTRA;
@@ -838,6 +840,13 @@ export class Broker {
     const line = this.#open(topics, cursor, first.start, false, this.#onExtra);
     this.#extra = { line, seats: new Set(group), shared: group.length > 1, told: false };
     line.open();
+  }
+
+  /** Forget the extra line, then close it: what it says to that does not count any more. */
+  #closeExtra(): void {
+    const extra = this.#extra;
+    this.#extra = undefined;
+    extra?.line.close();
   }
 
   #takeOff(seat: Seat): void {
@@ -849,8 +858,7 @@ export class Broker {
   #leaveExtra(seat: Seat): void {
     const extra = this.#extra;
     if (!extra?.seats.delete(seat) || extra.seats.size) return;
-    extra.line.close();
-    this.#extra = undefined;
+    this.#closeExtra();
   }
 
   #onExtra = (event: LineEvent, line: Line): void => {
@@ -892,8 +900,7 @@ export class Broker {
       for (const seat of extra.seats) this.#tell(seat, state);
       return;
     }
-    extra.line.close();
-    this.#extra = undefined;
+    this.#closeExtra();
     for (const seat of extra.seats) seat.place = Place.WAITING;
     if (state.topic === undefined || !this.#forbid(state.topic, state.reason)) this.#end(state);
   }
@@ -921,8 +928,7 @@ export class Broker {
       return;
     }
     // It is a gap of one of them, or of more: each asks by itself.
-    extra.line.close();
-    this.#extra = undefined;
+    this.#closeExtra();
     for (const seat of extra.seats) {
       seat.place = Place.WAITING;
       seat.alone = true;

@@ -1,5 +1,6 @@
 /** What a page uses: `connect` opens a line that it shares with the other tabs, and `on` hears what comes. */
 
+import { type Answer, openAnswer } from "./ai.js";
 import { type Env, surroundings } from "./env.js";
 import { LineError, type LineState, type Start } from "./line.js";
 import type { TabEvent } from "./port.js";
@@ -88,6 +89,11 @@ export interface IterateOptions {
   whenFull?: "fail" | "drop_oldest";
 }
 
+export interface AskOptions {
+  /** Is called whenever the answer has changed. */
+  on?: (answer: Answer) => void;
+}
+
 type Handler<T = unknown> = (notification: Notification<T>) => void;
 type Off = () => void;
 
@@ -127,6 +133,7 @@ export class Hub {
   #tab: Tab | undefined;
   #share: Share | undefined;
   #token: string | undefined;
+  #unused: string | undefined;
   #closed = false;
   #asleep = false;
 
@@ -265,7 +272,22 @@ export class Hub {
     return (await this.#request("notifications/publish", "POST", body)) as { id: string; topics: string[] };
   }
 
-  /** End it. Other tabs go on. */
+  /** Ask an AI; the answer grows. `prompt` is the question, or a body as `POST /ai/chat/stream/init` takes it. */
+  ask(prompt: string | Record<string, unknown>, options: AskOptions = {}): Answer {
+    return this.#answer({ prompt, ...options });
+  }
+
+  /** Watch an answer that has begun: before a reload, or in another tab. */
+  attach(sessionId: string, options: AskOptions = {}): Answer {
+    return this.#answer({ sessionId, ...options });
+  }
+
+  #answer(what: AskOptions & { prompt?: string | Record<string, unknown>; sessionId?: string }): Answer {
+    const token = this.#options.token ? { token: () => this.#newToken() } : {};
+    return openAnswer({ ...what, ...token, url: this.#base, env: this.#env });
+  }
+
+  /** End it. Other tabs go on, and so do answers of an AI until they are closed. */
   close(): void {
     if (this.#closed) return;
     this.#save();
@@ -294,7 +316,7 @@ export class Hub {
       topics,
       ...(cursor === undefined ? {} : { cursor }),
       ...(start === undefined || isId ? {} : { start }),
-      ...(token ? { token: () => this.#newToken() } : {}),
+      ...(token ? { token: () => this.#unusedToken() } : {}),
       visible: isVisible,
       on: (event) => this.#see(event),
       onFull: () => this.#share?.goAlone(),
@@ -314,7 +336,8 @@ export class Hub {
   async #firstToken(): Promise<string | undefined> {
     for (let wait = TOKEN_WAIT; !this.#closed; wait = Math.min(wait * 2, LONGEST_TOKEN_WAIT)) {
       try {
-        return await this.#newToken();
+        this.#unused = await this.#newToken();
+        return this.#unused;
       } catch (error) {
         reportError(error);
         this.#setState({ state: "waiting", reason: "token", retryIn: wait });
@@ -322,6 +345,13 @@ export class Hub {
       }
     }
     return undefined;
+  }
+
+  /** Return the token that said who the user is, once; then a new one each time. */
+  #unusedToken(): Promise<string | undefined> | string | undefined {
+    const unused = this.#unused;
+    this.#unused = undefined;
+    return unused ?? this.#newToken();
   }
 
   async #newToken(): Promise<string | undefined> {

@@ -14,7 +14,7 @@ export interface TabOptions {
   cursor?: string;
   /** Where it begins without one. */
   start?: Start;
-  token?: () => Promise<string | undefined>;
+  token?: () => Promise<string | undefined> | string | undefined;
   /** Whether somebody looks at it. */
   visible: () => boolean;
   /** Is called with each event, in order. The cursor moves when it has returned. */

@@ -125,10 +125,13 @@ export class FakeLine implements Line {
     this.lines.add(this);
     this.hub.most = Math.max(this.hub.most, this.lines.size);
     this.todo.push(() => this.connect());
+    this.options.on({ kind: "state", state: "connecting" });
   }
 
   close(): void {
+    if (this.closed) return;
     this.closed = true;
+    this.options.on({ kind: "state", state: "closed" });
     this.lines.delete(this);
     this.hub.streams.delete(this);
   }
