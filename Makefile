@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test test-ai oldest torture bench page lint types load clean
+.PHONY: help run quick test test-ai oldest torture bench page web test-web lint types load clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,21 @@ page: ## Fetch the Swagger UI that /docs/api shows the API with (npm)
 	cp $(SWAGGER)/NOTICE $(PAGE)/swagger-ui.NOTICE.txt
 	rm -rf $(PAGE)/npm/node_modules
 
+# What a browser loads of the hub's client is in the repository: running a hub needs no Node.
+CLIENT := hub/web/client
+
+$(CLIENT)/node_modules/.done: $(CLIENT)/package.json $(CLIENT)/package-lock.json
+	npm ci --prefix $(CLIENT) --no-fund --no-audit --silent
+	@touch $@
+
+web: $(CLIENT)/node_modules/.done ## Build the browser client (npm)
+	npm run --silent --prefix $(CLIENT) check
+	npm run --silent --prefix $(CLIENT) lint
+	npm run --silent --prefix $(CLIENT) build
+
+test-web: $(CLIENT)/node_modules/.done ## Test the browser client without a browser (npm)
+	npm test --silent --prefix $(CLIENT)
+
 lint: $(VENV)/.lint ## Check style and imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -100,4 +115,4 @@ load: $(VENV)/.run ## Put load on the hub that `make run` started (ARGS="--storm
 	$(BIN)/hub load $(ARGS)
 
 clean: ## Remove the environment and what tools left behind
-	rm -rf $(VENV) tests/ai/node_modules tests/browser/node_modules .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) tests/ai/node_modules tests/browser/node_modules tests/browser/hypermedia/node_modules $(CLIENT)/node_modules $(CLIENT)/dist .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

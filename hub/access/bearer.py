@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,11 @@ class Bearer:
         if self.file == STDIN or not Path(self.file).is_file():
             self._piped = token
         return token
+
+    def source(self) -> str | Callable[[], str | None] | None:
+        """Return the token, or what reads it again each time if it may be another one later. Raises as `token`."""
+        token = self.token()
+        return self.token if self.renewed else token
 
     def headers(self) -> dict[str, str]:
         """Return the header with the token, or none. Raises as `token`."""

@@ -11,22 +11,23 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import aiohttp
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hub.access.bearer import Bearer, add_token
-from hub.cli.target import add_target, check, facts_of, unreachable
+from hub.cli.target import add_target, in_one_line
 from hub.errors import HubError, InvalidArchive, LogNotEmpty, LogUnavailable
-from hub.log.archive.format import MEDIA_TYPE, Contents, is_last_line
+from hub.log.archive.format import Contents, is_last_line
 from hub.log.archive.spool import Spool
 from hub.log.choice import make_log
 from hub.log.log import Movable
 from hub.log_url import SQLITE, LogURL
 from hub.notification import Position
 
+if TYPE_CHECKING:
+    from hub.client.client import HubClient
+
 PART_BYTES = 256 * 1024
-PAGE = 1_000
+TIMEOUT = 60.0
 
 
 class HistoryRefused(HubError):
@@ -112,33 +113,23 @@ def _note(text: str) -> None:
     print(f"# {text}", file=sys.stderr, flush=True)
 
 
-def _session(bearer: Bearer) -> aiohttp.ClientSession:
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
-    return aiohttp.ClientSession(timeout=timeout, headers=bearer.headers())
+def _client(args: argparse.Namespace) -> HubClient:
+    from hub.client import HubClient  # noqa: PLC0415 - other commands start faster without
+
+    return HubClient(args.url, token=Bearer(args.token_file).source(), timeout=TIMEOUT, patience=0)
 
 
 # ---- list ----
 
 
 async def _list(args: argparse.Namespace) -> int:
-    left: int | None = args.limit
-    after: str | None = args.after
-    topics = [("topic", topic) for topic in args.topic or ()]
-    async with _session(Bearer(args.token_file)) as session:
-        while left is None or left > 0:
-            query = [*topics, ("limit", str(min(left or PAGE, PAGE))), *([("after", after)] if after else [])]
-            with unreachable(args.url):
-                async with session.get(f"{args.url}/notifications/history", params=query) as answer:
-                    page = await facts_of(args.url, answer, 200, has="notifications")
+    with in_one_line(), _client(args) as hub:
+        for page in hub.history(*args.topic or (), after=args.after, limit=args.limit):
             if not page["recovered"]:
                 _note(f"something is missing here ({page['reason']}); the oldest that is kept is {page['oldest']}")
             for each in page["notifications"]:
                 print(json.dumps(each, ensure_ascii=False) if args.json else _shown(each))
             sys.stdout.flush()
-            left = None if left is None else left - len(page["notifications"])
-            after = page["next"]
-            if after is None:
-                break
     return 0
 
 
@@ -167,16 +158,18 @@ async def _export(args: argparse.Namespace) -> int:
 
 
 async def _archive_of_hub(args: argparse.Namespace) -> AsyncIterator[bytes]:
-    url: str = args.url
-    async with _session(Bearer(args.token_file)) as session:
-        with unreachable(url):
-            try:
-                async with session.get(f"{url}/notifications/history", headers={"Accept": MEDIA_TYPE}) as answer:
-                    await check(url, answer, 200, media_type=MEDIA_TYPE)
-                    async for part in answer.content.iter_any():
-                        yield part
-            except aiohttp.ClientPayloadError:
-                raise HistoryRefused("the hub broke the export off; its own log says why") from None
+    from hub.client import Unreachable  # noqa: PLC0415 - other commands start faster without
+
+    begun = False
+    with in_one_line(), _client(args) as hub:
+        try:
+            for part in hub.export():
+                begun = True
+                yield part
+        except Unreachable:
+            if not begun:
+                raise
+            raise HistoryRefused("the hub broke the export off; its own log says why") from None
 
 
 async def _archive_of_file(url: LogURL) -> AsyncIterator[bytes]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
 from collections.abc import Iterator
 from typing import Any
 
-import aiohttp
-
 from hub.access.bearer import OPTION, STDIN, Bearer, add_token
-from hub.cli.target import add_target, facts_of, unreachable
+from hub.cli.target import add_target, in_one_line
 from hub.errors import InvalidInput
+
+TIMEOUT = 30.0
+PATIENCE = 30.0  # seconds, for lines that come from another program; whoever types a command is told at once
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,27 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Publish, and print the id of each notification that the hub accepted."""
-    return asyncio.run(_publish(args))
+    from hub.client import HubClient  # noqa: PLC0415 - other commands start faster without
 
-
-async def _publish(args: argparse.Namespace) -> int:
     if args.data is None and args.token_file == STDIN:
         raise InvalidInput(OPTION, "standard input holds what is published; name a file")
-    headers = Bearer(args.token_file).headers()
-    timeout = aiohttp.ClientTimeout(total=30)
-    async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
+    token, patience = Bearer(args.token_file).source(), PATIENCE if args.data is None else 0
+    with in_one_line(), HubClient(args.url, token=token, timeout=TIMEOUT, patience=patience) as hub:
         for text in _texts(args):
-            draft = {
-                "data": text if args.text else _value(text),
-                "topics": args.topic,
-                "type": args.type,
-                "key": args.key,
-            }
-            body = {name: value for name, value in draft.items() if value is not None or name == "data"}
-            with unreachable(args.url):
-                async with session.post(f"{args.url}/notifications/publish", json=body) as answer:
-                    accepted = await facts_of(args.url, answer, 200, 201, has="id")
-            print(accepted["id"], flush=True)
+            data = text if args.text else _value(text)
+            print(hub.publish(data, topics=args.topic, type=args.type, key=args.key), flush=True)
     return 0
 
 

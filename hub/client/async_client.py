@@ -16,6 +16,7 @@ import httpx2 as httpx
 
 from hub.client.client import answer_of, checked_id, checked_patience
 from hub.client.errors import ClientClosed
+from hub.client.history import Leafing
 from hub.client.listening import Following, Opened, Pause, Shown, Told
 from hub.client.publishing import batches, draft_fields, one, publish_all, publish_one
 from hub.client.received import Item
@@ -28,6 +29,8 @@ from hub.topics import topic_of
 T = TypeVar("T")
 
 MaybeToken = str | None
+MOST = 100
+"""Connections for requests that are under way at once; others wait, up to the timeout."""
 
 
 class _Place:
@@ -40,8 +43,9 @@ class _Place:
 class AsyncHubClient:
     """A client of the hub at *url*, as `HubClient`, for coroutines.
 
-    One object may be used on several event loops, one after the other or at once (as under `async_to_sync`): each has
-    connections of its own. Not safe to share between threads that use the same loop.
+    As a context manager it keeps its connections open between requests. Without that, each request has one of its own
+    and nothing is left open when its event loop ends: one object serves several loops, at once or one after the other,
+    such as those of `async_to_sync`.
 
     Args:
         url, token, timeout, patience, tls, json_default: as for `HubClient`; *token* may be a coroutine function, too.
@@ -65,6 +69,7 @@ class AsyncHubClient:
         self._chance = Chance()
         self._places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Place] = weakref.WeakKeyDictionary()
         self._process = os.getpid()
+        self._home: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self._listening: weakref.WeakSet[AsyncListening] = weakref.WeakSet()
         self._closed = False
 
@@ -72,6 +77,7 @@ class AsyncHubClient:
         return f"{type(self).__name__}({self.url!r})"
 
     async def __aenter__(self) -> Self:
+        self._home = weakref.ref(asyncio.get_running_loop())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -145,6 +151,16 @@ class AsyncHubClient:
         self._listening.add(listening)
         return listening
 
+    # ---- history ----
+
+    async def history(
+        self, *topics: str, after: str | None = None, limit: int | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Yield what the hub keeps of *topics* in pages, as `HubClient.history`."""
+        leafing = Leafing(topics, checked_id(after), limit)
+        while not leafing.ended:
+            yield await self._run(leafing.page(self._patience, self._chance))
+
     # ---- doing it ----
 
     def _check_open(self) -> None:
@@ -203,14 +219,16 @@ class AsyncHubClient:
         loop = asyncio.get_running_loop()
         place = self._places.get(loop)
         if place is None:
-            place = self._places[loop] = _Place(self.new_http(self._timeout))
+            stays = self._home is not None and self._home() is loop
+            place = self._places[loop] = _Place(self.new_http(self._timeout, keep=stays))
         return place
 
-    def new_http(self, silence: float) -> httpx.AsyncClient:
-        """Return connections of their own, whose reads take up to *silence* seconds."""
+    def new_http(self, silence: float, *, keep: bool = False) -> httpx.AsyncClient:
+        """Return connections of their own, whose reads take up to *silence* seconds; *keep* those not in use."""
         if self._tls is None:
             self._tls = ssl.create_default_context()
-        return httpx.AsyncClient(**options(httpx.Timeout(self._timeout, read=silence), self._tls))
+        limits = httpx.Limits(max_connections=MOST, max_keepalive_connections=MOST if keep else 0)
+        return httpx.AsyncClient(**options(httpx.Timeout(self._timeout, read=silence), self._tls), limits=limits)
 
     async def token(self, instead: str | None) -> str | None:
         """Return the token to send; *instead* of this one another, if there is a function that makes them."""

@@ -16,6 +16,7 @@ from uuid import UUID
 import httpx2 as httpx
 
 from hub.client.errors import ClientClosed
+from hub.client.history import Leafing
 from hub.client.listening import Following, Opened, Pause, Shown, Told
 from hub.client.publishing import batches, draft_fields, one, publish_all, publish_one
 from hub.client.received import Item
@@ -28,6 +29,8 @@ from hub.topics import topic_of
 
 MAX_PATIENCE = 240.0
 """Seconds: the hub forgets the keys that make a repetition harmless after 300."""
+
+ARCHIVE = "application/x-ndjson"
 
 T = TypeVar("T")
 
@@ -173,6 +176,40 @@ class HubClient:
         listening = Listening(self, following, silence, watch)
         self._listening.add(listening)
         return listening
+
+    # ---- history ----
+
+    def history(self, *topics: str, after: str | None = None, limit: int | None = None) -> Iterator[dict[str, Any]]:
+        """Yield what the hub keeps of *topics*, up to now, in pages as its HTTP interface has them.
+
+        Each is a mapping with `notifications`, a list of mappings, and with `recovered`, which is False if something
+        is missing there.
+
+        Args:
+            topics: topics and patterns; default: `notifications`.
+            after: begin after this id; None: with the oldest.
+            limit: how many notifications there may be altogether.
+        """
+        leafing = Leafing(topics, checked_id(after), limit)
+        while not leafing.ended:
+            yield self._run(leafing.page(self._patience, self._chance))
+
+    def export(self) -> Iterator[bytes]:
+        """Yield the archive of everything that the hub keeps, in pieces; it needs the right `admin`.
+
+        It is not tried again: what breaks off raises `Unreachable`.
+        """
+        path, token = "/notifications/history", self.token(None)
+        ask = Ask("GET", path, token, headers={"Accept": ARCHIVE})
+        try:
+            with self._connections().stream("GET", self.url + path, headers=headers_of(ask)) as response:
+                answer = answer_of(self.url, response, b"")
+                if answer.media_type != ARCHIVE:
+                    answer = answer._replace(body=whole(response, ask.most, self._timeout))
+                answer.check(200, media_type=ARCHIVE)
+                yield from response.iter_raw()
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise unreachable(self.url, error) from None
 
     # ---- doing it ----
 

@@ -83,9 +83,7 @@ def lower(headers: httpx.Headers) -> Mapping[str, str]:
 
 def unreachable(url: str, error: Exception) -> Unreachable:
     """Return what *error* of a request to *url* means, in one line."""
-    lasting = isinstance(
-        error, httpx.UnsupportedProtocol | httpx.TooManyRedirects | httpx.InvalidURL | httpx.RemoteProtocolError
-    ) and not str(error).startswith(("Server disconnected", "peer closed"))
+    lasting = isinstance(error, httpx.UnsupportedProtocol | httpx.TooManyRedirects | httpx.InvalidURL)
     for cause in _chain(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return Unreachable(url, f"its certificate is not accepted: {cause.verify_message}", lasting=True)

@@ -9,10 +9,10 @@ import pytest
 
 from hub.client import AsyncHubClient
 from tests.client.support import url_of
-from tests.web.conftest import complaints, serve
+from tests.web.conftest import complaints, serve, tls
 from tests.web.server import Site
 
-__all__ = ["complaints", "serve"]
+__all__ = ["complaints", "serve", "tls"]
 
 Connect = Callable[..., AsyncHubClient]
 
