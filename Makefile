@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test test-ai oldest torture bench page lint types load clean
+.PHONY: help run quick test test-ai oldest torture bench page web test-web lint types load clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ $(VENV)/.run: setup.cfg pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: setup.cfg pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[speed,load,openai,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[speed,load,openai,test,test-frameworks]'
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.bench: setup.cfg pyproject.toml | $(BIN)/python
@@ -29,7 +29,7 @@ $(VENV)/.bench: setup.cfg pyproject.toml | $(BIN)/python
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.lint: setup.cfg pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[speed,load,openai,test,lint]'
+	$(BIN)/python -m pip install --quiet --editable '.[speed,load,openai,test,test-frameworks,lint]'
 	@touch $@ $(VENV)/.run $(VENV)/.test
 
 # What the demo needs is set here; a variable that is set already wins.
@@ -50,7 +50,7 @@ quick: $(VENV)/.test ## Run the tests without processes, browsers and crowds, in
 
 # Servers and clients that others wrote; their tests are skipped where they are missing.
 $(VENV)/.test-ai: setup.cfg pyproject.toml tests/ai/package-lock.json | $(VENV)/.test
-	$(BIN)/python -m pip install --quiet --editable '.[speed,load,openai,test,test-ai]'
+	$(BIN)/python -m pip install --quiet --editable '.[speed,load,openai,test,test-frameworks,test-ai]'
 	npm ci --prefix tests/ai --no-fund --no-audit --silent
 	@touch $@
 
@@ -88,6 +88,21 @@ page: ## Fetch the Swagger UI that /docs/api shows the API with (npm)
 	cp $(SWAGGER)/NOTICE $(PAGE)/swagger-ui.NOTICE.txt
 	rm -rf $(PAGE)/npm/node_modules
 
+# What a browser loads of the hub's client is in the repository: running a hub needs no Node.
+CLIENT := hub/web/client
+
+$(CLIENT)/node_modules/.done: $(CLIENT)/package.json $(CLIENT)/package-lock.json
+	npm ci --prefix $(CLIENT) --no-fund --no-audit --silent
+	@touch $@
+
+web: $(CLIENT)/node_modules/.done ## Build the browser client (npm)
+	npm run --silent --prefix $(CLIENT) check
+	npm run --silent --prefix $(CLIENT) lint
+	npm run --silent --prefix $(CLIENT) build
+
+test-web: $(CLIENT)/node_modules/.done ## Test the browser client without a browser (npm)
+	npm test --silent --prefix $(CLIENT)
+
 lint: $(VENV)/.lint ## Check style and imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -100,4 +115,4 @@ load: $(VENV)/.run ## Put load on the hub that `make run` started (ARGS="--storm
 	$(BIN)/hub load $(ARGS)
 
 clean: ## Remove the environment and what tools left behind
-	rm -rf $(VENV) tests/ai/node_modules tests/browser/node_modules .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) tests/ai/node_modules tests/browser/node_modules tests/browser/hypermedia/node_modules $(CLIENT)/node_modules $(CLIENT)/dist .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

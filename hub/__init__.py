@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from hub.presence.rooms import Rooms
     from hub.presence.service import PresenceService
     from hub.settings import Settings, SlowPolicy
+    from hub.sse_events import from_sse
     from hub.state.state import Membership
     from hub.web.access_log import AccessLogger
     from hub.web.app import BUS, HUB, NOTIFICATIONS, PRESENCE, ROOMS, setup_hub
@@ -79,6 +80,7 @@ _HOMES = {
     "SlowPolicy": "hub.settings",
     "TokenStream": "hub.generations.generation",
     "clear_token_cookie": "hub.web.token_cookie",
+    "from_sse": "hub.sse_events",
     "on_event": "hub.events.event",
     "set_token_cookie": "hub.web.token_cookie",
     "setup_hub": "hub.web.app",
@@ -121,6 +123,7 @@ __all__ = [
     "SlowPolicy",
     "TokenStream",
     "clear_token_cookie",
+    "from_sse",
     "on_event",
     "set_token_cookie",
     "setup_hub",

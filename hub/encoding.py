@@ -137,8 +137,13 @@ class Encoding(Protocol):
         """Return the encoding in which notifications have no ids: for those that are older than the client's cursor."""
         ...
 
-    def notification(self, notification: Notification, topic: str) -> bytes:
-        """Return the bytes of *notification* for receivers that want it because of *topic*."""
+    @property
+    def names_all_topics(self) -> bool:
+        """Whether a notification names all topics through which it is seen; else the first of them is enough."""
+        ...
+
+    def notification(self, notification: Notification, topics: Sequence[str]) -> bytes:
+        """Return the bytes of *notification* for receivers that see it through *topics*, of which there is one."""
         ...
 
     def opening(self, opening: Opening) -> bytes:
@@ -185,16 +190,25 @@ _WORDS = {None: "null", True: "true", False: "false"}
 _few_as_json = lru_cache(maxsize=1024)(compact_json)
 
 
+class Envelope(enum.IntEnum):
+    """What the data of a notification is wrapped in."""
+
+    NONE = 0
+    TOPIC = 1  # {"topic": …, "data": …}: the first topic through which it is seen
+    TOPICS = 2  # {"topics": […], "data": …}: all of them; "id" in front where the block has none
+    ALL = 3  # {"topics": […], "type": …, "data": …}: the block has no type, so an EventSource hears each as `message`
+
+
 class SSE(NamedTuple):
     """Server-Sent Events (WHATWG HTML, section 9.2).
 
     Attributes:
-        envelope: data is wrapped as `{"topic": …, "data": …}`.
+        envelope: what the data is wrapped in; True is `Envelope.TOPIC`.
         chunked: with HTTP/1.1 chunk framing (RFC 9112, section 7.1); False for HTTP/1.0.
         ids: notifications have their ids.
     """
 
-    envelope: bool = False
+    envelope: Envelope | bool = Envelope.NONE
     chunked: bool = True
     ids: bool = True
 
@@ -203,17 +217,34 @@ class SSE(NamedTuple):
         """Whether a notification looks like its ready-made `chunk`."""
         return self.chunked and not self.envelope and self.ids
 
+    @property
+    def names_all_topics(self) -> bool:
+        """Whether a notification names all topics through which it is seen."""
+        return self.envelope > Envelope.TOPIC
+
     def without_ids(self) -> SSE:
         """Return the encoding in which notifications have no ids, so that the client's cursor stays where it is."""
         return self._replace(ids=False)
 
-    def notification(self, notification: Notification, topic: str) -> bytes:
-        """Return the block of *notification*, in an envelope with *topic* if one was asked for."""
+    def notification(self, notification: Notification, topics: Sequence[str]) -> bytes:
+        """Return the block of *notification*, in an envelope with *topics* if one was asked for."""
+        if self.envelope > Envelope.TOPIC:
+            return self._with_topics(notification, topics)
         if not self.ids:
-            text = notification.enveloped(topic) if self.envelope else notification.text
+            text = notification.enveloped(topics[0]) if self.envelope else notification.text
             return self.framed(block(text, type=notification.type, retry=notification.retry))
-        framed = notification.envelope(topic) if self.envelope else notification.chunk
+        framed = notification.envelope(topics[0]) if self.envelope else notification.chunk
         return framed if self.chunked else unchunk(framed)
+
+    def _with_topics(self, notification: Notification, topics: Sequence[str]) -> bytes:
+        id, type = notification.id, notification.type
+        facts = "" if self.ids else f'"id":"{id}",'
+        facts += f'"topics":{compact_json(topics)},'
+        if self.envelope == Envelope.ALL and type is not None:
+            facts, type = f'{facts}"type":{compact_json(type)},', None
+        data = notification.text if notification.is_json else compact_json(notification.text)
+        text = f'{{{facts}"data":{data}}}'
+        return self.framed(block(text, type=type, id=id if self.ids else None, retry=notification.retry))
 
     def opening(self, opening: Opening) -> bytes:
         """Return `hub.open`, and `hub.gap` in the same chunk."""

@@ -22,6 +22,7 @@ from hub.encoding import Encoding
 from hub.metrics import Metrics
 from hub.notification import Notification, Position
 from hub.pacing import Pacing, Step
+from hub.patterns import compiled
 from hub.topics import TopicIndex
 
 logger = logging.getLogger("hub.fanout")
@@ -77,6 +78,7 @@ class Audience:
     """
 
     __slots__ = (
+        "_all",
         "_deferred",
         "_encoding",
         "_frames",
@@ -94,6 +96,7 @@ class Audience:
         self.key: AudienceKey = (topics, encoding, visibility)
         self.topics = topics
         self._encoding, self._visibility = encoding, visibility
+        self._all = encoding.names_all_topics
         self.receivers: dict[Receiver, None] = {}
         self.touched = 0.0
         self.gathered = 0
@@ -106,11 +109,19 @@ class Audience:
         """Keep *notification*, which matches because of *topic*, for the next flush; return whether it is the first."""
         if notification.private and not self._visibility.sees(notification.topics, private=True):
             return False
-        frame = self._encoding.notification(notification, topic)
+        frame = self._encoding.notification(notification, self._shown(notification) if self._all else (topic,))
         self._notifications.append(notification)
         self._frames.append(frame)
         self.gathered += len(frame)
         return len(self._frames) == 1
+
+    def _shown(self, notification: Notification) -> tuple[str, ...]:
+        """Return all topics through which the receivers see *notification*, which they do."""
+        topics = notification.topics
+        if len(topics) == 1:
+            return topics
+        asked = self.topics.__contains__ if self.topics.issuperset(topics) else compiled(self.topics).match
+        return self._visibility.shown(filter(asked, topics), private=notification.private)
 
     def defer(self, batch: Batch) -> None:
         """Count *batch*, which is being offered, as not delivered yet to one of the receivers."""

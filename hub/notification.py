@@ -149,6 +149,13 @@ class Draft(NamedTuple):
             raise InvalidDraft("data", "is required")
         return cls.of(**fields)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a publish over HTTP has them: what `from_json` takes."""
+        data = json.loads(self.text) if self.is_json else self.text
+        others = {name: value for name, value in self._asdict().items() if name in _FIELDS and value}
+        retry = {} if self.retry is None else {"retry": self.retry}  # 0 is a time, too
+        return others | retry | {"topics": list(self.topics), "data": data}
+
 
 _FIELDS = frozenset({"topic", "topics", "data", "type", "retry", "private", "tags", "key"})
 

@@ -251,6 +251,20 @@ class NotificationService:
 
     # ---- out ----
 
+    @property
+    def position(self) -> Position:
+        """The newest position: the `lastEventId` for a page that is rendered now, so that its stream misses nothing.
+
+        Read it before the data that the page shows. Whatever is sent after that follows on the stream, even if it is
+        sent before the stream is opened. What is sent between this and the reading of the data is in both.
+
+        In a hub of several processes it may be a little older than the newest of them all, which costs a repetition.
+
+        Raises:
+            LogUnavailable: the log can't be used now.
+        """
+        return self._log.bounds().newest
+
     def _announce(self, notifications: Sequence[Notification]) -> None:
         """Feed the trunk; called by the log. What an observer publishes meanwhile comes after *notifications*."""
         self._announced.extend(notifications)

@@ -310,6 +310,10 @@ WALKED = [
 ]
 
 
+FOLLOWED = ["docs/howto/use-from-django.md", "docs/howto/use-from-fastapi.md", "docs/howto/use-from-flask.md"]
+"""Run by `tests/frameworks`, with servers and environments of their own."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", WALKED)
 async def test_who_does_what_the_page_says_sees_what_it_shows(walk: Walk, page: str) -> None:
@@ -319,13 +323,13 @@ async def test_who_does_what_the_page_says_sees_what_it_shows(walk: Walk, page: 
 
 def test_what_looks_as_if_it_were_run_is_run() -> None:
     run = {page for page in PAGES for fence in fences(page) if fence.language in {"console", "python", "sse"}}
-    assert run == {ROOT / page for page in WALKED}
+    assert run == {ROOT / page for page in WALKED + FOLLOWED}
 
 
-@pytest.mark.parametrize("page", WALKED)
+@pytest.mark.parametrize("page", WALKED + FOLLOWED)
 def test_every_program_on_a_page_says_which_file_it_is(page: str) -> None:
     programs = [fence for fence in fences(ROOT / page) if fence.language == "python"]
-    nameless = [fence.line for fence in programs if not re.match(r"# \w+\.py\b", fence.text)]
+    nameless = [fence.line for fence in programs if not re.match(r"# (?:at the end of )?[\w/]+\.py\b", fence.text)]
     assert not nameless, "who reads this can't know where to put it, nor how to start it"
 
 

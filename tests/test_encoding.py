@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pytest
@@ -111,14 +112,15 @@ class Lines(NamedTuple):
     """A toy: one line of JSON for each thing."""
 
     takes_chunks: bool = False
+    names_all_topics: bool = False
     ids: bool = True
 
     def without_ids(self) -> Lines:
         return self._replace(ids=False)
 
-    def notification(self, notification: Notification, topic: str) -> bytes:
+    def notification(self, notification: Notification, topics: Sequence[str]) -> bytes:
         id = notification.id if self.ids else None
-        return self._line(id=id, topic=topic, data=notification.data)
+        return self._line(id=id, topic=topics[0], data=notification.data)
 
     def opening(self, opening: Opening) -> bytes:
         return self._line(

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import re
 from typing import NamedTuple
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.access.visibility import Visibility
-from hub.encoding import SSE
+from hub.encoding import SSE, Envelope
 from hub.fanout import GATHER_BYTES, Audience, Batch, Fanout
 from hub.metrics import Metrics
 from hub.notification import Draft, Notification, Position
@@ -26,6 +27,10 @@ class Reader:
 
     def abort(self) -> None:
         self.aborted = True
+
+    @property
+    def text(self) -> str:
+        return b"".join(batch.payload for batch in self.batches).decode()
 
     @property
     def offsets(self) -> list[int]:
@@ -47,9 +52,10 @@ class Feed:
         self.fanout = Fanout(self.metrics, lambda: 0.0)
         self.fanout.begin(Position("e", 0))
 
-    def send(self, *topics: str, data: object = "x") -> int:
+    def send(self, *topics: str, data: object = "x", private: bool = False) -> int:
         offset = self.fanout.newest.offset + 1
-        self.fanout.on_next(Notification.accept(Draft.of(data, topics=topics), Position("e", offset), 0.0))
+        draft = Draft.of(data, topics=topics, private=private)
+        self.fanout.on_next(Notification.accept(draft, Position("e", offset), 0.0))
         return offset
 
     def join(self, reader: Reader, *topics: str, envelope: bool = False) -> Audience:
@@ -158,6 +164,22 @@ async def test_a_receiver_may_leave_while_it_is_offered_something():
     await rest(feed)
     assert leaver.offsets == [1]
     assert stayer.offsets == [1, 2]
+
+
+async def test_an_envelope_with_topics_names_all_through_which_the_receiver_sees_it():
+    feed = Feed()
+    readers = [Reader() for _ in range(3)]
+    feed.fanout.join(readers[0], ["b", "c", "d"], SSE(Envelope.TOPICS))
+    feed.fanout.join(readers[1], ["*", "b"], SSE(Envelope.TOPICS), Visibility(frozenset({"b"})))
+    feed.fanout.join(readers[2], ["**"], SSE(Envelope.TOPICS), Visibility(frozenset({"**"})))
+    feed.send("a", "b", "c", "user/1", private=True)
+    feed.send("a", "b", "c", "user/1")
+    feed.fanout.flush()
+    assert [re.findall(r'"topics":(\[.*?\])', reader.text) for reader in readers] == [
+        ['["b","c"]', '["b","c"]'],
+        ['["b"]', '["a","b","c"]'],
+        ['["a","b","c"]', '["a","b","c"]'],
+    ]
 
 
 async def test_an_envelope_names_the_first_topic_that_is_wanted():

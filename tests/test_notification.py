@@ -31,6 +31,27 @@ def test_topic_and_topics_make_a_union_in_order():
     assert Draft.of("x", topic="c", topics=["b", "c"]).topics == ("c", "b")
 
 
+@given(
+    data=values,
+    options=st.fixed_dictionaries(
+        {},
+        optional={
+            "topics": st.lists(st.sampled_from(["a", "b/c"]), min_size=1),
+            "type": st.just("t"),
+            "retry": st.integers(0, 2),
+            "private": st.booleans(),
+            "tags": st.just({"a": 1}),
+            "key": st.just("k"),
+        },
+    ),
+)
+def test_a_draft_comes_back_from_the_json_of_a_publish(data: Any, options: dict[str, Any]):
+    draft = Draft.of(data, **options)
+    fields = draft.to_json()
+    assert Draft.from_json(json.loads(json.dumps(fields))) == draft._replace(tags=draft.tags or None)
+    assert fields.keys() == {"topics", "data", *(name for name, value in options.items() if value is not False)}
+
+
 @given(data=values)
 def test_data_comes_back_as_it_was_sent(data: Any):
     notification = accept(Draft.of(data))

@@ -42,6 +42,15 @@ class Visibility(NamedTuple):
             return True
         return any(map(compiled(self.private).match, topics))
 
+    def shown(self, topics: Iterable[str], *, private: bool) -> tuple[str, ...]:
+        """Return those of *topics*, all of which the reader asked for, through which it sees a notification of them.
+
+        Where there are floors, *topics* are those that are `above` them.
+        """
+        if not private or self.private is None:
+            return tuple(topics)
+        return tuple(filter(compiled(self.private).match, topics))
+
     def floors(self, epoch: str, after: int = 0) -> Floors:
         """Return the floors that matter to whoever reads what stands after the offset *after* in the present *epoch*.
 

@@ -224,7 +224,7 @@ class AsyncHubClient:
         return place
 
     def new_http(self, silence: float, *, keep: bool = False) -> httpx.AsyncClient:
-        """Return connections of their own, whose reads take up to *silence* seconds; *keep* them between requests."""
+        """Return connections of their own, whose reads take up to *silence* seconds; *keep* those not in use."""
         if self._tls is None:
             self._tls = ssl.create_default_context()
         limits = httpx.Limits(max_connections=MOST, max_keepalive_connections=MOST if keep else 0)

@@ -76,6 +76,7 @@ class Subscription(NamedTuple):
         visibility: which of the notifications that match it may see.
         presence: what it is told of who is on its topics.
         rooms: it has the rooms of its user, which are among the topics.
+        retry: the seconds, between two bounds, after which its client comes back when it loses the stream.
     """
 
     topics: tuple[str, ...]
@@ -84,6 +85,7 @@ class Subscription(NamedTuple):
     visibility: Visibility = EVERYTHING
     presence: PresenceView = PresenceView.NOTHING
     rooms: bool = False
+    retry: tuple[float, float] = (2, 4)
 
 
 class Change(NamedTuple):
@@ -146,6 +148,7 @@ class Connection(ClientStream):
         "_queue",
         "_reading",
         "_rest",
+        "_retry",
         "_said",
         "_seam",
         "_since",
@@ -161,6 +164,7 @@ class Connection(ClientStream):
         super().__init__(wiring.streams, holder)
         self._topics: Collection[str] = subscription.topics
         self._last_event_id = subscription.last_event_id  # until it has begun
+        self._retry = subscription.retry
         self._encoding = subscription.encoding
         self._visibility = subscription.visibility
         self.presence = subscription.presence
@@ -613,7 +617,7 @@ class Connection(ClientStream):
         position, recovered, gap = beginning
         self._last_event_id = None
         self._since = self._since or position.offset
-        opening = Opening(self.id, tuple(self._topics), position, recovered, gap, retry_between(2, 4))
+        opening = Opening(self.id, tuple(self._topics), position, recovered, gap, retry_between(*self._retry))
         self._write(self._encoding.opening(opening))
 
     def _position(self, offset: int) -> Position:

@@ -158,7 +158,11 @@ def _frame(query: PageQuery, epoch: str, framed: asyncio.Future[Frames], reading
         page = reading.result()
         found = _chosen(query, page.notifications)
         wanted, floors = compiled(query.topics).match, query.visibility.floors(epoch, query.after)
-        payload = b"".join([query.encoding.notification(each, _matching(wanted, each, floors)) for each in found])
+        if query.encoding.names_all_topics:
+            topics = partial(_shown, wanted, floors, query.visibility)
+        else:
+            topics = partial(_first, wanted, floors)
+        payload = b"".join([query.encoding.notification(each, topics(each)) for each in found])
     except asyncio.CancelledError:
         framed.set_exception(LogUnavailable("a page was given up"))
     except Exception as error:  # of the log or of the encoding: whoever waits for the page has to be told
@@ -175,9 +179,20 @@ def _chosen(query: PageQuery, found: Sequence[Notification]) -> Sequence[Notific
     return [each for each in found if not covers(each)]
 
 
-def _matching(wanted: Callable[[str], bool], notification: Notification, floors: Floors) -> str:
+def _first(wanted: Callable[[str], bool], floors: Floors, notification: Notification) -> tuple[str, ...]:
     """Return the first topic of *notification* that is *wanted*, and through which it can be seen."""
+    topics = _above(floors, notification)
+    return (next((topic for topic in topics if wanted(topic)), topics[0]),)
+
+
+def _shown(
+    wanted: Callable[[str], bool], floors: Floors, visibility: Visibility, notification: Notification
+) -> tuple[str, ...]:
+    """Return all topics of *notification* that are *wanted*, and through which it is seen."""
+    topics = filter(wanted, _above(floors, notification))
+    return visibility.shown(topics, private=notification.private)
+
+
+def _above(floors: Floors, notification: Notification) -> Sequence[str]:
     topics = notification.topics
-    if floors:
-        topics = tuple(above(floors, topics, notification.position.offset)) or topics
-    return next((topic for topic in topics if wanted(topic)), topics[0])
+    return (above(floors, topics, notification.position.offset) if floors else topics) or topics

@@ -27,7 +27,7 @@ from hub.presence.service import PresenceService
 from hub.settings import PREFIX, Settings, unknown_variables
 from hub.state.choice import make_state
 from hub.state.state import State
-from hub.web import generations, handover, rooms
+from hub.web import client_files, generations, handover, rooms
 from hub.web.access import (
     Access,
     Authenticate,
@@ -45,6 +45,7 @@ from hub.web.history import export, history, history_pages
 from hub.web.monitoring import healthz, metrics, readyz, stats
 from hub.web.openapi import routes as openapi
 from hub.web.openapi.document import Terms
+from hub.web.position import position
 from hub.web.presence import presence
 from hub.web.publish import emit, publish
 from hub.web.rights import Rechecks, end_revoked
@@ -265,7 +266,11 @@ def routes_of(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]
     """Return the handlers of the routes that are *chosen* by name, by path and method."""
     pages: dict[str, Handler] = {"GET": history if "export" in chosen else history_pages}
     all_routes: dict[str, dict[str, dict[str, Handler]]] = {
-        "subscribe": {"/notifications/subscribe": {"GET": subscribe, "POST": subscribe_by_post}},
+        "subscribe": {
+            "/notifications/subscribe": {"GET": subscribe, "POST": subscribe_by_post},
+            "/notifications/position": {"GET": position},
+            client_files.PATH: {"GET": client_files.client_file},
+        },
         "publish": {"/notifications/publish": {"POST": publish}},
         "export": {"/notifications/history": {"GET": export}},
         "history": {"/notifications/history": pages},  # behind the export, whose path it has

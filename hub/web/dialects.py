@@ -1,7 +1,8 @@
-"""The formats in which a generation is sent: the hub's own events, OpenAI's chunks, the AI SDK's messages. Pure."""
+"""The formats of a generation on the wire: the hub's events, OpenAI's chunks, the AI SDK's messages, HTML. Pure."""
 
 from __future__ import annotations
 
+import html
 import time
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
@@ -147,7 +148,34 @@ class AISDK:
         return block(_json(type="error", errorText=_detail(end)), type=CLOSE, retry=end.retry)
 
 
-DIALECTS: dict[str, Dialect] = {each.name: each for each in (Classic(), OpenAI(), AISDK())}
+class HTML:
+    """The events of `Classic` with HTML as their data, for htmx: plain messages hold the text, escaped.
+
+    What a page swaps in has to be without `[DONE]`. A piece is an element, because HTML libraries trim bare text.
+    """
+
+    name: ClassVar[str] = "html"
+    headers: ClassVar[Mapping[str, str]] = {}
+
+    def start(self, generation: Generation, after: int, retry: int) -> bytes:
+        return block(html.escape(generation.id), type="start", id=part_id(generation, after), retry=retry)
+
+    def text(self, generation: Generation, after: int) -> bytes:
+        escaped = html.escape(generation.text(after))
+        return block(f"<span>{escaped}</span>", id=part_id(generation, generation.newest))
+
+    def end(self, generation: Generation, ending: Ending) -> bytes:
+        said = ending.facts.get("message") or ending.facts.get("finishReason") or ending.phase
+        # As in `Classic`: the id of the end comes last.
+        return block(html.escape(str(said)), type=ending.phase) + block(
+            ending.phase, type="close", id=end_id(generation)
+        )
+
+    def away(self, end: End) -> bytes:
+        return closing(end)
+
+
+DIALECTS: dict[str, Dialect] = {each.name: each for each in (Classic(), OpenAI(), AISDK(), HTML())}
 
 
 def _detail(end: End) -> str:

@@ -31,7 +31,7 @@ from hub.web.endpoint import Handler, check_site, cors, opens_stream
 from hub.web.limits import holder_of, refused
 from hub.web.links import link
 from hub.web.query import Parameters
-from hub.web.stream import HEADERS, MEDIA_TYPE, Away, EventStream, come_back, is_chunked, sent_away
+from hub.web.stream import HEADERS, MEDIA_TYPE, Away, EventStream, come_back, first_retry, is_chunked, sent_away
 from hub.web.viewer import GenerationViewer
 
 PATH = "/ai/chat/stream"
@@ -174,6 +174,7 @@ async def _respond(
         dialect,
         cursor,
         chunked=is_chunked(request),
+        retry=first_retry(request, 1, 3),
         registry=hub.connections,
         holder=await _holder(hub, request),
     )

@@ -35,6 +35,7 @@ class Away(enum.StrEnum):
 
 _SECONDS = {Away.CAPACITY: (10, 60), Away.DRAINING: (1, 6), Away.LOG_UNAVAILABLE: (2, 10)}
 _REFUSED_SECONDS = (10, 60)
+_DOUBLED = (0.5, 1.5)
 
 
 def is_chunked(request: web.BaseRequest) -> bool:
@@ -106,6 +107,17 @@ def is_event_source(request: web.BaseRequest) -> bool:
     """
     accept = request.headers.get("Accept", "")
     return request.method == "GET" and MEDIA_TYPE in accept and "Authorization" not in request.headers
+
+
+def first_retry(request: web.BaseRequest, least: float, most: float) -> tuple[float, float]:
+    """Return the bounds of the seconds after which the client of *request* is told to come back if it loses its stream.
+
+    htmx and Datastar take this time as the first of several, and double it with each failure. htmx 4 also waits for so
+    long when a tab is shown again, whose stream it ended when the tab was hidden. So theirs is shorter. All others get
+    *least* and *most*: an `EventSource` comes back after the same time again and again.
+    """
+    doubles = request.headers.get("HX-Request") == "true" or request.headers.get("Datastar-Request") == "true"
+    return _DOUBLED if doubles else (least, most)
 
 
 def refusal(reason: str, **facts: str) -> web.Response:

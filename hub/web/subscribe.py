@@ -11,7 +11,7 @@ from multidict import MultiMapping
 from hub.access.identity import Identity
 from hub.connections.client_stream import CloseReason
 from hub.connections.connection import Connection, PresenceView, Subscription
-from hub.encoding import SSE, retry_between
+from hub.encoding import SSE, Envelope, retry_between
 from hub.errors import Forbidden, InvalidInput, Unauthorized
 from hub.hub import Hub
 from hub.state.tickets import Admission
@@ -22,10 +22,11 @@ from hub.web.denials import SUBSCRIBE, note_denial
 from hub.web.endpoint import cors, opens_stream
 from hub.web.limits import holder_of
 from hub.web.query import Parameters
-from hub.web.stream import EventStream, is_chunked, sent_away
+from hub.web.stream import EventStream, first_retry, is_chunked, sent_away
 from hub.web.stream_cookie import stream_cookies
 
-_encoding = lru_cache(maxsize=None)(SSE)  # there are four, and each connection holds one
+_encoding = lru_cache(maxsize=None)(SSE)  # there are eight, and each connection holds one
+_ENVELOPES = {"0": Envelope.NONE, "1": Envelope.TOPIC, "topics": Envelope.TOPICS, "all": Envelope.ALL}
 _FIELDS = ("topics", "lastEventId")
 _OPTIONS = ("lastEventId", "envelope", "presence")
 _GET = Parameters("topic", *_OPTIONS, "rooms", "ticket")
@@ -95,10 +96,11 @@ async def _open(
     subscription = Subscription(
         reading.topics,
         request.headers.get("Last-Event-ID") or last_event_id or query.get("lastEventId"),
-        _encoding(_flag(query, "envelope"), is_chunked(request)),
+        _encoding(_envelope(query), is_chunked(request)),
         reading.visibility,
         _presence(access, identity) if _flag(query, "presence") else PresenceView.NOTHING,
         rooms,
+        first_retry(request, 2, 4),
     )
     holder = holder_of(hub, request, identity, None if admission is None else admission.within)
     away = sent_away(hub, request, holder)
@@ -144,6 +146,13 @@ async def _begin_with_ticket(
 
 def _presence(access: Access, identity: Identity | None) -> PresenceView:
     return PresenceView.NAMES if access.names(identity) else PresenceView.NUMBERS
+
+
+def _envelope(query: MultiMapping[str]) -> Envelope:
+    envelope = _ENVELOPES.get(query.get("envelope", "0"))
+    if envelope is None:
+        raise InvalidInput("envelope", f"is none of {', '.join(_ENVELOPES)}")
+    return envelope
 
 
 def _flag(query: MultiMapping[str], name: str) -> bool:

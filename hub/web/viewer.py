@@ -22,11 +22,12 @@ class GenerationViewer(ClientStream):
 
     Args:
         cursor: the number of the last part the client has.
+        retry: the seconds, between two bounds, after which the client comes back when it loses the stream.
     """
 
     kind: ClassVar[StreamKind] = StreamKind.GENERATION
 
-    __slots__ = ("_count", "_cursor", "_dialect", "_generation", "_sse")
+    __slots__ = ("_count", "_cursor", "_dialect", "_generation", "_retry", "_sse")
 
     def __init__(
         self,
@@ -35,17 +36,20 @@ class GenerationViewer(ClientStream):
         cursor: int,
         *,
         chunked: bool,
+        retry: tuple[float, float] = (1, 3),
         registry: StreamRegistry,
         holder: Holder = NOBODY,
     ) -> None:
         super().__init__(registry, holder)
         self._generation, self._dialect, self._cursor = generation, dialect, cursor
         self._sse = SSE(chunked=chunked)
+        self._retry = retry
         self._count = 0
 
     def _begin(self) -> None:
         """Write what the generation is, then what there is of it; watch it from here on."""
-        self._write(self._sse.framed(self._dialect.start(self._generation, self._cursor, retry_between(1, 3))))
+        start = self._dialect.start(self._generation, self._cursor, retry_between(*self._retry))
+        self._write(self._sse.framed(start))
         self._generation.watch(self)
         self.news()
 

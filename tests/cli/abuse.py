@@ -23,7 +23,7 @@ SLOW_ONES, WORKERS = 200, 20
 
 def token(user: str, **claims: Any) -> str:
     now = time.time()
-    said = {"sub": user, "iat": int(now) - 1, "exp": now + 3_600, **claims}
+    said = {"sub": user, "iat": int(now) - 1, "exp": now + 86_400, **claims}
     return jwt.encode(said, SECRET, algorithm="HS256")
 
 

@@ -53,7 +53,7 @@ FOR_USERS = [
 
 
 def bearer(user: str, **rights: Any) -> dict[str, str]:
-    claims = {"sub": user, "iat": int(time.time()), "exp": time.time() + 600, "hub": rights}
+    claims = {"sub": user, "iat": int(time.time()), "exp": time.time() + 86_400, "hub": rights}
     return {"Authorization": f"Bearer {jwt.encode(claims, SECRET, algorithm='HS256')}"}
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pytest
 
 from hub.access.visibility import Visibility
 from hub.connections.page_cache import SHARED_BYTES, SHARED_SECONDS, PageCache, PageQuery
-from hub.encoding import SSE
+from hub.encoding import SSE, Envelope
 from hub.errors import LogUnavailable
 from hub.log.log import Frames
 from hub.log.memory import MemoryLog
@@ -153,6 +154,19 @@ async def test_an_envelope_names_a_topic_through_which_the_notification_is_seen(
     assert dechunk(asked.result().payload).splitlines()[1::3] == [
         b'data: {"topic":"b","data":"x"}',
         b'data: {"topic":"a","data":"x"}',
+    ]
+
+
+async def test_an_envelope_with_topics_names_all_through_which_the_notification_is_seen():
+    desk = Desk()
+    desk.send("a", "b", "x")
+    desk.send("a", "b", "x")
+    visibility = since(a=1)
+    asked = desk.pages.read(PageQuery(0, frozenset("ab"), SSE(Envelope.TOPICS), visibility), upto=2)
+    await desk.answer()
+    assert dechunk(asked.result().payload).splitlines()[1::3] == [
+        b'data: {"topics":["b"],"data":"x"}',
+        b'data: {"topics":["a","b"],"data":"x"}',
     ]
 
 
@@ -321,8 +335,9 @@ async def test_pages_of_a_log_that_has_become_another_one_are_forgotten():
 async def test_an_encoding_that_fails_is_told_to_whoever_waits_for_the_page():
     class Broken(NamedTuple):
         takes_chunks: bool = False
+        names_all_topics: bool = False
 
-        def notification(self, notification: Notification, topic: str) -> bytes:
+        def notification(self, notification: Notification, topics: Sequence[str]) -> bytes:
             raise RuntimeError("mine")
 
     desk = Desk()

@@ -26,7 +26,7 @@ It is less than the default heartbeat, so that a test fails if the hub notices s
 Address = tuple[str, int] | str
 
 _STATUS_LINE = re.compile(r"HTTP/1\.[01] ([0-9]{3}) [ -~]*")
-_CHUNK_SIZE = re.compile(rb"[0-9a-f]{1,8}")
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
 
 
 async def until(condition: Callable[[], object]) -> None:

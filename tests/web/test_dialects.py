@@ -65,6 +65,37 @@ async def test_an_ai_sdk_message_stream(chat: Chat):
     ]
 
 
+async def test_an_answer_as_html(chat: Chat):
+    id, answering = await chat.begin()
+    client = await chat.open(f"{PATH}/{id}?format=html")
+    start = await client.next("start")
+    assert (start.data, start.id) == (id, f"{id}.0")
+    answering.say(" <b>\n", "&")
+    answering.finish()
+    events = [(each.type, each.data, each.id.partition(".")[2]) for each in await client.rest()]
+    assert events == [
+        ("message", "<span> &lt;b&gt;\n</span>", "1"),
+        ("message", "<span>&amp;</span>", "2"),
+        ("done", "stop", "2"),
+        ("close", "done", "2.end"),
+    ]
+
+
+async def test_html_tells_why_an_answer_ended(chat: Chat, complaints: Any):
+    id, answering = await chat.begin()
+    client = await chat.open(f"{PATH}/{id}?format=html")
+    answering.fail(ProviderError("rate_limited", "too <much>", "sk-secret"))
+    *_, how, close = await client.rest()
+    assert (how.type, how.data) == ("failed", "too &lt;much&gt;")
+    assert (close.type, close.data, close.id) == ("close", "failed", f"{id}.0.end")
+    complaints.take()
+    id, _ = await chat.begin()
+    client = await chat.open(f"{PATH}/{id}?format=html")
+    await chat.server.ask("DELETE", f"{PATH}/{id}")
+    *_, how, close = await client.rest()
+    assert [(each.type, each.data) for each in (how, close)] == [("cancelled", "cancelled"), ("close", "cancelled")]
+
+
 @pytest.mark.parametrize("name", ["openai", "ai-sdk"])
 async def test_a_dialect_tells_of_a_failure_in_its_own_words(chat: Chat, name: str, complaints: Any):
     id, answering = await chat.begin()

@@ -104,7 +104,11 @@ ROUTES: dict[tuple[str, str], list[Way]] = {
     ("GET", "/notifications/rooms/{room}/members"): [Way("/notifications/rooms/a/members")],
     ("PUT", "/notifications/rooms/{room}/members/{userId}"): [Way("/notifications/rooms/a/members/x", status=204)],
     ("DELETE", "/notifications/rooms/{room}/members/{userId}"): [Way("/notifications/rooms/a/members/x", status=204)],
+    ("GET", "/notifications/position"): [Way()],
     ("GET", "/notifications/presence"): [Way("/notifications/presence?topic=a")],
+    ("GET", "/notifications/client/{file}"): [
+        Way("/notifications/client/hub-client.js", open="it is a script that is the same for everybody")
+    ],
     **{("GET", path): [Way(open="it describes the API, and holds no secret")] for path in DOCUMENTS},
     ("POST", "/notifications/tickets"): [Way(status=201), Way(body={"topics": ["a"]}, reads=("a",), status=201)],
     ("GET", AI): [Way(f"{AI}?message=hi", stream=True)],
@@ -346,7 +350,8 @@ def lines() -> Iterator[Lines]:
 
 
 def valid_token() -> str:
-    claims = {"sub": "root", "exp": time.time() + 600, "hub": {"admin": True, "subscribe": ["**"], "publish": ["**"]}}
+    rights = {"admin": True, "subscribe": ["**"], "publish": ["**"]}
+    claims = {"sub": "root", "exp": time.time() + 86_400, "hub": rights}
     return jwt.encode(claims, SECRET, algorithm="HS256")
 
 

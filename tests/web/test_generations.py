@@ -68,6 +68,14 @@ async def test_a_hub_under_a_prefix_names_its_own_paths(serve: Serve):
     assert (await server.ask("GET", answer.headers["Location"], headers={"Accept": "application/json"})).status == 200
 
 
+async def test_clients_that_double_their_delay_are_told_a_shorter_one(chat: Chat):
+    id, _ = await chat.begin()
+    for headers, least, most in (({"HX-Request": "true"}, 500, 1_500), ({}, 1_000, 3_000)):
+        client = await chat.open(f"{PATH}/{id}", headers=headers)
+        await client.next("start")
+        assert least <= (client.decoder.retry or 0) <= most
+
+
 async def test_an_idempotency_key_never_begins_a_second_generation(chat: Chat):
     first, second, other = [
         await chat.server.post(PATH + "/init", {"message": "hi"}, Idempotency_Key=key) for key in ("a", "a", "b")

@@ -108,6 +108,7 @@ ASKED = {
     "publish again": Ask(200, "POST", PUBLISH, body={"data": 1, "key": "once"}, state="published"),
     "publish over HTTP/1.0": Ask(201, "POST", PUBLISH, body={"data": 1}, version=b"1.0"),
     "publish, 100-continue": Ask(201, "POST", PUBLISH, {"Expect": "100-continue"}, {"data": 1}),
+    "position": Ask(200, "GET", "/notifications/position"),
     "presence": Ask(200, "GET", "/notifications/presence?topic=a"),
     "presence of a pattern": Ask(400, "GET", "/notifications/presence?topic=*"),
     "subscribe with presence": Ask(200, "GET", SUBSCRIBE + "?presence=1", streams=True),
@@ -161,6 +162,7 @@ ASKED = {
     "publish while draining": Ask(503, "POST", PUBLISH, body={"data": 1}, state="draining"),
     "ready while draining": Ask(503, "GET", "/readyz", state="draining"),
     "history without a log": Ask(503, "GET", HISTORY, state="no log"),
+    "position without a log": Ask(503, "GET", "/notifications/position", state="no log"),
     "another name": Ask(421, "GET", "/healthz", {"Host": "evil.example"}, settings={"allowed_hosts": ("localhost",)}),
     # the description
     "the description": Ask(200, "GET", "/openapi.json"),

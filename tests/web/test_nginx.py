@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import re
-import shutil
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,6 +17,7 @@ from aiohttp import web
 from hub import HUB, sse
 from hub.encoding import SSE
 from hub.web.links import client_address
+from tests.proxy import program
 from tests.web.client import until
 from tests.web.conftest import Complaints, Serve
 from tests.web.server import Server, Site
@@ -54,13 +53,7 @@ BELOW_LIVE = re.findall(r"^```nginx\n(location /live/ .*?)^```$", PAGE.read_text
 @pytest.fixture
 def nginx() -> str:
     """Where nginx is."""
-    found = shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
-    if found is None:
-        why = "nginx is not installed: apt-get install nginx-light"
-        if os.environ.get("CI"):
-            pytest.fail(why)
-        pytest.skip(why)
-    return found
+    return program("nginx")
 
 
 @pytest.fixture

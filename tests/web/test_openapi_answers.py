@@ -21,6 +21,7 @@ from hub.errors import (
     TooManyMemberships,
 )
 from hub.web.access import Access
+from hub.web.dialects import DIALECTS
 from tests.web.api import Description, beginning, described
 from tests.web.conftest import Complaints, Serve
 from tests.web.server import Answer, Server
@@ -58,6 +59,7 @@ REQUESTS = {
     "subscribeByPost": Request("POST", "/notifications/subscribe", {"topics": ["orders"]}),
     "publish": Request("POST", "/notifications/publish", {"topic": "orders", "data": 1}),
     "history": Request("GET", "/notifications/history?topic=orders"),
+    "position": Request("GET", "/notifications/position"),
     "presence": Request("GET", "/notifications/presence?topic=orders"),
     "members": Request("GET", "/notifications/rooms/lobby/members"),
     "join": Request("PUT", "/notifications/rooms/lobby/members/ann", {"publish": True}),
@@ -70,6 +72,7 @@ REQUESTS = {
     "revokeToken": Request("DELETE", "/notifications/tokens/abc"),
     "statistics": Request("GET", "/notifications/stats"),
     "metrics": Request("GET", "/metrics"),
+    "clientFile": Request("GET", "/notifications/client/hub-client.js"),
     "alive": Request("GET", "/healthz"),
     "ready": Request("GET", "/readyz"),
     "description": Request("GET", "/openapi.json"),
@@ -213,6 +216,7 @@ async def wrong_requests(ask: Any) -> None:
     await ask("changeTopics", body={"add": ["*a"]})
     for name in ("changeTopics", "endConnection"):
         await ask(name, path="/notifications/connections/nobody")
+    await ask("clientFile", path="/notifications/client/other.js")
     await ask("emit", path="/events/a*")
     await ask("askAndWatch", path=CHAT)
     await ask("askAndWatch", Sec_Fetch_Site="cross-site")
@@ -240,7 +244,7 @@ async def right_requests(ask: Any) -> None:
     await ask("history", Accept="application/x-ndjson")
     await ask("askAndWatch", path=CHAT, Last_Event_ID="a.1.end")
     await ask("askAndWatch", path=CHAT, Last_Event_ID="a.1")
-    for format in ("events", "openai", "ai-sdk"):
+    for format in DIALECTS:
         await ask("ask", f"?format={format}")
     await ask("watch", Accept="application/json")
     await ask("watch", Last_Event_ID="SESSION.1.end")
@@ -249,6 +253,8 @@ async def right_requests(ask: Any) -> None:
     await ask("subscribe", "&rooms=1")
     await ask("subscribe", path="/notifications/subscribe?rooms=1")
     await ask("members", "?limit=1")
+    await ask("clientFile", If_None_Match="*")
+    await ask("clientFile", path="/notifications/client/hub-client.LICENSE.txt")
 
 
 async def refusals(witness: Witness) -> None:
@@ -281,7 +287,7 @@ async def while_something_is_away(witness: Witness, server: Server, monkeypatch:
                 await ask("leave")
     with monkeypatch.context() as patch:
         patch.setattr(hub.log, "bounds", failing(away))
-        for name in ("subscribe", "history", "ready", "statistics"):
+        for name in ("subscribe", "position", "history", "ready", "statistics"):
             await ask(name)
         await ask("changeTopics", body={"add": ["older"], "after": "earliest"})
     with monkeypatch.context() as patch:

@@ -175,7 +175,7 @@ class Walk:
             "sub": user,
             "jti": id,
             "iat": now,
-            "exp": now - 60 if expired else now + 3_600,
+            "exp": now - 60 if expired else now + 86_400,
             "hub": {"subscribe": rights.subscribe, "publish": rights.publish},
         }
         headers = {"Authorization": f"Bearer {jwt.encode(claims, SECRET, algorithm='HS256')}"}

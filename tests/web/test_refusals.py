@@ -25,7 +25,7 @@ ONE = 0.001
 
 def bearer(user: str = "tom", **claims: Any) -> dict[str, str]:
     now = time.time()
-    said = {"sub": user, "iat": int(now) - 1, "exp": now + 600, "hub": {"subscribe": ["orders"]}, **claims}
+    said = {"sub": user, "iat": int(now) - 1, "exp": now + 86_400, "hub": {"subscribe": ["orders"]}, **claims}
     return {"Authorization": f"Bearer {jwt.encode(said, SECRET, algorithm='HS256')}"}
 
 

@@ -104,6 +104,6 @@ async def test_it_finds_nothing_wrong_with_an_open_hub(serve: Serve, tmp_path: P
 @pytest.mark.usefixtures("only_of_malformed_requests")
 async def test_it_finds_nothing_wrong_with_a_guarded_hub(serve: Serve, tmp_path: Path) -> None:
     server = await serve(setup={"routes": None}, jwt_secret=SECRET, **SETTINGS)
-    token = sign(secret_key(SECRET), {**CLAIMS, "exp": int(time.time()) + 600})
+    token = sign(secret_key(SECRET), {**CLAIMS, "exp": int(time.time()) + 86_400})
     assert await schemathesis(server, tmp_path, f"--header=Authorization:Bearer {token}") == ""
     assert server.hub.metrics.published > 10

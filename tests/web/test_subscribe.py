@@ -69,6 +69,15 @@ async def test_each_connection_has_an_id_of_its_own_and_is_told_another_time_to_
     assert len(set(times)) > 10
 
 
+@pytest.mark.parametrize("header", ["HX-Request", "Datastar-Request"])
+async def test_clients_that_double_their_delay_are_told_a_shorter_one(server: Server, header: str) -> None:
+    clients = [await server.subscribe(headers={header: "true"}) for _ in range(20)]
+    times = [client.decoder.retry for client in clients]
+    assert all(time is not None and 500 <= time <= 1_500 for time in times)
+    assert len(set(times)) > 10
+    assert 2_000 <= ((await server.subscribe(headers={header: "false"})).decoder.retry or 0) <= 4_000
+
+
 async def test_no_stream_is_ever_compressed(server: Server) -> None:
     client = await server.subscribe(headers={"Accept-Encoding": "gzip, deflate, br, zstd"})
     assert "Content-Encoding" not in client.headers
@@ -437,7 +446,38 @@ async def test_an_envelope_wraps_what_is_replayed_the_same_way(server: Server) -
     assert live.received.partition(b"\n\n")[2] == resumed.received.partition(b"\n\n")[2]
 
 
-async def test_an_envelope_is_asked_for_with_1_and_nothing_else(server: Server) -> None:
+@pytest.mark.parametrize(("envelope", "type", "typed"), [("topics", "made", ""), ("all", "message", '"type":"made",')])
+async def test_an_envelope_with_topics_names_all_that_are_wanted(
+    server: Server, envelope: str, type: str, typed: str
+) -> None:
+    start = (await server.subscribe()).opened.id
+    live = await server.subscribe("c", "b/*", query={"envelope": envelope})
+    server.send({"n": 1}, topics=["a", "b/2", "c"], type="made", retry=5)
+    server.send("text", topics=["c"])
+    resumed = await server.subscribe("c", "b/*", query={"envelope": envelope}, last_event_id=start)
+    for client in (live, resumed):
+        first, second = await client.event(), await client.event()
+        assert (first.type, first.data) == (type, f'{{"topics":["b/2","c"],{typed}"data":{{"n":1}}}}')
+        assert (second.type, second.data) == ("message", '{"topics":["c"],"data":"text"}')
+    assert live.received.partition(b"\n\n")[2] == resumed.received.partition(b"\n\n")[2]
+
+
+async def test_an_envelope_with_topics_has_the_id_of_what_comes_too_late_to_have_one(server: Server) -> None:
+    client = await server.subscribe("a", query={"envelope": "topics"})
+    (early,) = server.send(1, topics=["b"])
+    (newer,) = server.send(2, topics=["a"])
+    assert (await client.next()).id == newer
+    change = {"add": ["b"], "after": client.opened.id}
+    path = f"/notifications/connections/{client.opened.json()['connection']}"
+    assert (
+        await server.ask("PATCH", path, headers={"Content-Type": "application/json"}, body=json.dumps(change).encode())
+    ).status == 200
+    assert (await client.next("hub.topics")).json()["from"] == client.opened.id
+    late = await client.next()
+    assert (late.id, late.data) == (newer, f'{{"id":"{early}","topics":["b"],"data":1}}')
+
+
+async def test_an_envelope_that_does_not_exist_is_refused(server: Server) -> None:
     answer = await server.ask("GET", server.subscribe_path(envelope="yes"))
     assert (answer.status, answer.json()["field"]) == (400, "envelope")
 

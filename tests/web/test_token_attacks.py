@@ -31,7 +31,7 @@ async def server(serve: Serve) -> Server:
 
 def said(**changed: Any) -> dict[str, Any]:
     """Return claims that are good today."""
-    return claims(**{"exp": int(time.time()) + 600, "aud": "hub", "hub": {"subscribe": ["orders/**"]}, **changed})
+    return claims(**{"exp": int(time.time()) + 86_400, "aud": "hub", "hub": {"subscribe": ["orders/**"]}, **changed})
 
 
 async def read(server: Server, text: str, *topics: str, cookie: bool = False) -> Answer:
@@ -57,19 +57,19 @@ def forged() -> dict[str, tuple[str, str]]:
         "a kid that is a path": token(said(), header={"alg": "HS256", "kid": "../../../dev/null"}, key=b""),
         "a kid that is a query": token(said(), header={"alg": "HS256", "kid": "' OR 1=1 --"}, key=b"\0" * 32),
         "keys elsewhere": token(said(), header={"alg": "RS256", "jku": "http://127.0.0.1:1/k"}, algorithm="RS256"),
-        "not yet": token(said(nbf=now + 3_600)),
-        "issued in the future": token(said(iat=now + 3_600)),
+        "not yet": token(said(nbf=now + 86_400)),
+        "issued in the future": token(said(iat=now + 86_400)),
         "another audience": token(said(aud="other")),
         "several other audiences": token(said(aud=["Hub", "hub2"])),
         "no audience": token(said(aud=None)),
         "no end": token(said(exp=None)),
-        "an end that is text": token(said(exp=str(now + 600))),
+        "an end that is text": token(said(exp=str(now + 86_400))),
         "cut in the signature": good[:-3],
         "cut before the signature": f"{head}.{body}.",
         "cut in the claims": good[: len(head) + 20],
         "other claims": f"{head}.{part(json.dumps(said(sub='root')).encode())}.{signature}",
-        "a claim twice": token(b'{"sub":"42","aud":"hub","sub":"root","exp":%d}' % (now + 600)),
-        "rights twice": token(b'{"sub":"42","aud":"hub","exp":%d,"hub":{},"hub":{"admin":true}}' % (now + 600)),
+        "a claim twice": token(b'{"sub":"42","aud":"hub","sub":"root","exp":%d}' % (now + 86_400)),
+        "rights twice": token(b'{"sub":"42","aud":"hub","exp":%d,"hub":{},"hub":{"admin":true}}' % (now + 86_400)),
         "a control character": token(said(sub="a\nb")),
         "a character that can't be seen": token(said(sub="ad\u200bmin")),
         "a character that turns the text around": token(said(sub="\u202enimda")),

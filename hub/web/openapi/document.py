@@ -129,7 +129,7 @@ def _operation(method: str, operation: Operation, terms: Terms) -> dict[str, Any
     }
     if terms.tokens and operation.rights is not Rights.EVERYBODY:
         # Beside tokens there may be a login, and topics that anybody may read: nothing is also a way in.
-        anybody: list[dict[str, Any]] = [{}] if operation.rights is Rights.GRANTED else []
+        anybody: list[dict[str, Any]] = [{}] if operation.rights in {Rights.GRANTED, Rights.READER} else []
         found["security"] = [{"token": []}, {"cookie": []}, *anybody]
     return found
 

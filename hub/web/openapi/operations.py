@@ -34,7 +34,7 @@ from hub.errors import (
     UnknownGeneration,
 )
 from hub.log.archive.format import MEDIA_TYPE as ARCHIVE
-from hub.web import history
+from hub.web import client_files, history
 from hub.web.dialects import DIALECTS
 from hub.web.endpoint import Handler
 from hub.web.generations import MAX_KEY_LENGTH
@@ -52,6 +52,7 @@ class Rights(enum.Enum):
 
     EVERYBODY = ""
     GRANTED = "Needs a grant for each topic."
+    READER = "For whoever may read anything."
     KNOWN = "For users who are known."
     HOLDER = "For the user who opened the stream, and for administrators."
     MEMBER = "For administrators, and for the user himself where the application allows it."
@@ -163,7 +164,11 @@ TAGS = {
 
 _TOPICS = _query("topic", "topics and patterns, each in a parameter of its own", ref("Topics"))
 _FLAG = {"type": "string", "enum": ["0", "1"], "default": "0"}
-_ENVELOPE = _query("envelope", "`1`: wrap the data with its topic", _FLAG)
+_ENVELOPE = _query(
+    "envelope",
+    "`1`: wrap the data with its topic, `topics`: with all of its topics, `all`: and with its type",
+    {"type": "string", "enum": ["0", "1", "topics", "all"], "default": "0"},
+)
 _ROOMS = _query("rooms", "`1`: the rooms of the user too, as they change; then no topic is needed", _FLAG)
 _PRESENCE = _query("presence", "`1`: tell who is on its topics, and who comes and goes", _FLAG)
 _CURSOR = text(examples=["8e844e1e90-1042", "earliest", "latest"])
@@ -272,6 +277,17 @@ _NOTIFICATIONS: dict[str, dict[str, Operation]] = {
         )
     },
     "/notifications/history": {"GET": _history(pages=True, archive=True)},
+    "/notifications/position": {
+        "GET": Operation(
+            id="position",
+            tag="notifications",
+            summary="Ask for the newest position",
+            description="The `lastEventId` of a page that is rendered now. Ask before you read what the page shows.",
+            rights=Rights.READER,
+            answers={200: _json("the newest position", "NewestPosition")},
+            problems=(LogUnavailable,),
+        )
+    },
     "/notifications/presence": {
         "GET": Operation(
             id="presence",
@@ -433,6 +449,29 @@ _STATE: dict[str, dict[str, Operation]] = {
             answers={
                 200: Answer(description="Prometheus' text format", content={"text/plain": Content(schema=text())})
             },
+        )
+    },
+    client_files.PATH: {
+        "GET": Operation(
+            id="clientFile",
+            tag="notifications",
+            summary="A file of the browser client",
+            parameters=(
+                Parameter("file", "path", {"type": "string", "enum": [*client_files.FILES]}, "its name"),
+                Parameter("If-None-Match", "header", text(), "the `ETag` of what the client has"),
+            ),
+            answers={
+                200: Answer(
+                    description="the file",
+                    content={
+                        "text/javascript": Content(schema={"type": "string"}),
+                        "text/plain": Content(schema={"type": "string"}),
+                    },
+                    headers={"ETag": "another one if the file has changed"},
+                ),
+                304: Answer(description="it is the one that the client has", headers={"ETag": "that of the file"}),
+            },
+            problems=(NotThere,),
         )
     },
     "/healthz": {

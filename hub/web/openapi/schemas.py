@@ -294,8 +294,8 @@ _EVENTS: dict[str, Schema] = {
     "Sent": event(
         {
             "type": "string",
-            "description": "a string as it was published, anything else as JSON; with `envelope=1` always JSON: "
-            '`{"topic": …, "data": …}`',
+            "description": "a string as it was published, anything else as JSON; with `envelope` always JSON: "
+            '`{"topic": …, "data": …}`, or `{"topics": […], "data": …}`',
             "contentMediaType": "text/plain",
         },
         type={**_TYPE, "description": "if the notification has a type"},
@@ -405,6 +405,14 @@ _AI: dict[str, Schema] = {
         optional=("event", "id", "retry"),
         description="with `format=openai` a `chat.completion.chunk`, with `format=ai-sdk` a part of a message",
     ),
+    "HtmlPart": event(
+        {"type": "string", "contentMediaType": "text/html"},
+        type={"enum": ["message", "start", "done", "failed", "cancelled", "close"]},
+        id=_PART_ID,
+        retry=True,
+        optional=("event", "id", "retry"),
+        description="with `format=html`: HTML, of which the plain messages are the text",
+    ),
     "AnswerEvent": {
         "anyOf": [
             ref(name)
@@ -418,6 +426,7 @@ _AI: dict[str, Schema] = {
                 "AnswerClose",
                 "Closed",
                 "ForeignPart",
+                "HtmlPart",
             )
         ],
         "description": "Idle streams also get comments, which are no events.",
@@ -474,6 +483,7 @@ _ADMINISTRATION: dict[str, Schema] = {
         {"topic": ref("Topic"), "user": text("its id")},
         {"info": {"type": "object", "description": "what others are told of the user"}},
     ),
+    "NewestPosition": fields({"position": ref("Id")}),
     "PresencePage": fields(
         {"topic": ref("Topic"), "count": whole("how many users are there")},
         {"users": items(ref("Present")), "next": _or_null(text("the `after` of the next page"))},

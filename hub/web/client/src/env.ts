@@ -1,0 +1,62 @@
+/** What the client uses of its surroundings: clock, timers, chance, network. Tests bring their own. */
+
+/** What the surroundings say by themselves. */
+export type Sign = "online" | "offline" | "hidden" | "visible" | "frozen" | "resumed";
+
+/** The surroundings of a line: a page, a worker, or a test. */
+export interface Env {
+  /** Milliseconds of a clock that goes on while the machine sleeps. */
+  now(): number;
+  /** Call `then` once after `ms` milliseconds or later; return what stops it. */
+  after(ms: number, then: () => void): () => void;
+  /** A number from 0 up to, but not including, 1. */
+  random(): number;
+  /** Sends requests. */
+  fetch: typeof fetch;
+  /** The native class, for browsers in which `fetch` can't be read while it goes on; undefined if there is none. */
+  EventSource: typeof EventSource | undefined;
+  /** Whether the body of an answer can be read while it arrives. */
+  streams: boolean;
+  /** False only if there is surely no network. */
+  online(): boolean;
+  /** Call `on` with each sign from now on; return what ends that. */
+  watch(on: (sign: Sign) => void): () => void;
+}
+
+/** Return the surroundings of this page or worker. */
+export function surroundings(): Env {
+  return {
+    now: () => Date.now(),
+    after(ms, then) {
+      const timer = setTimeout(then, ms);
+      return () => clearTimeout(timer);
+    },
+    random: () => Math.random(),
+    fetch: (...request) => fetch(...request),
+    EventSource: typeof EventSource === "undefined" ? undefined : EventSource,
+    streams: typeof ReadableStream !== "undefined" && "body" in Response.prototype,
+    online: () => typeof navigator === "undefined" || navigator.onLine !== false,
+    watch,
+  };
+}
+
+function watch(on: (sign: Sign) => void): () => void {
+  const ends: (() => void)[] = [];
+  const hear = (target: EventTarget, type: string, sign: () => Sign) => {
+    const listener = () => on(sign());
+    target.addEventListener(type, listener);
+    ends.push(() => target.removeEventListener(type, listener));
+  };
+  if (typeof globalThis.addEventListener === "function") {
+    hear(globalThis, "online", () => "online");
+    hear(globalThis, "offline", () => "offline");
+  }
+  if (typeof document !== "undefined") {
+    hear(document, "visibilitychange", () => (document.visibilityState === "hidden" ? "hidden" : "visible"));
+    hear(document, "freeze", () => "frozen");
+    hear(document, "resume", () => "resumed");
+  }
+  return () => {
+    for (const end of ends) end();
+  };
+}

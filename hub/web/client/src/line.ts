@@ -1,0 +1,534 @@
+/** One stream to the hub: it stays open through failures, and tells each notification once, in order. */
+
+import type { Env } from "./env.js";
+import { type Command, type Input, Machine } from "./machine.js";
+import { Places, positionOf } from "./places.js";
+import { baseOf, openStream, type Problem, RequestFailed, send } from "./wire.js";
+
+export type LineState = "connecting" | "open" | "waiting" | "offline" | "refused" | "closed";
+
+/** What a line tells. */
+export type LineEvent =
+  | { kind: "state"; state: LineState; reason?: string; topic?: string; retryIn?: number }
+  | {
+      kind: "open";
+      id: string;
+      connection: string;
+      topics: string[];
+      recovered: boolean | null;
+      reason?: string;
+      oldest?: string;
+    }
+  | { kind: "message"; id: string; type: string; topics: string[]; data: unknown }
+  /** A heartbeat moved the cursor. */
+  | { kind: "cursor"; id: string }
+  /** Something is missing here. It comes after an `open` or `topics` that has one, too. */
+  | { kind: "gap"; id: string; reason: string; oldest?: string }
+  | { kind: "dropped"; dropped: number; after: string; before: string }
+  /** The topics of the open stream have changed: those that were added count after `id`. */
+  | { kind: "topics"; id: string; topics: string[] }
+  | { kind: "presence" | "join" | "leave"; facts: unknown };
+
+/** Where a line without a cursor begins. */
+export type Start = "earliest" | "latest" | (string & {});
+
+export interface LineOptions {
+  /** Where the hub is mounted, such as `/` or `https://hub.example.com/live/`. */
+  url: string;
+  /** Topics and patterns. */
+  topics: string[];
+  /** The id after which the line begins. */
+  cursor?: string;
+  /** Where it begins if there is no cursor; without it, with what is new. */
+  start?: Start;
+  /** Returns a token, asked before the first request and whenever the last one has ended. */
+  token?: () => Promise<string | undefined>;
+  /** Whether the rooms of the user come too. */
+  rooms?: boolean;
+  /** Whether the line tells who is on its topics. */
+  presence?: boolean;
+  /** Is called with each event, in order. */
+  on: (event: LineEvent) => void;
+  env: Env;
+}
+
+export interface Line {
+  /** Connect, and stay connected until `close`. */
+  open(): void;
+  /** End the stream; nothing is told after `{kind: "state", state: "closed"}`. */
+  close(): void;
+  /** The id up to which everything was told; empty: nothing was. */
+  readonly cursor: string;
+  readonly topics: string[];
+  /**
+   * Add topics to the stream, open or not.
+   *
+   * @param after the id after which they count; without it, what is new.
+   * @returns the id after which they count.
+   * @throws {LineError} the hub refuses one of them: the topics are as they were.
+   */
+  add(topics: string[], after?: string): Promise<{ from: string }>;
+  /** Remove topics from the stream, open or not. */
+  remove(topics: string[]): Promise<void>;
+  /** Look now whether the stream is alive. */
+  wake(): void;
+}
+
+export type MakeLine = (options: LineOptions) => Line;
+
+/** The hub refused something. */
+export class LineError extends Error {
+  /** The status of the answer; 0: there was none. */
+  readonly status: number;
+  /** The code of the problem, such as `forbidden`. */
+  readonly code: string;
+  /** The topic that is refused. */
+  readonly topic: string | undefined;
+
+  constructor(status: number, code: string, detail: string, topic?: string) {
+    super(detail || code || `the hub answered ${status}`);
+    this.name = "LineError";
+    this.status = status;
+    this.code = code;
+    this.topic = topic;
+  }
+}
+
+interface Waiting {
+  topics: string[];
+  after: string | undefined;
+  done: (answer: { from: string }) => void;
+  fail: (error: LineError) => void;
+}
+
+const TOKEN = 30_000;
+const DEFAULT_TOPIC = "notifications";
+
+/** Return a line, which is not open yet. */
+export const makeLine: MakeLine = (options) => new HubLine(options);
+
+export class HubLine implements Line {
+  #env: Env;
+  #options: LineOptions;
+  #base: string;
+  #machine: Machine;
+  #places = new Places();
+  /** What is asked for, in order: the topics of the next stream. */
+  #wanted: Set<string>;
+  /** Until there is a first id. */
+  #start: string;
+  #connection = "";
+  #stopTimer: (() => void) | undefined;
+  #endStream: (() => void) | undefined;
+  #unwatch: (() => void) | undefined;
+  #token: string | undefined;
+  #needsToken = true;
+  #attempt = 0;
+  #closed = true;
+  #begun = false;
+  /** Topics that the next stream has for the first time. */
+  #joining: Waiting[] = [];
+  #changes: Promise<unknown> = Promise.resolve();
+
+  constructor(options: LineOptions) {
+    const { url, topics, cursor, start, token, rooms, env } = options;
+    this.#env = env;
+    this.#options = options;
+    this.#base = baseOf(url);
+    this.#wanted = new Set(topics.length || rooms ? topics : [DEFAULT_TOPIC]);
+    this.#start = start ?? "";
+    this.#machine = new Machine(env.random, token !== undefined, env.online);
+    if (cursor) this.#places.begin(cursor, this.#wanted);
+  }
+
+  get cursor(): string {
+    return this.#places.cursor;
+  }
+
+  get topics(): string[] {
+    return [...this.#wanted];
+  }
+
+  open(): void {
+    this.#closed = false;
+    this.#unwatch ??= this.#env.watch((sign) => this.#take({ on: sign }));
+    this.#take({ on: "start" });
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#take({ on: "stop" });
+    this.#closed = true;
+    this.#unwatch?.();
+    this.#unwatch = undefined;
+    this.#letGo();
+    this.#stopTimer?.();
+    this.#refuseAll(new LineError(0, "closed", "the line was closed"));
+  }
+
+  wake(): void {
+    this.#take({ on: "wake" });
+  }
+
+  add(topics: string[], after?: string): Promise<{ from: string }> {
+    return this.#inTurn(() => this.#add(topics, after));
+  }
+
+  remove(topics: string[]): Promise<void> {
+    return this.#inTurn(() => this.#remove(topics));
+  }
+
+  /** One change after the other: what the second asks for may depend on what became of the first. */
+  #inTurn<T>(change: () => Promise<T>): Promise<T> {
+    const made = this.#changes.then(change);
+    this.#changes = made.catch(() => {});
+    return made;
+  }
+
+  async #add(topics: string[], after: string | undefined): Promise<{ from: string }> {
+    const added = topics.filter((topic) => !this.#wanted.has(topic));
+    const from = after ?? this.cursor;
+    if (!added.length) return { from };
+    if (after === "earliest") await this.#begins();
+    if (this.#closed || this.#refused) {
+      for (const topic of added) this.#want(topic, from);
+      return { from };
+    }
+    if (!this.#begun || this.#isBeforeStream(after)) return this.#addByStream(added, after);
+    const connection = this.#connection;
+    try {
+      const answer = (await this.#change({ add: added, ...(after ? { after } : {}) })) as { from: string };
+      // The stream says so itself, before or after this answer; if it is lost before it has, the next one has to know.
+      const told = this.#places.topics;
+      for (const topic of added) {
+        this.#wanted.add(topic);
+        if (!told.includes(topic)) this.#answered.set(topic, answer.from);
+      }
+      if (connection !== this.#connection) this.#take({ on: "again" });
+      return answer;
+    } catch (error) {
+      const { problem } = error as RequestFailed;
+      if (this.#closed) throw new LineError(0, "closed", "the line was closed");
+      if (!isPassing(problem)) throw errorOf(problem);
+      // The stream is gone, or nobody knows what became of the change: the next stream has the topics from the start.
+      return this.#addByStream(added, after ?? from);
+    }
+  }
+
+  /** Have the next stream follow `topics` too, and have it now. */
+  #addByStream(topics: string[], after: string | undefined): Promise<{ from: string }> {
+    return new Promise((done, fail) => {
+      this.#joining.push({ topics, after, done, fail });
+      const from = after ?? this.cursor;
+      for (const topic of topics) this.#want(topic, from);
+      this.#take({ on: "again" });
+    });
+  }
+
+  /**
+   * Whether what is asked for may be known differently here and there: the hub does not know what came by the streams
+   * before this one, or of what it sent again to let some topics catch up was left out here.
+   */
+  #isBeforeStream(after: string | undefined): boolean {
+    const asked = after === undefined ? undefined : positionOf(after);
+    const agreed = positionOf(this.#agreed);
+    return asked !== undefined && agreed !== undefined && asked.epoch === agreed.epoch && asked.offset < agreed.offset;
+  }
+
+  #agreed = "";
+  /** Topics that the hub has added to this stream, which the stream has not said yet, and after which id. */
+  #answered = new Map<string, string>();
+  #refused = false;
+  #gapTold = false;
+  #beginning: (() => void)[] = [];
+
+  /** Return when a stream has begun, or will not. */
+  #begins(): Promise<void> {
+    if (this.#begun || this.#closed || this.#refused) return Promise.resolve();
+    return new Promise((done) => this.#beginning.push(done));
+  }
+
+  #refuseAll(error: LineError): void {
+    for (const { topics, fail } of this.#joining.splice(0)) {
+      for (const topic of topics) this.#forget(topic);
+      fail(error);
+    }
+    for (const done of this.#beginning.splice(0)) done();
+  }
+
+  /** Refuse `topic` to whoever waits for it; return whether somebody did: then the stream goes on without it. */
+  #refuseTopic(problem: Problem): boolean {
+    const place = this.#joining.findIndex(({ topics }) => topics.includes(problem.topic ?? ""));
+    if (place < 0) return false;
+    const [{ topics, fail }] = this.#joining.splice(place, 1) as [Waiting];
+    for (const topic of topics) this.#forget(topic);
+    fail(errorOf(problem));
+    this.#take({ on: "again" });
+    return true;
+  }
+
+  #forget(topic: string): void {
+    this.#wanted.delete(topic);
+    this.#answered.delete(topic);
+    this.#places.remove(topic);
+  }
+
+  #want(topic: string, after: string): void {
+    this.#wanted.add(topic);
+    if (after) this.#places.add(topic, after);
+  }
+
+  async #remove(topics: string[]): Promise<void> {
+    const removed = topics.filter((topic) => this.#wanted.has(topic));
+    if (!removed.length) return;
+    if (removed.length === this.#wanted.size && !this.#options.rooms) {
+      throw new LineError(400, "", "no topic would be left: close the line instead");
+    }
+    for (const topic of removed) this.#forget(topic);
+    if (!this.#begun) return;
+    try {
+      await this.#change({ remove: removed });
+    } catch (error) {
+      const { problem } = error as RequestFailed;
+      if (this.#closed || isPassing(problem)) return; // the next stream is without them
+      throw errorOf(problem);
+    }
+  }
+
+  async #change(body: object): Promise<unknown> {
+    const path = `notifications/connections/${encodeURIComponent(this.#connection)}`;
+    try {
+      return await send(this.#env, this.#base, path, "PATCH", body, this.#token);
+    } catch (error) {
+      const { problem } = error as RequestFailed;
+      if (problem.status !== 401 || !this.#options.token || this.#closed) throw error;
+      this.#needsToken = true;
+      await this.#renewed();
+      return await send(this.#env, this.#base, path, "PATCH", body, this.#token);
+    }
+  }
+
+  // ---- what the machine decides ----
+
+  #take(input: Input): void {
+    if (this.#closed) return;
+    for (const command of this.#machine.take(input, this.#env.now())) {
+      this.#do(command);
+      if (this.#closed) return; // by whoever was told
+    }
+  }
+
+  #do(command: Command): void {
+    switch (command.do) {
+      case "connect":
+        this.#needsToken ||= command.renew;
+        void this.#connect();
+        break;
+      case "disconnect":
+        this.#letGo();
+        break;
+      case "timer":
+        this.#stopTimer?.();
+        this.#stopTimer = this.#env.after(command.ms, () => this.#take({ on: "time" }));
+        break;
+      case "say": {
+        const { do: _, ...facts } = command;
+        if (facts.state === "waiting" || facts.state === "offline" || facts.state === "refused") this.#letGo();
+        this.#refused = facts.state === "refused";
+        if (this.#refused) {
+          this.#stopTimer?.();
+          this.#refuseAll(new LineError(0, facts.reason ?? "", "the hub refuses the stream", facts.topic));
+        }
+        this.#tell({ kind: "state", ...facts });
+      }
+    }
+  }
+
+  #letGo(): void {
+    this.#attempt += 1;
+    this.#begun = false;
+    this.#endStream?.();
+    this.#endStream = undefined;
+    for (const [topic, from] of this.#answered) this.#places.add(topic, from);
+    this.#answered.clear();
+  }
+
+  async #connect(): Promise<void> {
+    this.#letGo();
+    const attempt = this.#attempt;
+    if (this.#needsToken) {
+      try {
+        await this.#renewed();
+      } catch (error) {
+        if (attempt === this.#attempt) this.#take({ on: "failed", status: 0, code: "token" });
+        console.error("hub-client: there is no token:", error);
+        return;
+      }
+      if (attempt !== this.#attempt || this.#closed) return;
+    }
+    const request = {
+      base: this.#base,
+      topics: this.topics,
+      cursor: this.#places.cursor || this.#start,
+      token: this.#token,
+      rooms: this.#options.rooms === true,
+      presence: this.#options.presence === true,
+    };
+    this.#endStream = openStream(this.#env, request, {
+      opened: (deaf) => this.#take({ on: "opened", deaf }),
+      bytes: () => this.#take({ on: "bytes" }),
+      heartbeat: () => this.#take({ on: "heartbeat" }),
+      retry: (ms) => this.#take({ on: "retry", ms }),
+      id: (id) => {
+        this.#places.reached(id);
+        this.#tell({ kind: "cursor", id: this.cursor });
+      },
+      event: (event) => this.#heard(event),
+      ended: () => this.#take({ on: "ended" }),
+      failed: (problem) => this.#failed(problem),
+    });
+  }
+
+  async #renewed(): Promise<void> {
+    const { token } = this.#options;
+    if (!token) {
+      this.#needsToken = false;
+      return;
+    }
+    let stop = () => {};
+    const late = new Promise<never>((_, fail) => {
+      stop = this.#env.after(TOKEN, () => fail(new LineError(0, "token", "the token did not come in time")));
+    });
+    try {
+      this.#token = await Promise.race([token(), late]);
+      this.#needsToken = false;
+    } finally {
+      stop();
+    }
+  }
+
+  #failed(problem: Problem): void {
+    const { status, code, topic, retryAfter } = problem;
+    if (status === 403 && this.#refuseTopic(problem)) return;
+    const facts = { ...(topic === undefined ? {} : { topic }), ...(retryAfter === undefined ? {} : { retryAfter }) };
+    this.#take({ on: "failed", status, code, ...facts });
+  }
+
+  // ---- what the stream says ----
+
+  #heard({ id, type, data }: { id: string | undefined; type: string; data: string }): void {
+    if (type !== "hub.gap") this.#gapTold = false;
+    if (type.startsWith("hub.")) {
+      this.#own(type.slice(4), JSON.parse(data) as OwnFacts, id);
+      return;
+    }
+    const told = JSON.parse(data) as { id?: string; topics: string[]; type?: string; data: unknown };
+    // An id in the data is that of a notification that is older than what has come: the cursor stays where it is.
+    const position = told.id ?? id ?? this.cursor;
+    if (!this.#places.take(position, told.topics, told.id !== undefined)) return;
+    this.#tell({
+      kind: "message",
+      id: position,
+      type: type || told.type || "message",
+      topics: told.topics,
+      data: told.data,
+    });
+  }
+
+  #own(type: string, facts: OwnFacts, id: string | undefined): void {
+    switch (type) {
+      case "open":
+        this.#opened(facts, id ?? "");
+        break;
+      case "gap":
+        if (this.#gapTold) {
+          this.#gapTold = false;
+          break;
+        }
+        if (facts.reason !== "trimmed") this.#places.forget();
+        this.#tell({ kind: "gap", id: this.cursor, ...only(facts, "reason", "oldest") } as LineEvent);
+        break;
+      case "topics":
+        this.#changed(facts);
+        break;
+      case "dropped":
+        this.#tell({ kind: "dropped", ...only(facts, "dropped", "after", "before") } as LineEvent);
+        break;
+      case "close":
+        if (
+          facts.reason === "forbidden" &&
+          this.#refuseTopic({ status: 403, code: "forbidden", detail: "", ...facts })
+        ) {
+          break;
+        }
+        this.#take({ on: "close", ...only(facts, "reason", "topic") } as Input);
+        break;
+      case "presence":
+      case "join":
+      case "leave":
+        this.#tell({ kind: type, facts });
+    }
+  }
+
+  #opened(facts: OwnFacts, id: string): void {
+    const { connection, topics, recovered, reason } = facts;
+    this.#connection = connection;
+    this.#begun = true;
+    if (recovered === null || !this.#places.cursor) this.#places.begin(id, topics);
+    else if (recovered || reason === "trimmed") this.#places.resume(id, topics, !recovered);
+    else this.#places.begin(id, topics);
+    this.#agreed = this.#places.newestSince(id);
+    this.#take({ on: "begun" });
+    this.#tell({
+      kind: "open",
+      id,
+      ...only(facts, "connection", "topics", "recovered", "reason", "oldest"),
+    } as LineEvent);
+    // `hub.gap` says it too, but the stream may be lost before that has come, and the next one knows nothing of it.
+    this.#gapTold = recovered === false;
+    if (this.#gapTold) this.#tell({ kind: "gap", id, ...only(facts, "reason", "oldest") } as LineEvent);
+    for (const { done, after } of this.#joining.splice(0)) done({ from: after && recovered !== false ? after : id });
+    for (const done of this.#beginning.splice(0)) done();
+  }
+
+  #changed({ topics, from }: OwnFacts): void {
+    const known = this.#places.topics;
+    for (const topic of topics) {
+      this.#answered.delete(topic);
+      if (!known.includes(topic)) this.#places.add(topic, from);
+    }
+    for (const topic of known) if (!topics.includes(topic)) this.#places.remove(topic);
+    this.#tell({ kind: "topics", id: from, topics });
+  }
+
+  #tell(event: LineEvent): void {
+    try {
+      this.#options.on(event);
+    } catch (error) {
+      // It is the caller's; the stream goes on.
+      console.error("hub-client: a handler failed:", error);
+    }
+  }
+}
+
+interface OwnFacts {
+  connection: string;
+  topics: string[];
+  recovered: boolean | null;
+  reason: string;
+  topic?: string;
+  from: string;
+}
+
+function only(facts: object, ...names: string[]): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(facts).filter(([name]) => names.includes(name)));
+}
+
+/** Whether another stream may be given what this one was not. */
+function isPassing({ status }: Problem): boolean {
+  return status === 0 || status === 404 || status === 429 || status >= 500;
+}
+
+function errorOf({ status, code, detail, topic }: Problem): LineError {
+  return new LineError(status, code, detail, topic);
+}

@@ -1,0 +1,300 @@
+/** A clock that tests move, and a hub with a network before it that can do anything. */
+
+import type { Env, Sign } from "../src/env.js";
+import { matches } from "../src/topics.js";
+
+declare const setImmediate: (then: () => void) => void;
+
+/** Return numbers that look random, the same ones for the same seed. */
+export function randomOf(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}
+
+/** Return when everything that was due has been done, as far as it takes no time. */
+export async function settled(): Promise<void> {
+  for (let turn = 0; turn < 3; turn++) await new Promise<void>((done) => setImmediate(done));
+}
+
+export class Clock {
+  now = 1_000_000;
+  #timers: { at: number; then: () => void }[] = [];
+
+  after(ms: number, then: () => void): () => void {
+    const timer = { at: this.now + ms, then };
+    this.#timers.push(timer);
+    return () => {
+      this.#timers = this.#timers.filter((each) => each !== timer);
+    };
+  }
+
+  /** Let `ms` go by, and do what becomes due, each at its time. */
+  async pass(ms: number): Promise<void> {
+    const end = this.now + ms;
+    await settled();
+    for (;;) {
+      const next = this.#timers.filter(({ at }) => at <= end).sort((one, other) => one.at - other.at)[0];
+      if (!next) break;
+      this.#timers = this.#timers.filter((each) => each !== next);
+      this.now = Math.max(this.now, next.at);
+      next.then();
+      await settled();
+    }
+    this.now = end;
+  }
+
+  /** Let `ms` go by without doing anything: the machine sleeps. What has become due is done in the next `pass`. */
+  sleep(ms: number): void {
+    this.now += ms;
+  }
+}
+
+interface Kept {
+  offset: number;
+  topics: string[];
+  data: unknown;
+}
+
+export class Stream {
+  bytes = "";
+  topics: Set<string>;
+  /** After which offset each topic counts on this stream. */
+  since = new Map<string, number>();
+  cursor: number;
+  open = true;
+  #control!: ReadableStreamDefaultController<Uint8Array>;
+  body: ReadableStream<Uint8Array>;
+
+  constructor(
+    readonly id: string,
+    topics: string[],
+    cursor: number,
+  ) {
+    this.topics = new Set(topics);
+    for (const topic of topics) this.since.set(topic, cursor);
+    this.cursor = cursor;
+    this.body = new ReadableStream({
+      start: (control) => {
+        this.#control = control;
+      },
+    });
+  }
+
+  say(block: string): void {
+    this.bytes += block;
+  }
+
+  /** Bring some of what was said, or all of it. */
+  bring(count = this.bytes.length): void {
+    if (!this.open || !count) return;
+    this.#control.enqueue(new TextEncoder().encode(this.bytes.slice(0, count)));
+    this.bytes = this.bytes.slice(count);
+  }
+
+  end(): void {
+    if (!this.open) return;
+    this.open = false;
+    this.#control.close();
+  }
+
+  break(): void {
+    if (!this.open) return;
+    this.open = false;
+    this.#control.error(new TypeError("network error"));
+  }
+}
+
+type Answer = () => Response | Promise<Response>;
+
+/** A hub: what its log keeps, and its open streams. */
+export class FakeHub {
+  epoch = "e1";
+  log: Kept[] = [];
+  newest = 0;
+  trimmed = 0;
+  streams: Stream[] = [];
+  requests: { url: URL; init: RequestInit }[] = [];
+  /** What the next requests get instead of an answer of the hub. */
+  instead: Answer[] = [];
+  /** Tokens that count; undefined: nobody is asked. */
+  tokens: Set<string> | undefined;
+  forbidden = new Set<string>();
+  retry = 3_000;
+  #count = 0;
+
+  get stream(): Stream | undefined {
+    return this.streams.findLast(({ open }) => open);
+  }
+
+  publish(topics: string[], data: unknown): string {
+    this.newest += 1;
+    const kept = { offset: this.newest, topics, data };
+    this.log.push(kept);
+    for (const stream of this.streams) {
+      if (stream.open && topics.some((topic) => wants(stream.topics, topic)))
+        stream.say(this.#block(kept, stream.topics));
+      stream.cursor = this.newest;
+    }
+    return this.id(this.newest);
+  }
+
+  id(offset: number): string {
+    return `${this.epoch}-${offset}`;
+  }
+
+  trim(upto: number): void {
+    this.trimmed = Math.max(this.trimmed, upto);
+    this.log = this.log.filter(({ offset }) => offset > this.trimmed);
+  }
+
+  /** The log is lost: everything ends. */
+  lose(epoch: string): void {
+    for (const stream of this.streams) stream.break();
+    this.epoch = epoch;
+    this.log = [];
+    this.newest = this.trimmed = 0;
+  }
+
+  beat(): void {
+    for (const stream of this.streams) if (stream.open) stream.say(`:\nid: ${this.id(this.newest)}\n\n`);
+  }
+
+  #block({ offset, topics, data }: Kept, wanted: Set<string>, late = false): string {
+    const told = {
+      ...(late ? { id: this.id(offset) } : {}),
+      topics: topics.filter((each) => wants(wanted, each)),
+      data,
+    };
+    return `${late ? "" : `id: ${this.id(offset)}\n`}event: made\ndata: ${JSON.stringify(told)}\n\n`;
+  }
+
+  /** Return from where `asked` goes on, and why not everything follows. */
+  #begin(asked: string | null, topics: Set<string>): [number, string?] {
+    if (!asked) return [this.newest];
+    const [epoch, offset] = asked === "earliest" ? [this.epoch, 0] : [asked.split("-")[0], Number(asked.split("-")[1])];
+    const first = this.log.find((kept) => kept.topics.some((topic) => wants(topics, topic)));
+    const oldest = first ? first.offset - 1 : this.newest;
+    if (asked === "earliest") return [oldest];
+    if (epoch !== this.epoch) return [oldest, "epoch"];
+    if (offset > this.newest) return [oldest, "unknown"];
+    if (offset < this.trimmed) return [oldest, "trimmed"];
+    return [offset];
+  }
+
+  fetch = async (input: RequestInfo | URL, init: RequestInit = {}): Promise<Response> => {
+    const url = new URL(String(input));
+    this.requests.push({ url, init });
+    const instead = this.instead.shift();
+    const given = new Promise<never>((_, fail) => {
+      init.signal?.addEventListener("abort", () => fail(new DOMException("aborted", "AbortError")));
+    });
+    return Promise.race([instead ? instead() : this.#answer(url, init), given]);
+  };
+
+  #answer(url: URL, init: RequestInit): Response {
+    const token = (init.headers as Record<string, string>).Authorization?.slice("Bearer ".length);
+    if (this.tokens && !this.tokens.has(token ?? "")) return problem(401, token ? "token_expired" : "unauthorized");
+    if (url.pathname.startsWith("/notifications/connections/")) return this.#patch(url, init);
+    const body = init.body ? (JSON.parse(String(init.body)) as { topics: string[]; lastEventId?: string }) : undefined;
+    const topics = body?.topics ?? url.searchParams.getAll("topic");
+    const asked = body?.lastEventId ?? url.searchParams.get("lastEventId");
+    const refused = topics.find((topic) => this.forbidden.has(topic));
+    if (refused !== undefined) return problem(403, "forbidden", refused);
+    return this.#open(topics, asked, init);
+  }
+
+  #open(topics: string[], asked: string | null, init: RequestInit): Response {
+    const [begin, reason] = this.#begin(asked, new Set(topics));
+    this.#count += 1;
+    const stream = new Stream(`c_${this.#count}`, topics, begin);
+    this.streams = [...this.streams.filter(({ open }) => open), stream];
+    init.signal?.addEventListener("abort", () => stream.break());
+    const gap = reason ? { reason, oldest: this.id(this.log[0]?.offset ?? this.newest) } : {};
+    const recovered = asked ? !reason : null;
+    const facts = JSON.stringify({ connection: stream.id, topics, recovered, ...gap });
+    const id = asked && recovered && asked !== "earliest" ? asked : this.id(begin);
+    stream.say(`retry: ${this.retry}\nid: ${id}\nevent: hub.open\ndata: ${facts}\n\n`);
+    if (reason) stream.say(`event: hub.gap\ndata: ${JSON.stringify({ recovered, ...gap })}\n\n`);
+    for (const kept of this.log) {
+      if (kept.offset > begin && kept.topics.some((topic) => wants(stream.topics, topic)))
+        stream.say(this.#block(kept, stream.topics));
+    }
+    stream.cursor = this.newest;
+    return new Response(stream.body, { headers: { "Content-Type": "text/event-stream" } });
+  }
+
+  #patch(url: URL, init: RequestInit): Response {
+    const stream = this.streams.find(({ id, open }) => open && url.pathname.endsWith(id));
+    if (!stream) return problem(404, "");
+    const {
+      add = [],
+      remove = [],
+      after,
+    } = JSON.parse(String(init.body)) as Record<string, string[]> & { after?: string };
+    const refused = add.find((topic) => this.forbidden.has(topic));
+    if (refused !== undefined) return problem(403, "forbidden", refused);
+    const fresh = add.filter((topic) => !stream.topics.has(topic));
+    const had = new Map(stream.since);
+    for (const topic of remove) {
+      stream.topics.delete(topic);
+      stream.since.delete(topic);
+    }
+    const [begin, reason] = after ? this.#begin(after, new Set(fresh)) : [this.newest];
+    for (const topic of fresh) {
+      stream.topics.add(topic);
+      stream.since.set(topic, begin);
+    }
+    const topics = [...stream.topics].sort();
+    stream.say(`event: hub.topics\ndata: ${JSON.stringify({ topics, from: this.id(begin) })}\n\n`);
+    if (reason) stream.say(`event: hub.gap\ndata: ${JSON.stringify({ recovered: false, reason })}\n\n`);
+    for (const kept of this.log) {
+      if (kept.offset <= begin || !kept.topics.some((topic) => wants(new Set(fresh), topic))) continue;
+      const known = [...had].some(([each, since]) => kept.offset > since && kept.topics.some((t) => matches(each, t)));
+      if (!known) stream.say(this.#block(kept, new Set(fresh), true));
+    }
+    return Response.json({ topics, from: this.id(begin) });
+  }
+}
+
+function wants(topics: Set<string>, topic: string): boolean {
+  return [...topics].some((each) => matches(each, topic));
+}
+
+export function problem(status: number, code: string, topic?: string, headers: Record<string, string> = {}): Response {
+  return Response.json({ code, detail: code, ...(topic ? { topic } : {}) }, { status, headers });
+}
+
+/** A hub that says only `hub.close`. */
+export function closing(reason: string, retry: number, facts: object = {}): Response {
+  const block = `retry: ${retry}\nevent: hub.close\ndata: ${JSON.stringify({ reason, ...facts })}\n\n`;
+  return new Response(block, { headers: { "Content-Type": "text/event-stream" } });
+}
+
+/** Surroundings with `clock` and `hub`, and what gives signs. */
+export function surroundingsOf(clock: Clock, hub: FakeHub, random: () => number) {
+  const watchers = new Set<(sign: Sign) => void>();
+  const state = { online: true };
+  const env: Env = {
+    now: () => clock.now,
+    after: (ms, then) => clock.after(ms, then),
+    random,
+    fetch: hub.fetch,
+    EventSource: undefined,
+    streams: true,
+    online: () => state.online,
+    watch(on) {
+      watchers.add(on);
+      return () => watchers.delete(on);
+    },
+  };
+  const sign = (what: Sign) => {
+    if (what === "online" || what === "offline") state.online = what === "online";
+    for (const on of watchers) on(what);
+  };
+  return { env, sign, watchers };
+}
