@@ -14,7 +14,7 @@ from hub.client.steps import EVENTS, JSON, Ask, Chance, Open, Read, Shut, Sleep,
 from hub.eventstream import Decoder, Message
 
 PATH = "/notifications/subscribe"
-ENVELOPE = "1"
+ENVELOPE = "topics"
 FIRST_RETRY = 3.0
 LEAST_RETRY = 0.05
 LONGEST_WAIT = 30.0

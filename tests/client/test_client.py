@@ -33,6 +33,14 @@ async def test_what_is_published_arrives_as_it_was_sent(server: Server, connect:
     assert {(each.type, each.topics, each.topic) for each in received} == {("order.created", ("orders",), "orders")}
 
 
+async def test_all_topics_that_were_asked_for_are_named(server: Server, connect: Connect) -> None:
+    client = connect(server)
+    async with client.listen("b", "c/*") as stream:
+        await client.publish(1, topics=["a", "c/x", "b", "d"])
+        (received,) = await take(stream, 1)
+    assert (received.topics, received.topic) == (("c/x", "b"), "c/x")
+
+
 async def test_numbers_keep_their_digits_in_the_text(server: Server, connect: Connect) -> None:
     client = connect(server)
     async with client.listen("a") as stream:

@@ -372,6 +372,7 @@ def test_an_id_that_no_hub_writes_breaks_no_request() -> None:
         ('{"topic":"a\\"}","data":"x\\n"}', ('a"}',), "x\n"),
         ('{"topics":["a","b/c"],"data":[1,"]"]}', ("a", "b/c"), [1, "]"]),
         ('{"topics":[],"data":null}', (), None),
+        ('{"id":"e-1","topics":["a"],"data":"x"}', ("a",), "x"),
         ("plain", (), "plain"),
     ],
 )
