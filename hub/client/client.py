@@ -20,15 +20,12 @@ from hub.client.history import Leafing
 from hub.client.listening import Following, Opened, Pause, Shown, Told
 from hub.client.publishing import batches, draft_fields, one, publish_all, publish_one
 from hub.client.received import Item
-from hub.client.steps import Answer, Ask, Chance, Open, Read, Shut, Sleep, Step, Steps, Token
+from hub.client.steps import MAX_PATIENCE, Answer, Ask, Chance, Open, Read, Shut, Sleep, Step, Steps, Token
 from hub.client.transport import checked_token, checked_url, headers_of, lower, options, unreachable
 from hub.errors import InvalidInput
 from hub.eventstream import JsonDefault, Message
 from hub.notification import Position
 from hub.topics import topic_of
-
-MAX_PATIENCE = 240.0
-"""Seconds: the hub forgets the keys that make a repetition harmless after 300."""
 
 ARCHIVE = "application/x-ndjson"
 

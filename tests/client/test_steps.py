@@ -32,7 +32,7 @@ def problem(status: int, **facts: str) -> Answer:
 
 
 class Play:
-    """Answers the steps of a client from a script, on a clock that only its waits move.
+    """Answers the steps of a client from a script, on a clock that only its waits move, and requests by *takes*.
 
     Attributes:
         asked: the requests.
@@ -40,8 +40,11 @@ class Play:
         tokens: those given out, the first one first.
     """
 
-    def __init__(self, *script: Answer | Exception, tokens: tuple[str | None, ...] = (None,)) -> None:
+    def __init__(
+        self, *script: Answer | Exception, tokens: tuple[str | None, ...] = (None,), takes: float = 0.0
+    ) -> None:
         self._script: Iterator[Answer | Exception] = iter(script)
+        self._takes = takes
         self._tokens = iter(tokens)
         self.now = 0.0
         self.asked: list[Ask] = []
@@ -61,6 +64,7 @@ class Play:
             match step:
                 case Ask():
                     self.asked.append(step)
+                    self.now += self._takes
                     said = next(self._script)
                     result, error = (None, said) if isinstance(said, Exception) else (said, None)
                 case Token():
@@ -105,6 +109,13 @@ def test_there_are_three_tries_even_without_patience() -> None:
     with pytest.raises(Unreachable):
         publish(play, patience=0)
     assert len(play.asked) == 3
+
+
+def test_no_try_begins_when_the_hub_may_have_forgotten_the_key() -> None:
+    play = Play(lost(), lost(), lost(), takes=150)
+    with pytest.raises(Unreachable):
+        publish(play, patience=0)
+    assert len(play.asked) == 2
 
 
 def test_patience_ends() -> None:
