@@ -129,7 +129,10 @@ class HubClient:
         *drafts* may be endless as far as memory goes: it is read batch by batch.
 
         Raises:
-            ClientError: as for `publish`; `error.accepted` has the positions of the batches before.
+            ClientError: as for `publish`.
+            InvalidDraft: one is no mapping, or not JSON; `[7].data` is the field of the eighth.
+
+        `accepted` of both has the positions of the batches before. A `field` that the hub names counts from there.
         """
         return self._run(publish_all(batches(drafts, self._json_default), self._patience, self._chance))
 

@@ -185,6 +185,16 @@ def test_an_error_tells_what_was_accepted_before() -> None:
     assert [each.offset for each in refused.value.accepted] == list(range(1, 1001))
 
 
+@pytest.mark.parametrize(("bad", "field"), [("no draft", "[1200]"), ({"data": object()}, "[1200].data")])
+def test_a_draft_that_is_none_tells_where_it_is_and_what_was_accepted_before(bad: Any, field: str) -> None:
+    play = Play(answer(201, [{"id": f"e-{n}"} for n in range(1, 1001)]))
+    drafts = (bad if n == 1_200 else {"data": n} for n in range(1_500))
+    with pytest.raises(InvalidDraft) as refused:
+        play.run(lambda chance: publish_all(batches(drafts, None), 10, chance))
+    assert refused.value.field == field
+    assert [each.offset for each in refused.value.accepted] == list(range(1, 1001))
+
+
 def test_batches_have_a_thousand_drafts_or_a_mebibyte() -> None:
     sizes = [batch.number for batch in batches(({"data": n} for n in range(2_001)), None)]
     assert sizes == [1_000, 1_000, 1]
