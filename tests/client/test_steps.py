@@ -332,7 +332,32 @@ def test_a_hub_that_was_never_there_is_waited_for_as_long_as_patience_lasts() ->
 def test_a_hub_that_says_not_now_is_waited_for_as_it_says() -> None:
     listener = Listener(problem(503, after="20"), Stream((close("capacity", 30_000),)), Stream((OPEN,)))
     listener.run()
-    assert listener.waited == [20, 30, 2]
+    assert listener.waited == [20 + 6, 30, 2], "and no two at the same moment"
+
+
+def test_a_hub_that_is_full_and_wants_no_pause_is_no_storm() -> None:
+    listener = Listener(*(problem(503, after="0") for _ in range(7)))
+    listener.run()
+    assert listener.waited == [6, 12, 24, 30, 30, 30, 30]
+
+
+def test_streams_that_end_before_they_begin_are_no_hub_at_all() -> None:
+    listener = Listener(*(Stream((b"retry: 0\n\n",)) for _ in range(100)))
+    with pytest.raises(Unreachable, match="before it began"):
+        listener.run()
+    assert 5 <= listener.now <= 10
+    listener = Listener(Stream((OPEN,)), *(Stream(()) for _ in range(3)))
+    listener.run()
+    assert listener.waited == [2, 4, 8, 16], "once it was there, it is waited for, ever longer"
+
+
+@pytest.mark.parametrize("retry", ["9" * 5_000, "9" * 400, "9" * 18])
+def test_a_time_that_no_clock_has_is_a_day_at_most(retry: str) -> None:
+    said = f"retry: {retry}\n\n".encode()
+    listener = Listener(Stream((OPEN + said + message(2),)))
+    listener.run()
+    assert len(listener.items) == 1
+    assert listener.waited[0] in {2, 86_400}
 
 
 @pytest.mark.parametrize(
@@ -395,6 +420,9 @@ def test_an_id_that_no_hub_writes_breaks_no_request() -> None:
         ('{"topics":[],"data":null}', (), None),
         ('{"id":"e-1","topics":["a"],"data":"x"}', ("a",), "x"),
         ("plain", (), "plain"),
+        ('{"topic":"\\q","data":1}', (), '{"topic":"\\q","data":1}'),
+        ('{"topic":"a","data":"b}', (), '{"topic":"a","data":"b}'),
+        ('{"id":"\\u1","topics":["a"],"data":1}', (), '{"id":"\\u1","topics":["a"],"data":1}'),
     ],
 )
 def test_an_envelope_is_opened(envelope: str, topics: tuple[str, ...], data: object) -> None:
