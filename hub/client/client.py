@@ -20,15 +20,12 @@ from hub.client.history import Leafing
 from hub.client.listening import Following, Opened, Pause, Shown, Told
 from hub.client.publishing import batches, draft_fields, one, publish_all, publish_one
 from hub.client.received import Item
-from hub.client.steps import Answer, Ask, Chance, Open, Read, Shut, Sleep, Step, Steps, Token
+from hub.client.steps import MAX_PATIENCE, Answer, Ask, Chance, Open, Read, Shut, Sleep, Step, Steps, Token
 from hub.client.transport import checked_token, checked_url, headers_of, lower, options, unreachable
 from hub.errors import InvalidInput
 from hub.eventstream import JsonDefault, Message
 from hub.notification import Position
 from hub.topics import topic_of
-
-MAX_PATIENCE = 240.0
-"""Seconds: the hub forgets the keys that make a repetition harmless after 300."""
 
 ARCHIVE = "application/x-ndjson"
 
@@ -132,7 +129,10 @@ class HubClient:
         *drafts* may be endless as far as memory goes: it is read batch by batch.
 
         Raises:
-            ClientError: as for `publish`; `error.accepted` has the positions of the batches before.
+            ClientError: as for `publish`.
+            InvalidDraft: one is no mapping, or not JSON; `[7].data` is the field of the eighth.
+
+        `accepted` of both has the positions of the batches before. A `field` that the hub names counts from there.
         """
         return self._run(publish_all(batches(drafts, self._json_default), self._patience, self._chance))
 

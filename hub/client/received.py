@@ -50,10 +50,13 @@ class Received:
         if not found:
             return cls(message.id, message.type, (), message.data, is_json=False)
         own, kind, named, data = found.groups()
-        id = message.id if own is None else json.loads(own)  # older than the cursor, which it does not move
-        topics = tuple(json.loads(named)) if kind == "topics" else (json.loads(named),)
-        if data.startswith('"'):
-            return cls(id, message.type, topics, json.loads(data), is_json=False)
+        try:
+            id = message.id if own is None else json.loads(own)  # older than the cursor, which it does not move
+            topics = tuple(json.loads(named)) if kind == "topics" else (json.loads(named),)
+            if data.startswith('"'):
+                return cls(id, message.type, topics, json.loads(data), is_json=False)
+        except ValueError:  # no hub has made it
+            return cls(message.id, message.type, (), message.data, is_json=False)
         return cls(id, message.type, topics, data, is_json=True)
 
 
