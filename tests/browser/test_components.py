@@ -23,7 +23,8 @@ from playwright.async_api import Page, expect
 from tests.browser.conftest import HOST, ROOT, HubProcess, Visit
 from tests.snippets import snippet
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
+# The first test of an application installs and builds it.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
 
 APPS = Path(__file__).parent / "components"
 DOCUMENTED = {
@@ -32,7 +33,7 @@ DOCUMENTED = {
 }
 CLIENT = ROOT / "hub" / "web" / "client"
 SECRET = "a secret of the tests, which has more than 32 bytes"
-STEP = 90.0  # seconds, less than a test may take
+STEP = 100.0  # seconds for one command
 BOUND = 60.0
 
 
@@ -60,6 +61,7 @@ def install(folder: Path) -> None:
 def pack(folder: Path) -> Path:
     """Build the npm package from a copy of the sources in *folder*, and return it."""
     client = folder / "client"
+    shutil.rmtree(client, ignore_errors=True)
     shutil.copytree(CLIENT, client, ignore=shutil.ignore_patterns("node_modules", "dist"))
     install(client)
     run(client, "npm", "pack", "--silent", "--pack-destination", str(folder))
