@@ -256,6 +256,20 @@ async def test_what_no_component_shows_is_closed(site: Site, visit: Visit) -> No
     await shows(page, "total", "3")
 
 
+async def test_another_user_gets_a_stream_and_lists_of_their_own(site: Site, visit: Visit) -> None:
+    page = await visit(site.page())
+    await is_open(page)
+    await site.publish(1)
+    await shows(page, "orders", "1")
+    await click(page, "bob")
+    await shows(page, "orders", "")
+    await is_open(page)
+    await site.has_streams(1)
+    await site.publish(2)
+    await shows(page, "orders", "2")
+    assert (await site.stats())["connects"] == 2
+
+
 async def test_another_topic_comes_on_the_same_stream(site: Site, visit: Visit) -> None:
     page = await visit(site.page())
     await is_open(page)
