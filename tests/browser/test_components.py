@@ -23,7 +23,8 @@ from playwright.async_api import Page, expect
 from tests.browser.conftest import HOST, ROOT, HubProcess, Visit
 from tests.snippets import snippet
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
+# The first test of an application installs and builds it.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
 
 APPS = Path(__file__).parent / "components"
 DOCUMENTED = {
@@ -32,7 +33,7 @@ DOCUMENTED = {
 }
 CLIENT = ROOT / "hub" / "web" / "client"
 SECRET = "a secret of the tests, which has more than 32 bytes"
-STEP = 90.0  # seconds, less than a test may take
+STEP = 100.0  # seconds for one command
 BOUND = 60.0
 
 
@@ -60,6 +61,7 @@ def install(folder: Path) -> None:
 def pack(folder: Path) -> Path:
     """Build the npm package from a copy of the sources in *folder*, and return it."""
     client = folder / "client"
+    shutil.rmtree(client, ignore_errors=True)
     shutil.copytree(CLIENT, client, ignore=shutil.ignore_patterns("node_modules", "dist"))
     install(client)
     run(client, "npm", "pack", "--silent", "--pack-destination", str(folder))
@@ -252,6 +254,20 @@ async def test_what_no_component_shows_is_closed(site: Site, visit: Visit) -> No
     await site.publish(3)
     await shows(page, "orders", "3")
     await shows(page, "total", "3")
+
+
+async def test_another_user_gets_a_stream_and_lists_of_their_own(site: Site, visit: Visit) -> None:
+    page = await visit(site.page())
+    await is_open(page)
+    await site.publish(1)
+    await shows(page, "orders", "1")
+    await click(page, "bob")
+    await shows(page, "orders", "")
+    await is_open(page)
+    await site.has_streams(1)
+    await site.publish(2)
+    await shows(page, "orders", "2")
+    assert (await site.stats())["connects"] == 2
 
 
 async def test_another_topic_comes_on_the_same_stream(site: Site, visit: Visit) -> None:

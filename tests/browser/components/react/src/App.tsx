@@ -10,11 +10,13 @@ export function App({ hub }: { hub: HubOptions }) {
   const [shown, setShown] = useState(true);
   const [topic, setTopic] = useState("orders");
   const [asked, setAsked] = useState(0);
+  const [user, setUser] = useState("ann");
   return (
-    <HubProvider {...hub}>
+    <HubProvider {...hub} user={user}>
       <button onClick={() => setShown(!shown)}>show</button>
       <button onClick={() => setTopic("news")}>news</button>
       <button onClick={() => setAsked(asked + 1)}>people</button>
+      <button onClick={() => setUser("bob")}>bob</button>
       <Chat />
       {shown && (
         <>
