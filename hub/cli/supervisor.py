@@ -20,7 +20,7 @@ from hub.cli.door import open_sockets, scheme_of
 from hub.cli.sockets import Received, close_all, shown
 from hub.cli.worker_process import StartFailed, WorkerProcess
 from hub.errors import InvalidSettings
-from hub.log_url import LogURL
+from hub.log_url import MEMORY, PRIVATE, SQLITE, LogURL
 from hub.settings import Settings
 
 logger = logging.getLogger("hub")
@@ -50,13 +50,24 @@ def supervise(
         HubError: it can't listen, or no worker can start.
     """
     check_log(settings.log)
-    return asyncio.run(_supervise(settings, flags, config, received, seconds))
+    address = LogURL.parse(settings.log)
+    if address.scheme != PRIVATE:
+        return asyncio.run(_supervise(settings, flags, config, received, seconds))
+    from hub.log.redis.private.server import PrivateRedis  # noqa: PLC0415 - only where it is wanted
+
+    private = PrivateRedis(address.path)
+
+    async def run() -> int:
+        async with private:  # it ends when all workers have ended
+            return await _supervise(settings.model_copy(update={"log": private.url}), flags, config, received, seconds)
+
+    return asyncio.run(run())
 
 
 def check_log(log: str) -> None:
     """Raise `InvalidSettings` if several processes can't share a *log*."""
     scheme = LogURL.parse(log).scheme
-    if scheme in {"memory", "sqlite"}:
+    if scheme in {MEMORY, SQLITE}:
         why = (
             f"workers (HUB_WORKERS): need a log that all of them share, which {scheme}:// is not: name a Redis with "
             "--log redis://host:6379 (HUB_LOG), or let the hub run one of its own with --log redis+private:///data/redis"
