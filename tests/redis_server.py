@@ -64,13 +64,17 @@ class RedisServer:
         """The address of its port."""
         return f"redis://127.0.0.1:{self.port}"
 
-    async def start(self, *options: str) -> None:
-        """Start it, and wait until it answers; what it had written to its folder is there again."""
+    async def start(self, *options: str, configuration: Path | None = None) -> None:
+        """Start it, and wait until it answers; what it had written to its folder is there again.
+
+        With a *configuration* it is a Sentinel.
+        """
         address = ("--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket))
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: ASYNC220 - it takes a millisecond
-                [*self._command, *address, "--save", "", *self._options, *options], stdout=log, stderr=log
-            )
+            command = [*self._command, "--save", "", "--repl-diskless-sync-delay", "0", *self._options, *options]
+            if configuration is not None:
+                command = [self._command[0], str(configuration), "--sentinel", *self._command[1:]]
+            self.process = subprocess.Popen([*command, *address], stdout=log, stderr=log)  # noqa: ASYNC220 - a millisecond
         async with asyncio.timeout(START_SECONDS):
             while True:
                 assert self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
@@ -105,10 +109,18 @@ class RedisServer:
         await self.ask("REPLICAOF", "127.0.0.1", other.port)
         await self.caught_up()
 
+    async def cut_off(self) -> None:
+        """Make it a replica of nobody who can be reached: it keeps what it has."""
+        await self.ask("REPLICAOF", "127.0.0.1", 1)
+
     async def caught_up(self) -> None:
         """Wait until the connection to its master stands."""
-        async with asyncio.timeout(START_SECONDS):
-            while b"master_link_status:up" not in await self.ask("INFO", "replication"):  # noqa: ASYNC110 - elsewhere
+        await self.says(b"master_link_status:up", "INFO", "replication")
+
+    async def says(self, what: bytes, *command: Any) -> None:
+        """Wait until *what* is in the answer to *command*."""
+        async with asyncio.timeout(3 * START_SECONDS):
+            while what not in await self.ask(*command):  # noqa: ASYNC110 - a state elsewhere
                 await asyncio.sleep(0.02)
 
     def kill(self) -> None:

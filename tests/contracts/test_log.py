@@ -43,9 +43,9 @@ async def send(log: Log, drafts: Sequence[Draft]) -> list[int]:
     return found
 
 
-async def until(done: Callable[[], bool]) -> None:
+async def until(done: Callable[[], bool], seconds: float = 20) -> None:
     """Wait until *done*, in a bounded time."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(seconds):
         while not done():  # noqa: ASYNC110 - a state of the log, which has no event
             await asyncio.sleep(0.001)
 

@@ -7,7 +7,7 @@
 --                    for those that have not come so far; `{offset}-{n}` are notices that have no notification
 --   dir      stream  per notification that is kept: its size, time and topics
 --   places   zset    all scores 0: per notification and topic `{topic}\0{offset}`, in order
---   dead     list    what is no longer kept, but still in the log
+--   dead     list    what is no longer kept, but still in the log: `{id} {size}`, or `<{offset} {size}`, all up to there
 --   gone     zset    per topic the newest offset that was trimmed
 --   used     hash    idempotency keys, and what was published with each; `usedorder` is the list of them, oldest first
 --   writers  hash    per process its last call, and what it was answered; `writerages` says when that was
@@ -57,26 +57,26 @@ if fenced then
 end
 
 local meta = call('HMGET', META, 'epoch', 'newest', 'notice', 'fence', 'kept', 'size', 'places', 'deadsize', 'trims',
-  'overall', 'forgotten', 'usedsize', 'ended', 'oldest', 'format')
+  'overall', 'forgotten', 'usedsize', 'ended', 'oldest', 'format', 'dead')
 local epoch, fence, ended = meta[1], meta[4], meta[13] or ''
 token = token or fence or 'off'
 local newest, notice, kept, size = tonumber(meta[2] or 0), tonumber(meta[3] or 0), tonumber(meta[5] or 0), tonumber(meta[6] or 0)
 local places, deadsize, trims = tonumber(meta[7] or 0), tonumber(meta[8] or 0), tonumber(meta[9] or 0)
 local overall, forgotten = tonumber(meta[10] or 0), tonumber(meta[11] or 0)
-local usedsize, oldest = tonumber(meta[12] or 0), tonumber(meta[14] or 0)
+local usedsize, oldest, deadcount = tonumber(meta[12] or 0), tonumber(meta[14] or 0), tonumber(meta[16] or 0)
 if epoch and meta[15] ~= known_format then
   return redis.error_reply('FORMAT ' .. tostring(meta[15]) .. ' is not ' .. known_format)
 end
 
 local rewound = false
-if not epoch or call('XLEN', DIR) ~= kept or call('ZCARD', PLACES) ~= places or call('XLEN', LOG) ~= kept + call('LLEN', DEAD) then
+if not epoch or call('XLEN', DIR) ~= kept or call('ZCARD', PLACES) ~= places or call('XLEN', LOG) ~= kept + deadcount then
   -- Nothing was here, or a part of it was lost: nothing of the rest can be relied upon. What was given out is not given
   -- out again as far as anybody knows; everything up to there counts as trimmed.
   rewound = epoch and 'lost' or 'new'
   call('DEL', LOG, DIR, PLACES, DEAD, GONE, USED, USEDORDER, WRITERS, WRITERAGES)
   newest = math.max(newest, seen)
   overall, forgotten, oldest = newest, newest, newest
-  kept, size, places, deadsize, usedsize, notice, ended = 0, 0, 0, 0, 0, 0, ''
+  kept, size, places, deadcount, deadsize, usedsize, notice, ended = 0, 0, 0, 0, 0, 0, 0, ''
 elseif fence ~= token or (seen_epoch == epoch and seen > newest) then
   -- Another server, or this one anew: it may lack the newest that others have seen. Each earlier epoch went no further
   -- than what has survived.
@@ -128,9 +128,14 @@ local function flush()
   end
 end
 
-local function die(offset, its_size)
-  dying[#dying + 1] = text(offset) .. '-0 ' .. its_size
-  kept, size, deadsize, trimmed = kept - 1, size - its_size, deadsize + its_size, true
+local function die(number, sizes)
+  kept, size, trimmed = kept - number, size - sizes, true
+  deadcount, deadsize = deadcount + number, deadsize + sizes
+end
+-- Call *each* with every topic of *topics*, which are lines; most often it is one.
+local function for_each(topics, each)
+  if not find(topics, '\n', 1, true) then return each(topics) end
+  for topic in string.gmatch(topics, '[^\n]+') do each(topic) end
 end
 
 local function thin(topic, limit)
@@ -152,7 +157,8 @@ local function thin(topic, limit)
     end
     if not stands then
       call('XDEL', DIR, id)
-      die(offset, tonumber(its_size))
+      dying[#dying + 1] = id .. ' ' .. its_size
+      die(1, tonumber(its_size))
     end
   end
 end
@@ -173,24 +179,29 @@ local function forget_keys(budget)
   end
 end
 
+local at, padded = format('%.6f', now), ''
+local function add_place(topic)
+  local next = #waiting
+  waiting[next + 1], waiting[next + 2] = '0', topic .. '\0' .. padded
+end
+
 for draft = 1, drafts do
   local first = FIRST_DRAFT + (draft - 1) * PER_DRAFT
   local key, topics, limits, its_size = ARGV[first], ARGV[first + 1], ARGV[first + 2], ARGV[first + 5]
   local used = key ~= '' and call('HGET', USED, key)
-  local valid, at, where = match(used or '', '^(%S+) (%d+) (.*)$')
+  local valid, offset, where
+  if used then valid, offset, where = match(used, '^(%S+) (%d+) (.*)$') end
   if valid and tonumber(valid) > now then
-    repeats[#repeats + 1] = text(draft - 1) .. ' ' .. at .. ' ' .. string.gsub(where, '\n', '\t')
+    repeats[#repeats + 1] = text(draft - 1) .. ' ' .. offset .. ' ' .. string.gsub(where, '\n', '\t')
   else
     newest = newest + 1
     local id = text(newest) .. '-0'
     local private = sub(ARGV[first + 3], 2, 2)
-    call('XADD', DIR, id, 'v', its_size .. ' ' .. format('%.6f', now) .. ' ' .. private .. ' ' .. topics)
+    call('XADD', DIR, id, 'v', its_size .. ' ' .. at .. ' ' .. private .. ' ' .. topics)
     if kept == 0 then oldest = newest end
     kept, size = kept + 1, size + tonumber(its_size)
-    for topic in string.gmatch(topics, '[^\n]+') do
-      waiting[#waiting + 1] = 0
-      waiting[#waiting + 1] = place(topic, newest)
-    end
+    padded = format('%016.0f', newest)
+    for_each(topics, add_place)
     if limits ~= '' then
       flush()
       local topic_of = string.gmatch(topics, '[^\n]+')
@@ -218,29 +229,33 @@ local function over(at)
 end
 
 local left = math.max(TRIMS, 2 * drafts)
-local full = true
+local full, last, thrown_size = true, 0, 0
 while left > 0 and full do
   full = false
   local entries = call('XRANGE', DIR, '-', '+', 'COUNT', math.min(left, kept > max_count and CHUNK or 20))
-  local ids, members = {}, {}
+  local members = {}
+  local function remove(topic)
+    members[#members + 1] = topic .. '\0' .. padded
+    thrown[topic] = last
+    thrown_order[#thrown_order + 1] = topic
+  end
   for _, entry in ipairs(entries) do
-    local its_size, at, topics = match(entry[2][2], '^(%d+) (%S+) %S (.*)$')
-    if not over(at) then full = false break end
-    local offset = tonumber(match(entry[1], '^%d+'))
-    for topic in string.gmatch(topics, '[^\n]+') do
-      members[#members + 1] = place(topic, offset)
-      thrown[topic] = offset
-      thrown_order[#thrown_order + 1] = topic
-    end
-    ids[#ids + 1] = entry[1]
-    overall = math.max(overall, offset)
-    die(offset, tonumber(its_size))
-    left, full = left - 1, true
+    local its_size, its_time, topics = match(entry[2][2], '^(%d+) (%S+) %S (.*)$')
+    if not over(its_time) then full = false break end
+    last = tonumber(sub(entry[1], 1, -3))
+    padded = format('%016.0f', last)
+    for_each(topics, remove)
+    die(1, tonumber(its_size))
+    thrown_size, left, full = thrown_size + tonumber(its_size), left - 1, true
   end
-  if #ids > 0 then
+  if #members > 0 then
     places = places - many('ZREM', PLACES, members)
-    many('XDEL', DIR, ids)
+    call('XTRIM', DIR, 'MINID', text(last + 1))
   end
+end
+if last > 0 then
+  overall = math.max(overall, last)
+  dying[#dying + 1] = '<' .. text(last) .. ' ' .. thrown_size
 end
 local more = full and 1 or 0
 if #dying > 0 then
@@ -255,13 +270,14 @@ end
 
 local told = {}
 local function tell(mark, offsets, order)
-  local new, known, after = {}, {}, {}
+  local new, known, after, alike = {}, {}, {}, true
   for number = #order, 1, -1 do
     local topic = order[number]
     local offset = offsets[topic]
     if offset then  -- its last time
       offsets[topic] = nil
       after[#after + 1] = mark .. text(offset) .. ' ' .. topic
+      alike = alike and offset >= forgotten
       new[#new + 1], new[#new + 2] = text(math.max(offset, forgotten)), topic
       known[#known + 1], known[#known + 2] = text(offset), topic
     end
@@ -269,8 +285,12 @@ local function tell(mark, offsets, order)
   for number = #after, 1, -1 do told[#told + 1] = after[number] end
   for first = 1, #new, CHUNK do
     local last = math.min(first + CHUNK - 1, #new)
-    call('ZADD', GONE, 'NX', unpack(new, first, last))
-    call('ZADD', GONE, 'XX', 'GT', unpack(known, first, last))
+    if alike then
+      call('ZADD', GONE, 'GT', unpack(known, first, last))
+    else  -- one that was forgotten may have lost something newer than this
+      call('ZADD', GONE, 'NX', unpack(new, first, last))
+      call('ZADD', GONE, 'XX', 'GT', unpack(known, first, last))
+    end
   end
 end
 if trimmed then
@@ -288,9 +308,9 @@ end
 
 local stands = {text(oldest), text(kept), text(size), text(trims)}
 local notes = table.concat(stands, ' ') .. (#told > 0 and '\n' .. table.concat(told, '\n') or '')
-local at = format('%.6f', now)
+local begin = epoch .. ' ' .. at .. ' '
 for number, each in ipairs(added) do
-  local head = epoch .. ' ' .. at .. ' ' .. each[3]
+  local head = begin .. each[3]
   if number < #added then
     call('XADD', LOG, each[1], 'h', head, 't', each[2], 'd', each[4])
   else
@@ -304,26 +324,25 @@ elseif rewound or trimmed then
   local id = text(newest) .. '-' .. text(notice)
   call('XADD', LOG, id, 'h', epoch, 'x', notes)
   call('RPUSH', DEAD, id .. ' ' .. NOTICE_SIZE)
-  deadsize = deadsize + NOTICE_SIZE
+  deadcount, deadsize = deadcount + 1, deadsize + NOTICE_SIZE
 end
 
 -- What is no longer kept goes for good when there is enough of it.
 -- What this call has added was not read by anybody yet.
-local spare = call('LLEN', DEAD) - spare_count
 local budget = 2 * (drafts + TRIMS)
-while budget > 0 and (spare > 0 or deadsize > spare_size) do
-  local wanted = spare > 0 and math.min(spare, CHUNK, budget) or 10
-  local ids = {}
-  for _, each in ipairs(call('LRANGE', DEAD, 0, wanted - 1)) do
-    local id, offset, its_size = match(each, '^((%d+)%S+) (%d+)$')
-    if tonumber(offset) > before then break end
-    ids[#ids + 1] = id
-    deadsize = deadsize - tonumber(its_size)
+while budget > 0 and (deadcount > spare_count or deadsize > spare_size) do
+  local each = call('LINDEX', DEAD, 0)
+  if not each then break end
+  local whole, id, its_size = match(each, '^(<?)(%S+) (%d+)$')
+  if tonumber(match(id, '^%d+')) > before then break end
+  call('LPOP', DEAD)
+  if whole == '<' then
+    local found = call('XTRIM', LOG, 'MINID', text(tonumber(id) + 1))
+    deadcount, budget = deadcount - found, budget - 10
+  else
+    deadcount, budget = deadcount - call('XDEL', LOG, id), budget - 1
   end
-  if #ids == 0 then break end
-  call('LTRIM', DEAD, #ids, -1)
-  many('XDEL', LOG, ids)
-  spare, budget, released = spare - #ids, budget - #ids, true
+  deadsize, released = deadsize - tonumber(its_size), true
 end
 
 if drafts == 0 then forget_keys(100) end
@@ -345,7 +364,7 @@ if drafts > 0 or verdict == 'done' or rewound or trimmed or released or not fenc
   call('HSET', META, 'epoch', epoch, 'newest', text(newest), 'notice', text(notice), 'fence', token, 'kept', text(kept),
     'size', text(size), 'places', text(places), 'deadsize', text(deadsize), 'trims', text(trims), 'overall', text(overall),
     'forgotten', text(forgotten), 'usedsize', text(usedsize), 'ended', ended, 'oldest', text(oldest),
-    'format', known_format)
+    'format', known_format, 'dead', text(deadcount))
 end
 if verdict == 'done' then
   epoch, before, repeated = match(answer, '^(%S+) (%d+) (.*)$')

@@ -10,8 +10,8 @@ from hub.eventstream import compact_json
 from hub.notification import Draft, Notification, Position
 
 FORMAT = "1"
-ENTRY_SIZE = 260
-PLACE_SIZE = 160
+ENTRY_SIZE = 90
+PLACE_SIZE = 130
 """What Redis needs for a notification, and for each of its topics, beside the texts, in bytes (measured)."""
 
 

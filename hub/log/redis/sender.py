@@ -245,10 +245,11 @@ class Sender:
                 outcome, before = "unknown", outcome
                 answer = await self._call(connection, drafts, attempt, begun, deadline - now())
             except BROKEN as caught:
-                error = caught
-                if is_refusal(error) and attempt:
+                # That it is kept, but by too few, says more than that there was no time to ask again.
+                error = error if isinstance(error, TooFewReplicas) else caught
+                if is_refusal(caught) and attempt:
                     outcome = before  # it was not done, this time
-                    if not is_elsewhere(error):
+                    if not is_elsewhere(caught):
                         break
                     await self._disconnect()
                 await asyncio.sleep(min(PAUSE_SECONDS, max(0.0, deadline - now())))

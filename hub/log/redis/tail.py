@@ -69,6 +69,7 @@ class Tail:
         self._count = 100
         self._connection: RedisConnection | None = None
         self._following: asyncio.Task[None] | None = None
+        self._beginning = False
         self._behind: dict[asyncio.Future[None], Callable[[], bool]] = {}
 
     # ---- the beginning and the end ----
@@ -99,18 +100,25 @@ class Tail:
                 waiting.set_exception(self.away)
 
     async def restart(self) -> None:
-        """Look on a new connection whether the history is another one: somebody says so."""
-        if self._connection is not None:
+        """Look on a new connection whether the history is another one: somebody says so.
+
+        Unless it is looked anyway, just now: many may say so before that has come to its end.
+        """
+        if self._connection is not None and self.away is None and not self._beginning:
             await self._connection.aclose()
 
     # ---- following ----
 
     async def _begin(self, connection: RedisConnection) -> None:
         """Look whether the history is the same; if not, begin with the one that is there."""
-        epoch = await self._check(connection)
-        if epoch != self.epoch:
-            await self._load(connection, epoch)
-        self.away = None
+        self._beginning = True
+        try:
+            epoch = await self._check(connection)
+            if epoch != self.epoch:
+                await self._load(connection, epoch)
+            self.away = None
+        finally:
+            self._beginning = False
 
     async def _load(self, connection: RedisConnection, epoch: str) -> None:
         for _ in range(len(PAUSES)):
@@ -175,7 +183,11 @@ class Tail:
             try:
                 self._take(entries)
             except _Another:
-                await self._load(connection, await self._check(connection))
+                self._beginning = True
+                try:
+                    await self._load(connection, await self._check(connection))
+                finally:
+                    self._beginning = False
                 continue
             size = sum(len(entry[1][-1]) + len(entry[1][1]) for entry in entries) // len(entries) + 1
             self._count = max(8, min(BATCH_COUNT, BATCH_BYTES // size))
