@@ -8,6 +8,7 @@ from pathlib import Path
 from hub.log_url import REDIS, SQLITE, LogURL
 from hub.settings import Settings
 from hub.state.memory import MemoryState
+from hub.state.peers import Alone, Peers
 from hub.state.sqlite import SQLiteState
 from hub.state.state import State
 
@@ -30,3 +31,13 @@ def make_state(settings: Settings, clock: Callable[[], float]) -> State:
 
         return RedisState(log.redis, settings.redis_prefix, clock)
     return MemoryState(clock)
+
+
+def make_peers(settings: Settings) -> Peers:
+    """Return the other processes of a hub with *settings*: those with the same log in Redis, not opened yet."""
+    log = LogURL.parse(settings.log)
+    if log.scheme == REDIS:
+        from hub.state.redis.peers import RedisPeers  # noqa: PLC0415 - only where it is used
+
+        return RedisPeers(log.redis, settings.redis_prefix)
+    return Alone()
