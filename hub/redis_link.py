@@ -16,6 +16,7 @@ import ssl
 from collections.abc import Sequence
 from typing import Any
 
+from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -95,7 +96,8 @@ class RedisConnection:
                 raise NoServer("the connection is closed")
             try:
                 async with asyncio.timeout(seconds):
-                    await raw.send_packed_command(raw.pack_commands(commands), check_health=False)
+                    packed = b"".join([pack_command(tuple(command)) for command in commands])
+                    await raw.send_packed_command(packed, check_health=False)
                     for _ in commands:
                         try:
                             # As long as this takes is limited above, for all of them.

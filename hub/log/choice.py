@@ -50,7 +50,7 @@ def make_log(
         try:
             from hub.log.redis.log import RedisLog  # noqa: PLC0415 - only where it is used
         except ModuleNotFoundError as missing:
-            extra = "pip install 'broadcast-hub[redis]'"
+            extra = "pip install '/path/to/broadcast-hub[redis]'"
             raise InvalidSettings([f"log (HUB_LOG): {url} needs the package {missing.name}: {extra}"]) from None
         return RedisLog(
             url.redis,

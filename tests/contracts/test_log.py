@@ -1,6 +1,7 @@
 """What every log must do; a new home of the log is one more parameter of the fixture."""
 
 import asyncio
+import secrets
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from itertools import cycle
@@ -20,11 +21,13 @@ from hub.log.search import topic_size
 from hub.log.sqlite.log import SQLiteLog
 from hub.log.trimmed import TrimmedState
 from hub.notification import MAX_OFFSET, Draft, Notification, Position
+from hub.redis_url import RedisURL
 from hub.topics import EVERY_TOPIC
 from tests.contracts.conftest import Clock as Clock  # noqa: PLC0414 - said to mypy: others take it from here
-from tests.contracts.conftest import Make, MakeMovable
+from tests.contracts.conftest import Make, MakeMovable, nothing
 from tests.contracts.far import Elsewhere, FarLog, turns
 from tests.contracts.model import ListLog
+from tests.redis_server import RedisServer
 
 
 def drafts(*topics: str, size: int = 1, **options: Any) -> list[Draft]:
@@ -830,6 +833,47 @@ def test_a_log_in_a_file_holds_what_a_plain_list_would(
     with tempfile.TemporaryDirectory() as folder:
         clock = Clock()
         log = SQLiteLog(Path(folder) / "hub.db", count=count, size=10**9, age=age, topics=bounds, clock=clock)
+        asyncio.run(follow(log, clock, ListLog(count, age=age, topics=bounds), plan))
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=100, phases=[Phase.explicit, Phase.generate])
+@given(
+    sizes=st.fixed_dictionaries(
+        {
+            "PAGE_COUNT": st.integers(1, 3),
+            "WALK": st.integers(1, 8),
+            "FEW": st.sampled_from([0, 2]),
+            "FOUND_NAMES": st.sampled_from([0, 2, 1_000]),
+            "MERGED_NAMES": st.sampled_from([1, 200]),
+            "LATEST_NAMES": st.sampled_from([1, 500]),
+        }
+    ),
+    paged=st.booleans(),
+    count=st.integers(1, 20),
+    age=st.none() | st.integers(5, 60),
+    bounds=limits,
+    plan=plans,
+)
+def test_a_log_in_redis_holds_what_a_plain_list_would(
+    redis_servers: Callable[[str], RedisServer],
+    *,
+    sizes: dict[str, int],
+    paged: bool,
+    count: int,
+    age: float | None,
+    bounds: dict[str, int],
+    plan: list[Any],
+):
+    """Each way to read is taken by a few notifications already."""
+    clock, url = Clock(), RedisURL.parse(redis_servers("redis").url)
+    prefix = secrets.token_hex(4)
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in sizes.items():
+            patched.setattr(f"hub.log.redis.pages.{name}", value)
+        log = RedisLog(url, prefix=prefix, count=count, size=10**9, age=age, topics=bounds, clock=clock)
+        if paged:
+            log._ring.has = nothing  # type: ignore[method-assign,assignment]
         asyncio.run(follow(log, clock, ListLog(count, age=age, topics=bounds), plan))
 
 

@@ -228,7 +228,7 @@ class Tail:
         for topic, offset in notes.whole:
             self.trimmed.trim_oldest((topic,), offset)
         if notes.whole:
-            self.ring.lose_before(notes.oldest)
+            self.ring.lose_before(notes.oldest if notes.kept else newest + 1)
         self.trims = notes.trims
         oldest, now = Position(self.epoch, notes.oldest), Position(self.epoch, newest)
         self.bounds = Bounds(oldest, now, notes.kept, notes.size)
