@@ -57,25 +57,28 @@ if fenced then
 end
 
 local meta = call('HMGET', META, 'epoch', 'newest', 'notice', 'fence', 'kept', 'size', 'places', 'deadsize', 'trims',
-  'overall', 'forgotten', 'usedsize', 'ended', 'oldest', 'format', 'dead')
+  'overall', 'forgotten', 'usedsize', 'ended', 'oldest', 'format', 'dead', 'gone')
 local epoch, fence, ended = meta[1], meta[4], meta[13] or ''
 token = token or fence or 'off'
 local newest, notice, kept, size = tonumber(meta[2] or 0), tonumber(meta[3] or 0), tonumber(meta[5] or 0), tonumber(meta[6] or 0)
 local places, deadsize, trims = tonumber(meta[7] or 0), tonumber(meta[8] or 0), tonumber(meta[9] or 0)
 local overall, forgotten = tonumber(meta[10] or 0), tonumber(meta[11] or 0)
 local usedsize, oldest, deadcount = tonumber(meta[12] or 0), tonumber(meta[14] or 0), tonumber(meta[16] or 0)
+local gonecount = tonumber(meta[17] or 0)
 if epoch and meta[15] ~= known_format then
   return redis.error_reply('FORMAT ' .. tostring(meta[15]) .. ' is not ' .. known_format)
 end
 
 local rewound = false
-if not epoch or call('XLEN', DIR) ~= kept or call('ZCARD', PLACES) ~= places or call('XLEN', LOG) ~= kept + deadcount then
+if not epoch or call('XLEN', DIR) ~= kept or call('ZCARD', PLACES) ~= places or call('XLEN', LOG) ~= kept + deadcount
+  or call('ZCARD', GONE) ~= gonecount then
   -- Nothing was here, or a part of it was lost: nothing of the rest can be relied upon. What was given out is not given
   -- out again as far as anybody knows; everything up to there counts as trimmed.
   rewound = epoch and 'lost' or 'new'
   call('DEL', LOG, DIR, PLACES, DEAD, GONE, USED, USEDORDER, WRITERS, WRITERAGES)
   newest = math.max(newest, seen)
   overall, forgotten, oldest = newest, newest, newest
+  gonecount = 0
   kept, size, places, deadcount, deadsize, usedsize, notice, ended = 0, 0, 0, 0, 0, 0, 0, ''
 elseif fence ~= token or (seen_epoch == epoch and seen > newest) then
   -- Another server, or this one anew: it may lack the newest that others have seen. Each earlier epoch went no further
@@ -297,10 +300,12 @@ if trimmed then
   tell('T', lost, lost_order)
   tell('O', thrown, thrown_order)
   trims = trims + 1
-  local excess = call('ZCARD', GONE) - remembered
+  gonecount = call('ZCARD', GONE)
+  local excess = gonecount - remembered
   if excess > 0 then
     local popped = call('ZPOPMIN', GONE, math.min(excess, 2 * CHUNK))
     for number = 2, #popped, 2 do forgotten = math.max(forgotten, tonumber(popped[number])) end
+    gonecount = gonecount - #popped / 2
   end
 end
 
@@ -364,7 +369,7 @@ if drafts > 0 or verdict == 'done' or rewound or trimmed or released or not fenc
   call('HSET', META, 'epoch', epoch, 'newest', text(newest), 'notice', text(notice), 'fence', token, 'kept', text(kept),
     'size', text(size), 'places', text(places), 'deadsize', text(deadsize), 'trims', text(trims), 'overall', text(overall),
     'forgotten', text(forgotten), 'usedsize', text(usedsize), 'ended', ended, 'oldest', text(oldest),
-    'format', known_format, 'dead', text(deadcount))
+    'format', known_format, 'dead', text(deadcount), 'gone', text(gonecount))
 end
 if verdict == 'done' then
   epoch, before, repeated = match(answer, '^(%S+) (%d+) (.*)$')

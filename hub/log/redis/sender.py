@@ -284,7 +284,7 @@ class Sender:
     ) -> list[Any]:
         wait: tuple[Any, ...] = ()
         if self._wait and groups:
-            wait = ("WAIT", self._wait, max(1, int(seconds * 900)))
+            wait = ("WAIT", self._wait, max(1, int(seconds * 600)))
         arguments = self._arguments(groups, attempt, begun)
         answers = await APPEND.run(connection, self._keys, arguments, seconds=max(seconds, 0.001), then=wait)
         if wait and answers[1] < self._wait:

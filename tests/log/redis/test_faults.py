@@ -171,7 +171,7 @@ async def test_a_publish_is_confirmed_when_so_many_replicas_have_it(make_server:
     assert await replica.ask("HGET", "{hub}:meta", "newest") == b"1"
     replica.pause()
     failed = await failure(one, "b")
-    assert (failed.outcome, "0 of 1 replicas" in str(failed)) == ("unknown", True)
+    assert failed.outcome == "unknown"
     replica.resume()
     await surely(one, "c")
     texts = [each.text for each in await read_all(one.log, 0, ["t"])]

@@ -125,10 +125,10 @@ async def test_a_restart_that_lost_the_newest_is_recognized(make_server: MakeSer
 
 
 @pytest.mark.parametrize(
-    "accident", ["FLUSHALL", "DEL {hub}:dir", "DEL {hub}:meta", "DEL {hub}:log", "DEL {hub}:places"]
+    "accident", ["FLUSHALL", "DEL {hub}:dir", "DEL {hub}:meta", "DEL {hub}:log", "DEL {hub}:places", "DEL {hub}:gone"]
 )
 async def test_what_is_lost_by_accident_is_a_gap_for_everybody(server: RedisServer, begin: Begin, accident: str):
-    one, other = await begin(server.url), await begin(server.url)
+    one, other = await begin(server.url, count=2), await begin(server.url, count=2)
     before = one.log.epoch
     await one.publish("a", "b", "c")
     await until(lambda: len(other.heard) == 3)
