@@ -245,7 +245,8 @@ class AsyncListening:
     """The stream of `AsyncHubClient.listen`: an asynchronous iterator, for one task; `aclose` may come from others.
 
     As a context manager it waits until the stream is open, and closes it at the end. Leave it so, or call `aclose`: a
-    loop that is left with `break` does not close it.
+    loop that is left with `break` does not close it. Cancelling a wait, as `asyncio.timeout` does, ends it; another one
+    goes on from `cursor`.
     """
 
     def __init__(
