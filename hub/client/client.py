@@ -27,6 +27,7 @@ from hub.eventstream import JsonDefault, Message
 from hub.notification import Position
 from hub.topics import topic_of
 
+MAX_TIMEOUT = 86_400.0
 ARCHIVE = "application/x-ndjson"
 
 T = TypeVar("T")
@@ -61,7 +62,8 @@ class HubClient:
         self.url = checked_url(url)
         self._get_token = token if callable(token) else None
         self._token = None if callable(token) else checked_token(token)
-        self._timeout, self._patience, self._json_default = timeout, checked_patience(patience), json_default
+        self._timeout, self._patience = checked_timeout(timeout), checked_patience(patience)
+        self._json_default = json_default
         self._tls = tls
         self._chance = Chance()
         self._listening: weakref.WeakSet[Listening] = weakref.WeakSet()
@@ -489,6 +491,17 @@ def whole(response: httpx.Response, most: int, seconds: float) -> bytes | None:
 def answer_of(url: str, response: httpx.Response, body: bytes | None) -> Answer:
     """Return *response* as the steps know it."""
     return Answer(url, response.status_code, response.reason_phrase, lower(response.headers), body)
+
+
+def checked_timeout(timeout: float) -> float:
+    """Return *timeout* if a request may take so long.
+
+    Raises:
+        InvalidInput: it may not.
+    """
+    if not isinstance(timeout, int | float) or not 0 < timeout <= MAX_TIMEOUT:
+        raise InvalidInput("timeout", f"is not a number of seconds above 0, up to {MAX_TIMEOUT:,g}")
+    return float(timeout)
 
 
 def checked_patience(patience: float) -> float:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from hub.client import ClientClosed, Gap, HubClient, NotValid, Position, Received
+from hub.client import AsyncHubClient, ClientClosed, Gap, HubClient, NotValid, Position, Received
 from hub.client.steps import Chance
 from hub.errors import InvalidInput, InvalidTopic
 from tests.client.conftest import Connect
@@ -151,6 +152,13 @@ async def test_a_stream_that_is_left_is_closed(server: Server, connect: Connect)
     async with client.listen("a"):
         assert len(server.hub.connections) == 1
     await server.deserted()
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), None, "10"])
+@pytest.mark.parametrize("kind", [HubClient, AsyncHubClient])
+def test_a_timeout_is_a_time(kind: Callable[..., object], timeout: object) -> None:
+    with pytest.raises(InvalidInput, match="timeout"):
+        kind("http://127.0.0.1", timeout=timeout)
 
 
 # ---- in threads ----
