@@ -76,11 +76,11 @@ class HubClient:
         self._sockets = Sockets()
         self._http: httpx.Client | None = None
 
-    def leave_to_parent(self) -> None:
+    def _leave_to_parent(self) -> None:
         """Let go, in a child process, of the connections and streams of its parent, and of locks of other threads."""
         self._closed = _renewed(self._closed)
         for each in list(self._listening):
-            each.leave_to_parent()
+            each._leave_to_parent()
         self._begin()
 
     def __repr__(self) -> str:
@@ -313,7 +313,7 @@ class Listening:
         self._response: httpx.Response | None = None
         self._parts: Iterator[bytes] = iter(())
 
-    def leave_to_parent(self) -> None:
+    def _leave_to_parent(self) -> None:
         """End the iteration in a child process, and leave the connection to its parent."""
         self._closed = _renewed(self._closed)
         self._closed.set()
@@ -533,7 +533,7 @@ _clients: weakref.WeakSet[HubClient] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for client in list(_clients):
-        client.leave_to_parent()
+        client._leave_to_parent()
 
 
 if hasattr(os, "register_at_fork"):
