@@ -10,12 +10,19 @@ const dist = join(here, "dist");
 const served = process.argv[2] ?? join(here, "..", "static");
 const { version } = JSON.parse(readFileSync(join(here, "package.json"), "utf8"));
 
-// The script tag needs one object in `window`; the worker is a module of its own, and shares nothing with the page.
+// The script tag needs one object in `window`. The worker is a module of its own, which a page without workers loads.
 const bundles = [
   { entry: "index.ts", file: "hub-client.js", format: "esm" },
   { entry: "index.ts", file: "hub-client.global.js", format: "iife", globalName: "hubClient" },
-  { entry: "worker.ts", file: "hub-client.worker.js", format: "iife" },
+  { entry: "worker.ts", file: "hub-client.worker.js", format: "esm" },
 ];
+
+const workerApart = {
+  name: "worker",
+  setup({ onResolve }) {
+    onResolve({ filter: /^\.\/worker\.js$/ }, () => ({ path: "./hub-client.worker.js", external: true }));
+  },
+};
 
 rmSync(dist, { recursive: true, force: true });
 mkdirSync(served, { recursive: true });
@@ -25,6 +32,7 @@ for (const { entry, file, format, globalName } of bundles) {
     entryPoints: [join("src", entry)],
     outfile: join(dist, file),
     bundle: true,
+    plugins: [workerApart],
     minify: true,
     charset: "utf8",
     target: "es2022",

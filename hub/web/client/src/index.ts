@@ -1,13 +1,17 @@
-export { type Answer, type AnswerOptions, type AnswerPhase, openAnswer } from "./ai.js";
-export { type Env, type Sign, surroundings } from "./env.js";
+export type { Answer, AnswerPhase } from "./ai.js";
 export {
-  type Line,
-  LineError,
-  type LineEvent,
-  type LineOptions,
-  type LineState,
-  type MakeLine,
-  makeLine,
-  type Start,
-} from "./line.js";
+  type AskOptions,
+  connect,
+  type ConnectOptions,
+  type Draft,
+  type Drop,
+  type Gap,
+  Hub,
+  type HubState,
+  type IterateOptions,
+  type Notification,
+} from "./client.js";
+export { LineError, type LineState, type Start } from "./line.js";
+export type { Presence, PresentUser } from "./presence.js";
+export type { ShareMode } from "./share.js";
 export { matches } from "./topics.js";

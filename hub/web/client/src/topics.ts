@@ -1,27 +1,51 @@
-/** Topics and patterns, by the rules of the hub. */
+/** Which topics a pattern stands for, and which of two ids is the later one: the hub's rules, as far as tabs need them. */
 
 const RESERVED = new Set(["user", "room", "ai"]);
 
-/** Return whether `pattern`, which may be a topic, matches `topic`. A wildcard never reaches a reserved first segment. */
+/** Whether `pattern`, which may be a plain topic, stands for `topic`. */
 export function matches(pattern: string, topic: string): boolean {
-  if (pattern === topic) return !pattern.includes("*");
-  if (!pattern.includes("*")) return false;
-  const segments = topic.split("/");
+  if (!pattern.includes("*")) return pattern === topic;
   const wanted = pattern.split("/");
-  if (wanted[0]!.startsWith("*") && isWildcard(wanted[0]!) && RESERVED.has(segments[0]!)) return false;
-  return fits(wanted, 0, segments, 0);
+  const has = topic.split("/");
+  // A wildcard in the first segment does not reach reserved topics: those have to be named.
+  if (wanted[0]!.startsWith("*") && RESERVED.has(has[0]!)) return false;
+  return reaches(wanted, has);
 }
 
-function isWildcard(segment: string): boolean {
-  return segment === "*" || segment === "**";
-}
-
-function fits(wanted: string[], w: number, segments: string[], s: number): boolean {
-  if (w === wanted.length) return s === segments.length;
-  if (wanted[w] === "**") {
-    for (let end = s; end <= segments.length; end++) if (fits(wanted, w + 1, segments, end)) return true;
-    return false;
+/** Compare segment by segment; go back only to the newest `**`, so that no pattern takes more than w × h steps. */
+function reaches(wanted: string[], has: string[]): boolean {
+  let w = 0;
+  let h = 0;
+  let star = -1;
+  let taken = 0;
+  while (h < has.length) {
+    if (wanted[w] === "**") {
+      star = w++;
+      taken = h;
+    } else if (w < wanted.length && (wanted[w] === "*" || wanted[w] === has[h])) {
+      w++;
+      h++;
+    } else if (star >= 0) {
+      w = star + 1;
+      h = ++taken;
+    } else return false;
   }
-  if (s === segments.length) return false;
-  return (wanted[w] === "*" || wanted[w] === segments[s]) && fits(wanted, w + 1, segments, s + 1);
+  while (wanted[w] === "**") w++;
+  return w === wanted.length;
+}
+
+/** Return the epoch of an id (`epoch-offset`); of anything else the whole text. */
+export function epochOf(id: string): string {
+  const dash = id.lastIndexOf("-");
+  return dash < 0 ? id : id.slice(0, dash);
+}
+
+/** Whether `id` stands after `other`, an id of the same epoch. Offsets have no leading zeros, and may be beyond 2**53. */
+export function isAfter(id: string, other: string): boolean {
+  return id.length === other.length ? id > other : id.length > other.length;
+}
+
+/** Whether everything up to `id` is before `bound` or at it: both are of one epoch, and `id` is not the later one. */
+export function isWithin(id: string, bound: string): boolean {
+  return epochOf(id) === epochOf(bound) && !isAfter(id, bound);
 }

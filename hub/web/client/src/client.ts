@@ -1,0 +1,607 @@
+/** What a page uses: `connect` opens a line that it shares with the other tabs, and `on` hears what comes. */
+
+import { type Answer, openAnswer } from "./ai.js";
+import { type Env, surroundings } from "./env.js";
+import { LineError, type LineState, type Start } from "./line.js";
+import type { TabEvent } from "./port.js";
+import { foldPresence, type Presence, type PresenceFacts } from "./presence.js";
+import { Share, type ShareMode } from "./share.js";
+import { Stored } from "./stored.js";
+import { Tab } from "./tab.js";
+import { baseOf, RequestFailed, send } from "./wire.js";
+
+export interface Notification<T = unknown> {
+  id: string;
+  type: string;
+  /** Those of its topics that this tab has. */
+  topics: string[];
+  data: T;
+}
+
+export interface Gap {
+  /** Something before this id is missing. */
+  id: string;
+  /** `trimmed`, `epoch` or `unknown`. */
+  reason: string;
+  /** The oldest id that is still kept. */
+  oldest?: string;
+}
+
+export interface Drop {
+  dropped: number;
+  after: string;
+  before: string;
+}
+
+export interface HubState {
+  state: LineState;
+  /** Why, if it is not open. */
+  reason?: string;
+  /** The topic that is refused. */
+  topic?: string;
+  /** Milliseconds until it tries again. */
+  retryIn?: number;
+}
+
+export interface Draft {
+  data: unknown;
+  topic?: string;
+  topics?: string[];
+  type?: string;
+  key?: string;
+  private?: boolean;
+  retry?: number;
+  tags?: Record<string, string | number | boolean | null>;
+}
+
+export interface ConnectOptions {
+  /** Where the hub is mounted; default: `/`. */
+  url?: string;
+  /** Topics and patterns; none: `notifications`, or with `rooms` the rooms of the user alone. */
+  topics?: string[];
+  /** Returns a token; is asked again when the last one has ended. */
+  token?: () => Promise<string | undefined> | string | undefined;
+  /** Who the user is: tabs of different users share nothing. Default: the `sub` of the token. */
+  user?: string;
+  /** Where the line is that the tabs share; default: `auto`. */
+  share?: ShareMode;
+  /** Where to begin: after an id, such as the position at which the page was rendered; default: with what is new. */
+  start?: Start;
+  /** Whether a reload goes on where the handlers had got to; default: `tab`. */
+  persist?: "tab" | "none";
+  /** Have the rooms of the user, too. */
+  rooms?: boolean;
+  /** Have it said who is on the topics. */
+  presence?: boolean;
+  onGap?: (gap: Gap) => void;
+  onDrop?: (drop: Drop) => void;
+  onState?: (state: HubState) => void;
+  /** The hub refuses some of the topics; the others go on. */
+  onRefused?: (refused: { topics: string[]; reason: string }) => void;
+  /** Where the script of the worker is; default: beside this one. */
+  worker?: string | URL;
+}
+
+export interface IterateOptions {
+  /** Notifications that wait for the loop; default: 1,000. */
+  buffer?: number;
+  /** What happens when more would wait: the loop ends with an error, or the oldest are dropped, and `onDrop` called. */
+  whenFull?: "fail" | "drop_oldest";
+}
+
+export interface AskOptions {
+  /** Is called whenever the answer has changed. */
+  on?: (answer: Answer) => void;
+}
+
+type Handler<T = unknown> = (notification: Notification<T>) => void;
+type Off = () => void;
+
+interface Observer {
+  next?: (notification: Notification) => void;
+  complete?: () => void;
+}
+
+interface Subscription {
+  unsubscribe(): void;
+  readonly closed: boolean;
+}
+
+const BUFFER = 1_000;
+const TOKEN_WAIT = 2_000;
+const LONGEST_TOKEN_WAIT = 30_000;
+
+/** Open a line to the hub. It stays open until `close`. */
+export function connect(options: ConnectOptions = {}): Hub {
+  return new Hub(options);
+}
+
+export class Hub {
+  readonly #options: ConnectOptions;
+  readonly #env: Env;
+  readonly #base: string;
+  readonly #handlers = new Map<string, Set<Handler>>();
+  readonly #any = new Set<Handler>();
+  readonly #loops = new Set<Loop>();
+  readonly #ends: Off[] = [];
+  readonly #present = new Map<string, Presence>();
+  readonly #presenceHandlers = new Set<(presence: Presence) => void>();
+  readonly #stored: Stored;
+  /** Topics that were added before there was a tab. */
+  readonly #early: (() => void)[] = [];
+  #state: HubState = { state: "connecting" };
+  #tab: Tab | undefined;
+  #share: Share | undefined;
+  #token: string | undefined;
+  #unused: string | undefined;
+  #closed = false;
+  #asleep = false;
+
+  constructor(options: ConnectOptions) {
+    this.#options = options;
+    this.#env = surroundings();
+    this.#base = new URL(baseOf(options.url ?? "/"), globalThis.location?.href).href;
+    const topics = options.topics?.length ? options.topics : options.rooms ? [] : ["notifications"];
+    this.#stored = new Stored(options.persist !== "none");
+    for (const name of ["observable", "@@observable"]) {
+      const symbol = (Symbol as unknown as Record<string, symbol | undefined>)[name];
+      Object.defineProperty(this, symbol ?? "@@observable", { value: () => this.observable(), configurable: true });
+    }
+    this.#watch();
+    void this.#begin([...new Set(topics)]);
+  }
+
+  /** How the line is. */
+  get state(): HubState {
+    return this.#state;
+  }
+
+  /** The id up to which all handlers and loops are done; undefined: there was none yet. */
+  get cursor(): string | undefined {
+    let first: Waiting | undefined;
+    for (const loop of this.#loops) {
+      const waiting = loop.first;
+      if (waiting && (!first || waiting.place < first.place)) first = waiting;
+    }
+    return first ? first.before : this.#tab?.cursor;
+  }
+
+  /** The topics of this tab. */
+  get topics(): string[] {
+    return this.#tab?.topics ?? [];
+  }
+
+  /** Where the line of this tab is: in a worker, in a leading tab, in this page; undefined: nowhere now. */
+  get sharing(): "worker" | "leader" | "none" | undefined {
+    return this.#share?.how;
+  }
+
+  // ---- notifications ----
+
+  /** Call `handler` with each notification of `type`; those without a type have the type `message`. */
+  on<T = unknown>(type: string, handler: Handler<T>): Off {
+    const handlers = this.#handlers.get(type) ?? new Set();
+    this.#handlers.set(type, handlers);
+    return added(handlers, handler as Handler);
+  }
+
+  /** Call `handler` with each notification. */
+  onAny(handler: Handler): Off {
+    return added(this.#any, handler);
+  }
+
+  /** Return what to loop over. It has a buffer for what comes while the loop is busy. */
+  notifications(options: IterateOptions = {}): AsyncIterableIterator<Notification> {
+    const loop: Loop = new Loop(options, {
+      drop: (drop) => this.#call(this.#options.onDrop, drop),
+      done: () => this.#save(),
+      end: () => this.#loops.delete(loop),
+    });
+    if (this.#closed) loop.close();
+    else this.#loops.add(loop);
+    return loop;
+  }
+
+  [Symbol.asyncIterator](): AsyncIterableIterator<Notification> {
+    return this.notifications();
+  }
+
+  /** What libraries of observables take: `from(hub)` of RxJS. It has no buffer: `next` is called at once. */
+  observable(): { subscribe(observer: Observer | ((notification: Notification) => void)): Subscription } {
+    return {
+      subscribe: (observer) => {
+        const { next, complete } = typeof observer === "function" ? { next: observer, complete: undefined } : observer;
+        let closed = this.#closed;
+        const off = this.onAny((notification) => next?.call(observer, notification));
+        const end = () => {
+          if (closed) return;
+          closed = true;
+          complete?.call(observer);
+        };
+        if (closed) complete?.call(observer);
+        this.#ends.push(end);
+        return {
+          unsubscribe: () => {
+            closed = true;
+            off();
+            const place = this.#ends.indexOf(end);
+            if (place >= 0) this.#ends.splice(place, 1);
+          },
+          get closed() {
+            return closed;
+          },
+        };
+      },
+    };
+  }
+
+  // ---- topics ----
+
+  /**
+   * Add topics: what is sent to them from now on comes, too.
+   *
+   * @throws {LineError} the hub refuses one of them; then none is added.
+   */
+  add(...topics: string[]): Promise<void> {
+    return this.#change(topics, []);
+  }
+
+  /** Remove topics. */
+  remove(...topics: string[]): Promise<void> {
+    return this.#change([], topics);
+  }
+
+  // ---- who is there ----
+
+  /** Who is on the topics, with the option `presence`. */
+  readonly presence = {
+    /** Return who is on `topic`; undefined: the hub has not said it yet. */
+    get: (topic: string): Presence | undefined => this.#present.get(topic),
+    /** Call `handler` with each change, and with what is known now. */
+    on: (handler: (presence: Presence) => void): Off => {
+      for (const presence of this.#present.values()) handler(presence);
+      return added(this.#presenceHandlers, handler);
+    },
+  };
+
+  // ---- requests ----
+
+  /** Send a notification; return its id and its topics. The draft gets a `key`, so that a repetition sends no second one. */
+  async publish(draft: Draft): Promise<{ id: string; topics: string[] }> {
+    const body = { key: crypto.randomUUID?.() ?? `${Math.random()}${Date.now()}`, ...draft };
+    return (await this.#request("notifications/publish", "POST", body)) as { id: string; topics: string[] };
+  }
+
+  /** Ask an AI; the answer grows. `prompt` is the question, or a body as `POST /ai/chat/stream/init` takes it. */
+  ask(prompt: string | Record<string, unknown>, options: AskOptions = {}): Answer {
+    return this.#answer({ prompt, ...options });
+  }
+
+  /** Watch an answer that has begun: before a reload, or in another tab. */
+  attach(sessionId: string, options: AskOptions = {}): Answer {
+    return this.#answer({ sessionId, ...options });
+  }
+
+  #answer(what: AskOptions & { prompt?: string | Record<string, unknown>; sessionId?: string }): Answer {
+    const token = this.#options.token ? { token: () => this.#newToken() } : {};
+    return openAnswer({ ...what, ...token, url: this.#base, env: this.#env });
+  }
+
+  /** End it. Other tabs go on, and so do answers of an AI until they are closed. */
+  close(): void {
+    if (this.#closed) return;
+    this.#save();
+    this.#closed = true;
+    this.#tab?.end();
+    this.#share?.stop();
+    for (const loop of [...this.#loops]) loop.close();
+    for (const end of this.#ends.splice(0)) end();
+    for (const early of this.#early.splice(0)) early();
+    this.#setState({ state: "closed" });
+  }
+
+  // ---- inside ----
+
+  /** Find out who the user is, and get to a broker. */
+  async #begin(topics: string[]): Promise<void> {
+    const { token, user, start, presence = false, rooms = false, share = "auto", worker } = this.#options;
+    const who = user ?? (token ? subOf(await this.#firstToken()) : "");
+    if (this.#closed) return;
+    const party = { url: this.#base, user: who, rooms, presence };
+    this.#stored.begin(this.#base, who, topics);
+    // A page that was rendered at a position shows all that was before; else what was shown before the reload counts.
+    const isId = start !== undefined && start !== "earliest" && start !== "latest";
+    const cursor = isId ? start : this.#stored.cursor;
+    this.#tab = new Tab({
+      topics,
+      ...(cursor === undefined ? {} : { cursor }),
+      ...(start === undefined || isId ? {} : { start }),
+      ...(token ? { token: () => this.#unusedToken() } : {}),
+      visible: isVisible,
+      on: (event) => this.#see(event),
+      onFull: () => this.#share?.goAlone(),
+    });
+    this.#share = new Share({
+      mode: share,
+      party,
+      tab: this.#tab,
+      env: this.#env,
+      visible: isVisible,
+      ...(worker === undefined ? {} : { worker }),
+    });
+    for (const early of this.#early.splice(0)) early();
+    if (!this.#asleep) this.#share.start();
+  }
+
+  async #firstToken(): Promise<string | undefined> {
+    for (let wait = TOKEN_WAIT; !this.#closed; wait = Math.min(wait * 2, LONGEST_TOKEN_WAIT)) {
+      try {
+        this.#unused = await this.#newToken();
+        return this.#unused;
+      } catch (error) {
+        reportError(error);
+        this.#setState({ state: "waiting", reason: "token", retryIn: wait });
+        await new Promise<void>((done) => this.#ends.push(this.#env.after(wait * this.#env.random(), done), done));
+      }
+    }
+    return undefined;
+  }
+
+  /** Return the token that said who the user is, once; then a new one each time. */
+  #unusedToken(): Promise<string | undefined> | string | undefined {
+    const unused = this.#unused;
+    this.#unused = undefined;
+    return unused ?? this.#newToken();
+  }
+
+  async #newToken(): Promise<string | undefined> {
+    this.#token = await this.#options.token?.();
+    return this.#token;
+  }
+
+  /** Let go of everything while the page sleeps, or lies in the cache of the browser; come back when it wakes. */
+  #watch(): void {
+    const sleep = () => {
+      this.#asleep = true;
+      this.#save();
+      this.#share?.stop();
+    };
+    const wake = () => {
+      this.#asleep = false;
+      if (!this.#closed) this.#share?.start();
+    };
+    const look = () => {
+      this.#tab?.say({ is: "visible", visible: isVisible() });
+      if (isVisible()) this.#tab?.say({ is: "wake" });
+    };
+    const listen = (target: EventTarget, type: string, listener: () => void) => {
+      target.addEventListener(type, listener);
+      this.#ends.push(() => target.removeEventListener(type, listener));
+    };
+    if (typeof document === "undefined") return;
+    listen(globalThis, "pagehide", sleep);
+    listen(globalThis, "pageshow", wake);
+    listen(document, "freeze", sleep);
+    listen(document, "resume", wake);
+    listen(document, "visibilitychange", look);
+    listen(globalThis, "online", () => this.#tab?.say({ is: "wake" }));
+  }
+
+  #see(event: TabEvent): void {
+    switch (event.kind) {
+      case "message":
+        this.#hear(event);
+        break;
+      case "state": {
+        const { kind: _, ...state } = event;
+        this.#setState(state);
+        break;
+      }
+      case "gap": {
+        const { kind: _, ...gap } = event;
+        this.#call(this.#options.onGap, gap);
+        break;
+      }
+      case "dropped": {
+        const { kind: _, ...drop } = event;
+        this.#call(this.#options.onDrop, drop);
+        break;
+      }
+      case "refused":
+        this.#call(this.#options.onRefused, { topics: event.topics, reason: event.reason });
+        break;
+      case "presence":
+      case "join":
+      case "leave":
+        this.#seePresence(event.kind, event.facts as PresenceFacts);
+        break;
+    }
+    // When this has returned the cursor moves: what it was before is kept for a reload in the middle of a handler.
+    this.#saveSoon();
+  }
+
+  #hear({ id, type, topics, data }: Extract<TabEvent, { kind: "message" }>): void {
+    const notification = { id, type, topics, data };
+    for (const loop of this.#loops) loop.push(notification, this.#tab?.cursor);
+    for (const handler of [...(this.#handlers.get(type) ?? [])]) this.#call(handler, notification);
+    for (const handler of [...this.#any]) this.#call(handler, notification);
+  }
+
+  #seePresence(kind: "presence" | "join" | "leave", facts: PresenceFacts): void {
+    const presence = foldPresence(this.#present.get(facts.topic), kind, facts);
+    if (!presence) return;
+    this.#present.set(facts.topic, presence);
+    for (const handler of [...this.#presenceHandlers]) this.#call(handler, presence);
+  }
+
+  /** Call a handler of the page: if it fails, that is reported as any error of the page, and the others go on. */
+  #call<T>(handler: ((argument: T) => void) | undefined, argument: T): void {
+    try {
+      handler?.(argument);
+    } catch (error) {
+      reportError(error);
+    }
+  }
+
+  #setState(state: HubState): void {
+    this.#state = state;
+    this.#call(this.#options.onState, state);
+  }
+
+  #change(add: string[], remove: string[]): Promise<void> {
+    if (this.#closed) return Promise.reject(new LineError(0, "closed", "the client is closed"));
+    if (this.#tab) return this.#tab.change(add, remove);
+    return new Promise<void>((done) => this.#early.push(done)).then(() => this.#change(add, remove));
+  }
+
+  #saving = false;
+
+  #saveSoon(): void {
+    if (this.#saving) return;
+    this.#saving = true;
+    queueMicrotask(() => {
+      this.#saving = false;
+      this.#save();
+    });
+  }
+
+  #save(): void {
+    const { cursor } = this;
+    if (cursor !== undefined && !this.#closed) this.#stored.save(cursor);
+  }
+
+  /** Send a request; a token that is not taken any more is renewed once. */
+  async #request(path: string, method: string, body: unknown): Promise<unknown> {
+    const ask = () => send(this.#env, this.#base, path, method, body, this.#token);
+    try {
+      if (this.#options.token && this.#token === undefined) await this.#newToken();
+      try {
+        return await ask();
+      } catch (error) {
+        if (!this.#options.token || (error as RequestFailed).problem?.status !== 401) throw error;
+        await this.#newToken();
+        return await ask();
+      }
+    } catch (error) {
+      if (!(error instanceof RequestFailed)) throw error;
+      const { status, code, detail, topic } = error.problem;
+      throw new LineError(status, code, detail, topic);
+    }
+  }
+}
+
+interface Waiting {
+  notification: Notification;
+  /** Where the tab was before. */
+  before: string | undefined;
+  place: number;
+}
+
+let places = 0;
+
+/** A loop over notifications: what comes waits until the loop takes it. */
+class Loop implements AsyncIterableIterator<Notification> {
+  readonly #bound: number;
+  readonly #whenFull: "fail" | "drop_oldest";
+  readonly #hooks: { drop: (drop: Drop) => void; done: () => void; end: () => void };
+  #buffer: Waiting[] = [];
+  /** What the body of the loop has now. */
+  #taken: Waiting | undefined;
+  #asking: { resolve: (result: IteratorResult<Notification>) => void; reject: (error: Error) => void } | undefined;
+  #error: Error | undefined;
+  #closed = false;
+
+  constructor(
+    { buffer = BUFFER, whenFull = "fail" }: IterateOptions,
+    hooks: { drop: (drop: Drop) => void; done: () => void; end: () => void },
+  ) {
+    this.#bound = buffer;
+    this.#whenFull = whenFull;
+    this.#hooks = hooks;
+  }
+
+  /** The oldest that the loop is not done with. */
+  get first(): Waiting | undefined {
+    return this.#taken ?? this.#buffer[0];
+  }
+
+  push(notification: Notification, before: string | undefined): void {
+    if (this.#closed) return;
+    const waiting = { notification, before, place: places++ };
+    if (this.#asking) {
+      this.#taken = waiting;
+      const { resolve } = this.#asking;
+      this.#asking = undefined;
+      resolve({ value: notification, done: false });
+      return;
+    }
+    if (this.#buffer.length >= this.#bound) {
+      if (this.#whenFull === "fail") {
+        this.#error = new LineError(0, "buffer_full", `more than ${this.#bound} notifications wait for the loop`);
+        this.close();
+        return;
+      }
+      const { before: after = "" } = this.#buffer.shift()!;
+      this.#hooks.drop({ dropped: 1, after, before: this.#buffer[0]?.notification.id ?? notification.id });
+    }
+    this.#buffer.push(waiting);
+  }
+
+  /** No more comes; what waits is still taken. */
+  close(): void {
+    this.#closed = true;
+    this.#asking?.resolve({ value: undefined, done: true });
+    this.#asking = undefined;
+    if (!this.#buffer.length) this.#hooks.end();
+  }
+
+  next(): Promise<IteratorResult<Notification>> {
+    // Whoever asks for the next one is done with the one before.
+    this.#taken = this.#buffer.shift();
+    this.#hooks.done();
+    if (this.#taken) return Promise.resolve({ value: this.#taken.notification, done: false });
+    if (this.#closed) {
+      this.#hooks.end();
+      const error = this.#error;
+      this.#error = undefined;
+      return error ? Promise.reject(error) : Promise.resolve({ value: undefined, done: true });
+    }
+    return new Promise((resolve, reject) => {
+      this.#asking = { resolve, reject };
+    });
+  }
+
+  return(): Promise<IteratorResult<Notification>> {
+    this.#buffer = [];
+    this.#taken = undefined;
+    this.#error = undefined;
+    this.close();
+    this.#hooks.done();
+    return Promise.resolve({ value: undefined, done: true });
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+}
+
+function added<T>(set: Set<T>, item: T): Off {
+  set.add(item);
+  return () => set.delete(item);
+}
+
+function isVisible(): boolean {
+  return typeof document === "undefined" || document.visibilityState !== "hidden";
+}
+
+/** Return the user that a token names. It is not checked: it only says which tabs may share a line. */
+export function subOf(token: string | undefined): string {
+  try {
+    const claims = token!.split(".")[1]!.replace(/-/g, "+").replace(/_/g, "/");
+    const bytes = Uint8Array.from(atob(claims), (each) => each.charCodeAt(0));
+    const { sub } = JSON.parse(new TextDecoder().decode(bytes)) as { sub?: unknown };
+    return typeof sub === "string" ? sub : "";
+  } catch {
+    return "";
+  }
+}
