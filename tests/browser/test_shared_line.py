@@ -46,6 +46,10 @@ PAGE = """
     </script>
 """
 
+HANG = """
+    () => new Promise((go) => setTimeout(go)).then(() => { const end = Date.now() + 20000; while (Date.now() < end); })
+"""
+
 
 class Tabs:
     """The tabs of one browser profile.
@@ -222,11 +226,7 @@ async def test_a_leader_that_hangs_is_replaced(site: HubProcess, tabs: Any) -> N
     for page in pages:
         await has(page, 1)
     # No event tells of this: the page just does not go on.
-    hanging = asyncio.ensure_future(
-        pages[0].evaluate(
-            "new Promise((go) => setTimeout(go)).then(() => { const end = Date.now() + 20000; while (Date.now() < end); })"
-        )
-    )
+    hanging = asyncio.ensure_future(pages[0].evaluate(HANG))
     await publish(site, 2, 3)
     for page in pages[1:]:
         await has(page, 1, 2, 3)
