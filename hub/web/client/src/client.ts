@@ -539,6 +539,7 @@ class Loop implements AsyncIterableIterator<Notification> {
       if (this.#whenFull === "fail") {
         this.#error = new LineError(0, "buffer_full", `more than ${this.#bound} notifications wait for the loop`);
         this.close();
+        this.#hooks.end(); // what it has not taken does not hold the cursor back any more
         return;
       }
       const { before: after = "" } = this.#buffer.shift()!;

@@ -54,6 +54,8 @@ export class Share {
   /** What ends the present way of sharing. */
   #end: (() => void) | undefined;
   #workerFails = 0;
+  /** There was a worker once: if there is none now, the script can't be loaded for the moment. */
+  #workerWorks = false;
   #alone = false;
 
   constructor(options: ShareOptions) {
@@ -68,7 +70,12 @@ export class Share {
   start(): void {
     if (this.#end) return;
     const { mode } = this.#options;
-    if (!this.#alone && (mode === "auto" || mode === "worker") && this.#workerFails < 2 && hasWorkers()) {
+    if (
+      !this.#alone &&
+      (mode === "auto" || mode === "worker") &&
+      (this.#workerWorks || this.#workerFails < 2) &&
+      hasWorkers()
+    ) {
       this.how = "worker";
       this.#end = this.#shareWorker();
     } else if (!this.#alone && mode !== "none" && hasLeaders()) {
@@ -99,6 +106,11 @@ export class Share {
     this.start();
   }
 
+  #againLater(): void {
+    this.stop();
+    this.#end = this.#options.env.after(ANSWER, () => this.#again());
+  }
+
   // ---- a broker in this page ----
 
   #stayAlone(): () => void {
@@ -111,7 +123,7 @@ export class Share {
         if (!closed) leave = this.#joinOwn(makeBroker(party, env), () => {});
       },
       () => {
-        stop = env.after(ANSWER, () => this.#again());
+        if (!closed) stop = env.after(ANSWER, () => this.#again());
       },
     );
     return () => {
@@ -156,7 +168,8 @@ export class Share {
     const failed = () => {
       if (closed) return;
       if (!joined) this.#workerFails += 1;
-      this.#again();
+      if (!joined && this.#workerWorks) this.#againLater();
+      else this.#again();
     };
     const watch = this.#watch(() => way.post({ is: "probe" }), failed, LOADING);
     const stopWatching = watch.stop;
@@ -174,7 +187,7 @@ export class Share {
       watch.heard();
       if (data.is === "here") {
         if (joined) return;
-        joined = true;
+        joined = this.#workerWorks = true;
         tab.join(way.post);
         // The worker holds this lock for as long as it lives.
         void whenFree(this.#name, aborter.signal).then((free) => free && failed());
