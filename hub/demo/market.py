@@ -22,7 +22,7 @@ class Market:
         self._prices = dict(OPENING)
 
     async def run(self) -> None:
-        """Emit two trades a second of stocks that have subscribers, or had some `LINGER` seconds ago, until cancelled."""
+        """Emit two trades a second, until cancelled; only of stocks that have or had subscribers, as the news."""
         clock = asyncio.get_running_loop().time
         until = dict.fromkeys(self._prices, 0.0)
         while True:
