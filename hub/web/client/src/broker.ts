@@ -495,7 +495,9 @@ export class Broker {
         if (main !== this.#main) return;
         this.#changing = false;
         const { status = 0, code = "", message = "", topic } = error;
-        if (status >= 400 && status < 500 && ![401, 404, 408, 429].includes(status)) {
+        // A new token may be let in later. Without tokens nothing changes by itself: nobody is logged in.
+        const passing = [404, 408, 429, ...([...this.#seats].some((seat) => seat.hasToken) ? [401] : [])];
+        if (status >= 400 && status < 500 && !passing.includes(status)) {
           const refused = topic !== undefined && asked.includes(topic) ? [topic] : asked;
           const refusal = {
             status,
