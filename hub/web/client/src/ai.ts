@@ -42,6 +42,7 @@ export function openAnswer(options: AnswerOptions): Answer {
 }
 
 const PATH = "ai/chat/stream";
+const STOPPING = 5_000;
 
 class HubAnswer implements Answer {
   sessionId: string;
@@ -83,8 +84,23 @@ class HubAnswer implements Answer {
 
   async stop(): Promise<void> {
     if (this.#over) return;
-    if (this.sessionId) await this.#send(`${PATH}/${encodeURIComponent(this.sessionId)}`, "DELETE", undefined);
+    if (this.sessionId) {
+      await this.#send(`${PATH}/${encodeURIComponent(this.sessionId)}`, "DELETE", undefined);
+      // What was made before it stopped is still on its way.
+      if (this.#endStream) await this.#endsWithin(STOPPING);
+    }
     this.#end("cancelled");
+  }
+
+  #endsWithin(ms: number): Promise<void> {
+    return new Promise((done) => {
+      const stop = this.#options.env.after(ms, done);
+      const ended = () => {
+        stop();
+        done();
+      };
+      this.whole.then(ended, ended);
+    });
   }
 
   close(): void {

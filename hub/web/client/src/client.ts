@@ -78,6 +78,8 @@ export interface ConnectOptions {
   onGap?: (gap: Gap) => void;
   onDrop?: (drop: Drop) => void;
   onState?: (state: HubState) => void;
+  /** With `rooms`: what the line of the tabs follows now; the rooms of the user are among it. */
+  onTopics?: (topics: string[]) => void;
   /** The hub refuses some of the topics; the others go on. */
   onRefused?: (refused: { topics: string[]; reason: string }) => void;
   /** Where the script of the worker is; default: beside this one. */
@@ -414,6 +416,9 @@ export class Hub {
         this.#call(this.#options.onDrop, drop);
         break;
       }
+      case "topics":
+        this.#call(this.#options.onTopics, event.topics);
+        break;
       case "refused":
         this.#call(this.#options.onRefused, { topics: event.topics, reason: event.reason });
         break;

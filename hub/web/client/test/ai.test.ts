@@ -87,6 +87,27 @@ test("an answer is stopped", async () => {
   expect(asked.map(({ method }) => method)).toEqual(["POST", "GET", "DELETE"]);
 });
 
+test("a stopped answer has what was made until it stopped", async () => {
+  const { state, options } = world();
+  let say!: (text: string) => void;
+  const body = new ReadableStream<Uint8Array>({
+    start: (stream) => {
+      say = (text) => stream.enqueue(new TextEncoder().encode(text));
+    },
+  });
+  state.answers = [() => new Response(body, { headers: { "Content-Type": "text/event-stream" } })];
+  const answer = openAnswer({ ...options, sessionId: "s" });
+  await settled();
+  say('event: start\nid: s.0\ndata: {"sessionId":"s"}\n\nid: s.1\ndata: {"content":"You "}\n\n');
+  await settled();
+  const stopping = answer.stop();
+  await settled();
+  expect([answer.phase, answer.text]).toEqual(["growing", "You "]);
+  say('id: s.2\ndata: {"content":"asked: "}\n\nevent: cancelled\ndata: {}\n\n');
+  await stopping;
+  expect([answer.phase, await answer.whole]).toEqual(["cancelled", "You asked: "]);
+});
+
 test("an answer that is no longer kept has failed", async () => {
   const { state, options } = world();
   state.answers = [() => problem(410, "")];
