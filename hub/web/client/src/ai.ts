@@ -60,6 +60,8 @@ class HubAnswer implements Answer {
   #needsToken = true;
   #attempt = 0;
   #over = false;
+  /** It was stopped while it was being asked. */
+  #stopped = false;
   #stopTimer: (() => void) | undefined;
   #endStream: (() => void) | undefined;
   #unwatch: () => void;
@@ -85,9 +87,11 @@ class HubAnswer implements Answer {
   async stop(): Promise<void> {
     if (this.#over) return;
     if (this.sessionId) {
-      await this.#send(`${PATH}/${encodeURIComponent(this.sessionId)}`, "DELETE", undefined);
+      await this.#cancel();
       // What was made before it stopped is still on its way.
       if (this.#endStream) await this.#endsWithin(STOPPING);
+    } else {
+      this.#stopped = true;
     }
     this.#end("cancelled");
   }
@@ -101,6 +105,23 @@ class HubAnswer implements Answer {
       };
       this.whole.then(ended, ended);
     });
+  }
+
+  /** Have the hub stop it; it may have ended by itself. */
+  async #cancel(): Promise<void> {
+    const ask = () => this.#send(`${PATH}/${encodeURIComponent(this.sessionId)}`, "DELETE", undefined);
+    const { token } = this.#options;
+    try {
+      await ask().catch(async (error: RequestFailed) => {
+        if (!token || error.problem.status !== 401) throw error;
+        this.#token = await token();
+        await ask();
+      });
+    } catch (error) {
+      if (!(error instanceof RequestFailed)) throw error;
+      const { status, code, detail } = error.problem;
+      if (status !== 404 && status !== 410) throw new LineError(status, code, detail);
+    }
   }
 
   close(): void {
@@ -176,6 +197,7 @@ class HubAnswer implements Answer {
         const body = typeof prompt === "string" ? { message: prompt } : prompt;
         const begun = await this.#send(`${PATH}/init`, "POST", body, { "Idempotency-Key": this.#key });
         this.sessionId = (begun as { sessionId: string }).sessionId;
+        if (this.#stopped) await this.#cancel();
       }
     } catch (error) {
       if (attempt !== this.#attempt) return;

@@ -465,11 +465,14 @@ export class Broker {
       }
       this.#changeMain(main, main.remove(old), () => {});
     } else if (missing.length) {
+      const epoch = epochOf(this.#cursor);
       this.#changeMain(
         main,
         main.add(missing),
         (answer) => {
-          const from = answer?.from || this.#cursor;
+          let from = answer?.from || this.#cursor;
+          // The history has become another one since they were asked for: the answer is of the one before.
+          if (epochOf(this.#cursor) !== epoch && epochOf(this.#cursor) !== epochOf(from)) from = this.#cursor;
           for (const topic of missing) this.#since.set(topic, from);
         },
         missing,
@@ -534,8 +537,9 @@ export class Broker {
     let begin = this.#cursor;
     for (const topic of seat.topics) {
       const since = this.#since.get(topic);
-      if (since === undefined) return;
-      if (epochOf(since) !== epochOf(begin) || isAfter(since, begin)) begin = since;
+      // Of another epoch: the line is about to say so, and then all of its topics count from there.
+      if (since === undefined || epochOf(since) !== epochOf(begin)) return;
+      if (isAfter(since, begin)) begin = since;
     }
     if (seat.cursor === undefined && seat.start === undefined) {
       seat.cursor = begin;

@@ -524,9 +524,9 @@ function only(facts: object, ...names: string[]): Record<string, unknown> {
   return Object.fromEntries(Object.entries(facts).filter(([name]) => names.includes(name)));
 }
 
-/** Whether another stream may be given what this one was not. */
-function isPassing({ status }: Problem): boolean {
-  return status === 0 || status === 404 || status === 429 || status >= 500;
+/** Whether another stream may be given what this one was not: the hub did not refuse it, or a proxy takes no `PATCH`. */
+function isPassing({ status, code }: Problem): boolean {
+  return [0, 404, 405, 429].includes(status) || status >= 500 || (status === 403 && !code);
 }
 
 function errorOf({ status, code, detail, topic }: Problem): LineError {

@@ -23,9 +23,12 @@ export async function settled(): Promise<void> {
 
 export class Clock {
   now = 1_000_000;
+  /** The longest that any timer was set to. */
+  longest = 0;
   #timers: { at: number; then: () => void }[] = [];
 
   after(ms: number, then: () => void): () => void {
+    this.longest = Math.max(this.longest, ms);
     const timer = { at: this.now + ms, then };
     this.#timers.push(timer);
     return () => {
