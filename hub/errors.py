@@ -47,6 +47,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hub.notification import Position
 
 
 class HubError(Exception):
@@ -81,7 +85,13 @@ class InvalidTopic(InvalidInput):
 
 
 class InvalidDraft(InvalidInput):
-    """The caller sent a draft with a field that breaks its rule."""
+    """The caller sent a draft with a field that breaks its rule.
+
+    Attributes:
+        accepted: from `publish_many` of the Python client: the positions of the batches before.
+    """
+
+    accepted: tuple[Position, ...] = ()
 
 
 class InvalidEventName(InvalidInput):

@@ -20,6 +20,9 @@ _BREAK = re.compile(r"[\r\n\0]")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False)
 
+MAX_RETRY_DIGITS = 18
+"""A longer time is ignored: Python takes no whole number of any length, and no clock such a time."""
+
 LAST_CHUNK = b"0\r\n\r\n"
 """Ends a chunked HTTP/1.1 body (RFC 9112, section 7.1)."""
 
@@ -228,6 +231,6 @@ class Decoder:
             self._type = value
         elif field == "id" and "\0" not in value:
             self._id = value
-        elif field == "retry" and value.isascii() and value.isdigit():
+        elif field == "retry" and value.isascii() and value.isdigit() and len(value) <= MAX_RETRY_DIGITS:
             self.retry = int(value)
         return None

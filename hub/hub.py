@@ -65,6 +65,7 @@ class Hub:
             known.
 
     Attributes:
+        clock: seconds since 1970, as the hub sees them.
         draining: shutdown has begun: HTTP publishes and subscribes are told to come back.
         proxies: what stands before it.
         addresses: the addresses of its clients, and how limits count them.
@@ -93,7 +94,7 @@ class Hub:
     ) -> None:
         self.settings = settings
         self.json_default = json_default
-        self._state, self._clock = state, clock
+        self._state, self.clock = state, clock
         self.metrics = Metrics()
         self.log: Log = make_log(
             LogURL.parse(settings.log),
@@ -195,7 +196,7 @@ class Hub:
             raise InvalidInput(kind, "is not a string")
         if self._state is None:
             raise NotThere("identity", NOBODY_IS_KNOWN)
-        await self._state.revoke(Revocation(kind, id, self._clock()))
+        await self._state.revoke(Revocation(kind, id, self.clock()))
 
     def end_connection(self, id: str) -> bool:
         """End the open stream with this *id*; return whether there was one. The rights of its holder stay.

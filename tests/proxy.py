@@ -10,6 +10,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import trustme
@@ -27,11 +28,15 @@ def program(name: str) -> str:
     """Return where the program *name* is; without it the test is skipped, and on CI fails."""
     found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
     if found is None:
-        why = f"{name} is not installed: apt-get install {PACKAGES.get(name, name)}"
-        if os.environ.get("CI"):
-            pytest.fail(why)
-        pytest.skip(why)
+        missing(f"{name} is not installed: apt-get install {PACKAGES.get(name, name)}")
     return found
+
+
+def missing(why: str) -> NoReturn:
+    """Skip the test because of *why*; on CI, fail it."""
+    if os.environ.get("CI"):
+        pytest.fail(why)
+    pytest.skip(why)
 
 
 class Proxy:

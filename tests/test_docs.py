@@ -300,6 +300,7 @@ WALKED = [
     "docs/howto/embed-in-aiohttp.md",
     "docs/howto/publish-from-anywhere.md",
     "docs/howto/rooms-and-presence.md",
+    "docs/howto/test-your-listeners.md",
     "docs/howto/write-a-listener.md",
     "docs/howto/stream-ai-tokens.md",
     "docs/howto/stream-from-a-handler.md",
@@ -527,6 +528,7 @@ WITHIN = {
     "Hub": {
         "addresses",
         "changes",
+        "clock",
         "connecting",
         "hosts",
         "lifecycle",

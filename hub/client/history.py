@@ -40,6 +40,6 @@ class Leafing:
         answer = yield Ask("GET", f"{PATH}?{urlencode(query)}", token, most=MAX_PAGE_BYTES)
         page: dict[str, Any] = answer.facts(200)
         whole = isinstance(page, dict) and page.keys() >= {"notifications", "next", "recovered"}
-        if not whole or not isinstance(page["notifications"], list):
+        if not whole or not isinstance(page["notifications"], list) or page["next"] == self._after:
             raise answer.not_a_hub()
         return page

@@ -8,15 +8,16 @@ from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
-from hub.client.errors import ClientError, NotAHub, NotAuthenticated, Refused, ending
+from hub.client.errors import ClientError, NotAHub, NotAuthenticated, Refused, Unreachable, ending
 from hub.client.received import Item, facts_of, item_of
 from hub.client.steps import EVENTS, JSON, Ask, Chance, Open, Read, Shut, Sleep, Step, Token, Tries, full_jitter
 from hub.eventstream import Decoder, Message
 
 PATH = "/notifications/subscribe"
-ENVELOPE = "1"
+ENVELOPE = "topics"
 FIRST_RETRY = 3.0
 LEAST_RETRY = 0.05
+MOST_RETRY = 86_400.0  # what a notification may say
 LONGEST_WAIT = 30.0
 MAX_QUERY = 2_000
 MAX_BLOCK_BYTES = 8 * 1024 * 1024
@@ -112,11 +113,11 @@ class Following:
             if pause is None:
                 raise failure
             return pause
-        if failure.retry_after is not None:
-            return failure.retry_after
         if self._began:
-            return self._retry
-        return full_jitter(self._chance, self._failures, max(self._retry, 0.1), LONGEST_WAIT)
+            return self._retry  # each stream got another time from the hub
+        jitter = full_jitter(self._chance, self._failures, max(self._retry, 0.1), LONGEST_WAIT)
+        # All get the same `Retry-After`: they must not come back at the same moment, nor one at once for ever.
+        return (failure.retry_after or 0.0) + jitter
 
     def _ask(self, token: str | None) -> Ask:
         query = urlencode([*(("topic", topic) for topic in self._topics), ("envelope", ENVELOPE)])
@@ -151,7 +152,9 @@ class Following:
                     raise NotAHub(answer.url, 501, f"a block of more than {MAX_BLOCK_BYTES:,} bytes")
         finally:
             self.cursor = decoder.last_event_id
-            self._retry = self._retry if decoder.retry is None else decoder.retry / 1000
+            self._retry = self._retry if decoder.retry is None else min(decoder.retry / 1000, MOST_RETRY)
+        if close is None and not self._began:
+            raise Unreachable(answer.url, "the stream ended before it began")
         if close is not None:
             facts = facts_of(close)
             ended = ending(str(facts.get("reason", "")), str(facts.get("topic") or ""))

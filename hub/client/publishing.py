@@ -64,7 +64,10 @@ def batches(drafts: Iterable[Mapping[str, object]], json_default: JsonDefault | 
     for place, fields in enumerate(drafts):
         if not isinstance(fields, Mapping):
             raise InvalidDraft(f"[{place}]", "is not a draft: a mapping such as {'topic': …, 'data': …}")
-        body = _encoded(fields, json_default)
+        try:
+            body = _encoded(fields, json_default)
+        except InvalidDraft as error:
+            raise InvalidDraft(f"[{place}].{error.field}", error.why) from None
         if bodies and (len(bodies) == MAX_DRAFTS or size + len(body) + 2 > MAX_BODY_BYTES):
             yield Batch(b"[%b]" % b",".join(bodies), len(bodies))
             bodies, size = [], 0
@@ -97,12 +100,12 @@ def publish_all(batches: Iterable[Batch], patience: float, chance: Chance) -> St
     An error has the positions of those that were accepted before.
     """
     positions: list[Position] = []
-    for batch in batches:
-        try:
+    try:
+        for batch in batches:
             positions += yield from _publish(batch, patience, chance)
-        except ClientError as error:
-            error.accepted = tuple(positions)
-            raise
+    except (ClientError, InvalidDraft) as error:  # a draft that is none is found when those before are published
+        error.accepted = tuple(positions)
+        raise
     return positions
 
 

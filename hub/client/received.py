@@ -11,7 +11,8 @@ from hub.eventstream import Message
 
 # Split as text, not as JSON, so that numbers keep every digit.
 _STRING = r'"(?:[^"\\]|\\.)*"'
-_ENVELOPE = re.compile(rf'\{{"(topics?)":({_STRING}|\[(?:{_STRING},?)*\]),"data":(.*)\}}', re.DOTALL)
+_TOPICS = rf'"(topics?)":({_STRING}|\[(?:{_STRING},?)*\])'
+_ENVELOPE = re.compile(rf'\{{(?:"id":({_STRING}),)?{_TOPICS},"data":(.*)\}}', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Received:
     Attributes:
         id: its position, as text; `last_event_id` of a stream that is to begin after it.
         type: its type; `message` if it was sent without one, as in browsers.
-        topics: those of its topics that the hub names: the one that the stream asked for comes first.
+        topics: all of its topics that the stream asked for and may see.
         text: the data as it was on the wire: a string as it was sent, anything else as JSON.
         is_json: whether `text` is JSON.
     """
@@ -48,11 +49,15 @@ class Received:
         found = _ENVELOPE.fullmatch(message.data)
         if not found:
             return cls(message.id, message.type, (), message.data, is_json=False)
-        kind, named, data = found.groups()
-        topics = tuple(json.loads(named)) if kind == "topics" else (json.loads(named),)
-        if data.startswith('"'):
-            return cls(message.id, message.type, topics, json.loads(data), is_json=False)
-        return cls(message.id, message.type, topics, data, is_json=True)
+        own, kind, named, data = found.groups()
+        try:
+            id = message.id if own is None else json.loads(own)  # older than the cursor, which it does not move
+            topics = tuple(json.loads(named)) if kind == "topics" else (json.loads(named),)
+            if data.startswith('"'):
+                return cls(id, message.type, topics, json.loads(data), is_json=False)
+        except ValueError:  # no hub has made it
+            return cls(message.id, message.type, (), message.data, is_json=False)
+        return cls(id, message.type, topics, data, is_json=True)
 
 
 @dataclass(frozen=True, slots=True)

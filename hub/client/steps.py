@@ -18,6 +18,9 @@ from hub.client.errors import ClientError, NotAHub, NotAuthenticated, refusal
 MAX_PROBLEM_BYTES = 64 * 1024
 MAX_RETRY_AFTER = 3_600
 FEWEST_TRIES = 3
+MAX_PATIENCE = 240.0
+"""Seconds: the hub forgets the keys that make a repetition harmless after 300."""
+
 FIRST_WAIT = 0.25
 LONGEST_WAIT = 5.0
 
@@ -127,7 +130,12 @@ class Answer(NamedTuple):
 
     def not_a_hub(self) -> NotAHub:
         """Return the error that says so."""
-        kind = f"{self.status} {self.phrase}".strip() + f" ({self.media_type or 'no media type'})"
+        place = self.headers.get("location", "")
+        if 300 <= self.status < 400 and re.fullmatch(r"[!-~]{1,300}", place):
+            what = f"a redirect to {re.split('[?#]', place)[0]}"
+        else:
+            what = self.media_type or "no media type"
+        kind = f"{self.status} {self.phrase}".strip() + f" ({what})"
         return NotAHub(self.url, self.status, kind, retry_after=self._retry_after())
 
     def _retry_after(self) -> float | None:
@@ -158,12 +166,14 @@ def full_jitter(chance: Chance, failures: int, first: float, longest: float) -> 
 class Tries:
     """The tries of one request: at least three, and more until *patience* seconds have passed.
 
-    A time that the hub asks for (`Retry-After`) is waited in full, unless it ends after that.
+    A time that the hub asks for (`Retry-After`) is waited in full, unless it ends after that. No try begins later than
+    240 seconds after the first, however long those before took: the hub may have forgotten the key.
     """
 
     def __init__(self, patience: float, chance: Chance) -> None:
         self._patience, self._chance = patience, chance
-        self._end = chance.clock() + patience
+        begun = chance.clock()
+        self._end, self._last = begun + patience, begun + MAX_PATIENCE
         self._failures = 0
 
     def pause(self, error: ClientError) -> float | None:
@@ -173,7 +183,10 @@ class Tries:
         jitter = full_jitter(self._chance, self._failures, FIRST_WAIT, LONGEST_WAIT)
         pause = jitter + (error.retry_after or 0.0)
         self._failures += 1
-        late = self._chance.clock() + pause > self._end
+        then = self._chance.clock() + pause
+        if then > self._last:
+            return None
+        late = then > self._end
         if late and (self._failures >= FEWEST_TRIES or (error.retry_after or 0.0) > self._patience):
             return None
         return pause

@@ -80,17 +80,26 @@ class _Call:
             return failure
         return error
 
-    def log_failure(self) -> None:
-        """Log the exception of the call, if there is one: now, or when the future ends."""
+    def report_failure(self, report: Report) -> None:
+        """Pass the exception of the call, if there is one, to *report*: now, or when the future ends."""
         if self.future is None:
-            self._log()
+            self._report(report)
         else:
-            self.future.add_done_callback(self._log)
+            self.future.add_done_callback(lambda _: self._report(report))
 
-    def _log(self, _: object = None) -> None:
+    def _report(self, report: Report) -> None:
         failure = self.failure()
         if failure is not None:
-            logger.error("handler %s failed at event %s", self.handler, self.event.name, exc_info=failure)
+            report(self.handler, self.event, failure)
+
+
+Report = Callable[[str, Event, BaseException], None]
+"""A function that is told of a handler that failed: the handler's name, the event, and what it raised."""
+
+
+def log_failure(handler: str, event: Event, failure: BaseException) -> None:
+    """Log that *handler* failed."""
+    logger.error("handler %s failed at event %s", handler, event.name, exc_info=failure)
 
 
 class EventBus:
@@ -99,6 +108,9 @@ class EventBus:
     Before `open()` events are kept; after `aclose()` none are accepted. The cost of an event depends on the number
     of handlers that match it, not on the number registered. Handlers run on the loop's thread only; `emit`, `on` and
     every `dispose` may be called from any thread.
+
+    Attributes:
+        report: is told of each handler that failed, unless `publish` raises that; logs it.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time, metrics: Metrics | None = None) -> None:
@@ -110,6 +122,7 @@ class EventBus:
         """
         self._clock = clock
         self._metrics = metrics or Metrics()
+        self.report: Report = log_failure
         self._state = _State.BUFFERING
         self._loop: asyncio.AbstractEventLoop | None = None
         self._registrations: PatternTrie[_Registration] = PatternTrie()
@@ -272,7 +285,7 @@ class EventBus:
                 await asyncio.wait(futures)
             except asyncio.CancelledError:
                 for call in calls:
-                    call.log_failure()
+                    call.report_failure(self.report)
                 raise
         if errors := [failure for call in calls if (failure := call.failure()) is not None]:
             # This makes an ExceptionGroup, unless a task ended by SystemExit or KeyboardInterrupt, which only a
@@ -336,13 +349,13 @@ class EventBus:
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
-                    await self._idle()
+                    await self.idle()
         finally:
             self._close()
         await cleaned_up(self._others_running(), self._metrics)
 
-    async def _idle(self) -> None:
-        """Wait until no handler runs and no event waits to be dispatched."""
+    async def idle(self) -> None:
+        """Wait until no handler runs, except the one that calls this, and no event waits to be dispatched."""
         while self._state is _State.OPEN:
             if running := self._others_running():
                 await asyncio.wait(running)
@@ -404,7 +417,7 @@ class EventBus:
 
     def _dispatch(self, event: Event) -> None:
         for call in self._deliver(event):
-            call.log_failure()
+            call.report_failure(self.report)
 
     def _deliver(self, event: Event) -> list[_Call]:
         """Call every handler that matches *event*; return the calls that failed or returned a future."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
@@ -159,7 +158,7 @@ class Access:
         self.hooks = hooks
         self._verifier = verifier
         self.state = state
-        self.tickets = None if state is None else Tickets(state, time.time, covers)
+        self.tickets = None if state is None else Tickets(state, hub.clock, covers)
         self._warned = False  # of an access log that shows tickets
         self._asks = hooks.authenticate is not None or verifier is not None
 
@@ -207,7 +206,8 @@ class Access:
             self._check_site(request)
             request[IDENTITY] = known
             check_refusals(self._hub, request, known)
-        elif known.expires is not None and known.expires + self._leeway(known) <= time.time():  # while a body came
+        elif known.expires is not None and known.expires + self._leeway(known) <= self._hub.clock():
+            # They have ended while a body came.
             raise Unauthorized("token_expired", "your rights have ended: log in again")
         if self.state is not None and self.state.revoked(known):
             raise Unauthorized("revoked", "your rights have been revoked: log in again")
@@ -235,7 +235,7 @@ class Access:
             return None
         self._check_address(request)
         # Of now: whoever is asked for after a revocation is known again.
-        now = time.time()
+        now = self._hub.clock()
         identity = await asked("authenticate", called(self.hooks.authenticate, request))
         if identity is None:
             return None
@@ -325,7 +325,7 @@ class Access:
             Unauthorized: the login knows the user no longer.
             AuthUnavailable: that can't be told now.
         """
-        now = time.time()  # not that of the answer: what is revoked while the application thinks counts
+        now = self._hub.clock()  # not that of the answer: what is revoked while the application thinks counts
         if self.hooks.recheck is not None:
             present = await asked("recheck", called(self.hooks.recheck, identity))
         elif self.hooks.authenticate is not None:

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Literal
@@ -77,6 +77,7 @@ def setup_hub(
     rooms_of: RoomsOf | None = None,
     authorize_join: AuthorizeJoin | None = None,
     routes: Literal["all"] | Collection[str] | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> Hub:
     """Add a hub to *app*: its routes under *prefix*, its start and its drain.
 
@@ -105,6 +106,7 @@ def setup_hub(
             `ai`, `events`, `tickets`, `connections`, `topics`, `presence`, `rooms`, `export`, `api`. None: everything
             where identities are known; else `subscribe`, for public notifications, and `health`. Routes that are named
             where nobody is known serve whoever reaches them, with all rights.
+        clock: seconds since 1970, for tests of what expires.
 
     Raises:
         AlreadySetUp: *app* has a hub.
@@ -114,10 +116,10 @@ def setup_hub(
     if HUB in app:
         raise AlreadySetUp
     settings = settings or _found()
-    verifier = verifier_of(settings)
+    verifier = verifier_of(settings, clock)
     guarded = authenticate is not None or verifier is not None
-    state = _state(settings, guarded=guarded, named=routes is not None)
-    hub = Hub(settings, json_default=json_default, provider=provider, state=state)
+    state = _state(settings, clock, guarded=guarded, named=routes is not None)
+    hub = Hub(settings, clock=clock, json_default=json_default, provider=provider, state=state)
     app[HUB], app[NOTIFICATIONS], app[BUS] = hub, hub.notifications, hub.bus
     app[PRESENCE], app[ROOMS] = hub.presence, hub.rooms
     hooks = Hooks(
@@ -188,10 +190,10 @@ def _found() -> Settings:
     return settings
 
 
-def _state(settings: Settings, *, guarded: bool, named: bool) -> State | None:
+def _state(settings: Settings, clock: Callable[[], float], *, guarded: bool, named: bool) -> State | None:
     """Return the state; None where nobody can be asked who they are. Warn of *settings* that have no effect then."""
     if guarded:
-        return make_state(settings, time.time)
+        return make_state(settings, clock)
     about_rights = ("anonymous_subscribe", "anonymous_publish", "state")
     if found := [PREFIX + each.upper() for each in about_rights if getattr(settings, each)]:
         logger.warning(

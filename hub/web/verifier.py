@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from hub.access.identity import Identity
@@ -61,8 +63,10 @@ class Known:
         """Do nothing."""
 
 
-def verifier_of(settings: Settings) -> Verifier | None:
+def verifier_of(settings: Settings, clock: Callable[[], float] = time.time) -> Verifier | None:
     """Return what verifies tokens with the keys that *settings* name; None if they name none.
+
+    *clock* says seconds since 1970.
 
     Raises:
         InvalidSettings: a key can't be used.
@@ -83,5 +87,6 @@ def verifier_of(settings: Settings) -> Verifier | None:
         audience=settings.jwt_audience,
         issuer=settings.jwt_issuer,
         leeway=settings.jwt_leeway,
+        clock=clock,
     )
     return Known(tokens) if settings.jwks_url is None else Jwks(settings.jwks_url, tokens)

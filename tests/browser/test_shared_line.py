@@ -34,6 +34,7 @@ PAGE = """
       const hub = window.hub = connect({
         topics: asked.getAll("topic"),
         share: asked.get("share") ?? "auto",
+        ...(asked.has("user") ? { user: asked.get("user") } : {}),
         token: window.mint && (() => window.mint()),
         onGap: (gap) => gaps.push(gap),
         onState: ({ state, reason }) => states.push(reason ? `${state} ${reason}` : state),
@@ -63,11 +64,12 @@ class Tabs:
         self.context, self.url = context, url
         self.complaints: list[str] = []
 
-    async def open(self, *topics: str, share: str = "auto", keep: bool = False) -> Page:
+    async def open(self, *topics: str, share: str = "auto", keep: bool = False, user: str = "") -> Page:
         """Open a tab that follows *topics*, and wait until its line is open."""
         page = await self.context.new_page()
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         query = [("topic", topic) for topic in topics or ("orders",)] + [("share", share)] + [("keep", "1")] * keep
+        query += [("user", user)] * bool(user)
         await page.goto(f"{self.url}/tab?{urlencode(query)}")
         await is_open(page)
         return page
@@ -393,6 +395,14 @@ async def test_tabs_with_too_many_topics_for_one_line_have_two(site: HubProcess,
     await publish(site, 1)
     await has(one, 1)
     await has(other, 1)
+    assert await streams(site) == 2
+
+
+@pytest.mark.parametrize("share", ["worker", "leader"])
+async def test_tabs_of_different_users_share_nothing(site: HubProcess, tabs: Any, share: str) -> None:
+    profile = await tabs(site.url)
+    for user in ("ann", "bob", "ann"):
+        await profile.open("orders", share=share, user=user)
     assert await streams(site) == 2
 
 

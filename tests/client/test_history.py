@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from hub.client import HubClient, NotValid
+from hub.client import HubClient, NotAHub, NotValid
+from hub.client.history import Leafing
+from hub.client.steps import Answer, Chance
 from tests.client.conftest import Connect
 from tests.client.support import url_of
 from tests.web.conftest import Serve
@@ -42,3 +44,13 @@ async def test_an_archive_is_what_the_command_line_exports(serve: Serve) -> None
     assert archive.count(b"\n") == 4
     assert [each["data"] for each in page["notifications"]] == [1, 2]
     assert page["recovered"] is True
+
+
+def test_a_page_that_leads_to_itself_is_not_read_for_ever() -> None:
+    page = b'{"notifications":[],"next":"e-1","recovered":true}'
+    answer = Answer("http://hub", 200, "OK", {"content-type": "application/json"}, page)
+    steps = Leafing((), "e-1", None).page(0, Chance())
+    next(steps)
+    steps.send(None)
+    with pytest.raises(NotAHub):
+        steps.send(answer)

@@ -32,7 +32,7 @@ def problem(status: int, **facts: str) -> Answer:
 
 
 class Play:
-    """Answers the steps of a client from a script, on a clock that only its waits move.
+    """Answers the steps of a client from a script, on a clock that only its waits move, and requests by *takes*.
 
     Attributes:
         asked: the requests.
@@ -40,8 +40,11 @@ class Play:
         tokens: those given out, the first one first.
     """
 
-    def __init__(self, *script: Answer | Exception, tokens: tuple[str | None, ...] = (None,)) -> None:
+    def __init__(
+        self, *script: Answer | Exception, tokens: tuple[str | None, ...] = (None,), takes: float = 0.0
+    ) -> None:
         self._script: Iterator[Answer | Exception] = iter(script)
+        self._takes = takes
         self._tokens = iter(tokens)
         self.now = 0.0
         self.asked: list[Ask] = []
@@ -61,6 +64,7 @@ class Play:
             match step:
                 case Ask():
                     self.asked.append(step)
+                    self.now += self._takes
                     said = next(self._script)
                     result, error = (None, said) if isinstance(said, Exception) else (said, None)
                 case Token():
@@ -105,6 +109,13 @@ def test_there_are_three_tries_even_without_patience() -> None:
     with pytest.raises(Unreachable):
         publish(play, patience=0)
     assert len(play.asked) == 3
+
+
+def test_no_try_begins_when_the_hub_may_have_forgotten_the_key() -> None:
+    play = Play(lost(), lost(), lost(), takes=150)
+    with pytest.raises(Unreachable):
+        publish(play, patience=0)
+    assert len(play.asked) == 2
 
 
 def test_patience_ends() -> None:
@@ -171,6 +182,16 @@ def test_an_error_tells_what_was_accepted_before() -> None:
     drafts = ({"data": n} for n in range(1_500))
     with pytest.raises(NotValid) as refused:
         play.run(lambda chance: publish_all(batches(drafts, None), 10, chance))
+    assert [each.offset for each in refused.value.accepted] == list(range(1, 1001))
+
+
+@pytest.mark.parametrize(("bad", "field"), [("no draft", "[1200]"), ({"data": object()}, "[1200].data")])
+def test_a_draft_that_is_none_tells_where_it_is_and_what_was_accepted_before(bad: Any, field: str) -> None:
+    play = Play(answer(201, [{"id": f"e-{n}"} for n in range(1, 1001)]))
+    drafts = (bad if n == 1_200 else {"data": n} for n in range(1_500))
+    with pytest.raises(InvalidDraft) as refused:
+        play.run(lambda chance: publish_all(batches(drafts, None), 10, chance))
+    assert refused.value.field == field
     assert [each.offset for each in refused.value.accepted] == list(range(1, 1001))
 
 
@@ -311,7 +332,32 @@ def test_a_hub_that_was_never_there_is_waited_for_as_long_as_patience_lasts() ->
 def test_a_hub_that_says_not_now_is_waited_for_as_it_says() -> None:
     listener = Listener(problem(503, after="20"), Stream((close("capacity", 30_000),)), Stream((OPEN,)))
     listener.run()
-    assert listener.waited == [20, 30, 2]
+    assert listener.waited == [20 + 6, 30, 2], "and no two at the same moment"
+
+
+def test_a_hub_that_is_full_and_wants_no_pause_is_no_storm() -> None:
+    listener = Listener(*(problem(503, after="0") for _ in range(7)))
+    listener.run()
+    assert listener.waited == [6, 12, 24, 30, 30, 30, 30]
+
+
+def test_streams_that_end_before_they_begin_are_no_hub_at_all() -> None:
+    listener = Listener(*(Stream((b"retry: 0\n\n",)) for _ in range(100)))
+    with pytest.raises(Unreachable, match="before it began"):
+        listener.run()
+    assert 5 <= listener.now <= 10
+    listener = Listener(Stream((OPEN,)), *(Stream(()) for _ in range(3)))
+    listener.run()
+    assert listener.waited == [2, 4, 8, 16], "once it was there, it is waited for, ever longer"
+
+
+@pytest.mark.parametrize("retry", ["9" * 5_000, "9" * 400, "9" * 18])
+def test_a_time_that_no_clock_has_is_a_day_at_most(retry: str) -> None:
+    said = f"retry: {retry}\n\n".encode()
+    listener = Listener(Stream((OPEN + said + message(2),)))
+    listener.run()
+    assert len(listener.items) == 1
+    assert listener.waited[0] in {2, 86_400}
 
 
 @pytest.mark.parametrize(
@@ -372,7 +418,11 @@ def test_an_id_that_no_hub_writes_breaks_no_request() -> None:
         ('{"topic":"a\\"}","data":"x\\n"}', ('a"}',), "x\n"),
         ('{"topics":["a","b/c"],"data":[1,"]"]}', ("a", "b/c"), [1, "]"]),
         ('{"topics":[],"data":null}', (), None),
+        ('{"id":"e-1","topics":["a"],"data":"x"}', ("a",), "x"),
         ("plain", (), "plain"),
+        ('{"topic":"\\q","data":1}', (), '{"topic":"\\q","data":1}'),
+        ('{"topic":"a","data":"b}', (), '{"topic":"a","data":"b}'),
+        ('{"id":"\\u1","topics":["a"],"data":1}', (), '{"id":"\\u1","topics":["a"],"data":1}'),
     ],
 )
 def test_an_envelope_is_opened(envelope: str, topics: tuple[str, ...], data: object) -> None:

@@ -11,28 +11,35 @@ const served = process.argv[2] ?? join(here, "..", "static");
 const { version } = JSON.parse(readFileSync(join(here, "package.json"), "utf8"));
 
 // The script tag needs one object in `window`. The worker is a module of its own, which a page without workers loads.
+// What is for React or Vue goes through a bundler, so the hub does not serve it.
 const bundles = [
-  { entry: "index.ts", file: "hub-client.js", format: "esm" },
-  { entry: "index.ts", file: "hub-client.global.js", format: "iife", globalName: "hubClient" },
-  { entry: "worker.ts", file: "hub-client.worker.js", format: "esm" },
+  { entry: "index.ts", file: "hub-client.js", format: "esm", serve: true },
+  { entry: "index.ts", file: "hub-client.global.js", format: "iife", globalName: "hubClient", serve: true },
+  { entry: "worker.ts", file: "hub-client.worker.js", format: "esm", serve: true },
+  // React has to know that these hooks are for the browser, where a framework runs components on the server.
+  { entry: "react.ts", file: "hub-client.react.js", format: "esm", first: '"use client";\n' },
+  { entry: "vue.ts", file: "hub-client.vue.js", format: "esm" },
 ];
 
-const workerApart = {
-  name: "worker",
+// Modules that another bundle has are loaded from there, so that nothing is there twice.
+const apart = {
+  name: "apart",
   setup({ onResolve }) {
     onResolve({ filter: /^\.\/worker\.js$/ }, () => ({ path: "./hub-client.worker.js", external: true }));
+    onResolve({ filter: /^\.\/index\.js$/ }, () => ({ path: "./hub-client.js", external: true }));
   },
 };
 
 rmSync(dist, { recursive: true, force: true });
 mkdirSync(served, { recursive: true });
-for (const { entry, file, format, globalName } of bundles) {
+for (const { entry, file, format, globalName, serve, first = "" } of bundles) {
   await build({
     absWorkingDir: here,
     entryPoints: [join("src", entry)],
     outfile: join(dist, file),
     bundle: true,
-    plugins: [workerApart],
+    plugins: [apart],
+    external: ["react", "vue"],
     minify: true,
     charset: "utf8",
     target: "es2022",
@@ -42,9 +49,9 @@ for (const { entry, file, format, globalName } of bundles) {
     ...(globalName === undefined ? {} : { globalName }),
     // `import.meta` is empty in a script tag; the code asks whether it has a URL.
     logOverride: { "empty-import-meta": "silent" },
-    banner: { js: `/*! hub-client ${version} | MIT | hub-client.LICENSE.txt */` },
+    banner: { js: `${first}/*! hub-client ${version} | MIT | hub-client.LICENSE.txt */` },
   });
-  copyFileSync(join(dist, file), join(served, file));
+  if (serve) copyFileSync(join(dist, file), join(served, file));
 }
 
 // What is in the bundles and belongs to others comes with its licence.

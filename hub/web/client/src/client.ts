@@ -69,6 +69,8 @@ export interface ConnectOptions {
   start?: Start;
   /** Whether a reload goes on where the handlers had got to; default: `tab`. */
   persist?: "tab" | "none";
+  /** The name under which the cursor is kept for that, where the topics change; default: the topics. */
+  persistAs?: string;
   /** Have the rooms of the user, too. */
   rooms?: boolean;
   /** Have it said who is on the topics. */
@@ -289,10 +291,15 @@ export class Hub {
     return openAnswer({ ...what, ...token, url: this.#base, env: this.#env });
   }
 
-  /** End it. Other tabs go on, and so do answers of an AI until they are closed. */
-  close(): void {
+  /**
+   * End it. Other tabs go on, and so do answers of an AI until they are closed.
+   *
+   * A later `connect` of this tab goes on from here, unless `forget` is true.
+   */
+  close({ forget = false }: { forget?: boolean } = {}): void {
     if (this.#closed) return;
-    this.#save();
+    if (forget) this.#stored.forget();
+    else this.#save();
     this.#closed = true;
     this.#tab?.end();
     this.#share?.stop();
@@ -306,11 +313,11 @@ export class Hub {
 
   /** Find out who the user is, and get to a broker. */
   async #begin(topics: string[]): Promise<void> {
-    const { token, user, start, presence = false, rooms = false, share = "auto", worker } = this.#options;
+    const { token, user, start, presence = false, rooms = false, share = "auto", persistAs, worker } = this.#options;
     const who = user ?? (token ? subOf(await this.#firstToken()) : "");
     if (this.#closed) return;
     const party = { url: this.#base, user: who, rooms, presence };
-    this.#stored.begin(this.#base, who, topics);
+    this.#stored.begin(this.#base, who, persistAs === undefined ? topics : [`as ${persistAs}`]);
     // A page that was rendered at a position shows all that was before; else what was shown before the reload counts.
     const isId = start !== undefined && start !== "earliest" && start !== "latest";
     const cursor = isId ? start : this.#stored.cursor;

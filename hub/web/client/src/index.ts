@@ -1,4 +1,4 @@
-export type { Answer, AnswerPhase } from "./ai.js";
+export { type Answer, type AnswerPhase, openAnswer } from "./ai.js";
 export {
   type AskOptions,
   connect,
@@ -11,6 +11,7 @@ export {
   type IterateOptions,
   type Notification,
 } from "./client.js";
+export { surroundings } from "./env.js";
 export { LineError, type LineState, type Start } from "./line.js";
 export type { Presence, PresentUser } from "./presence.js";
 export type { ShareMode } from "./share.js";

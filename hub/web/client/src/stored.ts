@@ -25,6 +25,11 @@ export class Stored {
     this.#ask((storage) => storage.setItem(this.#key, cursor));
   }
 
+  forget(): void {
+    this.#last = undefined;
+    this.#ask((storage) => storage.removeItem(this.#key));
+  }
+
   /** A page may have no storage, or a full one: then a reload begins with what is new. */
   #ask<T>(what: (storage: Storage) => T): T | undefined {
     if (!this.#on) return undefined;
