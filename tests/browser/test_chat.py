@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 import pytest_asyncio
@@ -19,16 +14,14 @@ from playwright.async_api import Page, Request, Response, Route, expect
 
 from tests.snippets import snippet
 
+from . import npm
 from .conftest import HubProcess, Network, Visit, Weather
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 HOWTO = "howto/stream-ai-tokens.md"
-HERE = Path(__file__).parent
-MODULES = HERE / "node_modules"
 SLOWLY = {"HUB_AI_SIMULATED_TOKENS": "240", "HUB_AI_SIMULATED_RATE": "60"}
 """Four seconds for an answer: time to do something in the middle of it."""
-INSTALLING = 100.0  # seconds, less than a test may take
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -296,25 +289,8 @@ async def test_what_the_hub_does_not_have_is_told_so(hub: HubProcess, visit: Vis
 
 @pytest.fixture(scope="session")
 def modules() -> Path:
-    """Where React, Vue and a bundler are, at the versions of the lock file."""
-    if shutil.which("npm") is None:
-        _missing("there is no npm on PATH: apt-get install npm")
-    # One worker installs them; the others wait, and find them there.
-    with (HERE / "package-lock.json").open() as versions:
-        fcntl.flock(versions, fcntl.LOCK_EX)
-        installed = MODULES / ".package-lock.json"
-        if not installed.exists() or installed.stat().st_mtime < (HERE / "package-lock.json").stat().st_mtime:
-            command = ["npm", "ci", "--no-audit", "--no-fund", "--silent"]
-            done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=INSTALLING, check=False)
-            if done.returncode:
-                _missing(f"npm ci failed: {done.stdout}{done.stderr}")
-    return MODULES
-
-
-def _missing(what: str) -> NoReturn:
-    if os.environ.get("CI") == "true":
-        pytest.fail(what)
-    pytest.skip(what)
+    """Where React, Vue and a bundler are."""
+    return npm.installed()
 
 
 async def bundle(name: str, start: str, modules: Path, place: Path) -> str:

@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Locator, Page, expect
 
+from . import npm
 from .conftest import ROOT, HubProcess, Network, Visit, Weather
 
 DEMO_PAGE = ROOT / "hub" / "demo" / "page"
@@ -293,6 +294,27 @@ async def number_of_streams(hub: HubProcess, number: int) -> None:
             return
         await asyncio.sleep(0.05)
     pytest.fail(f"the hub has not {number} streams")
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_everybody_can_use_it(hub: HubProcess, visit: Visit, language: str, scheme: str) -> None:
+    axe = (npm.installed() / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
+    page = await live(await visit(hub.url, color_scheme=scheme, reduced_motion="reduce", bypass_csp=True))
+    await page.get_by_test_id(f"language-{language}").click()
+    await page.get_by_test_id("login-ann").click()
+    await expect(page.get_by_test_id("room-change")).to_be_enabled()
+    await page.get_by_test_id("chat-ask").click()
+    await order(page, "1")
+    await expect(rows(page)).to_have_count(1)
+    for summary in await page.locator("summary").all():
+        await summary.click()
+    await page.get_by_test_id("leave").click()
+    await state(page, "away")
+    await page.evaluate(axe)
+    found = await page.evaluate("axe.run()")
+    assert [(each["id"], node["html"]) for each in found["violations"] for node in each["nodes"]] == []
+    assert "color-contrast" in {each["id"] for each in found["passes"]}
 
 
 async def test_the_links_lead_somewhere(hub: HubProcess, visit: Visit) -> None:
