@@ -135,6 +135,34 @@ describe("a line", () => {
   });
 });
 
+describe("without a login", () => {
+  test("a line gets more topics with a new stream, and loses nothing", async () => {
+    const { hub, line, bring, ids } = world();
+    hub.guarded = new Set(["secret"]);
+    line.open();
+    await bring();
+    const added = line.add(["b"]);
+    hub.publish(["a"], 1);
+    await bring();
+    await added;
+    hub.publish(["b"], 2);
+    await bring();
+    expect([ids(), line.topics, hub.streams.length]).toEqual([["e1-1", "e1-2"], ["a", "b"], 1]);
+  });
+
+  test("a topic that needs one is refused, and the others go on", async () => {
+    const { hub, line, bring, ids } = world();
+    hub.guarded = new Set(["secret"]);
+    line.open();
+    await bring();
+    await expect(line.add(["secret"])).rejects.toMatchObject({ status: 401, code: "unauthorized" });
+    await bring();
+    hub.publish(["a"], 1);
+    await bring();
+    expect([ids(), line.topics]).toEqual([["e1-1"], ["a"]]);
+  });
+});
+
 describe("a hub or a proxy that", () => {
   test("says to come back at once is not stormed", async () => {
     const { clock, hub, line, bring } = world();
