@@ -6,10 +6,10 @@ BIN    := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test test-ai oldest torture bench page web test-web lint types load clean
+.PHONY: help run quick test test-ai oldest torture bench page web test-web screenshots lint types load clean
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -102,6 +102,9 @@ web: $(CLIENT)/node_modules/.done ## Build the browser client (npm)
 
 test-web: $(CLIENT)/node_modules/.done ## Test the browser client without a browser (npm)
 	npm test --silent --prefix $(CLIENT)
+
+screenshots: $(VENV)/.test ## Take the pictures of the demo page in docs/images (Chromium)
+	$(BIN)/python -m tests.browser.screenshots $(ARGS)
 
 lint: $(VENV)/.lint ## Check style and imports
 	$(BIN)/ruff check

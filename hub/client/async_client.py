@@ -14,7 +14,7 @@ from uuid import UUID
 
 import httpx2 as httpx
 
-from hub.client.client import answer_of, checked_id, checked_patience
+from hub.client.client import answer_of, checked_id, checked_patience, checked_timeout
 from hub.client.errors import ClientClosed
 from hub.client.history import Leafing
 from hub.client.listening import Following, Opened, Pause, Shown, Told
@@ -64,7 +64,8 @@ class AsyncHubClient:
         self.url = checked_url(url)
         self._get_token = token if callable(token) else None
         self._token = None if callable(token) else checked_token(token)
-        self._timeout, self._patience, self._json_default = timeout, checked_patience(patience), json_default
+        self._timeout, self._patience = checked_timeout(timeout), checked_patience(patience)
+        self._json_default = json_default
         self._tls = tls
         self._chance = Chance()
         self._places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Place] = weakref.WeakKeyDictionary()
@@ -245,7 +246,8 @@ class AsyncListening:
     """The stream of `AsyncHubClient.listen`: an asynchronous iterator, for one task; `aclose` may come from others.
 
     As a context manager it waits until the stream is open, and closes it at the end. Leave it so, or call `aclose`: a
-    loop that is left with `break` does not close it.
+    loop that is left with `break` does not close it. Cancelling a wait, as `asyncio.timeout` does, ends it; another one
+    goes on from `cursor`.
     """
 
     def __init__(

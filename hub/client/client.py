@@ -27,6 +27,7 @@ from hub.eventstream import JsonDefault, Message
 from hub.notification import Position
 from hub.topics import topic_of
 
+MAX_TIMEOUT = 86_400.0
 ARCHIVE = "application/x-ndjson"
 
 T = TypeVar("T")
@@ -61,17 +62,26 @@ class HubClient:
         self.url = checked_url(url)
         self._get_token = token if callable(token) else None
         self._token = None if callable(token) else checked_token(token)
-        self._timeout, self._patience, self._json_default = timeout, checked_patience(patience), json_default
+        self._timeout, self._patience = checked_timeout(timeout), checked_patience(patience)
+        self._json_default = json_default
         self._tls = tls
         self._chance = Chance()
         self._listening: weakref.WeakSet[Listening] = weakref.WeakSet()
-        self._closed = False
+        self._closed = threading.Event()
         self._begin()
         _clients.add(self)
 
     def _begin(self) -> None:
         self._lock, self._token_lock = threading.Lock(), threading.Lock()
+        self._sockets = Sockets()
         self._http: httpx.Client | None = None
+
+    def _leave_to_parent(self) -> None:
+        """Let go, in a child process, of the connections and streams of its parent, and of locks of other threads."""
+        self._closed = _renewed(self._closed)
+        for each in list(self._listening):
+            each._leave_to_parent()
+        self._begin()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -84,9 +94,10 @@ class HubClient:
 
     def close(self) -> None:
         """Close all connections and streams. What uses them in another thread raises `ClientClosed`, or ends."""
-        self._closed = True
+        self._closed.set()
         for each in list(self._listening):
             each.close()
+        self._sockets.shut()
         with self._lock:
             if self._http is not None:
                 self._http.close()
@@ -214,7 +225,7 @@ class HubClient:
     # ---- doing it ----
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self._closed.is_set():
             raise ClientClosed
 
     def _run(self, steps: Steps[T]) -> T:
@@ -233,6 +244,7 @@ class HubClient:
                 try:
                     result = self._do(step)
                 except Exception as failure:
+                    self._check_open()  # what another thread has closed meanwhile fails in any way
                     error = failure
 
     def _do(self, step: Step) -> object:
@@ -242,20 +254,19 @@ class HubClient:
             case Token():
                 return self.token(step.instead)
             case Sleep():
-                time.sleep(step.seconds)
+                self._closed.wait(step.seconds)
                 return None
         raise AssertionError(step)
 
     def _ask(self, ask: Ask) -> Answer:
         http = self._connections()
+        request = (ask.method, self.url + ask.path)
+        traced = {"trace": self._sockets.trace}
         try:
-            with http.stream(ask.method, self.url + ask.path, content=ask.body, headers=headers_of(ask)) as response:
+            with http.stream(*request, content=ask.body, headers=headers_of(ask), extensions=traced) as response:
                 return answer_of(self.url, response, whole(response, ask.most, self._timeout))
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise unreachable(self.url, error) from None
-        except RuntimeError:
-            self._check_open()  # another thread has closed it meanwhile
-            raise
 
     def _connections(self) -> httpx.Client:
         with self._lock:
@@ -294,9 +305,19 @@ class Listening:
         self._result: object = None
         self._error: Exception | None = None
         self._closed = threading.Event()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._sockets = Sockets()
         self._http: httpx.Client | None = None
         self._response: httpx.Response | None = None
         self._parts: Iterator[bytes] = iter(())
+
+    def _leave_to_parent(self) -> None:
+        """End the iteration in a child process, and leave the connection to its parent."""
+        self._closed = _renewed(self._closed)
+        self._closed.set()
+        self._begin()
 
     @property
     def cursor(self) -> str:
@@ -329,9 +350,7 @@ class Listening:
     def close(self) -> None:
         """End the iteration, also one that waits in another thread, and close the connection."""
         self._closed.set()
-        response = self._response
-        if response is not None:
-            _wake(response)
+        self._sockets.shut()
 
     def _next(self) -> Opened | Shown:
         """Do what is to be done until the stream is opened, or something arrives."""
@@ -379,7 +398,10 @@ class Listening:
         if self._http is None:
             self._http = self._client.new_http(self._silence)
         try:
-            request = self._http.build_request(ask.method, url + ask.path, content=ask.body, headers=headers_of(ask))
+            traced = {"trace": self._sockets.trace}
+            request = self._http.build_request(
+                ask.method, url + ask.path, content=ask.body, headers=headers_of(ask), extensions=traced
+            )
             self._response = self._http.send(request, stream=True)
             answer = answer_of(url, self._response, b"")
             if answer.media_type == step.media_type:
@@ -413,13 +435,45 @@ class Listening:
             self._end()
 
 
-def _wake(response: httpx.Response) -> None:
-    """Shut the socket down under *response*, so that a thread that waits for it goes on."""
-    stream = response.extensions.get("network_stream")
-    found = None if stream is None else stream.get_extra_info("socket")
+class Sockets:
+    """The sockets of an HTTP client, for a thread that ends what others wait for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._streams: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._shut = False
+
+    def trace(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Note the socket of a new connection; called by httpcore at each step of a request."""
+        if name in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
+            with self._lock:
+                self._streams.add(facts["return_value"])
+                late = self._shut
+            if late:
+                _shut(facts["return_value"])
+
+    def shut(self) -> None:
+        """Shut all of them down, now and later, so that threads that wait for them go on."""
+        with self._lock:
+            self._shut = True
+            streams = list(self._streams)
+        for each in streams:
+            _shut(each)
+
+
+def _shut(stream: Any) -> None:
+    found = stream.get_extra_info("socket")
     if isinstance(found, socket.socket):
         with contextlib.suppress(OSError):
             socket.socket.shutdown(found, socket.SHUT_RDWR)  # below TLS, which is not to be touched from two threads
+
+
+def _renewed(event: threading.Event) -> threading.Event:
+    """Return an event in the state of *event*, whose lock a thread may hold that a child process does not have."""
+    renewed = threading.Event()
+    if event.is_set():
+        renewed.set()
+    return renewed
 
 
 def whole(response: httpx.Response, most: int, seconds: float) -> bytes | None:
@@ -437,6 +491,17 @@ def whole(response: httpx.Response, most: int, seconds: float) -> bytes | None:
 def answer_of(url: str, response: httpx.Response, body: bytes | None) -> Answer:
     """Return *response* as the steps know it."""
     return Answer(url, response.status_code, response.reason_phrase, lower(response.headers), body)
+
+
+def checked_timeout(timeout: float) -> float:
+    """Return *timeout* if a request may take so long.
+
+    Raises:
+        InvalidInput: it may not.
+    """
+    if not isinstance(timeout, int | float) or not 0 < timeout <= MAX_TIMEOUT:
+        raise InvalidInput("timeout", f"is not a number of seconds above 0, up to {MAX_TIMEOUT:,g}")
+    return float(timeout)
 
 
 def checked_patience(patience: float) -> float:
@@ -467,9 +532,8 @@ _clients: weakref.WeakSet[HubClient] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """Let go of the connections of the parent, and of locks that its other threads held."""
     for client in list(_clients):
-        client._begin()
+        client._leave_to_parent()
 
 
 if hasattr(os, "register_at_fork"):

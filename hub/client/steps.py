@@ -130,7 +130,12 @@ class Answer(NamedTuple):
 
     def not_a_hub(self) -> NotAHub:
         """Return the error that says so."""
-        kind = f"{self.status} {self.phrase}".strip() + f" ({self.media_type or 'no media type'})"
+        place = self.headers.get("location", "")
+        if 300 <= self.status < 400 and re.fullmatch(r"[!-~]{1,300}", place):
+            what = f"a redirect to {re.split('[?#]', place)[0]}"
+        else:
+            what = self.media_type or "no media type"
+        kind = f"{self.status} {self.phrase}".strip() + f" ({what})"
         return NotAHub(self.url, self.status, kind, retry_after=self._retry_after())
 
     def _retry_after(self) -> float | None:

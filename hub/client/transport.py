@@ -16,7 +16,6 @@ from hub.client.steps import Ask
 from hub.errors import InvalidInput
 
 USER_AGENT = "broadcast-hub"
-MAX_REDIRECTS = 5
 
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750, 2.1: nothing else can stand in the header
 
@@ -63,7 +62,7 @@ def options(timeout: httpx.Timeout, tls: ssl.SSLContext) -> dict[str, Any]:
     """Return the arguments that both of the library's clients get.
 
     Nothing comes from the environment: a proxy or a password in `.netrc` meant for others would get the token, or take
-    its place. A redirect to another server is followed without the token.
+    its place. No redirect is followed: it could turn a publish into something else, or lead anywhere.
     """
     return {
         # An answer in another encoding could grow beyond any bound while it is decoded.
@@ -71,8 +70,7 @@ def options(timeout: httpx.Timeout, tls: ssl.SSLContext) -> dict[str, Any]:
         "timeout": timeout,
         "verify": tls,
         "trust_env": False,
-        "follow_redirects": True,
-        "max_redirects": MAX_REDIRECTS,
+        "follow_redirects": False,
     }
 
 
@@ -83,7 +81,7 @@ def lower(headers: httpx.Headers) -> Mapping[str, str]:
 
 def unreachable(url: str, error: Exception) -> Unreachable:
     """Return what *error* of a request to *url* means, in one line."""
-    lasting = isinstance(error, httpx.UnsupportedProtocol | httpx.TooManyRedirects | httpx.InvalidURL)
+    lasting = isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL)
     for cause in _chain(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return Unreachable(url, f"its certificate is not accepted: {cause.verify_message}", lasting=True)

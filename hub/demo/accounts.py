@@ -43,6 +43,7 @@ EVERYTHING = (*SHARED, "user/**", "room/**")
 VISITOR = Identity(user="visitor", subscribe=SHARED, publish=EVERYTHING, admin=True)
 """Whoever comes, where somebody has to be known: statistics, events, and the answers of the AI, which all share."""
 _OPEN = re.compile(r"/(?:metrics|notifications/stats|events/[^/]+|ai/.*)")
+_STREAM = re.compile(r"/notifications/connections/[^/]+")
 _LOGIN = re.compile(rf"({'|'.join(NAMES)})\.([A-Za-z0-9_-]{{12}})", re.ASCII)
 _OWNERS = {topic_of("user", user): user for user in NAMES}
 _ROOM = topic_of("room", ROOM)
@@ -56,7 +57,10 @@ async def authenticate(request: web.Request) -> Identity | None:
     if _OPEN.fullmatch(request.path):
         return VISITOR
     identity = logged_in(request)
-    return None if identity is None else replace(identity, subscribe=SHARED, publish=EVERYTHING)
+    if identity is None:
+        # Only whoever has opened a stream knows its id; what it may be given is decided by the rights of its holder.
+        return VISITOR if request.method == "PATCH" and _STREAM.fullmatch(request.path) else None
+    return replace(identity, subscribe=SHARED, publish=EVERYTHING)
 
 
 async def authenticate_by_tokens_too(request: web.Request) -> Identity | None:

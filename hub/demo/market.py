@@ -1,10 +1,11 @@
-"""The simulated market of the demo: random trades of a few stocks, while there are subscribers."""
+"""The simulated market of the demo: random trades of a few stocks, while there are subscribers and a little longer."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 
+from hub.demo.ticker import LINGER
 from hub.errors import HubError
 from hub.hub import Hub
 
@@ -21,11 +22,14 @@ class Market:
         self._prices = dict(OPENING)
 
     async def run(self) -> None:
-        """Emit two trades a second of stocks that have subscribers, until cancelled."""
+        """Emit two trades a second, until cancelled; only of stocks that have or had subscribers, as the news."""
+        clock = asyncio.get_running_loop().time
+        until = dict.fromkeys(self._prices, 0.0)
         while True:
             await asyncio.sleep(EVERY)
-            wanted = [symbol for symbol in self._prices if self._hub.fanout.wants(f"stock/{symbol}")]
-            if wanted:
+            now = clock()
+            until |= {symbol: now + LINGER for symbol in until if self._hub.fanout.wants(f"stock/{symbol}")}
+            if wanted := [symbol for symbol, end in until.items() if now < end]:
                 self.trade(self._random.choice(wanted))
 
     def trade(self, symbol: str) -> None:

@@ -27,7 +27,9 @@ from hub.web.handler_streams import sse
 from hub.web.pages import page
 from hub.web.subscribe import open_stream, subscribe_user
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "page"
+TRUSTED = "hub-demo"
+"""The Trusted Types policy of the page: the client loads the script of the worker that the tabs share."""
 
 
 LISTENERS = "hub.demo.listeners"
@@ -75,10 +77,15 @@ def setup_demo(app: web.Application) -> None:
         hub.bus.emit("order.created", order)
         return web.json_response(order, status=201)
 
+    async def facts(hub: Hub, request: web.Request) -> web.Response:
+        simulated = hub.settings.ai_provider == PROVIDER
+        metrics = hub.settings.admin_port is None and not hub.settings.takes_tokens
+        return web.json_response({"simulated": simulated, "metrics": metrics})
+
     routes: dict[str, dict[str, Handler]] = {
-        "/": {"GET": page(HERE / "page.html")},
-        "/demo.css": {"GET": page(HERE / "demo.css")},
-        "/demo.js": {"GET": page(HERE / "demo.js")},
+        "/": {"GET": page(HERE / "index.html", trusted=TRUSTED)},
+        **{f"/demo/{file.name}": {"GET": page(file)} for file in sorted(HERE.glob("*.*s"))},
+        "/demo/facts.json": {"GET": facts},
         "/orders": {"POST": create_order},
         **accounts.ROUTES,
         "/sse/use-get-decorator": {"GET": _plain(ten_messages)},

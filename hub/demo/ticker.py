@@ -1,4 +1,4 @@
-"""The news ticker of the demo: a news flash a second, while there are subscribers."""
+"""The news ticker of the demo: a news flash a second, while there are subscribers and a little longer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from hub.errors import HubError
 from hub.hub import Hub
 
 TOPIC = "news"
+LINGER = 15.0
+"""Seconds for which news and trades go on when their last subscriber has left: it may be back soon."""
 
 
 class Ticker:
@@ -18,10 +20,14 @@ class Ticker:
         self._number = 0
 
     async def run(self) -> None:
-        """Send a flash a second while the topic has subscribers, until cancelled."""
+        """Send a flash a second while the topic has subscribers, and for `LINGER` seconds after, until cancelled."""
+        clock = asyncio.get_running_loop().time
+        until = 0.0
         while True:
             await asyncio.sleep(1)
             if self._hub.fanout.wants(TOPIC):
+                until = clock() + LINGER
+            if clock() < until:
                 self.tick()
 
     def tick(self) -> None:

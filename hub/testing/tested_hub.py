@@ -37,7 +37,7 @@ class HubForTest:
     def __init__(self, hub: Hub, app: web.Application, clock: Clock, *, strict: bool) -> None:
         self.hub, self.app, self.clock = hub, app, clock
         self.url = ""
-        self._failures: list[Exception] = []
+        self._failures: list[BaseException] = []
         self._collected: list[Collected] = []
         self._ending = False
         if strict:
@@ -91,11 +91,11 @@ class HubForTest:
         """Raise what handlers have raised since the last time, in a strict hub.
 
         Raises:
-            ExceptionGroup: there was something.
+            ExceptionGroup: there was something; a `BaseExceptionGroup` if not all of it is an `Exception`.
         """
         failures, self._failures = self._failures, []
         if failures:
-            raise ExceptionGroup("event handlers failed", failures)
+            raise BaseExceptionGroup("event handlers failed", failures)  # an `ExceptionGroup` if it can be one
 
     async def end(self) -> None:
         """Give handlers that still run a second to end. What runs on is cancelled, which is no failure of it."""
@@ -111,8 +111,7 @@ class HubForTest:
             return
         log_failure(handler, event, failure)
         failure.add_note(f"raised by the handler {handler} at event {event.name}")
-        if isinstance(failure, Exception):
-            self._failures.append(failure)
+        self._failures.append(failure)  # also one that is no `Exception`, such as that of `pytest.fail`
         for each in self._collected:
             each.wake()
 

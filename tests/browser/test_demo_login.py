@@ -18,11 +18,11 @@ def letters(page: Page) -> Locator:
 
 
 async def follows(page: Page, *topics: str) -> Page:
-    """Wait until the shared stream of *page* is live with these topics."""
+    """Wait until the stream of *page* is open with these topics."""
     await expect(page.get_by_test_id("feed-topics")).to_have_text(
-        "  ".join(["notifications", "news", "stock/*", *topics])
+        "  ".join(["stock/*", "notifications", "news", "user/42", *topics])
     )
-    await expect(page.get_by_test_id("feed-state")).to_have_attribute("data-state", "live")
+    await expect(page.get_by_test_id("feed-state")).to_have_attribute("data-state", "open")
     return page
 
 
@@ -76,7 +76,7 @@ async def test_what_came_before_the_login_and_during_a_cut_is_there(
     await send(bo, "first")
     await shows(ann, "first", "one")
     await network.become(Weather.CUT)
-    await expect(ann.get_by_test_id("feed-state")).to_have_attribute("data-state", "reconnecting")
+    await expect(ann.get_by_test_id("feed-state")).to_have_attribute("data-state", "waiting")
     await send(bo, "second")
     await network.become(Weather.FAIR)
     await shows(ann, "second", "first", "one")
@@ -112,7 +112,7 @@ async def test_to_become_the_other_user_shows_nothing_of_the_first(hub: HubProce
 async def test_a_killed_hub_logs_nobody_out(hub: HubProcess, visit: Visit) -> None:
     page = await log_in(await follows(await visit(hub.url)), "ann")
     hub.kill()
-    await expect(page.get_by_test_id("feed-state")).not_to_have_attribute("data-state", "live")
+    await expect(page.get_by_test_id("feed-state")).not_to_have_attribute("data-state", "open")
     await hub.start()
     await follows(page, "user/ann")
     await send(page, "still ann", to="ann")
@@ -124,10 +124,11 @@ async def test_the_other_panel_is_refused_what_belongs_to_a_login(hub: HubProces
     await page.get_by_test_id("user-id").fill("ann")
     await page.get_by_test_id("user-follow").click()
     await expect(page.get_by_test_id("inbox-state")).to_have_attribute("data-state", "refused")
-    await expect(page.get_by_test_id("inbox-close")).to_have_text("unauthorized")
+    await expect(page.get_by_test_id("user-said")).to_have_text("Ann has a login, and only that user may read this.")
+    await expect(page.get_by_test_id("feed-state")).to_have_attribute("data-state", "open")
     await page.get_by_test_id("user-id").fill("43")
     await page.get_by_test_id("user-follow").click()
-    await expect(page.get_by_test_id("inbox-state")).to_have_attribute("data-state", "live")
+    await expect(page.get_by_test_id("inbox-state")).to_have_attribute("data-state", "open")
 
 
 async def test_the_curl_line_that_is_refused_is_refused(hub: HubProcess, visit: Visit) -> None:

@@ -9,6 +9,7 @@ from playwright.async_api import Page, expect
 
 from .conftest import HubProcess, Network, Visit, Weather
 from .test_demo_login import follows, log_in, marked
+from .test_demo_page import hide
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -18,7 +19,7 @@ NAMES = {"ann": "Ann", "bo": "Bo"}
 async def belongs(page: Page) -> None:
     """Wait until the stream of *page* has the room."""
     await expect(page.get_by_test_id("room-said")).to_have_text("You belong to the room.")
-    await expect(page.get_by_test_id("feed-state")).to_have_attribute("data-state", "live")
+    await expect(page.get_by_test_id("feed-state")).to_have_attribute("data-state", "open")
 
 
 async def belongs_not(page: Page) -> None:
@@ -106,13 +107,13 @@ async def test_a_reload_and_a_cut_lose_nothing(hub: HubProcess, network: Network
     await belongs(ann)
     await sees(ann, "ann", "bo")
     await network.become(Weather.CUT)
-    await expect(ann.get_by_test_id("feed-state")).to_have_attribute("data-state", "reconnecting")
+    await expect(ann.get_by_test_id("feed-state")).to_have_attribute("data-state", "waiting")
     await expect(ann.get_by_test_id("there-ann")).to_contain_text("–")
     await say(bo, "two")
     await network.become(Weather.FAIR)
     await belongs(ann)
     await shows(ann, "two", "one")
-    await expect(ann.get_by_test_id("talk").locator(".replayed")).to_have_count(1)
+    await expect(ann.get_by_test_id("talk").locator(".late")).to_have_count(1)
     await say(ann, "three")
     await shows(bo, "three", "two", "one")
     await sees(bo, "ann", "bo")
@@ -158,6 +159,16 @@ async def test_to_become_the_other_user_shows_nothing_of_the_room(hub: HubProces
     await page.get_by_test_id("login-ann").click()
     await belongs(page)
     await shows(page, "only for members")
+
+
+async def test_a_hidden_tab_stays_in_the_room(hub: HubProcess, visit: Visit) -> None:
+    ann = await enter(await visit(hub.url), "ann")
+    bo = await enter(await visit(hub.url), "bo")
+    await sees(bo, "ann", "bo")
+    await hide(ann, True)
+    await say(bo, "are you there?")
+    await shows(ann, "are you there?")
+    await sees(bo, "ann", "bo")
 
 
 async def test_a_phone_shows_the_room_without_scrolling_sideways(hub: HubProcess, visit: Visit) -> None:

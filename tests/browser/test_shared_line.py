@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -415,6 +416,177 @@ async def test_a_worker_that_cannot_be_loaded_is_replaced_by_a_leader(site: HubP
     for page in pages:
         await has(page, 1)
     assert await streams(site) == 1
+
+
+async def test_a_page_that_may_have_neither_workers_nor_locks_has_a_line_of_its_own(
+    site: HubProcess, tabs: Any
+) -> None:
+    profile = await tabs(site.url)
+    # As in a sandboxed frame, or where the browser blocks the data of the site.
+    await profile.context.add_init_script("""
+        window.SharedWorker = class { constructor() { throw new DOMException("denied", "SecurityError"); } };
+        LockManager.prototype.request = () => Promise.reject(new DOMException("denied", "SecurityError"));
+    """)
+    page = await profile.open("orders")
+    assert await page.evaluate("hub.sharing") == "none"
+    await publish(site, 1)
+    await has(page, 1)
+
+
+async def test_a_worker_of_another_version_is_left_to_its_own_tabs(site: HubProcess, tabs: Any) -> None:
+    profile = await tabs(site.url)
+    await profile.context.add_init_script("""
+        window.workers = 0;
+        const script = "onconnect = ({ ports: [it] }) => { it.onmessage = () => it.postMessage({ is: 'here' }); };";
+        const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+        window.SharedWorker = class extends SharedWorker { constructor(_, it) { super(url, it); workers += 1; } };
+    """)
+    pages = [await profile.open("orders") for _ in range(2)]
+    for page in pages:
+        assert await page.evaluate("[hub.sharing, workers]") == ["leader", 2]
+    await publish(site, 1)
+    for page in pages:
+        await has(page, 1)
+    assert await streams(site) == 1
+
+
+RIGHTS = {"subscribe": ["orders", "news"], "publish": ["orders", "news"], "admin": True}
+
+
+def minted(user: str, seconds: float = 600) -> str:
+    return jwt.encode({"sub": user, "exp": time.time() + seconds, "hub": RIGHTS}, SECRET)
+
+
+class Minting:
+    """Makes tokens for tabs.
+
+    Attributes:
+        whose: the user of each tab, and the seconds that its next token is good for; None: it gets none.
+        number: how many each tab has got.
+        first: what a tab has at first.
+    """
+
+    def __init__(self, profile: Tabs, user: str, seconds: float) -> None:
+        self.whose: dict[Page, tuple[str, float] | None] = {}
+        self.number: Counter[Page] = Counter()
+        self.first = (user, seconds)
+        profile.context.on("page", self._begin)
+
+    def _begin(self, page: Page) -> None:
+        self.whose[page] = self.first
+
+    async def mint(self, source: Any) -> str:
+        whose = self.whose[source["page"]]
+        if whose is None:
+            raise ValueError("nobody is logged in")
+        self.number[source["page"]] += 1
+        return minted(*whose)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def guarded(tmp_path: Path) -> AsyncIterator[HubProcess]:
+    """A hub that asks who somebody is, with a log that outlives it."""
+    environ = {"HUB_DEMO": "0", "HUB_LISTENERS": "", "HUB_JWT_SECRET": SECRET, "HUB_JWT_LEEWAY": "0"}
+    process = HubProcess(tmp_path / "hub.log", HUB_LOG=f"sqlite:///{tmp_path}/hub.db", **environ)
+    try:
+        await process.start()
+        yield process
+    finally:
+        process.kill()
+
+
+def as_admin(hub: HubProcess) -> aiohttp.ClientSession:
+    headers = {"Authorization": f"Bearer {minted('admin')}"}
+    return aiohttp.ClientSession(hub.url, headers=headers, raise_for_status=True)
+
+
+async def users_are(admin: aiohttp.ClientSession, *users: str) -> None:
+    """Wait until the connections of the hub are those of *users*."""
+    deadline = time.monotonic() + BOUND / 1000
+    while True:
+        answer = await (await admin.get("/notifications/connections")).json()
+        if (found := sorted(each["user"] for each in answer["connections"])) == sorted(users):
+            return
+        assert time.monotonic() < deadline, found
+        await asyncio.sleep(0.05)
+
+
+async def test_a_tab_whose_user_changes_leaves_the_line_of_the_others(guarded: HubProcess, tabs: Any) -> None:
+    profile = await tabs(guarded.url)
+    minting = Minting(profile, "ann", 8)
+    await profile.context.expose_binding("mint", minting.mint)
+    one, other = await profile.open("orders"), await profile.open("orders")
+    async with as_admin(guarded) as admin:
+        await users_are(admin, "ann")
+        minting.whose = {one: ("bob", 600), other: None}
+        await users_are(admin, "bob")  # the token has ended, and only this tab has another one
+        minting.whose[other] = ("ann", 600)
+        await users_are(admin, "ann", "bob")
+        await admin.post("/notifications/publish", json={"topic": "orders", "data": 1})
+        for page in (one, other):
+            await has(page, 1)
+
+
+async def test_a_tab_that_waited_long_gives_no_token_that_has_ended(guarded: HubProcess, tabs: Any) -> None:
+    profile = await tabs(guarded.url)
+    minting = Minting(profile, "ann", 14)
+    await profile.context.expose_binding("mint", minting.mint)
+    one = await profile.open("orders")
+    minting.first = ("ann", -1)  # the line has a token: this one is not needed now
+    other = await profile.open("orders")
+    minting.whose = {one: None, other: ("ann", 600)}
+    await other.wait_for_function("states.includes('waiting token_expired')", timeout=BOUND)
+    await other.wait_for_function("hub.state.state === 'open'", timeout=BOUND)
+    assert minting.number == {one: 1, other: 2}
+
+
+async def test_tabs_with_tokens_that_name_nobody_share_nothing(site: HubProcess, tabs: Any) -> None:
+    profile = await tabs(site.url)
+    await profile.context.add_init_script("""
+        window.mint = async () => "opaque";
+        window.fetch = ((fetch) => (url, { headers, ...rest }) => fetch(url, rest))(fetch);
+    """)
+    pages = [await profile.open("orders") for _ in range(2)]
+    assert [await page.evaluate("hub.sharing") for page in pages] == ["none"] * 2
+    assert await streams(site) == 2
+
+
+@pytest.mark.parametrize("by", ["token", "cookie"])
+async def test_a_browser_without_streams_in_fetch_has_an_eventsource(guarded: HubProcess, tabs: Any, by: str) -> None:
+    profile = await tabs(guarded.url)
+    await profile.context.add_init_script("""
+        delete Response.prototype.body;
+        window.sources = [];
+        window.EventSource = class extends EventSource { constructor(...all) { super(...all); sources.push(all[0]); } };
+    """)
+    if by == "token":
+        await profile.context.expose_function("mint", lambda: minted("ann"))
+    else:
+        await profile.context.add_cookies([{"name": "hub_token", "value": minted("ann"), "url": guarded.url}])
+    pages = [await profile.open("orders", share="leader") for _ in range(2)]
+    assert sum([len(await page.evaluate("sources")) for page in pages]) == 1
+    async with as_admin(guarded) as admin:
+
+        async def send(topic: str, *data: int) -> None:
+            drafts = [{"topic": topic, "data": each, "type": "order.created"} for each in data]
+            await admin.post("/notifications/publish", json=drafts)
+
+        await send("orders", 1, 2)
+        await pages[1].evaluate("hub.add('news')")
+        await send("news", 3)
+        await has(pages[1], 1, 2, 3)
+        await has(pages[0], 1, 2)
+        guarded.kill()
+        for page in pages:
+            await page.wait_for_function("hub.state.state === 'waiting'", timeout=BOUND)
+        await guarded.start()
+        await send("orders", 4)
+        await send("news", 5)
+        await has(pages[1], 1, 2, 3, 4, 5)
+        await has(pages[0], 1, 2, 4)
+        for page in pages:
+            assert await page.evaluate("gaps") == []
+        assert (await (await admin.get("/notifications/stats")).json())["connections"] == 1
 
 
 async def test_loops_and_observables_have_what_comes(site: HubProcess, tabs: Any) -> None:

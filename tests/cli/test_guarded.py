@@ -248,11 +248,13 @@ async def test_a_proxy_without_a_hub_is_waited_out_once_the_hub_was_there(moody:
     assert "502" in listening.err
 
 
-async def test_a_token_does_not_follow_a_redirect_to_another_server(moody: Start, run: Run) -> None:
+async def test_no_redirect_is_followed_and_the_error_says_where_it_leads(moody: Start, run: Run) -> None:
     other = Moody(stream(OPEN + ONE))
     elsewhere = f"{await moody(other)}/notifications/subscribe"
-    hub = Moody(lambda: web.Response(status=307, headers={"Location": elsewhere}))
+    hub = Moody(lambda: web.Response(status=307, headers={"Location": f"{elsewhere}?ticket=my.own.ticket"}))
     url = await moody(hub)
     listening = await run("listen", "a", "-n", "1", "--url", url, environ={"HUB_TOKEN": "my.own.token"})
-    assert await listening.end() == 0
-    assert (hub.tokens, other.tokens) == (["Bearer my.own.token"], [None])
+    assert await listening.end() == 1
+    assert f"a redirect to {elsewhere})" in listening.err
+    assert "my.own" not in listening.err
+    assert (hub.tokens, other.tokens) == (["Bearer my.own.token"], [])

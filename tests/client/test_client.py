@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from hub.client import ClientClosed, Gap, HubClient, NotValid, Position, Received
+from hub.client import AsyncHubClient, ClientClosed, Gap, HubClient, NotValid, Position, Received
+from hub.client.steps import Chance
 from hub.errors import InvalidInput, InvalidTopic
 from tests.client.conftest import Connect
 from tests.client.support import take, url_of
+from tests.ports import free_port
 from tests.web.client import until
 from tests.web.conftest import Serve
 from tests.web.server import Server
@@ -150,6 +154,13 @@ async def test_a_stream_that_is_left_is_closed(server: Server, connect: Connect)
     await server.deserted()
 
 
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), None, "10"])
+@pytest.mark.parametrize("kind", [HubClient, AsyncHubClient])
+def test_a_timeout_is_a_time(kind: Callable[..., object], timeout: object) -> None:
+    with pytest.raises(InvalidInput, match="timeout"):
+        kind("http://127.0.0.1", timeout=timeout)
+
+
 # ---- in threads ----
 
 
@@ -176,6 +187,72 @@ async def test_a_stream_ends_when_another_thread_closes_it(server: Server) -> No
         with pytest.raises(ClientClosed):
             client.publish(1)
     await server.deserted()
+
+
+async def test_threads_that_wait_for_a_hub_that_says_nothing_end_with_the_client() -> None:
+    asked: list[bytes] = []
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b" "))
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    async with server:
+        client = HubClient(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout=3_600)
+        publishing = asyncio.create_task(asyncio.to_thread(client.publish, 1))
+        listening = asyncio.create_task(asyncio.to_thread(list, client.listen("a", silence=3_600)))
+        await until(lambda: len(asked) == 2)
+        client.close()
+        async with asyncio.timeout(30):
+            with pytest.raises(ClientClosed):
+                await publishing
+            assert await listening == []
+
+
+async def test_a_thread_that_waits_for_its_next_try_ends_with_the_client() -> None:
+    failed: list[float] = []
+
+    def pause(least: float, most: float) -> float:
+        failed.append(most)
+        return 200.0
+
+    client = HubClient(f"http://127.0.0.1:{free_port()}", patience=240)
+    client._chance = Chance(uniform=pause)
+    publishing = asyncio.create_task(asyncio.to_thread(client.publish, 1))
+    await until(lambda: failed)
+    client.close()
+    async with asyncio.timeout(30):
+        with pytest.raises(ClientClosed):
+            await publishing
+
+
+FORK = """
+import os, sys
+from hub.client import HubClient, Received
+
+told = []
+with HubClient(sys.argv[1]) as client, client.listen("a", watch=told.append) as stream:
+    child = os.fork()
+    if not child:
+        assert list(stream) == []
+        client.publish("child", topic="a")
+        stream.close()
+        client.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    client.publish("parent", topic="a")
+    print([next(stream).data for _ in range(2)], [each.type for each in told])
+"""
+
+
+async def test_a_child_process_leaves_the_stream_of_its_parent_alone(server: Server) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", FORK, url_of(server), stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(60):
+        said, _ = await process.communicate()
+    assert (process.returncode, said.decode()) == (0, "['child', 'parent'] ['hub.open']\n")
 
 
 async def test_one_client_serves_many_threads(server: Server) -> None:

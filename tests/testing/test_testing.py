@@ -65,6 +65,21 @@ async def test_a_listener_is_tested_in_three_lines() -> None:
     assert (len(told), told[1].data) == (2, {"packed": 7})
 
 
+async def test_a_handler_may_fail_the_test_in_the_words_of_pytest() -> None:
+    async def on_order(event: Event) -> None:
+        pytest.fail("no tea")
+
+    async def work() -> None:
+        async with hub_for_test() as hub:
+            hub.bus.on("order", on_order)
+            await hub.emit("order")
+
+    with pytest.raises(BaseExceptionGroup) as failed:
+        await work()
+    (failure,) = failed.value.exceptions
+    assert isinstance(failure, pytest.fail.Exception)
+
+
 async def test_collecting_waits_for_a_state() -> None:
     async with hub_for_test() as hub:
         told = hub.collect("a")

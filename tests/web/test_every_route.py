@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 import hub.access.tokens
 from hub import AccessLogger, Identity, Settings, setup_hub
-from hub.demo import PROVIDER, setup_demo
+from hub.demo import PROVIDER, routes, setup_demo
 from hub.notification import Draft
 from hub.web.access import Access
 from hub.web.admin_address import admin_app
@@ -122,9 +122,10 @@ ROUTES: dict[tuple[str, str], list[Way]] = {
     ("POST", AI + "/{sessionId}/cancel"): [Way(f"{AI}/x/cancel", status=404)],
     ("DELETE", AI + "/{sessionId}/cancel"): [Way(f"{AI}/x/cancel", status=404)],
 }
+SCRIPTS = [f"/demo/{file.name}" for file in routes.HERE.iterdir() if file.suffix in {".css", ".js"}]
 PAGE, EXAMPLE = "a file of the page", "an example without notifications"
 DEMO: dict[tuple[str, str], list[Way]] = {
-    **{("GET", path): [Way(open=PAGE)] for path in ("/", "/demo.css", "/demo.js")},
+    **{("GET", path): [Way(open=PAGE)] for path in ("/", "/demo/facts.json", *SCRIPTS)},
     ("GET", "/login"): [Way(open="it says who is logged in, to whoever is")],
     ("POST", "/login"): [Way(body={"user": "ann"}, open="whoever wants to log in is not yet")],
     ("DELETE", "/login"): [Way(open="whoever logs out loses only the own login")],

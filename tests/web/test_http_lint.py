@@ -126,8 +126,8 @@ ASKED = {
     "an answer as JSON": Ask(200, "GET", CHAT + "/{id}", {"Accept": "application/json"}, state="begun"),
     "an answer stopped": Ask(200, "DELETE", CHAT + "/{id}", state="begun"),
     "the demo page": Ask(200, "GET", "/"),
-    "the script of the demo page": Ask(200, "GET", "/demo.js"),
-    "the style of the demo page": Ask(200, "GET", "/demo.css"),
+    "the script of the demo page": Ask(200, "GET", "/demo/main.js"),
+    "the style of the demo page": Ask(200, "GET", "/demo/demo.css"),
     "a part of the demo page": Ask(206, "GET", "/", {"Range": "bytes=0-9"}),
     "an order": Ask(201, "POST", "/orders", body={"amount": 1}),
     # OPTIONS, HEAD, and methods that are not there

@@ -45,7 +45,9 @@ class TokenMiddleware:
         response = self.get_response(request)
         name = "__Host-hub_token" if request.is_secure() else "hub_token"
         try:
-            claims = jwt.decode(request.COOKIES.get(name, ""), settings.HUB_JWT_SECRET, algorithms=["HS256"])
+            known = request.COOKIES.get(name, "")
+            required = {"require": ["jti", "exp"]}
+            claims = jwt.decode(known, settings.HUB_JWT_SECRET, algorithms=["HS256"], options=required)
         except jwt.InvalidTokenError:
             claims = {}
         if not request.user.is_authenticated:

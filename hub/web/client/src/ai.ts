@@ -42,6 +42,7 @@ export function openAnswer(options: AnswerOptions): Answer {
 }
 
 const PATH = "ai/chat/stream";
+const STOPPING = 5_000;
 
 class HubAnswer implements Answer {
   sessionId: string;
@@ -59,6 +60,8 @@ class HubAnswer implements Answer {
   #needsToken = true;
   #attempt = 0;
   #over = false;
+  /** It was stopped while it was being asked. */
+  #stopped = false;
   #stopTimer: (() => void) | undefined;
   #endStream: (() => void) | undefined;
   #unwatch: () => void;
@@ -83,8 +86,42 @@ class HubAnswer implements Answer {
 
   async stop(): Promise<void> {
     if (this.#over) return;
-    if (this.sessionId) await this.#send(`${PATH}/${encodeURIComponent(this.sessionId)}`, "DELETE", undefined);
+    if (this.sessionId) {
+      await this.#cancel();
+      // What was made before it stopped is still on its way.
+      if (this.#endStream) await this.#endsWithin(STOPPING);
+    } else {
+      this.#stopped = true;
+    }
     this.#end("cancelled");
+  }
+
+  #endsWithin(ms: number): Promise<void> {
+    return new Promise((done) => {
+      const stop = this.#options.env.after(ms, done);
+      const ended = () => {
+        stop();
+        done();
+      };
+      this.whole.then(ended, ended);
+    });
+  }
+
+  /** Have the hub stop it; it may have ended by itself. */
+  async #cancel(): Promise<void> {
+    const ask = () => this.#send(`${PATH}/${encodeURIComponent(this.sessionId)}`, "DELETE", undefined);
+    const { token } = this.#options;
+    try {
+      await ask().catch(async (error: RequestFailed) => {
+        if (!token || error.problem.status !== 401) throw error;
+        this.#token = await token();
+        await ask();
+      });
+    } catch (error) {
+      if (!(error instanceof RequestFailed)) throw error;
+      const { status, code, detail } = error.problem;
+      if (status !== 404 && status !== 410) throw new LineError(status, code, detail);
+    }
   }
 
   close(): void {
@@ -160,6 +197,7 @@ class HubAnswer implements Answer {
         const body = typeof prompt === "string" ? { message: prompt } : prompt;
         const begun = await this.#send(`${PATH}/init`, "POST", body, { "Idempotency-Key": this.#key });
         this.sessionId = (begun as { sessionId: string }).sessionId;
+        if (this.#stopped) await this.#cancel();
       }
     } catch (error) {
       if (attempt !== this.#attempt) return;

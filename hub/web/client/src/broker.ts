@@ -154,6 +154,8 @@ export class Broker {
   #changing = false;
   #retry: (() => void) | undefined;
   readonly #presence = new Map<string, Presence>();
+  /** The topics of the main line, as the hub said them last. */
+  #followed: string[] = [];
 
   #extra: Extra | undefined;
 
@@ -463,11 +465,14 @@ export class Broker {
       }
       this.#changeMain(main, main.remove(old), () => {});
     } else if (missing.length) {
+      const epoch = epochOf(this.#cursor);
       this.#changeMain(
         main,
         main.add(missing),
         (answer) => {
-          const from = answer?.from || this.#cursor;
+          let from = answer?.from || this.#cursor;
+          // The history has become another one since they were asked for: the answer is of the one before.
+          if (epochOf(this.#cursor) !== epoch && epochOf(this.#cursor) !== epochOf(from)) from = this.#cursor;
           for (const topic of missing) this.#since.set(topic, from);
         },
         missing,
@@ -493,7 +498,9 @@ export class Broker {
         if (main !== this.#main) return;
         this.#changing = false;
         const { status = 0, code = "", message = "", topic } = error;
-        if (status >= 400 && status < 500 && ![401, 404, 408, 429].includes(status)) {
+        // A new token may be let in later. Without tokens nothing changes by itself: nobody is logged in.
+        const passing = [404, 408, 429, ...([...this.#seats].some((seat) => seat.hasToken) ? [401] : [])];
+        if (status >= 400 && status < 500 && !passing.includes(status)) {
           const refused = topic !== undefined && asked.includes(topic) ? [topic] : asked;
           const refusal = {
             status,
@@ -530,8 +537,9 @@ export class Broker {
     let begin = this.#cursor;
     for (const topic of seat.topics) {
       const since = this.#since.get(topic);
-      if (since === undefined) return;
-      if (epochOf(since) !== epochOf(begin) || isAfter(since, begin)) begin = since;
+      // Of another epoch: the line is about to say so, and then all of its topics count from there.
+      if (since === undefined || epochOf(since) !== epochOf(begin)) return;
+      if (isAfter(since, begin)) begin = since;
     }
     if (seat.cursor === undefined && seat.start === undefined) {
       seat.cursor = begin;
@@ -565,6 +573,13 @@ export class Broker {
     for (const [topic, facts] of this.#presence) {
       if (this.#has(seat, topic)) this.#tell(seat, { kind: "presence", facts });
     }
+    this.#sayFollowed([seat]);
+  }
+
+  /** Say what the line follows: which rooms are the user's only the hub knows. */
+  #sayFollowed(seats: Iterable<Seat>): void {
+    if (!this.#options.rooms) return;
+    for (const seat of seats) this.#tell(seat, { kind: "topics", id: this.#cursor, topics: this.#followed });
   }
 
   #sayOpen(seat: Seat, id: string, recovered: boolean | null, gap: { reason?: string; oldest?: string } = {}): void {
@@ -583,7 +598,9 @@ export class Broker {
         this.#mainState(event);
         return;
       case "open":
+        this.#followed = event.topics;
         this.#mainOpen(event, line);
+        this.#sayFollowed(this.#onMainLine());
         return;
       case "message":
         this.#mainMessage(event);
@@ -599,7 +616,8 @@ export class Broker {
         for (const seat of this.#onMainLine()) this.#tell(seat, event);
         break;
       case "topics":
-        if (this.#options.rooms) for (const seat of this.#onMainLine()) this.#tell(seat, event);
+        this.#followed = event.topics;
+        this.#sayFollowed(this.#onMainLine());
         break;
       default:
         this.#mainPresence(event.kind, event.facts);

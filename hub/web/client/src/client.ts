@@ -78,6 +78,8 @@ export interface ConnectOptions {
   onGap?: (gap: Gap) => void;
   onDrop?: (drop: Drop) => void;
   onState?: (state: HubState) => void;
+  /** With `rooms`: what the line of the tabs follows now; the rooms of the user are among it. */
+  onTopics?: (topics: string[]) => void;
   /** The hub refuses some of the topics; the others go on. */
   onRefused?: (refused: { topics: string[]; reason: string }) => void;
   /** Where the script of the worker is; default: beside this one. */
@@ -112,6 +114,8 @@ interface Subscription {
 const BUFFER = 1_000;
 const TOKEN_WAIT = 2_000;
 const LONGEST_TOKEN_WAIT = 30_000;
+/** Milliseconds for which a token that was not used yet is taken for a new one. */
+const FRESH = 5_000;
 
 /** Open a line to the hub. It stays open until `close`. */
 export function connect(options: ConnectOptions = {}): Hub {
@@ -136,13 +140,17 @@ export class Hub {
   #share: Share | undefined;
   #token: string | undefined;
   #unused: string | undefined;
+  #made = 0;
+  readonly #topics: string[];
+  /** Who the tabs are that it shares with; empty: nobody who is known to the hub; undefined: that can't be said. */
+  #user: string | undefined;
   #closed = false;
   #asleep = false;
 
   constructor(options: ConnectOptions) {
     this.#options = options;
     this.#env = surroundings();
-    this.#base = new URL(baseOf(options.url ?? "/"), globalThis.location?.href).href;
+    this.#base = baseOf(options.url ?? "/");
     const topics = options.topics?.length ? options.topics : options.rooms ? [] : ["notifications"];
     this.#stored = new Stored(options.persist !== "none");
     for (const name of ["observable", "@@observable"]) {
@@ -150,7 +158,8 @@ export class Hub {
       Object.defineProperty(this, symbol ?? "@@observable", { value: () => this.observable(), configurable: true });
     }
     this.#watch();
-    void this.#begin([...new Set(topics)]);
+    this.#topics = [...new Set(topics)];
+    void this.#begin();
   }
 
   /** How the line is. */
@@ -310,17 +319,17 @@ export class Hub {
   // ---- inside ----
 
   /** Find out who the user is, and get to a broker. */
-  async #begin(topics: string[]): Promise<void> {
-    const { token, user, start, presence = false, rooms = false, share = "auto", persistAs, worker } = this.#options;
-    const who = user ?? (token ? subOf(await this.#firstToken()) : "");
+  async #begin(): Promise<void> {
+    const { token, user, start } = this.#options;
+    const first = token && user === undefined ? await this.#firstToken() : undefined;
     if (this.#closed) return;
-    const party = { url: this.#base, user: who, rooms, presence };
-    this.#stored.begin(this.#base, who, persistAs === undefined ? topics : [`as ${persistAs}`]);
+    this.#user = user ?? userOf(first);
+    this.#keep();
     // A page that was rendered at a position shows all that was before; else what was shown before the reload counts.
     const isId = start !== undefined && start !== "earliest" && start !== "latest";
     const cursor = isId ? start : this.#stored.cursor;
     this.#tab = new Tab({
-      topics,
+      topics: this.#topics,
       ...(cursor === undefined ? {} : { cursor }),
       ...(start === undefined || isId ? {} : { start }),
       ...(token ? { token: () => this.#unusedToken() } : {}),
@@ -328,16 +337,26 @@ export class Hub {
       on: (event) => this.#see(event),
       onFull: () => this.#share?.goAlone(),
     });
-    this.#share = new Share({
-      mode: share,
-      party,
-      tab: this.#tab,
+    this.#share = this.#newShare();
+    for (const early of this.#early.splice(0)) early();
+    if (!this.#asleep) this.#share.start();
+  }
+
+  #keep(): void {
+    const { persistAs } = this.#options;
+    this.#stored.begin(this.#base, this.#user ?? "", persistAs === undefined ? this.#topics : [`as ${persistAs}`]);
+  }
+
+  #newShare(): Share {
+    const { presence = false, rooms = false, share = "auto", worker } = this.#options;
+    return new Share({
+      mode: this.#user === undefined ? "none" : share,
+      party: { url: this.#base, user: this.#user ?? "", rooms, presence },
+      tab: this.#tab!,
       env: this.#env,
       visible: isVisible,
       ...(worker === undefined ? {} : { worker }),
     });
-    for (const early of this.#early.splice(0)) early();
-    if (!this.#asleep) this.#share.start();
   }
 
   async #firstToken(): Promise<string | undefined> {
@@ -354,15 +373,31 @@ export class Hub {
     return undefined;
   }
 
-  /** Return the token that said who the user is, once; then a new one each time. */
-  #unusedToken(): Promise<string | undefined> | string | undefined {
-    const unused = this.#unused;
+  /** Return the token that said who the user is, once; then a new one each time, of the same user. */
+  async #unusedToken(): Promise<string | undefined> {
+    // A tab may have to wait long before it is asked: then the token that it began with has ended, and the hub, which has
+    // just said so of another one, would refuse them all.
+    const isFresh = this.#env.now() - this.#made < FRESH;
+    const unused = isFresh ? this.#unused : undefined;
     this.#unused = undefined;
-    return unused ?? this.#newToken();
+    const token = unused ?? (await this.#newToken());
+    if (token === undefined || this.#options.user !== undefined || userOf(token) === this.#user) return token;
+    // Somebody else has logged in: the others on this line must not be given what is theirs.
+    if (!this.#closed) {
+      this.#user = userOf(token);
+      this.#unused = token;
+      this.#present.clear();
+      this.#keep();
+      this.#share?.stop();
+      this.#share = this.#newShare();
+      if (!this.#asleep) this.#share.start();
+    }
+    throw new LineError(0, "other_user", "the token is of another user");
   }
 
   async #newToken(): Promise<string | undefined> {
     this.#token = await this.#options.token?.();
+    this.#made = this.#env.now();
     return this.#token;
   }
 
@@ -414,6 +449,9 @@ export class Hub {
         this.#call(this.#options.onDrop, drop);
         break;
       }
+      case "topics":
+        this.#call(this.#options.onTopics, event.topics);
+        break;
       case "refused":
         this.#call(this.#options.onRefused, { topics: event.topics, reason: event.reason });
         break;
@@ -602,14 +640,15 @@ function isVisible(): boolean {
   return typeof document === "undefined" || document.visibilityState !== "hidden";
 }
 
-/** Return the user that a token names. It is not checked: it only says which tabs may share a line. */
-export function subOf(token: string | undefined): string {
+/** Return the user that a token names, if it does. It is not checked: it only says which tabs may share a line. */
+export function userOf(token: string | undefined): string | undefined {
+  if (token === undefined) return "";
   try {
-    const claims = token!.split(".")[1]!.replace(/-/g, "+").replace(/_/g, "/");
+    const claims = token.split(".")[1]!.replace(/-/g, "+").replace(/_/g, "/");
     const bytes = Uint8Array.from(atob(claims), (each) => each.charCodeAt(0));
     const { sub } = JSON.parse(new TextDecoder().decode(bytes)) as { sub?: unknown };
-    return typeof sub === "string" ? sub : "";
+    return typeof sub === "string" && sub ? sub : undefined;
   } catch {
-    return "";
+    return undefined;
   }
 }

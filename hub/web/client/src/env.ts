@@ -5,7 +5,7 @@ export type Sign = "online" | "offline" | "hidden" | "visible" | "frozen" | "res
 
 /** The surroundings of a line: a page, a worker, or a test. */
 export interface Env {
-  /** Milliseconds of a clock that goes on while the machine sleeps. */
+  /** Milliseconds of a clock that goes on while the machine sleeps, and never goes back. */
   now(): number;
   /** Call `then` once after `ms` milliseconds or later; return what stops it. */
   after(ms: number, then: () => void): () => void;
@@ -26,7 +26,7 @@ export interface Env {
 /** Return the surroundings of this page or worker. */
 export function surroundings(): Env {
   return {
-    now: () => Date.now(),
+    now: steady(Date.now),
     after(ms, then) {
       const timer = setTimeout(then, ms);
       return () => clearTimeout(timer);
@@ -37,6 +37,18 @@ export function surroundings(): Env {
     streams: typeof ReadableStream !== "undefined" && "body" in Response.prototype,
     online: () => typeof navigator === "undefined" || navigator.onLine !== false,
     watch,
+  };
+}
+
+/** Return `clock` without its steps back: when somebody sets it, a watchdog must not wait until it is as late again. */
+export function steady(clock: () => number): () => number {
+  let last = -Infinity;
+  let ahead = 0;
+  return () => {
+    const now = clock();
+    if (now < last) ahead += last - now;
+    last = now;
+    return now + ahead;
   };
 }
 

@@ -3,7 +3,7 @@
 import { Broker } from "./broker.js";
 import type { Env } from "./env.js";
 import { makeLine } from "./line.js";
-import type { FromHost, Party, ToHost } from "./port.js";
+import { type FromHost, type Party, type ToHost, VERSION } from "./port.js";
 
 export function makeBroker(party: Party, env: Env): Broker {
   return new Broker({
@@ -30,11 +30,12 @@ export function hostSession(broker: Broker, name: string): () => void {
 /** Serve a tab: say that the broker is here, and take what the tab says. */
 export function hostPort(broker: Broker, post: (message: FromHost) => void): { take: (message: ToHost) => void } {
   const port = broker.connect(post);
-  post({ is: "here" });
+  const here: FromHost = { is: "here", version: VERSION };
+  post(here);
   return {
     take: (message) => {
       if (message.is === "probe") post({ is: "alive" });
-      else if (message.is === "hello") post({ is: "here" });
+      else if (message.is === "hello") post(here);
       else port.take(message);
     },
   };

@@ -209,8 +209,9 @@ export class HubLine implements Line {
     } catch (error) {
       const { problem } = error as RequestFailed;
       if (this.#closed) throw new LineError(0, "closed", "the line was closed");
-      if (!isPassing(problem)) throw errorOf(problem);
-      // The stream is gone, or nobody knows what became of the change: the next stream has the topics from the start.
+      if (!isPassing(problem) && !this.#isOfNobody(problem)) throw errorOf(problem);
+      // The stream is gone, nobody knows what became of the change, or nobody who is known may make it: the next stream
+      // has the topics from the start.
       return this.#addByStream(added, after ?? from);
     }
   }
@@ -256,9 +257,16 @@ export class HubLine implements Line {
     for (const done of this.#beginning.splice(0)) done();
   }
 
-  /** Refuse `topic` to whoever waits for it; return whether somebody did: then the stream goes on without it. */
+  /** Whether the hub asks for a login where there is none: it lets nobody change a stream without, and names no topic. */
+  #isOfNobody({ code }: Problem): boolean {
+    return code === "unauthorized" && !this.#options.token;
+  }
+
+  /** Refuse a topic to whoever waits for it; return whether somebody did: then the stream goes on without it. */
   #refuseTopic(problem: Problem): boolean {
-    const place = this.#joining.findIndex(({ topics }) => topics.includes(problem.topic ?? ""));
+    const place = this.#isOfNobody(problem)
+      ? this.#joining.length - 1
+      : this.#joining.findIndex(({ topics }) => topics.includes(problem.topic ?? ""));
     if (place < 0) return false;
     const [{ topics, fail }] = this.#joining.splice(place, 1) as [Waiting];
     for (const topic of topics) this.#forget(topic);
@@ -409,7 +417,7 @@ export class HubLine implements Line {
 
   #failed(problem: Problem): void {
     const { status, code, topic, retryAfter } = problem;
-    if (status === 403 && this.#refuseTopic(problem)) return;
+    if ((status === 403 || status === 401) && this.#refuseTopic(problem)) return;
     const facts = { ...(topic === undefined ? {} : { topic }), ...(retryAfter === undefined ? {} : { retryAfter }) };
     this.#take({ on: "failed", status, code, ...facts });
   }
@@ -455,11 +463,9 @@ export class HubLine implements Line {
         this.#tell({ kind: "dropped", ...only(facts, "dropped", "after", "before") } as LineEvent);
         break;
       case "close":
-        if (
-          facts.reason === "forbidden" &&
-          this.#refuseTopic({ status: 403, code: "forbidden", detail: "", ...facts })
-        ) {
-          break;
+        if (facts.reason in STATUSES) {
+          const status = STATUSES[facts.reason as keyof typeof STATUSES];
+          if (this.#refuseTopic({ status, code: facts.reason, detail: "", ...facts })) break;
         }
         this.#take({ on: "close", ...only(facts, "reason", "topic") } as Input);
         break;
@@ -511,6 +517,9 @@ export class HubLine implements Line {
   }
 }
 
+/** Reasons of the hub for which it may not give a topic, and the statuses that they stand for. */
+const STATUSES = { forbidden: 403, unauthorized: 401 };
+
 interface OwnFacts {
   connection: string;
   topics: string[];
@@ -524,9 +533,9 @@ function only(facts: object, ...names: string[]): Record<string, unknown> {
   return Object.fromEntries(Object.entries(facts).filter(([name]) => names.includes(name)));
 }
 
-/** Whether another stream may be given what this one was not. */
-function isPassing({ status }: Problem): boolean {
-  return status === 0 || status === 404 || status === 429 || status >= 500;
+/** Whether another stream may be given what this one was not: the hub did not refuse it, or a proxy takes no `PATCH`. */
+function isPassing({ status, code }: Problem): boolean {
+  return [0, 404, 405, 429].includes(status) || status >= 500 || (status === 403 && !code);
 }
 
 function errorOf({ status, code, detail, topic }: Problem): LineError {

@@ -43,7 +43,11 @@ export const HEARTBEAT = 15_000;
 export const MISSED_HEARTBEATS = 2.5;
 export const CONNECTING = 30_000;
 const FIRST_WAIT = 1_000;
+/** What an `EventSource`, which does not tell it, takes for the `retry:` of a hub that has no room, at least. */
+const DEAF_WAIT = 5_000;
 const LONGEST_WAIT = 30_000;
+/** The longest that the hub lets anybody say; a longer timer would be over at once. */
+const LONGEST_RETRY = 86_400_000;
 const LONGEST_HEARTBEAT = 60_000;
 const MEASURED = 3;
 /** As long as a timer can be. */
@@ -127,7 +131,7 @@ export class Machine {
         this.#heard(this.#silence);
         return [];
       case "retry":
-        this.#retry = input.ms;
+        this.#retry = Math.min(input.ms, LONGEST_RETRY);
         return [];
       case "close":
         this.#closing = input;
@@ -249,6 +253,7 @@ export class Machine {
     if (!closing) return this.#wait(now, "lost");
     if (HOPELESS.has(closing.reason)) return this.#refuse(closing.reason, closing.topic);
     if (RENEW.has(closing.reason)) return this.#renew(now, closing.reason, true);
+    if (this.#deaf && this.#retry === undefined) return this.#wait(now, closing.reason, DEAF_WAIT, 2 * DEAF_WAIT);
     return this.#wait(now, closing.reason, this.#retry);
   }
 
@@ -279,7 +284,9 @@ export class Machine {
 
   #wait(now: number, reason: string, told?: number, spread = 0): Command[] {
     const floor = told ?? this.#retry ?? 0;
-    const limit = Math.min(LONGEST_WAIT, (this.#retry ?? FIRST_WAIT) * 2 ** Math.min(this.#failures, 16));
+    // `retry: 0` means at once, but not again and again: whoever publishes may say it.
+    const first = Math.max(this.#retry ?? 0, FIRST_WAIT);
+    const limit = Math.min(LONGEST_WAIT, first * 2 ** Math.min(this.#failures, 16));
     const ceiling = Math.max(floor + spread, limit);
     const ms = Math.round(floor + this.#random() * (ceiling - floor));
     this.#failures += 1;

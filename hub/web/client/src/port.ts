@@ -53,10 +53,10 @@ export interface Party {
 
 /** What goes to a broker elsewhere beside what tabs and brokers say. */
 export type ToHost = FromTab | { is: "hello"; party: Party } | { is: "probe" };
-export type FromHost = ToTab | { is: "here" } | { is: "alive" };
+export type FromHost = ToTab | { is: "here"; version: number } | { is: "alive" };
 
-/** Both sides have to be of the same version. */
-const VERSION = 1;
+/** Both sides have to be of the same version: change it whenever what they say, or what it means, changes. */
+export const VERSION = 1;
 
 /** What those who share a line call it: the worker, the lock, the channel. */
 export function nameOf({ url, user, rooms, presence }: Party): string {

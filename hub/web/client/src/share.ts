@@ -8,7 +8,7 @@
 
 import type { Broker } from "./broker.js";
 import type { Env } from "./env.js";
-import { type FromHost, nameOf, type Party, type ToHost } from "./port.js";
+import { type FromHost, nameOf, type Party, type ToHost, VERSION } from "./port.js";
 import type { Tab } from "./tab.js";
 
 /** `auto`: in a SharedWorker if that works, else in a leading tab, else alone. */
@@ -187,6 +187,8 @@ export class Share {
       watch.heard();
       if (data.is === "here") {
         if (joined) return;
+        // It was loaded before the hub was updated, or after it: it goes on for the tabs of its own version.
+        if (data.version !== VERSION) return failed();
         joined = this.#workerWorks = true;
         tab.join(way.post);
         // The worker holds this lock for as long as it lives.
@@ -210,6 +212,7 @@ export class Share {
     let leave = () => {};
     let again = () => {};
     let terms = 0;
+    let granted = false;
     let resign: (() => void) | undefined;
     let stopStealing: (() => void) | undefined;
 
@@ -227,6 +230,7 @@ export class Share {
       );
     };
     const lead = async () => {
+      granted = true;
       if (closed) return;
       // Without it this tab can't lead: the lock goes to the next one, and this one asks for it again later.
       const mine = ++terms;
@@ -265,6 +269,7 @@ export class Share {
       };
       navigator.locks.request(this.#name, options, lead).then(done, (error: Error) => {
         if (closed || signal.aborted) return;
+        if (!granted && error.name !== "AbortError") return this.goAlone(); // this page may have no locks
         terms += 1;
         if (leader === me) leave();
         call({ is: "who" });
@@ -396,12 +401,19 @@ function hasWorkers(): boolean {
 }
 
 function hasLeaders(): boolean {
-  return typeof BroadcastChannel !== "undefined" && typeof navigator !== "undefined" && navigator.locks !== undefined;
+  try {
+    new BroadcastChannel("hub-client").close();
+    return navigator.locks !== undefined;
+  } catch {
+    return false;
+  }
 }
 
 /** Load what runs a broker, where no worker does. */
-function host(): Promise<typeof import("./worker.js")> {
-  return import("./worker.js");
+async function host(): Promise<typeof import("./worker.js")> {
+  const loaded = await import("./worker.js");
+  if (loaded.VERSION !== VERSION) throw new Error("hub-client: the hub was updated: this page has to be loaded again");
+  return loaded;
 }
 
 const tagged = typeof document === "undefined" ? undefined : (document.currentScript as HTMLScriptElement | null)?.src;

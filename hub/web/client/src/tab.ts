@@ -84,7 +84,10 @@ export class Tab {
     if (!post) return;
     switch (message.is) {
       case "events":
-        for (const event of message.events) this.#see(event);
+        for (const event of message.events) {
+          this.#see(event);
+          if (this.#post !== post) return; // a handler has ended it
+        }
         post({ is: "ack", number: message.number });
         break;
       case "answer":
@@ -148,11 +151,14 @@ export class Tab {
   }
 
   async #giveToken(ref: number, post: (message: FromTab) => void): Promise<void> {
+    let answer: { token?: string; failed?: boolean } = {};
     try {
       const token = await this.#options.token?.();
-      post({ is: "token", ref, ...(token === undefined ? {} : { token }) });
+      if (token !== undefined) answer = { token };
     } catch {
-      post({ is: "token", ref, failed: true });
+      answer = { failed: true };
     }
+    // The way to that broker may be closed by now.
+    if (this.#post === post) post({ is: "token", ref, ...answer });
   }
 }

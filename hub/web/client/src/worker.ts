@@ -6,6 +6,7 @@ import { hostPort, makeBroker } from "./host.js";
 import { nameOf, type ToHost } from "./port.js";
 
 export { hostSession, makeBroker } from "./host.js";
+export { VERSION } from "./port.js";
 
 interface SharedWorkerScope {
   onconnect: ((event: MessageEvent) => void) | null;
@@ -30,10 +31,12 @@ function locked(name: string): Promise<void> {
   return new Promise((held) => {
     if (!navigator.locks) held();
     else {
-      void navigator.locks.request(name, () => {
-        held();
-        return new Promise(() => {});
-      });
+      navigator.locks
+        .request(name, () => {
+          held();
+          return new Promise(() => {});
+        })
+        .catch(held);
     }
   });
 }

@@ -87,6 +87,61 @@ test("an answer is stopped", async () => {
   expect(asked.map(({ method }) => method)).toEqual(["POST", "GET", "DELETE"]);
 });
 
+test("a stopped answer has what was made until it stopped", async () => {
+  const { state, options } = world();
+  let say!: (text: string) => void;
+  const body = new ReadableStream<Uint8Array>({
+    start: (stream) => {
+      say = (text) => stream.enqueue(new TextEncoder().encode(text));
+    },
+  });
+  state.answers = [() => new Response(body, { headers: { "Content-Type": "text/event-stream" } })];
+  const answer = openAnswer({ ...options, sessionId: "s" });
+  await settled();
+  say('event: start\nid: s.0\ndata: {"sessionId":"s"}\n\nid: s.1\ndata: {"content":"You "}\n\n');
+  await settled();
+  const stopping = answer.stop();
+  await settled();
+  expect([answer.phase, answer.text]).toEqual(["growing", "You "]);
+  say('id: s.2\ndata: {"content":"asked: "}\n\nevent: cancelled\ndata: {}\n\n');
+  await stopping;
+  expect([answer.phase, await answer.whole]).toEqual(["cancelled", "You asked: "]);
+});
+
+test("one that is stopped while it is being asked is stopped at the hub, too", async () => {
+  const { asked, state, options } = world();
+  let begin = () => {};
+  state.answers = [
+    () =>
+      new Promise((done) => {
+        begin = () => done(Response.json({ sessionId: "s" }, { status: 201 }));
+      }),
+  ];
+  const answer = openAnswer({ ...options, prompt: "Hello" });
+  await settled();
+  await answer.stop();
+  begin();
+  await settled();
+  expect(asked.map(({ method, path }) => [method, path])).toEqual([
+    ["POST", "/ai/chat/stream/init"],
+    ["DELETE", "/ai/chat/stream/s"],
+  ]);
+});
+
+test("one is stopped with a new token, if the last one has ended; a failure is a LineError", async () => {
+  const { asked, state, options } = world();
+  let made = 0;
+  state.upto = 1;
+  const answer = openAnswer({ ...options, prompt: "Hello", token: async () => `t${++made}` });
+  await settled();
+  state.answers = [() => problem(500, "")];
+  await expect(answer.stop()).rejects.toMatchObject({ name: "LineError", status: 500 });
+  expect(answer.phase).not.toBe("cancelled");
+  state.answers = [() => problem(401, "token_expired")];
+  await answer.stop();
+  expect([answer.phase, made, asked.at(-1)!.method]).toEqual(["cancelled", 2, "DELETE"]);
+});
+
 test("an answer that is no longer kept has failed", async () => {
   const { state, options } = world();
   state.answers = [() => problem(410, "")];

@@ -36,13 +36,14 @@ async function act(seed: number): Promise<World> {
       const page = one(pages);
       page.frozen = !page.frozen;
     } else if (dice < 0.92 && !calm) world.loseBroker();
-    else if (dice < 0.94)
-      for (const line of world.lines)
-        if (random() < 0.5) line.cut();
-        else if (dice < 0.95 && !calm) world.hub.trim(upto(12));
-        else if (dice < 0.952 && !calm) world.hub.restart();
-        else if (dice < 0.97) world.pass(upto(12_000));
-        else for (const line of world.lines) if (line.live) line.wire.push({ kind: "cursor", id: world.hub.newest });
+    else if (dice < 0.94) {
+      for (const line of world.lines) if (random() < 0.5) line.cut();
+    } else if (dice < 0.95) {
+      if (!calm) world.hub.trim(upto(12));
+    } else if (dice < 0.952) {
+      if (!calm) world.hub.restart();
+    } else if (dice < 0.97) world.pass(upto(12_000));
+    else for (const line of world.lines) if (line.live) line.wire.push({ kind: "cursor", id: world.hub.newest });
     await turn();
   }
   await world.settle();

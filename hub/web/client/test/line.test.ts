@@ -1,5 +1,7 @@
 import { describe, expect, test } from "vitest";
+import { steady } from "../src/env.js";
 import { type LineEvent, type LineOptions, makeLine } from "../src/line.js";
+import { Machine } from "../src/machine.js";
 import { matches } from "../src/topics.js";
 import { Clock, closing, FakeHub, problem, randomOf, settled, surroundingsOf } from "./world.js";
 
@@ -131,6 +133,93 @@ describe("a line", () => {
     await bring();
     expect([...hub.stream!.topics]).toEqual(["a"]);
   });
+});
+
+describe("without a login", () => {
+  test("a line gets more topics with a new stream, and loses nothing", async () => {
+    const { hub, line, bring, ids } = world();
+    hub.guarded = new Set(["secret"]);
+    line.open();
+    await bring();
+    const added = line.add(["b"]);
+    hub.publish(["a"], 1);
+    await bring();
+    await added;
+    hub.publish(["b"], 2);
+    await bring();
+    expect([ids(), line.topics, hub.streams.length]).toEqual([["e1-1", "e1-2"], ["a", "b"], 1]);
+  });
+
+  test("a topic that needs one is refused, and the others go on", async () => {
+    const { hub, line, bring, ids } = world();
+    hub.guarded = new Set(["secret"]);
+    line.open();
+    await bring();
+    await expect(line.add(["secret"])).rejects.toMatchObject({ status: 401, code: "unauthorized" });
+    await bring();
+    hub.publish(["a"], 1);
+    await bring();
+    expect([ids(), line.topics]).toEqual([["e1-1"], ["a"]]);
+  });
+});
+
+describe("a hub or a proxy that", () => {
+  test("says to come back at once is not stormed", async () => {
+    const { clock, hub, line, bring } = world();
+    hub.retry = 0;
+    line.open();
+    await bring();
+    hub.instead = Array.from({ length: 5_000 }, () => () => Promise.reject(new TypeError("no network")));
+    hub.stream!.break();
+    await clock.pass(60_000);
+    expect(hub.requests.length).toBeLessThan(20);
+  });
+
+  test("names a time that no timer can wait is not stormed", async () => {
+    const { clock, hub, line } = world();
+    hub.instead = [() => closing("capacity", 2 ** 40)];
+    line.open();
+    await clock.pass(86_399_000);
+    expect(hub.requests).toHaveLength(1);
+    expect(clock.longest).toBeLessThan(2 ** 31);
+    line.close();
+  });
+
+  test.each([405, 501, 403])("takes no PATCH (%i) gets the topics with a new stream", async (status) => {
+    const { hub, line, bring, ids } = world();
+    line.open();
+    await bring();
+    hub.instead = [() => new Response("<h1>No</h1>", { status })];
+    const added = line.add(["b"]);
+    await bring();
+    await added;
+    hub.publish(["b"], 1);
+    await bring();
+    expect(ids()).toEqual(["e1-1"]);
+  });
+});
+
+test("a full hub is not stormed by those who can't hear when to come back", () => {
+  for (const [random, wait] of [
+    [0, 5_000],
+    [0.5, 10_000],
+  ] as const) {
+    const machine = new Machine(
+      () => random,
+      false,
+      () => true,
+    );
+    machine.take({ on: "start" }, 0);
+    machine.take({ on: "opened", deaf: true }, 0);
+    machine.take({ on: "close", reason: "capacity" }, 0);
+    expect(machine.take({ on: "ended" }, 0)).toContainEqual({ do: "timer", ms: wait });
+  }
+});
+
+test("a clock that is set back goes on from where it was", () => {
+  const told = [1_000, 1_500, 200, 300, 10, 2_000];
+  const clock = steady(() => told.shift()!);
+  expect(Array.from({ length: 6 }, clock)).toEqual([1_000, 1_500, 1_500, 1_600, 1_600, 3_590]);
 });
 
 describe("a token", () => {

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { foldPresence } from "../src/presence.js";
 import { chance, turn, World } from "./crowd.js";
 import type { TabEvent } from "../src/port.js";
+import { Tab } from "../src/tab.js";
 
 /** Do what can be done until nothing can. */
 async function quiet(world: World): Promise<void> {
@@ -159,6 +160,43 @@ describe("changes", () => {
     await quiet(world);
     expect(page.got).toEqual([1]);
   });
+});
+
+test("a tab that a handler ends is told nothing more, and says nothing more", () => {
+  const got: string[] = [];
+  const said: string[] = [];
+  const tab = new Tab({
+    topics: ["a"],
+    visible: () => true,
+    onFull: () => {},
+    on: (event) => {
+      if (event.kind !== "message") return;
+      got.push(event.id);
+      tab.end();
+    },
+  });
+  tab.join(({ is }) => said.push(is));
+  const message = (id: string): TabEvent => ({ kind: "message", id, type: "message", topics: ["a"], data: 1 });
+  tab.take({ is: "events", number: 1, events: [message("e-1"), message("e-2")] });
+  expect([got, said]).toEqual([["e-1"], ["join", "leave"]]);
+});
+
+test("a tab that is asked for a token answers only the broker that asked", async () => {
+  let give = (_: string) => {};
+  const token = () =>
+    new Promise<string>((done) => {
+      give = done;
+    });
+  const tab = new Tab({ topics: ["a"], token, visible: () => true, onFull: () => {}, on: () => {} });
+  let closed = false;
+  tab.join(() => {
+    if (closed) throw new DOMException("the channel is closed", "InvalidStateError");
+  });
+  tab.take({ is: "token", ref: 1 });
+  tab.part();
+  closed = true;
+  give("late");
+  await turn(); // vitest fails if a rejection is not handled
 });
 
 describe("tokens", () => {

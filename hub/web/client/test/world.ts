@@ -23,9 +23,12 @@ export async function settled(): Promise<void> {
 
 export class Clock {
   now = 1_000_000;
+  /** The longest that any timer was set to. */
+  longest = 0;
   #timers: { at: number; then: () => void }[] = [];
 
   after(ms: number, then: () => void): () => void {
+    this.longest = Math.max(this.longest, ms);
     const timer = { at: this.now + ms, then };
     this.#timers.push(timer);
     return () => {
@@ -124,6 +127,8 @@ export class FakeHub {
   /** Tokens that count; undefined: nobody is asked. */
   tokens: Set<string> | undefined;
   forbidden = new Set<string>();
+  /** Where users are known: the topics that need a login. Without one, no open stream can be changed. */
+  guarded: Set<string> | undefined;
   retry = 3_000;
   #count = 0;
 
@@ -199,12 +204,15 @@ export class FakeHub {
   #answer(url: URL, init: RequestInit): Response {
     const token = (init.headers as Record<string, string>).Authorization?.slice("Bearer ".length);
     if (this.tokens && !this.tokens.has(token ?? "")) return problem(401, token ? "token_expired" : "unauthorized");
-    if (url.pathname.startsWith("/notifications/connections/")) return this.#patch(url, init);
+    if (url.pathname.startsWith("/notifications/connections/")) {
+      return this.guarded && !token ? problem(401, "unauthorized") : this.#patch(url, init);
+    }
     const body = init.body ? (JSON.parse(String(init.body)) as { topics: string[]; lastEventId?: string }) : undefined;
     const topics = body?.topics ?? url.searchParams.getAll("topic");
     const asked = body?.lastEventId ?? url.searchParams.get("lastEventId");
     const refused = topics.find((topic) => this.forbidden.has(topic));
     if (refused !== undefined) return problem(403, "forbidden", refused);
+    if (!token && topics.some((topic) => this.guarded?.has(topic))) return closing("unauthorized", 20_000);
     return this.#open(topics, asked, init);
   }
 
