@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -45,9 +45,9 @@ def settings(redis: RedisServer) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def hubs(serve: Serve, settings: dict[str, Any]) -> AsyncIterator[list[Server]]:
+async def hubs(serve: Serve, settings: dict[str, Any]) -> list[Server]:
     """Two hubs that know ann, bob and root by a header."""
-    yield await both(serve, settings)
+    return await both(serve, settings)
 
 
 async def both(serve: Serve, settings: dict[str, Any], **more: Any) -> list[Server]:
@@ -169,3 +169,76 @@ async def test_whoever_joins_a_room_through_one_reads_it_in_all(hubs: list[Serve
             assert "room/lobby" not in (await client.next("hub.topics")).json()["topics"]
     await until(lambda: len(heard) == 20)
     assert heard == ["room.joined", "room.left"] * 10
+
+
+# ---- streams of another process ----
+
+
+async def test_a_stream_is_listed_changed_and_ended_through_any(hubs: list[Server]) -> None:
+    clients = [await stream(hubs[number % 2], "ann", "orders") for number in range(5)]
+    ids = [client.opened.json()["connection"] for client in clients]
+    for each in hubs:
+        found: list[str] = []
+        after: str | None = ""
+        while after is not None:
+            answer = (await ask(each, "root", "GET", f"/notifications/connections?limit=2&{after}")).json()
+            found += [row["id"] for row in answer["connections"]]
+            after = None if answer["next"] is None else urlencode({"after": answer["next"]})
+        assert found == ids, "the oldest first"
+        stats = (await ask(each, "root", "GET", "/notifications/stats")).json()
+        assert (stats["connections"], stats["processes"], stats["connects"]) == (5, 2, 5)
+        assert b"hub_connections 5.0" in (await ask(each, "root", "GET", "/metrics")).body
+    path = f"/notifications/connections/{ids[0]}"
+    answer = await ask(hubs[1], "ann", "PATCH", path, b'{"add": ["x/1"]}')
+    assert (answer.status, answer.json()["topics"]) == (200, ["orders", "x/1"])
+    assert (await clients[0].next("hub.topics")).json() == answer.json()
+    for user, body, status in (
+        ("ann", b'{"add": ["secret"]}', 403),
+        ("bob", b'{"add": ["x/1"]}', 403),
+        ("ann", b'{"remove": ["x/1", "orders"]}', 400),
+        ("", b'{"add": ["x/1"]}', 401),
+    ):
+        assert (await ask(hubs[1], user, "PATCH", path, body)).status == status
+    await hubs[1].hub.notifications.send_notification("one", topic="x/1")
+    assert (await clients[0].event()).data == "one"
+    assert (await ask(hubs[1], "ann", "DELETE", path)).status == 403
+    assert (await ask(hubs[1], "root", "DELETE", path)).status == 204
+    assert await last_word(clients[0]) == "revoked"
+    for method in ("DELETE", "PATCH"):
+        missing = await ask(hubs[1], "root", method, "/notifications/connections/c_none", b'{"add": ["x/1"]}')
+        assert missing.status == 404
+
+
+async def test_what_is_not_known_of_a_silent_process_is_not_said(hubs: list[Server]) -> None:
+    ann = await stream(hubs[0], "ann", "orders")
+    path = f"/notifications/connections/{ann.opened.json()['connection']}"
+    hubs[0].hub.peers._receive = lambda message: None  # type: ignore[attr-defined]  # as if it were stopped
+    for answer in await asyncio.gather(
+        ask(hubs[1], "root", "DELETE", path),
+        ask(hubs[1], "ann", "PATCH", path, b'{"add": ["x/1"]}'),
+        ask(hubs[1], "root", "GET", "/notifications/connections"),
+    ):
+        assert answer.status == 503
+    assert (await ask(hubs[1], "root", "GET", "/notifications/stats")).json()["processes"] == 1
+
+
+@pytest.mark.parametrize("policy", ["newest", "oldest"])
+async def test_a_user_holds_so_many_streams_in_all(serve: Serve, settings: dict[str, Any], policy: str) -> None:
+    one, other = hubs = await both(serve, settings, max_per_user=3, per_user=policy)
+    clients = []
+    for number in range(3):
+        clients.append(await stream(hubs[number % 2], "ann", "orders"))
+        await until(lambda: other.hub.connections.held_by("ann") == one.hub.connections.held_by("ann") == len(clients))
+    more = await other.client()
+    await more.request("GET", "/notifications/subscribe?topic=orders", headers={"X-User": "ann"})
+    assert await more.head() == 200
+    if policy == "newest":
+        assert await last_word(more) == "capacity"
+        await clients[1].aclose()
+        await until(lambda: one.hub.connections.held_by("ann") == 2)
+        await stream(one, "ann", "orders")
+    else:
+        await more.next("hub.open")
+        assert await last_word(clients[0]) == "replaced"
+        await until(lambda: other.hub.connections.held_by("ann") == one.hub.connections.held_by("ann") == 3)
+    await stream(one, "bob", "orders")

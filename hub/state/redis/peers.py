@@ -14,7 +14,7 @@ from hub.errors import HubError, StateUnavailable
 from hub.log.redis.script import Script
 from hub.redis_link import BROKEN, RedisConnection, RedisLink, reason
 from hub.redis_url import RedisURL
-from hub.state.peers import Handler, Heard
+from hub.state.peers import ANSWER_SECONDS, Handler, Heard
 from hub.state.peers import News as PeerNews
 from hub.state.redis.calls import Calls
 from hub.state.redis.news import Missed, News
@@ -24,7 +24,6 @@ logger = logging.getLogger("hub.peers")
 LEASE_SECONDS = 15.0
 RENEW_SECONDS = 5.0
 GATHER_SECONDS = 0.02
-ANSWER_SECONDS = 2.0
 CLOSE_SECONDS = 1.0
 PART = 500  # things that are told in one call
 LOAD_SECONDS = 5.0
@@ -273,7 +272,7 @@ class RedisPeers:
     def answer(self, question: str, handler: Handler) -> None:
         self._handlers[question] = handler
 
-    async def ask(self, peer: str, question: str, facts: Any = None) -> Any:
+    async def ask(self, peer: str, question: str, facts: Any = None, *, seconds: float = ANSWER_SECONDS) -> Any:
         id = secrets.token_hex(8)
         answer = self._asked[id] = asyncio.get_running_loop().create_future()
         try:
@@ -281,16 +280,17 @@ class RedisPeers:
             sent = await self._call("send", peer, message)
             if sent[1] != b"1":
                 raise StateUnavailable("the process has ended")
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(seconds):
                 return await answer
         except TimeoutError:
             raise StateUnavailable("another process of the hub does not answer") from None
         finally:
             del self._asked[id]
 
-    async def ask_all(self, question: str, facts: Any = None) -> Mapping[str, Any]:
+    async def ask_all(self, question: str, facts: Any = None, *, seconds: float = ANSWER_SECONDS) -> Mapping[str, Any]:
         peers = list(self._held)
-        said = await asyncio.gather(*(self.ask(peer, question, facts) for peer in peers), return_exceptions=True)
+        asked = (self.ask(peer, question, facts, seconds=seconds) for peer in peers)
+        said = await asyncio.gather(*asked, return_exceptions=True)
         for each in said:
             if isinstance(each, BaseException) and not isinstance(each, HubError):
                 raise each
