@@ -162,6 +162,7 @@ class Hub:
             on_end=self._answered,
             metrics=self.metrics,
             clock=clock,
+            peers=self.peers,
         )
         self.draining = False
         self._listeners = Listeners(settings.listeners, self.bus, self.notifications)

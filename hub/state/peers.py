@@ -74,6 +74,18 @@ class Peers(Protocol):
         """Return which other process holds something under *key*; None: none does."""
         ...
 
+    async def alive(self, peer: str) -> bool:
+        """Return whether *peer* is a process that has its lease.
+
+        Raises:
+            StateUnavailable: that can't be told now.
+        """
+        ...
+
+    def on_gone(self, gone: Callable[[str], None]) -> None:
+        """Call *gone* with each process that is gone; with this one's own id, if it has lost its lease."""
+        ...
+
     def answer(self, question: str, handler: Handler) -> None:
         """Have *handler* answer what other processes ask with this *question*."""
         ...
@@ -114,6 +126,12 @@ class Alone:
 
     def holder(self, kind: str, key: str) -> str | None:
         return None
+
+    async def alive(self, peer: str) -> bool:
+        return False  # whatever another one was, it is no more
+
+    def on_gone(self, gone: Callable[[str], None]) -> None:
+        pass
 
     def answer(self, question: str, handler: Handler) -> None:
         pass

@@ -14,8 +14,9 @@ from aiohttp import web
 from hub import BUS, Identity
 from hub.presence import presence
 from tests.redis_server import RedisServer, servers
+from tests.web.chat import PATH, Chat
 from tests.web.client import Client, until
-from tests.web.conftest import Serve
+from tests.web.conftest import Complaints, Serve
 from tests.web.server import Server
 from tests.web.test_rights import last_word
 
@@ -52,7 +53,7 @@ async def hubs(serve: Serve, settings: dict[str, Any]) -> list[Server]:
 
 async def both(serve: Serve, settings: dict[str, Any], **more: Any) -> list[Server]:
     """Return two hubs that know of each other."""
-    setup = {"authenticate": by_header, "routes": None}
+    setup = {"authenticate": by_header, "routes": None, **more.pop("setup", {})}
     found = [await serve(setup=setup, **settings, **more) for _ in range(2)]
     await until(lambda: all(each.hub.peers.others == 1 for each in found))
     return found
@@ -242,3 +243,116 @@ async def test_a_user_holds_so_many_streams_in_all(serve: Serve, settings: dict[
         assert await last_word(clients[0]) == "replaced"
         await until(lambda: other.hub.connections.held_by("ann") == one.hub.connections.held_by("ann") == 3)
     await stream(one, "bob", "orders")
+
+
+# ---- answers of an AI ----
+
+
+@pytest.fixture
+async def chats(serve: Serve, settings: dict[str, Any]) -> list[Chat]:
+    """Two hubs where anybody may do anything, whose providers are the test."""
+    setup = {"authenticate": None, "routes": "all"}
+    return [Chat(each) for each in await both(serve, settings, setup=setup, ai_provider="simulated", ai_window=0.0)]
+
+
+async def told(client: Client, wanted: str) -> str:
+    """Return the id with which *client* has been sent all of *wanted*."""
+    said = ""
+    while said != wanted:
+        event = await client.next("message")
+        said += event.json()["content"]
+    return str(event.id)
+
+
+async def test_an_answer_is_watched_and_resumed_through_any(chats: list[Chat]) -> None:
+    id, answering = await chats[0].begin()
+    watching = [await each.watch(id) for each in (*chats, chats[1])]
+    for number in range(5):
+        answering.say(f"{number} ")
+        await chats[0].said(id, "".join(f"{each} " for each in range(number + 1)))
+    cursors = [await told(client, "0 1 2 3 4 ") for client in watching]
+    assert len(set(cursors)) == 1
+    await watching[1].aclose()
+    answering.say("5 ")
+    resumed = await chats[1].watch(id, after=cursors[1])
+    answering.finish()
+    for client in (watching[0], watching[2], resumed):
+        await told(client, "5 ")
+        assert (await client.next("done")).json()["finishReason"] == "stop"
+    snapshots = [
+        (await each.server.ask("GET", f"{PATH}/{id}", headers={"Accept": "application/json"})).json() for each in chats
+    ]
+    assert snapshots[0] == snapshots[1]
+    assert (snapshots[0]["text"], snapshots[0]["phase"]) == ("0 1 2 3 4 5 ", "done")
+
+
+async def test_an_answer_is_cancelled_through_any(chats: list[Chat]) -> None:
+    id, answering = await chats[0].begin()
+    answering.say("a")
+    watching = [await each.watch(id) for each in chats]
+    for client in watching:
+        await told(client, "a")
+    answer = await chats[1].server.ask("DELETE", f"{PATH}/{id}")
+    assert (answer.status, answer.json()["phase"]) == (200, "cancelled")
+    await until(lambda: answering.closed)
+    for client in watching:
+        await client.next("cancelled")
+
+
+async def test_an_answer_whose_process_died_has_failed_and_one_that_lives_has_not(
+    chats: list[Chat], complaints: Complaints
+) -> None:
+    lost, dying = await chats[0].begin()
+    other, living = await chats[1].begin()
+    dying.say("a")
+    living.say("b")
+    watching, kept = await chats[1].watch(lost), await chats[1].watch(other)
+    await told(watching, "a")
+    await told(kept, "b")
+    peers: Any = chats[0].server.hub.peers
+    await peers._call("leave")  # as its lease does when it ends
+    failed = await watching.next("failed")
+    assert failed.json()["reason"] == "producer_lost"
+    await until(lambda: dying.closed)
+    snapshot = await chats[0].server.ask("GET", f"{PATH}/{lost}", headers={"Accept": "application/json"})
+    assert (snapshot.json()["phase"], snapshot.json()["reason"]) == ("failed", "producer_lost")
+    (warning,) = complaints.take()
+    assert "has lost its lease" in warning
+    living.finish()
+    assert (await kept.next("done")).json()["finishReason"] == "stop"
+
+
+async def test_an_answer_goes_on_while_the_process_that_watches_it_ends(chats: list[Chat]) -> None:
+    id, answering = await chats[0].begin()
+    answering.say("a")
+    client = await chats[1].watch(id)
+    cursor = await told(client, "a")
+    await chats[1].server.aclose_server()
+    assert (await client.next("hub.close")).json()["reason"] == "shutdown"
+    answering.say("b")
+    again = await chats[0].watch(id, after=cursor)
+    await told(again, "b")
+    answering.finish()
+    await again.next("done")
+
+
+async def test_a_key_is_one_answer_in_all_and_a_user_has_so_many_in_all(serve: Serve, settings: dict[str, Any]) -> None:
+    more = {"ai_provider": "simulated", "ai_per_user": 2}
+    chats = [Chat(each) for each in await both(serve, settings, **more)]
+
+    async def begin(number: int, key: str) -> Any:
+        path, body = f"{PATH}/init", b'{"message": "hi"}'
+        headers = {"X-User": "ann", "Content-Type": "application/json", "Idempotency-Key": key}
+        return await chats[number].server.ask("POST", path, headers=headers, body=body)
+
+    first, again = await begin(0, "k"), await begin(1, "k")
+    assert (first.status, again.status) == (201, 200)
+    assert first.json()["sessionId"] == again.json()["sessionId"]
+    hubs = [each.server.hub for each in chats]
+    await until(lambda: hubs[1].generations._elsewhere["ann"] == 1)
+    assert (await begin(1, "l")).status == 201
+    await until(lambda: hubs[0].generations._elsewhere["ann"] == 1)
+    assert [(await begin(number, "m")).status for number in (0, 1)] == [429, 429]
+    (await chats[0].provider.answer()).finish()
+    await until(lambda: not hubs[1].generations._elsewhere)
+    assert (await begin(1, "m")).status == 201

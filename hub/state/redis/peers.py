@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hub import errors
@@ -60,6 +60,7 @@ class RedisPeers:
         self._renewed: dict[str, set[str]] = {}  # of each process that says everything anew, what it has said so far
         self._followers: dict[str, Heard] = {}
         self._handlers: dict[str, Handler] = {}
+        self._gone: list[Callable[[str], None]] = []
         self._asked: dict[str, asyncio.Future[Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -163,8 +164,7 @@ class RedisPeers:
         kind, peer = fields[b"k"], fields[b"p"].decode()
         if peer == self.id:
             if kind == b"died":
-                self._registered = False
-                self._wake.set()
+                self._lapse()
         elif kind in {b"left", b"died"}:
             self._forget(peer, died=kind == b"died")
         else:
@@ -186,6 +186,23 @@ class RedisPeers:
             self._change(peer, name, None, died=died)
         self._held.pop(peer, None)
         self._renewed.pop(peer, None)
+        for gone in self._gone:
+            gone(peer)
+
+    def _lapse(self) -> None:
+        """Note that this process has lost its lease: it is gone for the others, until it says everything anew."""
+        if self._registered:
+            logger.warning("this process has lost its lease: it was stopped, or away from Redis, for too long")
+            self._registered = False
+            for gone in self._gone:
+                gone(self.id)
+        self._wake.set()
+
+    async def alive(self, peer: str) -> bool:
+        return peer == self.id or (await self._call("alive", peer))[1] == b"1"
+
+    def on_gone(self, gone: Callable[[str], None]) -> None:
+        self._gone.append(gone)
 
     def _change(self, peer: str, name: str, value: Any, *, died: bool = False) -> None:
         held = self._held[peer]
@@ -232,8 +249,14 @@ class RedisPeers:
         news = [[name, None if value is None else json.loads(value)] for name, value in things]
         gone = [name for name, value in things if value is None]
         held = [text for name, value in things if value is not None for text in (name, value)]
-        answer = await self._call("hold", self._lease, json.dumps(news), len(gone), *gone, *held)
-        return answer[1] != b"lapsed"
+        return self._has_lease(await self._call("hold", self._lease, json.dumps(news), len(gone), *gone, *held))
+
+    def _has_lease(self, answer: Sequence[bytes]) -> bool:
+        if answer[1] != b"lapsed":
+            return True
+        if answer[0].decode() == self._epoch:  # else Redis has lost everything
+            self._lapse()
+        return False
 
     async def _tell_all(self) -> None:
         pauses = iter(PAUSES)
@@ -265,7 +288,7 @@ class RedisPeers:
         if things:
             self._registered = await self._say(things)
         else:
-            self._registered = (await self._call("renew", self._lease))[1] != b"lapsed"
+            self._registered = self._has_lease(await self._call("renew", self._lease))
 
     # ---- questions ----
 
