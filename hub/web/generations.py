@@ -186,8 +186,7 @@ async def cancel(hub: Hub, request: web.Request) -> web.Response:
     """Stop a generation, and its provider, at once; one that has ended stays as it is."""
     check_site(hub, request)
     generation = await _find(hub, request, request.match_info["sessionId"])
-    generation.cancel()
-    await generation.ended()
+    await hub.generations.cancel(generation)
     return web.json_response({"sessionId": generation.id, "phase": generation.phase})
 
 

@@ -34,6 +34,11 @@ if what == 'send' then  -- to whom, what
   return {epoch, '1'}
 end
 
+if what == 'alive' then  -- whom
+  local ends = call('ZSCORE', LEASES, ARGV[5])
+  return {epoch, ends and '1' or '0'}
+end
+
 local function tell(kind, who, line)
   news, newsbytes = news + 1, newsbytes + #line + 100
   call('XADD', NEWS, text(news) .. '-0', 'k', kind, 'p', who, 'f', line)
