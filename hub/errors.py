@@ -47,10 +47,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from hub.notification import Position
+
+Outcome = Literal["not_kept", "unknown"]
+"""What is known of a publish that was not confirmed."""
 
 
 class HubError(Exception):
@@ -308,11 +311,14 @@ class AuthUnavailable(TryLater):
 
 
 class LogUnavailable(TryLater):
-    """The log does not confirm, or too much already waits for it; a retry with the same key is safe."""
+    """The log does not confirm, or too much already waits for it; a retry with the same key is safe.
 
-    def __init__(self, why: str) -> None:
+    `outcome` says of a publish whether it was not kept, or whether that is unknown; None where that was not asked for.
+    """
+
+    def __init__(self, why: str, outcome: Outcome | None = None) -> None:
         super().__init__(why)
-        self.why = why
+        self.why, self.outcome = why, outcome
 
     def __str__(self) -> str:
         return f"the log is not available: {self.why}"

@@ -104,6 +104,9 @@ class Hub:
             topics=settings.retain_topics,
             clock=clock,
             unobserved=self._unobserved,
+            prefix=settings.redis_prefix,
+            wait=settings.redis_wait,
+            fence=settings.redis_fence == "on",
         )
         self.bus = EventBus(clock, self.metrics)
         self.notifications = NotificationService(
@@ -238,7 +241,8 @@ class Hub:
             await self.log.open()
             begun.push_async_callback(self.aclose)
             bounds = self.log.bounds()
-            logger.info("the log is %s: %s kept, newest %s", self.settings.log, f"{bounds.kept:,}", bounds.newest)
+            where = LogURL.parse(self.settings.log)  # without what is secret in it
+            logger.info("the log is %s: %s kept, newest %s", where, f"{bounds.kept:,}", bounds.newest)
             self.fanout.begin(bounds.newest)
             await self.rooms.open(bounds.newest)
             self.notifications.open()

@@ -1,27 +1,33 @@
-"""The address of a log: `memory://`, or `sqlite:///` and a path. Pure: nothing is opened here."""
+"""The address of a log: `memory://`, `sqlite:///` and a path, or that of a Redis. Pure: nothing is opened here."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import NamedTuple
 
+from hub.redis_url import SCHEMES, RedisURL
+
 MEMORY = "memory"
 SQLITE = "sqlite"
+REDIS = "redis"
 
 
 class LogURL(NamedTuple):
     """Where a log is kept; made by `parse`.
 
     Attributes:
-        scheme: `memory` or `sqlite`.
-        rest: what follows `scheme://`.
+        scheme: `memory`, `sqlite` or `redis`, whatever way there is to that.
+        rest: what follows `scheme://`; of a Redis, the whole address.
+        name: in Redis, of a second log of the same hub.
     """
 
     scheme: str
     rest: str = ""
+    name: str = ""
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.rest}"
+        """The address without what is secret."""
+        return str(self.redis) if self.scheme == REDIS else f"{self.scheme}://{self.rest}"
 
     @classmethod
     def parse(cls, text: str) -> LogURL:
@@ -37,6 +43,9 @@ class LogURL(NamedTuple):
             return cls(MEMORY)
         if scheme == SQLITE and rest.startswith("/") and rest != "/" and "\0" not in rest:
             return cls(SQLITE, rest)
+        if found and scheme in SCHEMES:
+            RedisURL.parse(text)
+            return cls(REDIS, text)
         path = text.rpartition("://")[2].lstrip("/").replace("\0", "") or "path/to/file"
         raise ValueError(f"is not the address of a log; write memory://, or three slashes and a path: sqlite:///{path}")
 
@@ -45,8 +54,15 @@ class LogURL(NamedTuple):
         """The file of a `sqlite` log."""
         return Path(self.rest[1:])
 
+    @property
+    def redis(self) -> RedisURL:
+        """Where the Redis of a `redis` log is."""
+        return RedisURL.parse(self.rest)
+
     def beside(self, name: str) -> LogURL:
         """Return the address of a second log of the same hub: in a file, `hub.db` becomes `hub.{name}.db`."""
+        if self.scheme == REDIS:
+            return self._replace(name=name)
         if self.scheme != SQLITE:
             return self
         folder, slash, file = self.rest.rpartition("/")

@@ -165,7 +165,22 @@ class Settings(BaseModel):
     tls_key: Annotated[Path | None, BeforeValidator(_none)] = Field(
         default=None, description="PEM file with the key, unless `tls_cert` holds it too."
     )
-    log: str = Field(default="memory://", description="Where the log is kept: `memory://`, or `sqlite:///` and a path.")
+    log: str = Field(
+        default="memory://",
+        description="Where the log is kept: `memory://`, `sqlite:///` and a path, or `redis://host:port/database`.",
+    )
+    redis_prefix: str = Field(
+        default="hub",
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="Hash tag of the keys in Redis; hubs that share one Redis have different ones.",
+    )
+    redis_wait: int = Field(
+        default=0, ge=0, le=100, description="Replicas that must have a notification before it is confirmed."
+    )
+    redis_fence: Literal["on", "off"] = Field(
+        default="on",
+        description="Whether each call asks Redis which server it is, so that lost writes are recognized.",
+    )
     listeners: _List = Field(default=(), description="Modules with listener classes, comma-separated.")
     events_api: bool = Field(default=False, description="Accept `POST /events/{name}`.")
     demo: bool = Field(default=False, description="Serve the demo page and its routes (`hub serve`).")
@@ -531,5 +546,5 @@ def _problem(error: Any) -> str:
     name = f"{field} ({PREFIX}{field.upper()})"
     if not Settings.model_fields[field].repr:  # a secret
         return f"{name}: {what}"
-    shown = repr(error["input"])
+    shown = re.sub(r"//[^/@]*@", "//…@", repr(error["input"]))  # an address may have a password
     return f"{name}: {shown if len(shown) < 80 else shown[:77] + '...'}: {what}"

@@ -49,7 +49,7 @@ def test_behind_three_slashes_is_the_path_of_a_file_as_it_is(text: str, path: st
         ("sqlite:///", "path/to/file"),
         ("sqlite:/hub.db", "sqlite:/hub.db"),
         ("sqlite:///a\0b", "ab"),
-        ("redis://localhost/0", "localhost/0"),
+        ("redes://localhost/0", "localhost/0"),
     ],
 )
 def test_what_is_no_address_breaks_the_rule_wherever_it_is_given(
@@ -78,7 +78,23 @@ def test_what_is_no_address_breaks_the_rule_wherever_it_is_given(
         ("sqlite:///../hub", "sqlite:///../hub.ai"),
         ("sqlite:///.hub", "sqlite:///.ai.hub"),
         ("memory://", "memory://"),
+        ("redis://localhost:1/2", "redis://localhost:1/2"),
     ],
 )
 def test_a_second_log_of_the_same_hub_has_a_name_beside_the_first(text: str, beside: str):
     assert str(LogURL.parse(text).beside("ai")) == beside
+
+
+def test_a_log_in_redis_is_where_that_is_and_a_second_one_has_a_name():
+    url = LogURL.parse("redis+sentinel://a,b:1/main/2")
+    assert url.scheme == "redis"
+    assert url.redis.hosts == (("a", 26379), ("b", 1))
+    assert (url.name, url.beside("ai").name, url.beside("ai").redis) == ("", "ai", url.redis)
+
+
+def test_the_password_of_a_log_is_not_shown():
+    assert str(LogURL.parse("redis://me:secret@host/1")) == "redis://host:6379/1"
+    with pytest.raises(InvalidSettings) as wrong:
+        Settings.load({"log": "redis://me:secret@host:0/1"}, environ={})
+    assert "secret" not in str(wrong.value)
+    assert "has a port that is none" in str(wrong.value)

@@ -47,7 +47,16 @@ def generation_log(settings: Settings, clock: Callable[[], float]) -> Log | None
     size = SPARE * settings.ai_keep_bytes
     # There are no unobserved failures to report: each receipt is awaited or has a callback.
     return make_log(
-        url.beside("ai"), count=10**9, size=size, age=age, topics={}, clock=clock, unobserved=lambda error: None
+        url.beside("ai"),
+        count=10**9,
+        size=size,
+        age=age,
+        topics={},
+        clock=clock,
+        unobserved=lambda error: None,
+        prefix=settings.redis_prefix,
+        wait=settings.redis_wait,
+        fence=settings.redis_fence == "on",
     )
 
 

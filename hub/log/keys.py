@@ -46,7 +46,7 @@ class Keys:
 
     def get(self, key: str, epoch: str) -> Receipt | None:
         """Return the receipt of the first publish with *key*, if it still counts; *epoch* is that of the log."""
-        digest = _digest(key)
+        digest = digest_of(key)
         used = self._used.get(digest)
         if used is None:
             return None
@@ -78,7 +78,7 @@ class Keys:
         """
         now = self._clock()
         until = now + KEY_AGE if expires is None else expires
-        digest = _digest(key)
+        digest = digest_of(key)
         used = _FACTS.pack(digest, until, offset) + "\n".join(topics).encode()
         self._used[digest] = used
         self._order.append(used)
@@ -104,18 +104,19 @@ class Keys:
 
     def confirm(self, key: str, receipt: Receipt) -> None:
         """Forget *receipt*, which the log has confirmed: what *key* stands for is known without it."""
-        digest = _digest(key)
+        digest = digest_of(key)
         if self._unconfirmed.get(digest) is receipt:
             del self._unconfirmed[digest]
 
     def forget(self, key: str, receipt: Receipt) -> None:
         """Forget *key* if it stands for *receipt*, which failed: a retry is welcome."""
-        digest = _digest(key)
+        digest = digest_of(key)
         if self._unconfirmed.get(digest) is receipt:
             del self._unconfirmed[digest], self._used[digest]
 
 
-def _digest(key: str) -> bytes:
+def digest_of(key: str) -> bytes:
+    """Return what is kept of *key*."""
     return hashlib.blake2b(key.encode(), digest_size=16).digest()
 
 

@@ -313,7 +313,7 @@ class MemoryLog:
         if reached >= upto:
             self._searches.end(topics, *own)
         if sees is not None:  # of a page, so that what can't be seen is bounded work as well
-            chosen = _visible(chosen, sees, floors)
+            chosen = visible(chosen, sees, floors)
         return Page(chosen, reached, self._trimmed.hole(topics, after, floors), self.bounds().oldest.offset)
 
     def _matching(self, after: int, search: Search, upto: int, floors: Floors) -> _Part:
@@ -441,7 +441,7 @@ class MemoryLog:
         self._closed = True
 
 
-def _visible(chosen: Iterable[Notification], sees: _Sees, floors: Floors) -> list[Notification]:
+def visible(chosen: Iterable[Notification], sees: _Sees, floors: Floors) -> list[Notification]:
     """Return those of *chosen* that can be seen; they match by a topic above its floor."""
     if not floors:
         return [each for each in chosen if not each.private or sees(each.topics, private=True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from hub.log_url import MEMORY, LogURL
+from hub.log_url import SQLITE, LogURL
 from hub.settings import Settings
 from hub.state.memory import MemoryState
 from hub.state.sqlite import SQLiteState
@@ -17,7 +17,7 @@ def state_file(settings: Settings) -> Path | None:
     if settings.state is not None:
         return settings.state
     log = LogURL.parse(settings.log)
-    return None if log.scheme == MEMORY else log.beside("state").path
+    return log.beside("state").path if log.scheme == SQLITE else None
 
 
 def make_state(settings: Settings, clock: Callable[[], float]) -> State:

@@ -12,6 +12,7 @@ from hub.errors import (
     Forbidden,
     HubError,
     InvalidInput,
+    LogUnavailable,
     TooLarge,
     TooManyGenerations,
     TooManyStreams,
@@ -73,6 +74,8 @@ def _facts(error: HubError) -> dict[str, str]:
         return {"field": error.field}
     if isinstance(error, TooOften | TooManyStreams | TooManyGenerations):
         return {"limit": error.limit}
+    if isinstance(error, LogUnavailable):
+        return {"outcome": error.outcome} if error.outcome else {}
     facts = {"code": error.code} if isinstance(error, Unauthorized | Forbidden | AuthUnavailable) else {}
     if isinstance(error, Forbidden) and error.topic:
         facts["topic"] = error.topic

@@ -1,6 +1,7 @@
 """What every log must do; a new home of the log is one more parameter of the fixture."""
 
 import asyncio
+import secrets
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from itertools import cycle
@@ -14,15 +15,19 @@ from hypothesis import strategies as st
 from hub.errors import LogNotEmpty, LogUnavailable
 from hub.log.log import Framing, Log, MovableLog, Page
 from hub.log.memory import MemoryLog
+from hub.log.redis.entry import facts, size_of
+from hub.log.redis.log import RedisLog
 from hub.log.search import topic_size
 from hub.log.sqlite.log import SQLiteLog
 from hub.log.trimmed import TrimmedState
 from hub.notification import MAX_OFFSET, Draft, Notification, Position
+from hub.redis_url import RedisURL
 from hub.topics import EVERY_TOPIC
 from tests.contracts.conftest import Clock as Clock  # noqa: PLC0414 - said to mypy: others take it from here
-from tests.contracts.conftest import Make, MakeMovable
+from tests.contracts.conftest import Make, MakeMovable, nothing
 from tests.contracts.far import Elsewhere, FarLog, turns
 from tests.contracts.model import ListLog
+from tests.redis_server import RedisServer
 
 
 def drafts(*topics: str, size: int = 1, **options: Any) -> list[Draft]:
@@ -36,16 +41,16 @@ async def append(log: Log, *topics: str, **options: Any) -> list[int]:
 async def send(log: Log, drafts: Sequence[Draft]) -> list[int]:
     """Append *drafts*, and wait until they are confirmed and announced."""
     found = [(await receipt).offset for receipt in log.append(drafts)]
-    if isinstance(log, FarLog):  # it confirms before it announces; of the others that can be counted on
+    if isinstance(log, FarLog | RedisLog):  # they confirm before they announce; of the others that can be counted on
         await until(lambda: log.bounds().newest.offset >= max(found, default=0))
     return found
 
 
-async def until(done: Callable[[], bool]) -> None:
+async def until(done: Callable[[], bool], seconds: float = 20) -> None:
     """Wait until *done*, in a bounded time."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(seconds):
         while not done():  # noqa: ASYNC110 - a state of the log, which has no event
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
 
 async def read_all(
@@ -325,6 +330,12 @@ async def test_a_closed_log_takes_nothing(make: Make):
 # ---- bounds of single topics ----
 
 
+def size_in_redis(notification: Notification) -> int:
+    _, topics, text, is_json, _, _, type, retry, private, tags = notification
+    more = facts(Draft(topics, text, is_json, type, retry, private, tags))
+    return size_of(topics, "\n".join(topics).encode(), text.encode(), more)
+
+
 async def check_counts(log: Log) -> None:
     """Check what the log says of itself against all that it holds."""
     everything = await read_all(log, 0, EVERY_TOPIC)
@@ -332,7 +343,10 @@ async def check_counts(log: Log) -> None:
     topics = {topic for each in everything for topic in each.topics}
     existing = [topic for topic in topics if await read_all(log, 0, [topic])]
     assert bounds.kept == len(everything)
-    assert bounds.size == sum(each.size for each in everything) + sum(map(topic_size, existing))
+    if isinstance(log, RedisLog):  # what it needs there
+        assert bounds.size == sum(map(size_in_redis, everything))
+    else:
+        assert bounds.size == sum(each.size for each in everything) + sum(map(topic_size, existing))
     assert bounds.oldest == (everything[0].position if everything else bounds.newest)
 
 
@@ -819,6 +833,47 @@ def test_a_log_in_a_file_holds_what_a_plain_list_would(
     with tempfile.TemporaryDirectory() as folder:
         clock = Clock()
         log = SQLiteLog(Path(folder) / "hub.db", count=count, size=10**9, age=age, topics=bounds, clock=clock)
+        asyncio.run(follow(log, clock, ListLog(count, age=age, topics=bounds), plan))
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=100, phases=[Phase.explicit, Phase.generate])
+@given(
+    sizes=st.fixed_dictionaries(
+        {
+            "PAGE_COUNT": st.integers(1, 3),
+            "WALK": st.integers(1, 8),
+            "FEW": st.sampled_from([0, 2]),
+            "FOUND_NAMES": st.sampled_from([0, 2, 1_000]),
+            "MERGED_NAMES": st.sampled_from([1, 200]),
+            "LATEST_NAMES": st.sampled_from([1, 500]),
+        }
+    ),
+    paged=st.booleans(),
+    count=st.integers(1, 20),
+    age=st.none() | st.integers(5, 60),
+    bounds=limits,
+    plan=plans,
+)
+def test_a_log_in_redis_holds_what_a_plain_list_would(
+    redis_servers: Callable[[str], RedisServer],
+    *,
+    sizes: dict[str, int],
+    paged: bool,
+    count: int,
+    age: float | None,
+    bounds: dict[str, int],
+    plan: list[Any],
+):
+    """Each way to read is taken by a few notifications already."""
+    clock, url = Clock(), RedisURL.parse(redis_servers("redis").url)
+    prefix = secrets.token_hex(4)
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in sizes.items():
+            patched.setattr(f"hub.log.redis.pages.{name}", value)
+        log = RedisLog(url, prefix=prefix, count=count, size=10**9, age=age, topics=bounds, clock=clock)
+        if paged:
+            log._ring.has = nothing  # type: ignore[method-assign,assignment]
         asyncio.run(follow(log, clock, ListLog(count, age=age, topics=bounds), plan))
 
 

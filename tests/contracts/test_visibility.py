@@ -1,26 +1,30 @@
 """What every log must keep from a reader who may not see it; live ones are judged by the same rule elsewhere."""
 
 import asyncio
+import secrets
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from hub.access.visibility import EVERYTHING, Visibility
 from hub.errors import LogUnavailable
 from hub.log.log import Framing, Log
 from hub.log.memory import MemoryLog
+from hub.log.redis.log import RedisLog
 from hub.log.sqlite.log import _row
 from hub.log.sqlite.worker.reader import Reader
 from hub.log.sqlite.worker.writer import Writer
 from hub.notification import Draft, Notification, Position
-from tests.contracts.conftest import Make
+from hub.redis_url import RedisURL
+from tests.contracts.conftest import Make, nothing
 from tests.contracts.model import ListLog
 from tests.contracts.test_log import hole, limits, names, offsets, pages, read_all, send, several, wishes
+from tests.redis_server import RedisServer
 
 NOTHING_PRIVATE = Visibility(frozenset())
 
@@ -286,6 +290,50 @@ def test_a_log_in_memory_shows_what_a_plain_list_would(sizes: dict[str, int], bo
         for name, value in sizes.items():
             home = "search" if name in {"FIND_STEPS", "SEARCHED_BYTES"} else "memory"
             patched.setattr(f"hub.log.{home}.{name}", value)
+        asyncio.run(follow())
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=60, phases=[Phase.explicit, Phase.generate])
+@given(
+    sizes=st.fixed_dictionaries(
+        {
+            "PAGE_COUNT": st.integers(1, 3),
+            "WALK": st.integers(1, 8),
+            "FEW": st.sampled_from([0, 2]),
+            "LOOK_BACK": st.sampled_from([1, 8, 10**6]),
+            "BACK_PLACES": st.integers(1, 3),
+            "FOUND_NAMES": st.sampled_from([0, 2, 1_000]),
+        }
+    ),
+    bounds=limits,
+    plan=steps,
+)
+def test_a_log_in_redis_shows_what_a_plain_list_would(
+    redis_servers: Callable[[str], RedisServer], sizes: dict[str, int], bounds: dict[str, int], plan: list[Any]
+):
+    async def follow() -> None:
+        url = RedisURL.parse(redis_servers("redis").url)
+        log = RedisLog(url, prefix=secrets.token_hex(4), count=20, size=10**9, age=None, topics=bounds)
+        log._ring.has = nothing  # type: ignore[method-assign,assignment]
+        model = ListLog(20, topics=bounds)
+        await log.open()
+        for batch, wanted, granted, floors, after in plan:
+            await send(log, [Draft.of("x", topics=topics, private=private) for topics, _, private in batch])
+            model.append(batch, 0.0)
+            end, visibility = model.newest, since(log, granted, **floors)
+            found = await read_all(log, after, wanted, visibility=visibility)
+            among = model.read(after, wanted, end, granted, floors)
+            assert offsets(found) == among
+            latest = await read_only(log, after, wanted, latest=True, visibility=visibility)
+            newest = model.latest(after, wanted, end, granted, floors)
+            check_latest(latest, newest, among, exact=sizes["LOOK_BACK"] == 10**6)
+            assert log.trimmed(wanted, after, visibility) == model.trimmed(wanted, after, floors)
+        await log.aclose()
+
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in sizes.items():
+            patched.setattr(f"hub.log.redis.pages.{name}", value)
         asyncio.run(follow())
 
 

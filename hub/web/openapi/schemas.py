@@ -12,6 +12,7 @@ from hub.errors import (
     Forbidden,
     HubError,
     InvalidInput,
+    LogUnavailable,
     TooLarge,
     TooManyGenerations,
     TooManyStreams,
@@ -544,6 +545,11 @@ def problem(error: type[HubError]) -> Schema:
         required["limit"] = text("the setting that says how many there may be")
     if error in _CODES:
         required["code"] = {"enum": _CODES[error]}
+    if error is LogUnavailable:
+        optional["outcome"] = {
+            "enum": ["not_kept", "unknown"],
+            "description": "of a publish: it was not kept, or that is unknown: a retry with the same key is safe",
+        }
     if error is Forbidden:
         optional["topic"] = text("the first topic or pattern that no grant covers")
     return _problem(type_of(error), {"const": error.status}, required, optional, _said(error))
