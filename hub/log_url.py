@@ -10,13 +10,14 @@ from hub.redis_url import SCHEMES, RedisURL
 MEMORY = "memory"
 SQLITE = "sqlite"
 REDIS = "redis"
+PRIVATE = "redis+private"
 
 
 class LogURL(NamedTuple):
     """Where a log is kept; made by `parse`.
 
     Attributes:
-        scheme: `memory`, `sqlite` or `redis`, whatever way there is to that.
+        scheme: `memory`, `sqlite`, `redis`, whatever way there is to that, or `redis+private`, which is to be started.
         rest: what follows `scheme://`; of a Redis, the whole address.
         name: in Redis, of a second log of the same hub.
     """
@@ -43,6 +44,8 @@ class LogURL(NamedTuple):
             return cls(MEMORY)
         if scheme == SQLITE and rest.startswith("/") and rest != "/" and "\0" not in rest:
             return cls(SQLITE, rest)
+        if scheme == PRIVATE and rest.startswith("/") and rest != "/" and "\0" not in rest:
+            return cls(PRIVATE, rest)
         if found and scheme in SCHEMES:
             RedisURL.parse(text)
             return cls(REDIS, text)
@@ -51,7 +54,7 @@ class LogURL(NamedTuple):
 
     @property
     def path(self) -> Path:
-        """The file of a `sqlite` log."""
+        """The file of a `sqlite` log, or the folder of a `redis+private` one."""
         return Path(self.rest[1:])
 
     @property

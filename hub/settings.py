@@ -151,6 +151,12 @@ class Settings(BaseModel):
     port: Annotated[int, BeforeValidator(_port)] = Field(
         default=8080, ge=0, le=65535, description="Port that `hub serve` listens on; 0 picks a free one."
     )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="Processes that serve the hub together (`hub serve`); more than 1 need Redis.",
+    )
     admin_port: Annotated[int | None, BeforeValidator(_port)] = Field(
         default=None,
         ge=0,

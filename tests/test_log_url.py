@@ -9,6 +9,7 @@ import pytest
 
 from hub.cli.history import add_arguments
 from hub.errors import InvalidSettings
+from hub.hub import Hub
 from hub.log_url import LogURL
 from hub.settings import Settings
 
@@ -98,3 +99,14 @@ def test_the_password_of_a_log_is_not_shown():
         Settings.load({"log": "redis://me:secret@host:0/1"}, environ={})
     assert "secret" not in str(wrong.value)
     assert "has a port that is none" in str(wrong.value)
+
+
+def test_a_redis_that_is_to_be_started_has_a_folder():
+    url = LogURL.parse("redis+private:///data/redis")
+    assert (url.scheme, url.path, str(url)) == ("redis+private", Path("data/redis"), "redis+private:///data/redis")
+    assert LogURL.parse("redis+private:////var/lib/hub").path == Path("/var/lib/hub")
+    for wrong in ("redis+private://", "redis+private:///", "redis+private://host/folder", "redis+private:///a\0b"):
+        with pytest.raises(ValueError, match="is not the address of a log"):
+            LogURL.parse(wrong)
+    with pytest.raises(InvalidSettings, match="only `hub serve` and `setup_hub` start a Redis"):
+        Hub(Settings(log="redis+private:///data/redis"))

@@ -102,7 +102,7 @@ def test_a_variable_that_sets_nothing_is_told_with_the_one_that_was_meant(name: 
     assert unknown_variables({name: "9", "HUB_PORT": "1", "PATH": "/bin", "HUBRIS": "x"}) == [sentence]
 
 
-@pytest.mark.parametrize("name", ["HUB_QUANTUM_FOAM", "HUB_WORKERS", "HUB_X", "HUB_"])
+@pytest.mark.parametrize("name", ["HUB_QUANTUM_FOAM", "HUB_THREADS", "HUB_X", "HUB_"])
 def test_one_that_is_like_none_is_told_without_a_guess(name: str):
     assert unknown_variables({name: "x"}) == [f"{name} is set, but it is no setting of this hub"]
 

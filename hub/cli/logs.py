@@ -18,10 +18,10 @@ from hub.web.links import client_address
 _QUERY = re.compile(r"""(?<=[\w/.~%\-\])])\?[^\s"'<>]+""")
 
 
-def log_to_stderr(level: str) -> None:
-    """Log what the whole process logs, from *level* on, to stderr."""
+def log_to_stderr(level: str, process: str = "") -> None:
+    """Log what the whole process logs, from *level* on, to stderr; *process* names it, if there are several."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter())
+    handler.setFormatter(LineFormatter(process))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.getLogger("aiohttp.server").addFilter(_NoQuotes())
     # Our lines don't show these facts, and to find them costs time on every line (Logging HOWTO, "Optimization").
@@ -38,19 +38,26 @@ def redacted(text: str) -> str:
 
 
 class LineFormatter(logging.Formatter):
-    """Formats a line as `logging.Formatter` does, without query strings; it computes the time only once a second."""
+    """Formats a line as `logging.Formatter` does, without query strings; it computes the time only once a second.
+
+    Args:
+        process: the name of the process, which stands before that of the logger; empty: nothing does.
+    """
 
     _second = -1
     _shown = ""
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    def __init__(self, process: str = "") -> None:
+        self._process = f"[{process}] " if process else ""
+        super().__init__(f"%(asctime)s %(levelname)s {self._process.replace('%', '%%')}%(name)s: %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of *record*, followed by its traceback if it has one."""
         if record.exc_info or record.stack_info:
             return redacted(super().format(record))
-        return redacted(f"{self.formatTime(record)} {record.levelname} {record.name}: {record.getMessage()}")
+        return redacted(
+            f"{self.formatTime(record)} {record.levelname} {self._process}{record.name}: {record.getMessage()}"
+        )
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         """Return the local time of *record* to the millisecond."""

@@ -14,11 +14,10 @@ import gc
 import logging
 import os
 import signal
-import ssl
 import sys
 import threading
 import typing
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import FrameType
@@ -28,8 +27,11 @@ from aiohttp import web
 from pydantic.fields import FieldInfo
 
 from hub.cleanup import CLEANUP_SECONDS
-from hub.cli.logs import AccessLog, log_to_stderr
-from hub.errors import HubError, InvalidSettings
+from hub.cli.door import Door
+from hub.cli.logs import log_to_stderr
+from hub.cli.sockets import Received, close_all, received_sockets
+from hub.cli.supervisor import supervise
+from hub.errors import InvalidSettings
 from hub.file_limit import UNLIMITED, raise_file_limit
 from hub.hub import Hub
 from hub.settings import PREFIX, Settings, is_loopback, unknown_variables
@@ -37,14 +39,13 @@ from hub.web.admin_address import admin_app
 from hub.web.app import ADMINISTRATION, NAMES, drain_hub, setup_hub
 from hub.web.deadlines import Deadlines
 from hub.web.endpoint import NotFound
-from hub.web.server import factory
 
 logger = logging.getLogger("hub")
 
-BACKLOG = 8_192
 SPARE_FILES = 128
 ENDING_SECONDS = 60.0  # beyond the windows of the settings; each step of the end has a bound, and their sum is less
 _STOPS = (signal.SIGTERM, signal.SIGINT)
+_RETIRE = getattr(signal, "SIGHUP", None)  # not on Windows
 _STDERR = 2
 
 
@@ -86,19 +87,50 @@ def run(args: argparse.Namespace) -> int:
     As the command `hub`, the process then ends even if threads or tasks are left; called by a program, it goes on. If
     something blocks the event loop itself, the process ends with status 1 and prints the stack of each thread.
     """
+    received = received_sockets(os.environ)
+    try:
+        return _run(args, received)
+    finally:
+        for sockets in received:
+            close_all(sockets)
+
+
+def _run(args: argparse.Namespace, received: Received) -> int:
     flags = {name: value for name in Settings.model_fields if (value := getattr(args, name)) is not None}
+    flags |= received.settings()
     settings = Settings.load(flags, file=args.config)
     log_to_stderr(settings.log_level)
     for sentence in unknown_variables(os.environ):
         logger.warning("%s", sentence)
+    if settings.workers > 1:
+        return supervise(settings, flags, args.config, received, seconds=longest_end(settings))
+    return run_hub(settings, received, whole_process=args.whole_process)
+
+
+def run_hub(
+    settings: Settings,
+    received: Received,
+    *,
+    whole_process: bool,
+    ready: Callable[[], Awaitable[None]] | None = None,
+) -> int:
+    """Serve a hub in this process until a signal ends it; return the exit status.
+
+    Args:
+        settings: its settings.
+        received: the sockets that it listens on, as far as there are any; it closes them.
+        whole_process: end the process 5 seconds later even if threads or tasks are left.
+        ready: called when it listens, in a worker of a supervisor, instead of saying so on standard output. SIGHUP then
+            means that another worker takes its place, and only the supervisor ends it at once.
+    """
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)  # listeners are imported by name from the working directory
     heard_before = {number: signal.getsignal(number) for number in _STOPS}
     try:
         with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
-            status = runner.run(serve(settings))
+            status = runner.run(serve(settings, received, ready))
             faulthandler.cancel_dump_traceback_later()
-            if args.whole_process:
+            if whole_process:
                 _end_anyway(status)
             return status
     finally:
@@ -135,8 +167,8 @@ def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop]
     return uvloop.new_event_loop
 
 
-async def serve(settings: Settings) -> int:
-    """Serve a hub with *settings* until a signal ends it."""
+async def serve(settings: Settings, received: Received, ready: Callable[[], Awaitable[None]] | None = None) -> int:
+    """Serve a hub with *settings* until a signal ends it; the arguments are those of `run_hub`."""
     app = web.Application()
     settings = _on_loopback(_within_file_limit(settings))
     routes = NAMES if settings.admin_port is None else NAMES - ADMINISTRATION
@@ -149,27 +181,34 @@ async def serve(settings: Settings) -> int:
         hub = setup_hub(app, settings, routes=routes)
     NotFound(hub).add_to(app, "/{path:.*}")
     deadlines = Deadlines(hub.metrics, header=settings.header_timeout, body=settings.body_timeout)
-    stop = _signals(settings.drain + max(settings.drain, settings.finish) + ENDING_SECONDS)
-    doors = [Door("listening", app, settings.host, settings.port, "port")]
+    stop = _signals(longest_end(settings), supervised=ready is not None)
+    doors = [Door("listening", app, (settings.host, settings.port), "port", received.users)]
     if settings.admin_port is not None:
-        doors.append(Door("administration", admin_app(app), settings.admin_host, settings.admin_port, "admin_port"))
+        address = settings.admin_host, settings.admin_port
+        doors.append(Door("administration", admin_app(app), address, "admin_port", received.admin))
     # In this order: what opens the hub is set up first, and cleaned up last.
     async with AsyncExitStack() as stack:
         stack.callback(deadlines.stop)
         for door in doors:
             await door.open(hub, deadlines, stack)
         _spare_the_collector()
-        print(*(f"hub: {door}" for door in doors), sep="\n", flush=True)
         deadlines.start()
-        await _until_the_end(app, hub, stop)
+        if ready is None:
+            print(*doors, sep="\n", flush=True)
+        else:
+            await ready()
+        await _until_the_end(app, hub, stop, doors)
     logger.info("stopped")
     return 0
 
 
-async def _until_the_end(app: web.Application, hub: Hub, stop: asyncio.Future[int]) -> None:
+async def _until_the_end(app: web.Application, hub: Hub, stop: asyncio.Future[int], doors: list[Door]) -> None:
     """Return when a signal has come and every stream has ended."""
     number = await stop
     streams = len(hub.connections)
+    if number == _RETIRE:
+        for door in doors:  # those who come are for the worker that has taken this one's place
+            door.close()
     # The listening socket stays open for the whole window: behind a proxy, a closed one means an error page. A process
     # manager sends SIGTERM; Ctrl-C comes from a terminal, and does not wait if no stream is open.
     window = hub.settings.drain if streams or number != signal.SIGINT else 0.0
@@ -177,79 +216,17 @@ async def _until_the_end(app: web.Application, hub: Hub, stop: asyncio.Future[in
     await asyncio.gather(drain_hub(app), asyncio.sleep(window))
 
 
-class Door:
-    """An address that the process listens on, and the application behind it.
-
-    Args:
-        name: what the first lines of the process call it.
-        app: the application.
-        host: where it listens.
-        port: its port; 0: a free one.
-        setting: the setting that says the port.
-    """
-
-    def __init__(self, name: str, app: web.Application, host: str, port: int, setting: str) -> None:
-        self._name, self._app, self._setting = name, app, setting
-        self._host, self._port = host, port
-        self._scheme = "http"
-
-    def __str__(self) -> str:
-        shown = f"[{self._host}]" if ":" in self._host else self._host
-        return f"{self._name} on {self._scheme}://{shown}:{self._port}"
-
-    async def open(self, hub: Hub, deadlines: Deadlines, stack: AsyncExitStack) -> None:
-        """Start the application and listen, until *stack* is closed.
-
-        Raises:
-            HubError: it can't listen here.
-        """
-        runner = web.AppRunner(
-            self._app,
-            access_log=logger if hub.settings.access_log else None,
-            access_log_class=AccessLog.behind(hub.proxies),
-            shutdown_timeout=5,
-            auto_decompress=False,  # no route takes a compressed body
-            tcp_keepalive=sys.platform != "linux",  # on Linux the listening socket hands its options on
-        )
-        stack.push_async_callback(runner.cleanup)
-        try:
-            await runner.setup()
-            server = await self._listen(runner, hub, deadlines)
-        except OSError as error:
-            why = os.strerror(error.errno).lower() if error.errno else str(error)
-            flag, variable = "--" + self._setting.replace("_", "-"), PREFIX + self._setting.upper()
-            where = f"{self._host}:{self._port}"
-            raise _CannotListen(f"cannot listen on {where}: {why}; choose another with {flag} or {variable}") from None
-        stack.callback(server.close)
-        self._host, self._port = server.sockets[0].getsockname()[:2]
-
-    async def _listen(self, runner: web.AppRunner, hub: Hub, deadlines: Deadlines) -> asyncio.Server:
-        """Listen; on Linux with socket options that accepted connections inherit: none has to be set on each."""
-        assert runner.server is not None
-        tls = _tls(hub.settings)
-        self._scheme = "http" if tls is None else "https"
-        server = await asyncio.get_running_loop().create_server(
-            factory(runner.server, deadlines),
-            self._host,
-            self._port,
-            backlog=BACKLOG,
-            ssl=tls,
-            ssl_handshake_timeout=hub.settings.header_timeout if tls is not None else None,
-            start_serving=False,
-        )
-        hub.connections.inherit_from(server.sockets)
-        await server.start_serving()
-        return server
+def longest_end(settings: Settings) -> float:
+    """Return how many seconds after a signal a hub with *settings* ends, whatever hangs."""
+    return settings.drain + max(settings.drain, settings.finish) + ENDING_SECONDS
 
 
-class _CannotListen(HubError):
-    """The address is in use, or does not belong to this machine."""
-
-
-def _signals(most: float) -> asyncio.Future[int]:
+def _signals(most: float, *, supervised: bool) -> asyncio.Future[int]:
     """Return the future of the first SIGTERM or SIGINT; the second one ends the process at once.
 
     After the first one the process has *most* seconds to end. Both hold even if something blocks the event loop.
+    A *supervised* process takes SIGHUP as well, and its first signal counts: a process manager sends one to the
+    supervisor and to the workers, and then the supervisor does so too.
     """
     loop, heard = asyncio.get_running_loop(), list[int]()
     stop: asyncio.Future[int] = loop.create_future()
@@ -259,6 +236,8 @@ def _signals(most: float) -> asyncio.Future[int]:
             stop.set_result(number)
 
     def hear(number: int, frame: FrameType | None) -> None:
+        if heard and supervised:
+            return
         if heard:
             os._exit(128 + number)
         heard.append(number)
@@ -267,7 +246,7 @@ def _signals(most: float) -> asyncio.Future[int]:
             handler(number, frame)
 
     of_the_loop: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
-    for number in _STOPS:
+    for number in (*_STOPS, *((_RETIRE,) if supervised and _RETIRE is not None else ())):
         loop.add_signal_handler(number, wake, number)  # wakes the loop, whichever thread gets the signal
         of_the_loop[number] = signal.getsignal(number)
         signal.signal(number, hear)
@@ -300,14 +279,3 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-
-
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    if settings.tls_cert is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise InvalidSettings([f"tls_cert (HUB_TLS_CERT): {settings.tls_cert}: {error}"]) from None
-    return context

@@ -8,7 +8,7 @@ from hub.errors import InvalidSettings
 from hub.log.log import Log
 from hub.log.memory import MemoryLog
 from hub.log.sqlite.log import SQLiteLog
-from hub.log_url import MEMORY, REDIS, LogURL
+from hub.log_url import MEMORY, PRIVATE, REDIS, LogURL
 
 MIB = 1024 * 1024
 
@@ -45,6 +45,8 @@ def make_log(
     """
     if url.scheme == MEMORY:
         return MemoryLog(count=count or 100_000, size=size or 48 * MIB, age=age, topics=topics, clock=clock)
+    if url.scheme == PRIVATE:  # those two put the address of the server that they start in its place
+        raise InvalidSettings([f"log (HUB_LOG): {url}: only `hub serve` and `setup_hub` start a Redis"])
     count, size = count or 1_000_000, size or 1024 * MIB
     if url.scheme == REDIS:
         try:

@@ -21,6 +21,7 @@ from hub.events.bus import EventBus
 from hub.eventstream import JsonDefault
 from hub.generations.providers.provider import Provider
 from hub.hub import Hub
+from hub.log_url import PRIVATE, LogURL
 from hub.notifications import NotificationService
 from hub.presence.rooms import Rights, Rooms
 from hub.presence.service import PresenceService
@@ -115,7 +116,7 @@ def setup_hub(
     """
     if HUB in app:
         raise AlreadySetUp
-    settings = settings or _found()
+    settings = _with_private_redis(app, settings or _found())
     verifier = verifier_of(settings, clock)
     guarded = authenticate is not None or verifier is not None
     state = _state(settings, clock, guarded=guarded, named=routes is not None)
@@ -181,6 +182,23 @@ def _mount(hub: Hub, mounted: Mapping[str, Mapping[str, Handler]], app: web.Appl
     if prefix:
         # A first segment that is a parameter makes aiohttp try this route last, after all that the application adds.
         NotFound(hub).add_to(app, _in_pattern(prefix, first_too=True) + "/{path:.*}")
+
+
+def _with_private_redis(app: web.Application, settings: Settings) -> Settings:
+    """Return *settings* with the address of a Redis that *app* starts before all else, if they ask for one."""
+    address = LogURL.parse(settings.log)
+    if address.scheme != PRIVATE:
+        return settings
+    from hub.log.redis.private.server import PrivateRedis  # noqa: PLC0415 - only where it is wanted, and not on Windows
+
+    private = PrivateRedis(address.path)
+
+    async def running(app: web.Application) -> AsyncIterator[None]:
+        async with private:
+            yield
+
+    app.cleanup_ctx.append(running)
+    return settings.model_copy(update={"log": private.url})
 
 
 def _found() -> Settings:

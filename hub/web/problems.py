@@ -13,6 +13,7 @@ from hub.errors import (
     HubError,
     InvalidInput,
     LogUnavailable,
+    ShuttingDown,
     TooLarge,
     TooManyGenerations,
     TooManyStreams,
@@ -60,6 +61,8 @@ def from_error(error: HubError) -> web.Response:
         answer.headers["WWW-Authenticate"] = "Bearer"  # RFC 6750, 3
     elif isinstance(error, TryLater):
         answer.headers["Retry-After"] = str(error.retry_after)
+        if isinstance(error, ShuttingDown):
+            answer.force_close()  # another connection may lead to another process
     elif isinstance(error, UnsupportedEncoding):
         answer.headers["Accept-Encoding"] = "identity"  # RFC 9110, 15.5.16
         answer.force_close()

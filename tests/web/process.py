@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import re
 import signal
@@ -23,7 +24,10 @@ class Process:
 
     Attributes:
         out, err: its standard output and standard error so far.
+        patience: the seconds that it may take to start, to say something, and to end.
     """
+
+    patience = STARTING
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -38,13 +42,19 @@ class Process:
         environ: Mapping[str, str] | None = None,
         cwd: Path = ROOT,
         stdin: str | None = None,
+        descriptors: Sequence[int] = (),
     ) -> Self:
         """Start `hub`, or another Python *program*, with *arguments*.
 
-        Of the variables `HUB_*` the process gets only those in *environ*. It shows every warning.
+        Of the variables `HUB_*` the process gets only those in *environ*. It shows every warning. It has *descriptors*
+        as 3, 4, and so on.
         """
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
+        # The shell gives descriptors their numbers; those to be had are out of the way, at 100 and beyond.
+        moved = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in descriptors]
+        shell = " ".join(f"{place}<&{fd} {fd}<&-" for place, fd in enumerate(moved, 3))
         process = await asyncio.create_subprocess_exec(
+            *(("bash", "-c", f'exec {shell}; exec "$@"', "bash") if moved else ()),
             sys.executable,
             "-W",
             "default",
@@ -55,7 +65,10 @@ class Process:
             stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            pass_fds=moved,
         )
+        for fd in moved:
+            os.close(fd)
         if stdin is not None and process.stdin is not None:
             process.stdin.write(stdin.encode())
             process.stdin.close()
@@ -80,14 +93,14 @@ class Process:
 
     async def tells(self, text: str) -> None:
         """Wait until *text* is on its standard error; a process takes its time to start."""
-        async with asyncio.timeout(STARTING):
+        async with asyncio.timeout(self.patience):
             while text not in self.err:
                 assert not self.ended, self.err
                 await asyncio.sleep(0.005)
 
     async def end(self) -> int:
         """Wait until the process ends by itself; return its exit status."""
-        async with asyncio.timeout(STARTING):
+        async with asyncio.timeout(self.patience):
             await self._process.wait()
             await self._reading
         assert self._process.returncode is not None
@@ -119,7 +132,7 @@ class ServeProcess(Process):
 
     async def listening(self) -> Self:
         """Wait until it listens; return this object."""
-        async with asyncio.timeout(STARTING):
+        async with asyncio.timeout(self.patience):
             while not (match := LISTENING.search(self.out)):
                 assert not self.ended, self.err
                 await asyncio.sleep(0.005)

@@ -1,0 +1,152 @@
+"""An address that `hub serve` listens on, and the application behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import ssl
+import sys
+from contextlib import AsyncExitStack
+from typing import Any
+
+from aiohttp import web
+
+from hub.cli.logs import AccessLog
+from hub.cli.sockets import bound_sockets, close_all, shown
+from hub.errors import HubError, InvalidSettings
+from hub.hub import Hub
+from hub.settings import PREFIX, Settings
+from hub.web.deadlines import Deadlines
+from hub.web.server import factory
+
+logger = logging.getLogger("hub")
+
+BACKLOG = 8_192
+
+
+class CannotListen(HubError):
+    """The address is in use, or does not belong to this machine."""
+
+
+def open_sockets(host: str, port: int, setting: str) -> list[socket.socket]:
+    """Return the sockets that are bound to *port* of *host*, not listening yet; *setting* is the name of the port.
+
+    Raises:
+        CannotListen: it can't be; says which setting to change.
+    """
+    try:
+        return bound_sockets(host, port)
+    except OSError as error:
+        # What getaddrinfo says has a number that is none of the system's.
+        system = error.errno is not None and error.errno > 0
+        why = os.strerror(error.errno or 0).lower() if system else error.strerror or str(error)
+        flag, variable = "--" + setting.replace("_", "-"), PREFIX + setting.upper()
+        where = f"{host}:{port}"
+        raise CannotListen(f"cannot listen on {where}: {why}; choose another with {flag} or {variable}") from None
+
+
+def tls_of(settings: Settings) -> ssl.SSLContext | None:
+    """Return the TLS context that *settings* ask for, if any.
+
+    Raises:
+        InvalidSettings: the certificate or its key can't be used.
+    """
+    if settings.tls_cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidSettings([f"tls_cert (HUB_TLS_CERT): {settings.tls_cert}: {error}"]) from None
+    return context
+
+
+def scheme_of(settings: Settings) -> str:
+    """Return how the addresses of a hub with *settings* begin."""
+    return "http" if settings.tls_cert is None else "https"
+
+
+class Door:
+    """An address that the process listens on, and the application behind it.
+
+    Args:
+        name: what the first lines of the process call it.
+        app: the application.
+        address: the host and the port where it listens; port 0: a free one.
+        setting: the setting that says the port.
+        sockets: what it listens on instead, if there are any: sockets that were opened before, which it closes.
+    """
+
+    def __init__(
+        self, name: str, app: web.Application, address: tuple[str, int], setting: str, sockets: list[socket.socket]
+    ) -> None:
+        self._name, self._app, self._setting = name, app, setting
+        self._address = address
+        self._sockets = sockets
+        self._servers: list[asyncio.Server] = []
+        self._addresses: list[str] = []
+
+    def __str__(self) -> str:
+        return "\n".join(f"hub: {self._name} on {address}" for address in self._addresses)
+
+    async def open(self, hub: Hub, deadlines: Deadlines, stack: AsyncExitStack) -> None:
+        """Start the application and listen, until *stack* is closed.
+
+        Raises:
+            HubError: it can't listen here.
+        """
+        runner = web.AppRunner(
+            self._app,
+            access_log=logger if hub.settings.access_log else None,
+            access_log_class=AccessLog.behind(hub.proxies),
+            shutdown_timeout=5,
+            auto_decompress=False,  # no route takes a compressed body
+            tcp_keepalive=sys.platform != "linux",  # on Linux the listening socket hands its options on
+        )
+        stack.push_async_callback(runner.cleanup)
+        stack.callback(close_all, self._sockets)
+        await runner.setup()
+        stack.callback(self.close)
+        await self._listen(runner, hub, deadlines)
+
+    async def _listen(self, runner: web.AppRunner, hub: Hub, deadlines: Deadlines) -> None:
+        """Listen; on Linux with socket options that accepted connections inherit: none has to be set on each."""
+        assert runner.server is not None
+        tls = tls_of(hub.settings)
+        if not self._sockets:
+            self._sockets += open_sockets(*self._address, self._setting)
+        self._addresses = [shown(sock, scheme_of(hub.settings)) for sock in self._sockets]
+        hub.connections.inherit_from(self._sockets)
+        make = factory(runner.server, deadlines)
+        timeout = hub.settings.header_timeout if tls is not None else None
+        while self._sockets:
+            create = _create_server(asyncio.get_running_loop(), self._sockets[0])
+            server: asyncio.Server = await create(
+                make,
+                sock=self._sockets[0],
+                backlog=BACKLOG,
+                ssl=tls,
+                ssl_handshake_timeout=timeout,
+                start_serving=False,
+            )
+            self._servers.append(server)
+            del self._sockets[0]  # it is the server's now
+        for server in self._servers:
+            await server.start_serving()
+
+    def close(self) -> None:
+        """Accept no more connections; those that are open stay."""
+        for server in self._servers:
+            server.close()
+
+
+def _create_server(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Any:
+    """Return the method of *loop* that makes a server of *sock*.
+
+    asyncio has one method that takes any socket; its other one, for Unix sockets, removes the file when it is closed,
+    which belongs to whoever opened it. uvloop takes a Unix socket only there, and removes nothing.
+    """
+    unix = sock.family == socket.AF_UNIX and not isinstance(loop, asyncio.BaseEventLoop)
+    return loop.create_unix_server if unix else loop.create_server

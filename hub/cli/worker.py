@@ -1,0 +1,101 @@
+"""A worker of `hub serve --workers N`: one of the processes that serve a hub together, as the supervisor says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from hub.cli.logs import log_to_stderr
+from hub.cli.serve import run_hub
+from hub.cli.sockets import Received, close_all
+from hub.cli.worker_process import READY
+from hub.errors import HubError, InvalidInput, InvalidSettings
+from hub.settings import Settings
+
+
+class Assignment(NamedTuple):
+    """What the supervisor says to a worker first.
+
+    Attributes:
+        number: which of the workers it is, from 1 on.
+        flags: settings that have precedence.
+        config: the file with the others, if any.
+        received: the sockets that it accepts connections from.
+    """
+
+    number: int
+    flags: dict[str, Any]
+    config: Path | None
+    received: Received
+
+    @classmethod
+    def read(cls, control: socket.socket) -> Self:
+        """Return what the supervisor says on *control*.
+
+        Raises:
+            EOFError: it has died.
+        """
+        with control.makefile("rb", buffering=0) as line:
+            text = line.readline()
+        if not text.endswith(b"\n"):
+            raise EOFError
+        said = json.loads(text)
+        users, admin = ([_own(fd) for fd in said[name]] for name in ("users", "admin"))
+        config = None if said["config"] is None else Path(said["config"])
+        return cls(said["number"], said["flags"], config, Received(users, admin))
+
+
+def _own(fd: int) -> socket.socket:
+    os.set_inheritable(fd, False)  # what this process starts must not hold it open
+    sock = socket.socket(fileno=fd)
+    sock.setblocking(False)
+    return sock
+
+
+def main() -> int:
+    """Serve as the supervisor says; the first argument is the descriptor of the socket that leads to it."""
+    control = _own(int(sys.argv[1]))
+    control.setblocking(True)
+    with control:
+        try:
+            assignment = Assignment.read(control)
+        except EOFError:
+            return 1
+        try:
+            return _serve(assignment, control)
+        finally:
+            for sockets in assignment.received:
+                close_all(sockets)
+
+
+def _serve(assignment: Assignment, control: socket.socket) -> int:
+    name = f"worker {assignment.number}"
+    watching: list[asyncio.Task[None]] = []
+
+    async def ready() -> None:
+        reader, writer = await asyncio.open_unix_connection(sock=control)
+        writer.write(READY)
+        watching.append(asyncio.create_task(_follow(reader, writer)))
+
+    try:
+        settings = Settings.load(assignment.flags, file=assignment.config)
+        log_to_stderr(settings.log_level, name)
+        return run_hub(settings, assignment.received, whole_process=True, ready=ready)
+    except HubError as error:
+        print(f"hub: {name}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, InvalidInput | InvalidSettings) else 1
+
+
+async def _follow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """End this process as if another one took its place when the supervisor has ended, however it did."""
+    with closing(writer), suppress(ConnectionError):
+        while await reader.read(4096):
+            pass
+    os.kill(os.getpid(), signal.SIGHUP)
