@@ -39,6 +39,7 @@ from hub.presence.rooms import NOBODY_IS_KNOWN, Rooms
 from hub.presence.service import PresenceService
 from hub.proxies import Proxies
 from hub.settings import Settings
+from hub.state.choice import make_peers
 from hub.state.state import Kind, Revocation, State
 from hub.topics import topic_of
 
@@ -76,6 +77,7 @@ class Hub:
         publishing: how many notifications may be published over HTTP.
         json_default: what turns objects that neither the standard library nor pydantic knows into JSON.
         connections: all open client streams, of whatever kind.
+        peers: the other processes of the hub.
         presence: which users are on which topics.
         rooms: which users belong to which rooms.
         lifecycle: emits the events of streams, users, topics and rooms.
@@ -108,6 +110,7 @@ class Hub:
             wait=settings.redis_wait,
             fence=settings.redis_fence == "on",
         )
+        self.peers = make_peers(settings)
         self.bus = EventBus(clock, self.metrics)
         self.notifications = NotificationService(
             self.log, self.metrics, json_default=json_default, renewed=self._begin_anew
@@ -143,8 +146,9 @@ class Hub:
             self.lifecycle,
             most_bytes=settings.buffer_bytes // 4,
             clock=clock,
+            peers=self.peers,
         )
-        self.rooms = Rooms(state, self.log, self.connections, self.lifecycle, clock=clock)
+        self.rooms = Rooms(state, self.log, self.connections, self.lifecycle, clock=clock, peers=self.peers)
         self.changes = TopicChanges(self.wiring)
         self.provider = make_provider(settings) if provider is None else provider
         self.generations = Generations(
@@ -235,11 +239,13 @@ class Hub:
 
         Raises:
             LogUnavailable: the log can't be opened.
+            StateUnavailable: the other processes can't be reached.
             InvalidListener: a listener can't be found or bound.
         """
         async with AsyncExitStack() as begun:
             await self.log.open()
             begun.push_async_callback(self.aclose)
+            await self.peers.open()
             bounds = self.log.bounds()
             where = LogURL.parse(self.settings.log)  # without what is secret in it
             logger.info("the log is %s: %s kept, newest %s", where, f"{bounds.kept:,}", bounds.newest)
@@ -288,6 +294,7 @@ class Hub:
         self.draining = True
         async with AsyncExitStack() as last:  # what is pushed first comes last
             last.push_async_callback(self.log.aclose)
+            last.push_async_callback(self.peers.aclose)
             last.callback(self.connections.stop)
             last.callback(self.presence.stop)
             last.push_async_callback(self.rooms.aclose)

@@ -38,14 +38,18 @@ class Change(NamedTuple):
     came: bool
 
 
+Tell = Callable[[str, str, Present | None], object]
+
+
 class _Member:
     """A user on one topic."""
 
-    __slots__ = ("info", "since", "streams")
+    __slots__ = ("info", "own", "since", "streams")
 
     def __init__(self, info: Mapping[str, Any], since: float) -> None:
         self.info, self.since = info, since
-        self.streams = 0  # none during the grace
+        self.own = 0  # streams of this process
+        self.streams = 0  # these, and one for each other process that has some; none during the grace
 
 
 class Presence:
@@ -54,10 +58,17 @@ class Presence:
     Args:
         now: seconds of a monotonic clock; the grace is measured by it.
         clock: seconds since 1970; says since when a user has been there.
+        tell: called with place, user and facts when this process has the first stream of a user there, or other facts;
+            without facts when it has none any more.
     """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic, clock: Callable[[], float] = time.time) -> None:
-        self._now, self._clock = now, clock
+    def __init__(
+        self,
+        now: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
+        tell: Tell = lambda place, user, facts: None,
+    ) -> None:
+        self._now, self._clock, self._tell = now, clock, tell
         self._places: dict[str, dict[str, _Member]] = {}
         # Those without a stream, and when they are gone, in the order in which that happens: the grace is a constant.
         self._leaving: OrderedDict[tuple[str, str], float] = OrderedDict()
@@ -100,7 +111,10 @@ class Presence:
                 changes.append(Change(place, Present(user, info, since), came=True))
             elif not member.streams:
                 del self._leaving[place, user]
+            if not member.own or member.info != info:
+                self._tell(place, user, Present(user, info, member.since))
             member.info = info
+            member.own += 1
             member.streams += 1
         return changes
 
@@ -110,9 +124,43 @@ class Presence:
             if is_pattern(place):
                 continue
             member = self._places[place][user]
+            member.own -= 1
             member.streams -= 1
+            if not member.own:
+                self._tell(place, user, None)
             if not member.streams:
                 self._leaving[place, user] = gone_at
+        return changes
+
+    # ---- other processes ----
+
+    def hear(self, place: str, who: Present, *, first: bool) -> list[Change]:
+        """Count a user whom another process has on *place*; return what changes.
+
+        Args:
+            place: the topic, or `ONLINE`.
+            who: what that process says.
+            first: it has not said so before; else it has only other facts.
+        """
+        changes = self.pass_time()
+        members = self._places.setdefault(place, {})
+        member = members.get(who.id)
+        if member is None:
+            member = members[who.id] = _Member(who.info, who.since)
+            changes.append(Change(place, who, came=True))
+        elif not member.streams:
+            del self._leaving[place, who.id]
+        member.info, member.since = who.info, min(member.since, who.since)
+        member.streams += first
+        return changes
+
+    def unhear(self, place: str, user: str) -> list[Change]:
+        """Count a user no more whom another process had on *place*; return what changes."""
+        changes = self.pass_time()
+        member = self._places[place][user]
+        member.streams -= 1
+        if not member.streams:
+            self._leaving[place, user] = self._now() + GRACE
         return changes
 
     # ---- time passes ----

@@ -40,6 +40,7 @@ from hub.notification import Position
 from hub.presence.lifecycle import Lifecycle
 from hub.state.epochs import carry_all
 from hub.state.memberships import MOST_OF_A_USER
+from hub.state.peers import Alone, Peers
 from hub.state.state import Membership, State
 from hub.topics import name_of, room_of, topic_of
 
@@ -162,6 +163,7 @@ class Rooms:
         streams: all open streams.
         lifecycle: emits `room.joined` and `room.left`.
         clock: seconds since 1970.
+        peers: the other processes of the hub.
 
     Attributes:
         rights: what else is asked about readers.
@@ -175,8 +177,10 @@ class Rooms:
         lifecycle: Lifecycle,
         *,
         clock: Callable[[], float] = time.time,
+        peers: Peers | None = None,
     ) -> None:
         self.rights = Rights()
+        self._peers = Alone() if peers is None else peers
         self._kept, self._log, self._streams = state, log, streams
         self._lifecycle, self._clock = lifecycle, clock
         self._newest: Position | None = None  # as the present epoch began here
@@ -359,7 +363,8 @@ class Rooms:
         if watch is not None:
             watch.joined(membership)
         facts = {"room": room, "user": user, "publish": membership.publish, "since": str(membership.since)}
-        self._lifecycle.note("room.joined", lambda: facts)
+        if self._peers.first:  # of all processes, which all hear it, one says so
+            self._lifecycle.note("room.joined", lambda: facts)
         for stream in self._streams.of(user):
             if isinstance(stream, Connection) and stream.rooms.follow:
                 self._follow(stream, membership)
@@ -369,7 +374,8 @@ class Rooms:
         watch = self._watches.get(user)
         if watch is not None:
             watch.left(room, on_purpose=(room, user) not in self._unloading)
-        self._lifecycle.note("room.left", lambda: {"room": room, "user": user})
+        if self._peers.first:
+            self._lifecycle.note("room.left", lambda: {"room": room, "user": user})
         topic = topic_of("room", room)
         for stream in self._streams.of(user):
             asking = self._asking.pop((stream.id, topic), None)
@@ -400,13 +406,22 @@ class Rooms:
         topic, within = topic_of("room", membership.room), stream.holder.within
         if topic in stream.topics or (within is not None and not any(covers(each, topic) for each in within)):
             return
-        if self.rights.ask is None:
-            _guarded(partial(self._gain_since, topic, membership.since), stream)
+        since = membership.since
+        if self.rights.ask is None and not self._is_ahead(since):
+            _guarded(partial(self._gain_since, topic, since), stream)
         elif (stream.id, topic) not in self._asking:
             key = (stream.id, topic)
-            task = self._asking[key] = asyncio.create_task(self._ask_and_gain(stream, topic, membership.since))
+            task = self._asking[key] = asyncio.create_task(self._ask_and_gain(stream, topic, since))
             self._tasks.add(task)
             task.add_done_callback(partial(self._asked, key))
+
+    def _is_ahead(self, since: Position) -> bool:
+        """Return whether *since*, a position that another process was given, has not come here yet."""
+        try:
+            newest = self._log.bounds().newest
+        except LogUnavailable:
+            return True
+        return newest.epoch == since.epoch and newest.offset < since.offset
 
     def _asked(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -416,9 +431,14 @@ class Rooms:
             logger.error("a stream could not follow a room", exc_info=error)
 
     async def _ask_and_gain(self, stream: Connection, topic: str, since: Position) -> None:
-        assert self.rights.ask is not None
         try:
-            await self.rights.ask(stream.holder.identity, [topic])
+            if self.rights.ask is not None:
+                await self.rights.ask(stream.holder.identity, [topic])
+            if self._is_ahead(since):
+                await self._log.locate(since)
+        except LogUnavailable:
+            stream.end(CloseReason.LOG_UNAVAILABLE, retry_between(1, 6))
+            return
         except (Unauthorized, Forbidden):
             return
         except AuthUnavailable:  # the stream would lack a room: when it comes back, somebody can tell

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -17,16 +18,20 @@ from hub.eventstream import compact_json
 from hub.presence.lifecycle import Lifecycle
 from hub.presence.presence import ONLINE, Change, Presence
 from hub.presence.watchers import Kind, Watchers
+from hub.state.peers import Alone, News, Peers
 from hub.topics import check_topic
 
 logger = logging.getLogger("hub.presence")
+
+PRESENCE = "presence"
+"""What a process tells the others: that it has a user on a topic."""
 
 MOST_INFO = 1_024
 """Bytes of JSON that others are told of one user at most, as much as a token may say."""
 
 
 class PresenceService:
-    """Which users are on which topics now, in this process. Call it on the loop's thread.
+    """Which users are on which topics now, in all processes of the hub. Call it on the loop's thread.
 
     A user is on a topic while one of the user's streams has subscribed to exactly that topic, and for 3 seconds after
     the last of them has ended. Streams without a known user, and patterns, do not count.
@@ -37,6 +42,7 @@ class PresenceService:
         most_bytes: the most that one stream is told of one topic at once.
         now: seconds of a monotonic clock.
         clock: seconds since 1970.
+        peers: the other processes of the hub.
     """
 
     def __init__(
@@ -47,13 +53,16 @@ class PresenceService:
         most_bytes: int,
         now: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
+        peers: Peers | None = None,
     ) -> None:
         self._streams, self._lifecycle, self._now = streams, lifecycle, now
+        self._peers = Alone() if peers is None else peers
         self._timer: asyncio.TimerHandle | None = None
         self._waking = 0.0  # when the timer ends
-        self._presence = Presence(now, clock)
+        self._presence = Presence(now, clock, self._tell)
         self._watchers = Watchers(self._presence, most_bytes=most_bytes, wake=self._wake_in_time, now=now)
         streams.follow(self)
+        self._peers.follow(PRESENCE, self._hear)
 
     # ---- for the application ----
 
@@ -74,7 +83,10 @@ class PresenceService:
         return self._presence.users(check_topic(topic), after=after, limit=limit)
 
     def is_online(self, user: str) -> bool:
-        """Return whether *user* holds an open stream, for whatever, or did so within the last 3 seconds."""
+        """Return whether *user* holds an open stream, for whatever, or did so within the last 3 seconds.
+
+        In whatever process of the hub.
+        """
         return self._presence.is_there(user)
 
     @property
@@ -83,7 +95,7 @@ class PresenceService:
         return self._presence.count(ONLINE)
 
     def connections_of(self, user: str) -> list[StreamFacts]:
-        """Return the facts of the open streams of *user*, the oldest first."""
+        """Return the facts of the open streams of *user* in this process, the oldest first."""
         return [stream.facts() for stream in self._streams.of(user)]
 
     # ---- following the streams ----
@@ -120,13 +132,29 @@ class PresenceService:
         kind = Kind(stream.encoding, stream.presence is PresenceView.NAMES)
         self._watchers.watch(stream, kind, stream.topics)
 
+    # ---- other processes ----
+
+    def _tell(self, place: str, user: str, facts: Present | None) -> None:
+        held = None if facts is None else [dict(facts.info), facts.since]
+        self._peers.hold(PRESENCE, json.dumps([place, user]), held)
+
+    def _hear(self, news: News) -> None:
+        """Count, or count no more, a user whom another process has."""
+        place, user = json.loads(news.key)
+        if news.now is None:
+            self._note(self._presence.unhear(place, user))
+        else:
+            info, since = news.now
+            self._note(self._presence.hear(place, Present(user, info, since), first=news.before is None))
+
     def _note(self, changes: list[Change]) -> None:
         self._spread(changes)
         self._wake_in_time()
 
     def _spread(self, changes: list[Change]) -> None:
         if changes:
-            self._lifecycle.changed(changes)
+            if self._peers.first:  # of all processes, which all see it, one says so
+                self._lifecycle.changed(changes)
             self._watchers.note(changes)
 
     # ---- time ----

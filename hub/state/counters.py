@@ -30,7 +30,7 @@ class Counters:
     def count(self, key: str, window: float) -> int:
         """Count one more under *key* and return how many there are in its window of *window* seconds."""
         now = self._clock()
-        digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        digest = digest_of(key)
         began, number = self._windows.get(digest, (now, 0))
         if not began <= now < began + window:  # it has passed, or the clock was put back
             began, number = now, 0
@@ -40,3 +40,8 @@ class Counters:
         if len(self._windows) > self._most:
             self._windows.popitem(last=False)
         return number + 1
+
+
+def digest_of(key: str) -> bytes:
+    """Return as what *key* is kept."""
+    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -87,7 +87,7 @@ class Entries:
             TooLarge: a text is too large.
             InvalidInput: a text can't be encoded in UTF-8, or *entry* never expires.
         """
-        _check(key, entry)
+        check_entry(key, entry)
         if key in self._kept:
             self._remove(key)
         self._kept[key] = entry
@@ -131,7 +131,8 @@ class Entries:
         return entry
 
 
-def _check(key: str, entry: Entry) -> None:
+def check_entry(key: str, entry: Entry) -> None:
+    """Raise if *entry* can't be kept under *key*; see `Entries.put`."""
     for name, text, most in (
         ("key", key, KEY_BYTES),
         ("owner", entry.owner, KEY_BYTES),

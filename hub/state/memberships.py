@@ -24,6 +24,9 @@ Row = tuple[str, str, int, int, float, bool, bool]
 """Room, user, number of the era, offset, at, publish, loaded."""
 
 
+Place = tuple[str, str]
+"""Room and user."""
+
 _Kept = tuple[int, int, float, bool, bool]
 """Number of the era, offset, at, publish, loaded: a plain tuple, which the garbage collector lets alone."""
 
@@ -80,14 +83,17 @@ class Memberships:
     Args:
         most: how many there may be.
         most_of_a_user: how many of them may be of one user.
+        step: from the number of one era that begins here to that of the next one; negative where the home numbers
+            those that it keeps.
     """
 
-    def __init__(self, *, most: int = MOST, most_of_a_user: int = MOST_OF_A_USER) -> None:
+    def __init__(self, *, most: int = MOST, most_of_a_user: int = MOST_OF_A_USER, step: int = 1) -> None:
         self._most, self._most_of_a_user = most, most_of_a_user
         self._rooms: dict[str, _Room] = {}
         self._users: dict[str, list[str]] = {}  # the rooms of each, in order
         self._eras: dict[int, Era] = {}
         self._began: dict[str, Era] = {}  # by epoch, the era of those that began in it, and stand there still
+        self._step = step
         self._number = 0  # of the era that was made last; none is used again
         self._count = 0
 
@@ -154,7 +160,7 @@ class Memberships:
             return kept
         era = self._began.get(since.epoch)
         if era is None:
-            self._number += 1
+            self._number += self._step
             era = self._began[since.epoch] = self._eras[self._number] = Era(self._number, since.epoch)
         kept = (era.number, since.offset, at, publish, loaded)
         self._add(room, user, kept)
@@ -218,7 +224,7 @@ class Memberships:
         """Take over the eras that a home has written down, before the memberships."""
         for number, name, fixed, cap in rows:
             era = self._eras[number] = Era(number, name, fixed, cap)
-            self._number = max(self._number, number)
+            self._number = max(self._number, number) if self._step > 0 else self._number
             if fixed is None and cap == MAX_OFFSET:
                 self._began[name] = era
 
@@ -229,6 +235,48 @@ class Memberships:
                 self._eras[number] = Era(number, "")
                 self._number = max(self._number, number)
             self._add(room, user, (number, offset, at, bool(publish), bool(loaded)))
+
+    # ---- a home that other processes change as well ----
+
+    def places(self) -> list[Place]:
+        """Return where there are memberships."""
+        return [(room, user) for room, there in self._rooms.items() for user in there.members]
+
+    def row(self, room: str, user: str) -> Row | None:
+        """Return what there is to write down of one membership; None: there is none."""
+        there = self._rooms.get(room)
+        kept = None if there is None else there.members.get(user)
+        return None if kept is None else (room, user, *kept)
+
+    def eras_of(self, row: Row | None) -> list[EraRow]:
+        """Return in what the membership *row* stands."""
+        return [] if row is None else [self._eras[row[2]].row]
+
+    def settle(self, place: Place, row: Row | None, eras: Iterable[EraRow]) -> None:
+        """Have the membership in *place* be *row*, whatever it was; *eras* has that in which it stands."""
+        before = self.row(*place)
+        if before == row:
+            return
+        if row is not None and row[2] not in self._eras:
+            self.restore_eras(era for era in eras if era[0] == row[2])
+        if row is not None and before is not None and before[2] == row[2]:
+            self._rooms[place[0]].put(place[1], row[2:])
+            return
+        if before is not None:
+            self._remove(*place)
+        if row is not None:
+            if row[2] not in self._eras:  # it has just ended with what was there before
+                self.restore_eras(era for era in eras if era[0] == row[2])
+            self._add(*place, row[2:])
+
+    def carry_eras(self, rows: Iterable[EraRow]) -> None:
+        """Have the eras that are known become as *rows* say."""
+        for number, name, fixed, cap in rows:
+            era = self._eras.get(number)
+            if era is not None:
+                if self._began.get(era.name) is era:
+                    del self._began[era.name]
+                era.name, era.fixed, era.cap = name, fixed, cap
 
     def _membership(self, room: str, user: str, kept: _Kept) -> Membership:
         number, offset, at, publish, loaded = kept

@@ -88,8 +88,10 @@ class Revocations:
         """
         if not isfinite(revocation.at) or not isfinite(revocation.until or 0):
             raise InvalidInput("at", "is not a time")
-        digest = _digest(revocation.kind, revocation.id)
-        at, until = revocation.at, revocation.until
+        return self.put(_digest(revocation.kind, revocation.id), revocation.at, revocation.until)
+
+    def put(self, digest: bytes, at: float, until: float | None) -> Change:
+        """Add a revocation of which only the digest is known; return what it changes."""
         if (known := self._known.pop(digest, None)) is not None:
             at = max(at, known[0])
             until = None if until is None or known[1] is None else max(until, known[1])
@@ -120,6 +122,20 @@ class Revocations:
         if self._buckets is None:
             self._buckets = array("d", [-inf]) * (1 << BUCKET_BITS)
         self._buckets[bucket] = max(self._buckets[bucket], at)
+
+    def __contains__(self, digest: bytes) -> bool:
+        """Return whether the revocation with this *digest* is kept exactly."""
+        return digest in self._known
+
+    def learn(self, known: Revocations) -> list[Change]:
+        """Add what *known* has and this table has not; return what is to be written down for that."""
+        past = set(known._past())
+        missing = [each for each in known._known.items() if each[0] not in self._known and each[0] not in past]
+        if known._buckets is not None:
+            for bucket, at in enumerate(known._buckets):
+                if at > -inf:
+                    self._fold(bucket, at)
+        return [self.put(digest, *times) for digest, times in missing]
 
     def restore(self, rows: Rows, buckets: Buckets) -> None:
         """Add what a home has written down, in the order in which it was revoked."""

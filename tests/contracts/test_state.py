@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import secrets
 import signal
 import sqlite3
 import sys
@@ -21,28 +22,38 @@ from hypothesis import strategies as st
 from hub.access.identity import Identity
 from hub.errors import InvalidInput, StateUnavailable, TooLarge, TooManyMemberships
 from hub.notification import Position
+from hub.redis_url import RedisURL
 from hub.state import journal
 from hub.state.entries import MOST_OF_AN_OWNER, VALUE_BYTES
 from hub.state.epochs import carried
 from hub.state.memberships import MOST_OF_A_USER
 from hub.state.memory import MemoryState
+from hub.state.redis.state import RedisState
 from hub.state.sqlite import SQLiteState
 from hub.state.state import Membership, Revocation, State
 from tests.conftest import Disk
 from tests.contracts.conftest import Clock
 from tests.log.image import Image
+from tests.redis_server import KINDS, RedisServer
 
 Make = Callable[[], Awaitable[State]]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def make(request: pytest.FixtureRequest, clock: Clock, tmp_path: Path) -> AsyncIterator[Make]:
+@pytest.fixture(params=["memory", "sqlite", *KINDS])
+async def make(
+    request: pytest.FixtureRequest, clock: Clock, tmp_path: Path, redis_servers: Callable[[str], RedisServer]
+) -> AsyncIterator[Make]:
     """Return a maker of open states, in every home there is."""
     made: list[State] = []
 
     async def one() -> State:
         state: State
-        state = MemoryState(clock) if request.param == "memory" else SQLiteState(tmp_path / f"{len(made)}.db", clock)
+        if request.param in KINDS:
+            url = RedisURL.parse(redis_servers(request.param).url)
+            state = RedisState(url, secrets.token_hex(4), clock, time=clock)
+        else:
+            memory = request.param == "memory"
+            state = MemoryState(clock) if memory else SQLiteState(tmp_path / f"{len(made)}.db", clock)
         await state.open()
         made.append(state)
         return state
@@ -440,40 +451,47 @@ async def walk(steps: list[Any], folder: Path | None) -> None:
     state = made()
     await state.open()
     try:
-        for number, (what, *rest) in enumerate(steps):
-            if what == "put":
-                key, seconds, lasting = rest
-                expires = clock.now + seconds
-                await state.put(key, str(number), expires=expires, owner=key, lasting=lasting)
-                model.entries[key] = (str(number), expires, lasting)
-            elif what == "take":
-                assert await state.take(rest[0]) == model.get(rest[0])
-                model.entries.pop(rest[0], None)
-            elif what == "get":
-                assert await state.get(rest[0]) == model.get(rest[0])
-            elif what == "pass":
-                clock.now += rest[0]
-            elif what == "count":
-                assert await state.count(rest[0], window=10) == model.count(rest[0])
-            elif what == "revoke":
-                kind, name, seconds = rest
-                await state.revoke(Revocation(kind, name, clock.now + seconds))
-                model.revoked[kind, name] = max(clock.now + seconds, model.revoked.get((kind, name), 0.0))
-            elif what in {"join", "leave", "carry"}:
-                await walk_through_rooms(state, model, what, rest)
-            elif folder is not None:
+        for number, step in enumerate(steps):
+            if step[0] == "again" and folder is not None:
                 await state.aclose()
                 state = made()
                 await state.open()
                 model.begin_again()
-            for name in "abc":
-                assert await state.rooms_of(name) == [each for each in model.all if each.user == name]
-                assert await state.members(name) == [each for each in model.all if each.room == name]
-                for issued in (None, clock.now - 3, clock.now, clock.now + 3):
-                    identity = user(name, issued, "abc"[number % 3])
-                    assert state.revoked(identity) == model.is_revoked(identity)
+            await walk_on(state, model, number, step)
     finally:
         await state.aclose()
+
+
+async def walk_on(state: State, model: Model, number: int, step: Any) -> None:
+    """Take one *step* with *state* and with *model*; both must say the same."""
+    clock = model.clock
+    what, *rest = step
+    if what == "put":
+        key, seconds, lasting = rest
+        expires = clock.now + seconds
+        await state.put(key, str(number), expires=expires, owner=key, lasting=lasting)
+        model.entries[key] = (str(number), expires, lasting)
+    elif what == "take":
+        assert await state.take(rest[0]) == model.get(rest[0])
+        model.entries.pop(rest[0], None)
+    elif what == "get":
+        assert await state.get(rest[0]) == model.get(rest[0])
+    elif what == "pass":
+        clock.now += rest[0]
+    elif what == "count":
+        assert await state.count(rest[0], window=10) == model.count(rest[0])
+    elif what == "revoke":
+        kind, name, seconds = rest
+        await state.revoke(Revocation(kind, name, clock.now + seconds))
+        model.revoked[kind, name] = max(clock.now + seconds, model.revoked.get((kind, name), 0.0))
+    elif what in {"join", "leave", "carry"}:
+        await walk_through_rooms(state, model, what, rest)
+    for name in "abc":
+        assert await state.rooms_of(name) == [each for each in model.all if each.user == name]
+        assert await state.members(name) == [each for each in model.all if each.room == name]
+        for issued in (None, clock.now - 3, clock.now, clock.now + 3):
+            identity = user(name, issued, "abc"[number % 3])
+            assert state.revoked(identity) == model.is_revoked(identity)
 
 
 @given(STEPS)

@@ -10,6 +10,7 @@ from hub.errors import InvalidSettings
 from hub.settings import Settings
 from hub.state.choice import make_state, state_file
 from hub.state.memory import MemoryState
+from hub.state.redis.state import RedisState
 from hub.state.sqlite import SQLiteState
 from tests.contracts.conftest import Clock
 
@@ -28,6 +29,11 @@ from tests.contracts.conftest import Clock
 def test_the_file_is_the_one_that_is_set_or_beside_the_log(clock: Clock, settings: Settings, file: str | None):
     assert state_file(settings) == (None if file is None else Path(file))
     assert isinstance(make_state(settings, clock), MemoryState if file is None else SQLiteState)
+
+
+def test_it_is_in_redis_where_the_log_is_unless_a_file_is_set(clock: Clock):
+    assert isinstance(make_state(Settings(log="redis://localhost"), clock), RedisState)
+    assert isinstance(make_state(Settings(log="redis://localhost", state=Path("a.db")), clock), SQLiteState)
 
 
 @pytest.mark.parametrize("text", ["sqlite:///hub.state.db", "redis://localhost:6379", "memory://"])

@@ -16,12 +16,13 @@ class Script:
     """A script, sent as a whole only to a server that does not have it.
 
     Args:
-        name: the file beside this one.
+        name: the file.
+        package: where it is.
     """
 
-    def __init__(self, name: str) -> None:
-        self._text = (files(__package__) / name).read_bytes()
-        self._digest = hashlib.sha1(self._text, usedforsecurity=False).hexdigest()
+    def __init__(self, name: str, package: str = "hub.log.redis") -> None:
+        self.text = (files(package) / name).read_bytes()
+        self.digest = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
 
     async def run(
         self,
@@ -39,9 +40,9 @@ class Script:
         """
         call = (len(keys), *keys, *arguments)
         more = [then] if then else []
-        answers = await connection.calls([("EVALSHA", self._digest, *call), *more], seconds=seconds)
+        answers = await connection.calls([("EVALSHA", self.digest, *call), *more], seconds=seconds)
         if isinstance(answers[0], NoScriptError):
-            answers = await connection.calls([("EVAL", self._text, *call), *more], seconds=seconds)
+            answers = await connection.calls([("EVAL", self.text, *call), *more], seconds=seconds)
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
