@@ -69,8 +69,9 @@ $(VENV)/oldest/.done: setup.cfg pyproject.toml | $(BIN)/python
 oldest: $(VENV)/oldest/.done ## Run the tests that have sockets or tokens with the oldest supported libraries
 	$(VENV)/oldest/bin/python $(PYTEST) tests/web tests/load tests/client tests/access $(ARGS)
 
-torture: $(VENV)/.test ## Kill a hub with a durable log again and again (ARGS="500" rounds)
+torture: $(VENV)/.test ## Break hubs, their logs and their Redis under load, again and again (ARGS="500" rounds)
 	$(BIN)/python -m tests.torture $(ARGS)
+	$(BIN)/python -m tests.cluster $(ARGS)
 
 bench: $(VENV)/.bench ## Measure it, and others beside it (ARGS="--quick --to /tmp/bench --only fanout")
 	$(BIN)/python -m tests.benchmarks $(ARGS)

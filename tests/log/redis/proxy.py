@@ -10,15 +10,18 @@ from pathlib import Path
 
 
 class Proxy:
-    """Passes bytes on, and resets connections.
+    """Passes bytes on, resets connections, and holds all up, as a network does that is cut.
 
     Attributes:
+        server: the socket behind it; another one holds for connections that come from then on.
         mute: answers that are dropped together with their connection: the server has done what it was asked for.
         deaf: requests that are dropped so: the server has heard nothing.
     """
 
     def __init__(self, server: Path) -> None:
-        self._server = server
+        self.server = server
+        self._passes = asyncio.Event()
+        self._passes.set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.mute = self.deaf = 0
@@ -27,8 +30,9 @@ class Proxy:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
         self.connections += 1
+        await self._passes.wait()
         try:
-            to_reader, to_writer = await asyncio.open_unix_connection(str(self._server))
+            to_reader, to_writer = await asyncio.open_unix_connection(str(self.server))
         except OSError:
             writer.transport.abort()
             return
@@ -49,10 +53,19 @@ class Proxy:
                 if getattr(self, fault) and (b"EVALSHA" in part if fault == "deaf" else part.startswith(b"*9\r\n")):
                     setattr(self, fault, getattr(self, fault) - 1)
                     break
+                await self._passes.wait()
                 writer.write(part)
                 await writer.drain()
         writer.transport.abort()
         other.transport.abort()
+
+    def cut(self) -> None:
+        """Pass nothing on, neither bytes nor new connections; nobody is told."""
+        self._passes.clear()
+
+    def mend(self) -> None:
+        """Pass on what was held up, and all that comes."""
+        self._passes.set()
 
     def reset(self) -> None:
         """Reset all connections."""

@@ -1,0 +1,1 @@
+"""Several hubs on one Redis, under load, while something breaks: who loses what, and is told so?"""

@@ -1,0 +1,46 @@
+"""Every fault once under full load, then rounds of random ones; each says how it went.
+
+python -m tests.cluster [ROUNDS] [SEED] [FAULT ...]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+
+from tests.cluster.faults import FAULTS, RANDOM, Fault, suffer
+from tests.cluster.traffic import FULL, Load
+
+FEWER = Load(publishers=10, rate=100.0, readers=60)
+FIRST_SEED = 1
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run all, or the faults with these names; the first that breaks its promise ends it."""
+    rounds, seed = (int(each or default) for each, default in zip([*arguments, "", ""], (50, FIRST_SEED), strict=False))
+    for name in arguments[2:] or FAULTS:
+        run(name, FAULTS[name], seed, FULL)
+    for number in range(seed, seed + rounds):
+        run(f"random faults {number}", RANDOM, number, FEWER)
+    return 0
+
+
+def run(name: str, fault: Fault, seed: int, load: Load) -> None:
+    """Let *fault* happen, and say how it went."""
+    try:
+        outcome = asyncio.run(suffer(fault, seed, load))
+    except BaseException:
+        say(f"{name}: failed with seed {seed}")
+        raise
+    say(f"{name}: {outcome}")
+
+
+def say(line: str) -> None:
+    """Print *line* at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
