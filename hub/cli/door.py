@@ -8,13 +8,14 @@ import os
 import socket
 import ssl
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 from aiohttp import web
 
 from hub.cli.logs import AccessLog
-from hub.cli.sockets import bound_sockets, close_all, shown
+from hub.cli.sockets import BACKLOG, bound_sockets, close_all, shown, slots
 from hub.errors import HubError, InvalidSettings
 from hub.hub import Hub
 from hub.settings import PREFIX, Settings
@@ -22,8 +23,6 @@ from hub.web.deadlines import Deadlines
 from hub.web.server import factory
 
 logger = logging.getLogger("hub")
-
-BACKLOG = 8_192
 
 
 class CannotListen(HubError):
@@ -39,12 +38,27 @@ def open_sockets(host: str, port: int, setting: str) -> list[socket.socket]:
     try:
         return bound_sockets(host, port)
     except OSError as error:
-        # What getaddrinfo says has a number that is none of the system's.
-        system = error.errno is not None and error.errno > 0
-        why = os.strerror(error.errno or 0).lower() if system else error.strerror or str(error)
-        flag, variable = "--" + setting.replace("_", "-"), PREFIX + setting.upper()
-        where = f"{host}:{port}"
-        raise CannotListen(f"cannot listen on {where}: {why}; choose another with {flag} or {variable}") from None
+        raise _cannot_listen(error, host, port, setting) from None
+
+
+def open_slots(host: str, port: int, setting: str, count: int) -> list[list[socket.socket]]:
+    """Return *count* times such sockets; each connection comes to one of them, and those of the first slot listen.
+
+    Raises:
+        CannotListen: they can't be opened; says which setting to change.
+    """
+    try:
+        return slots(host, port, count)
+    except OSError as error:
+        raise _cannot_listen(error, host, port, setting) from None
+
+
+def _cannot_listen(error: OSError, host: str, port: int, setting: str) -> CannotListen:
+    # What getaddrinfo says has a number that is none of the system's.
+    system = error.errno is not None and error.errno > 0
+    why = os.strerror(error.errno or 0).lower() if system else error.strerror or str(error)
+    flag, variable = "--" + setting.replace("_", "-"), PREFIX + setting.upper()
+    return CannotListen(f"cannot listen on {host}:{port}: {why}; choose another with {flag} or {variable}")
 
 
 def tls_of(settings: Settings) -> ssl.SSLContext | None:
@@ -85,7 +99,9 @@ class Door:
         self._name, self._app, self._setting = name, app, setting
         self._address = address
         self._sockets = sockets
+        self._serve: Callable[[socket.socket], Awaitable[asyncio.Server]] | None = None  # None: closed
         self._servers: list[asyncio.Server] = []
+        self._lent: dict[int, list[asyncio.Server]] = {}  # by slot
         self._addresses: list[str] = []
 
     def __str__(self) -> str:
@@ -121,23 +137,48 @@ class Door:
         hub.connections.inherit_from(self._sockets)
         make = factory(runner.server, deadlines)
         timeout = hub.settings.header_timeout if tls is not None else None
-        while self._sockets:
-            create = _create_server(asyncio.get_running_loop(), self._sockets[0])
-            server: asyncio.Server = await create(
-                make,
-                sock=self._sockets[0],
-                backlog=BACKLOG,
-                ssl=tls,
-                ssl_handshake_timeout=timeout,
-                start_serving=False,
-            )
-            self._servers.append(server)
-            del self._sockets[0]  # it is the server's now
-        for server in self._servers:
+
+        async def serve(sock: socket.socket) -> asyncio.Server:
+            create = _create_server(asyncio.get_running_loop(), sock)
+            options = {"backlog": BACKLOG, "ssl": tls, "ssl_handshake_timeout": timeout, "start_serving": False}
+            server: asyncio.Server = await create(make, sock=sock, **options)
+            return server
+
+        self._serve = serve
+        await self._start(self._servers, self._sockets)
+
+    async def _start(self, servers: list[asyncio.Server], sockets: list[socket.socket]) -> None:
+        """Move *sockets* to *servers* that accept from them; not once this door is closed."""
+        while sockets and self._serve is not None:
+            servers.append(await self._serve(sockets[0]))
+            del sockets[0]  # it is the server's now
+        for server in servers:
             await server.start_serving()
+
+    async def borrow(self, slot: int, sockets: list[socket.socket]) -> None:
+        """Accept connections from *sockets* as well, which listen already, until `give_back` of *slot*; close them.
+
+        Raises:
+            OSError: it can't accept from them.
+        """
+        try:
+            await self._start(self._lent.setdefault(slot, []), sockets)
+        except OSError:
+            self.give_back(slot)
+            raise
+        finally:
+            close_all(sockets)
+
+    def give_back(self, slot: int) -> None:
+        """Accept no more connections from what was lent as *slot*, if anything was."""
+        for server in self._lent.pop(slot, []):
+            server.close()
 
     def close(self) -> None:
         """Accept no more connections; those that are open stay."""
+        self._serve = None
+        for slot in list(self._lent):
+            self.give_back(slot)
         for server in self._servers:
             server.close()
 

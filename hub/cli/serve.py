@@ -48,6 +48,8 @@ _STOPS = (signal.SIGTERM, signal.SIGINT)
 _RETIRE = getattr(signal, "SIGHUP", None)  # not on Windows
 _STDERR = 2
 
+Ready = Callable[[Door], Awaitable[None]]
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add a flag for each setting, and `--config`."""
@@ -112,7 +114,7 @@ def run_hub(
     received: Received,
     *,
     whole_process: bool,
-    ready: Callable[[], Awaitable[None]] | None = None,
+    ready: Ready | None = None,
 ) -> int:
     """Serve a hub in this process until a signal ends it; return the exit status.
 
@@ -120,8 +122,9 @@ def run_hub(
         settings: its settings.
         received: the sockets that it listens on, as far as there are any; it closes them.
         whole_process: end the process 5 seconds later even if threads or tasks are left.
-        ready: called when it listens, in a worker of a supervisor, instead of saying so on standard output. SIGHUP then
-            means that another worker takes its place, and only the supervisor ends it at once.
+        ready: called with the door for everybody when it listens, in a worker of a supervisor, instead of saying so on
+            standard output. SIGHUP then means that another worker takes its place, and only the supervisor ends it at
+            once.
     """
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)  # listeners are imported by name from the working directory
@@ -167,7 +170,7 @@ def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop]
     return uvloop.new_event_loop
 
 
-async def serve(settings: Settings, received: Received, ready: Callable[[], Awaitable[None]] | None = None) -> int:
+async def serve(settings: Settings, received: Received, ready: Ready | None = None) -> int:
     """Serve a hub with *settings* until a signal ends it; the arguments are those of `run_hub`."""
     app = web.Application()
     settings = _on_loopback(_within_file_limit(settings))
@@ -196,7 +199,7 @@ async def serve(settings: Settings, received: Received, ready: Callable[[], Awai
         if ready is None:
             print(*doors, sep="\n", flush=True)
         else:
-            await ready()
+            await ready(doors[0])
         await _until_the_end(app, hub, stop, doors)
     logger.info("stopped")
     return 0

@@ -14,6 +14,7 @@ from hub.settings import is_loopback
 
 FIRST_RECEIVED = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 MOST_RECEIVED = 64
+BACKLOG = 8_192
 ADMIN = "admin"
 """The name (`FileDescriptorName=`) of the received sockets that are for administration."""
 
@@ -30,19 +31,52 @@ def bound_sockets(host: str, port: int) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
         for family, kind, protocol, _, address in dict.fromkeys(found):
-            sock = socket.socket(family, kind, protocol)
+            sock = _unbound(family, kind, protocol)
             sockets.append(sock)
-            sock.setblocking(False)
-            if sys.platform != "win32":  # there it would let two processes have one port
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind((address[0], port or address[1], *address[2:]))
             port = sock.getsockname()[1]
     except BaseException:
         close_all(sockets)
         raise
     return sockets
+
+
+def slots(host: str, port: int, count: int) -> list[list[socket.socket]]:
+    """Return what `bound_sockets` does, *count* times; the kernel spreads connections evenly over those that listen.
+
+    Those of the first slot listen already, so that the port is taken. For Linux only: elsewhere nothing is spread.
+
+    Raises:
+        OSError: an address is in use, or does not belong to this machine.
+    """
+    first = bound_sockets(host, port)
+    made = [first]
+    try:
+        for sock in first:
+            # It was bound without this option: with it, a second hub could have the port of a first one as well.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.listen(BACKLOG)
+        while len(made) < count:
+            made.append([])
+            for sock in first:
+                made[-1].append(other := _unbound(sock.family, sock.type, sock.proto))
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                other.bind(sock.getsockname())
+    except BaseException:
+        for sockets in made:
+            close_all(sockets)
+        raise
+    return made
+
+
+def _unbound(family: int, kind: int, protocol: int) -> socket.socket:
+    sock = socket.socket(family, kind, protocol)
+    sock.setblocking(False)
+    if sys.platform != "win32":  # there it would let two processes have one port
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    return sock
 
 
 def close_all(sockets: list[socket.socket]) -> None:

@@ -1,8 +1,9 @@
 """The supervisor of `hub serve --workers N`: it opens the listening sockets, and keeps N workers that accept from them.
 
-All workers inherit the same sockets, and the supervisor keeps them open as long as any worker is to come: while a
-worker is replaced, or dies, connections wait in the queue of the kernel for the next one that accepts, and none of them
-is refused or reset.
+On Linux each worker has sockets of its own, over which the kernel spreads the connections evenly. The supervisor keeps
+them open as long as any worker is to come: when a worker is replaced, the next one inherits them, and no connection
+that waits in their queue is refused or reset. While a worker is dead, or its event loop hangs, the others accept from
+its sockets as well. Sockets that were received are shared by all workers.
 """
 
 from __future__ import annotations
@@ -11,15 +12,19 @@ import asyncio
 import logging
 import os
 import signal
+import socket
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hub.cli.door import open_sockets, scheme_of
+from hub.cli.control import BEAT_SECONDS
+from hub.cli.door import open_slots, open_sockets, scheme_of
 from hub.cli.sockets import Received, close_all, shown
 from hub.cli.worker_process import StartFailed, WorkerProcess
 from hub.errors import InvalidSettings
+from hub.file_limit import raise_file_limit
 from hub.log_url import MEMORY, PRIVATE, SQLITE, LogURL
 from hub.settings import Settings
 
@@ -28,9 +33,12 @@ logger = logging.getLogger("hub")
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 HEALTHY_SECONDS = 10.0  # a worker that lived as long is replaced without a pause
+LEND_AFTER = 5  # missed beats, each a second
+KILL_AFTER = 30
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 
 Start = Callable[[int], Awaitable[WorkerProcess]]
+Slots = dict[int, list[socket.socket]]  # the sockets for everybody, by the number of the worker
 
 
 def supervise(
@@ -50,6 +58,7 @@ def supervise(
         HubError: it can't listen, or no worker can start.
     """
     check_log(settings.log)
+    raise_file_limit()
     address = LogURL.parse(settings.log)
     if address.scheme != PRIVATE:
         return asyncio.run(_supervise(settings, flags, config, received, seconds))
@@ -84,16 +93,29 @@ async def _supervise(
         fixed |= {"admin_host": settings.admin_host, "admin_port": settings.admin_port}
 
     async def start(number: int) -> WorkerProcess:
-        return await WorkerProcess.start(number, {**flags, **fixed}, config, received)
+        return await WorkerProcess.start(number, {**flags, **fixed}, config, Received(slots[number], received.admin))
 
     def ready() -> None:
-        print(*_lines(settings, received), sep="\n", flush=True)
+        print(*_lines(settings, Received(slots[1], received.admin)), sep="\n", flush=True)
 
-    if not received.users:
-        received.users.extend(open_sockets(settings.host, settings.port, "port"))
-    if settings.admin_port is not None and not received.admin:
-        received.admin.extend(open_sockets(settings.admin_host, settings.admin_port, "admin_port"))
-    return await Supervisor(settings.workers, start, seconds).run(ready, received)
+    slots = _slots(settings, received)
+    try:
+        if settings.admin_port is not None and not received.admin:
+            received.admin.extend(open_sockets(settings.admin_host, settings.admin_port, "admin_port"))
+        return await Supervisor(slots, start, seconds).run(ready, received.admin)
+    finally:
+        for sockets in slots.values():
+            close_all(sockets)
+
+
+def _slots(settings: Settings, received: Received) -> Slots:
+    """Return the sockets of each worker; all have the same ones if they were received, and elsewhere than on Linux."""
+    numbers = range(1, settings.workers + 1)
+    if received.users:
+        return dict.fromkeys(numbers, received.users)
+    if sys.platform != "linux":
+        return dict.fromkeys(numbers, open_sockets(settings.host, settings.port, "port"))
+    return dict(zip(numbers, open_slots(settings.host, settings.port, "port", settings.workers), strict=True))
 
 
 def _lines(settings: Settings, sockets: Received) -> list[str]:
@@ -106,25 +128,26 @@ def _lines(settings: Settings, sockets: Received) -> list[str]:
 
 
 class Supervisor:
-    """Keeps *count* workers.
+    """Keeps a worker for each of *slots*.
 
     Args:
-        count: how many.
+        slots: the sockets of each worker; they are closed when a signal comes.
         start: starts the worker with a number, and returns it when it listens.
         seconds: in which a worker ends after a signal; then it is killed.
     """
 
-    def __init__(self, count: int, start: Start, seconds: float) -> None:
+    def __init__(self, slots: Slots, start: Start, seconds: float) -> None:
+        self._slots = slots
         self._start = start
         self._seconds = seconds
         self._workers: dict[int, WorkerProcess] = {}  # by number, those that accept connections
-        self._locks = {number: asyncio.Lock() for number in range(1, count + 1)}  # held while one is started
+        self._locks = {number: asyncio.Lock() for number in slots}  # held while one is started
         self._leaving: set[WorkerProcess] = set()  # those whose place another one has taken
         self._tasks: set[asyncio.Task[None]] = set()
         self._replacing = asyncio.Event()
 
-    async def run(self, ready: Callable[[], None], sockets: Received) -> int:
-        """Run until a signal comes; call *ready* when every worker listens, and close *sockets* when a signal comes.
+    async def run(self, ready: Callable[[], None], others: list[socket.socket]) -> int:
+        """Run until a signal comes; call *ready* when every worker listens, and close *others* too when a signal comes.
 
         The second signal kills all workers, and ends this process, at once. Return the exit status.
         """
@@ -141,7 +164,7 @@ class Supervisor:
         if begin.done():
             ready()
             self._tasks |= {asyncio.create_task(self._keep(number)) for number in self._locks}
-            self._tasks.add(asyncio.create_task(self._replace_when_asked()))
+            self._tasks |= {asyncio.create_task(each) for each in (self._replace_when_asked(), self._count_beats())}
             either = {stop, *self._tasks}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         self._tasks.add(begin)
@@ -149,7 +172,7 @@ class Supervisor:
         number = stop.result() if stop.done() else signal.SIGTERM
         # The workers have them, and the last one that closes them ends what waits there: this process would keep
         # connections waiting that nobody accepts any more.
-        for each in sockets:
+        for each in (*self._slots.values(), others):
             close_all(each)
         well = await self._end(number)
         for task in crashed:
@@ -190,6 +213,7 @@ class Supervisor:
     async def _start_anew(self, number: int) -> None:
         """Start the worker with this *number*, beside the one that has it now."""
         self._workers[number] = worker = await self._start(number)
+        self._lend()
         logger.info("%s accepts connections", worker)
 
     async def _keep(self, number: int) -> None:
@@ -202,6 +226,7 @@ class Supervisor:
             if self._workers[number] is not worker:  # another one has taken its place
                 pause, since = 0.0, clock()
                 continue
+            self._lend()
             if clock() - since >= HEALTHY_SECONDS:
                 pause = 0.0
             why = f"{worker} {worker.end()}"
@@ -216,6 +241,31 @@ class Supervisor:
                         except StartFailed as error:
                             why = str(error)
             since = clock()
+
+    async def _count_beats(self) -> None:
+        """Kill a worker whose event loop hangs.
+
+        Beats are counted, not seconds: while this process is stopped, or the machine is, nobody is silent.
+        """
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            for worker in self._workers.values():
+                worker.missed += worker.alive
+                silent = f"{worker.missed * BEAT_SECONDS:g} s"
+                if worker.missed == LEND_AFTER:
+                    logger.warning("%s has been silent for %s", worker, silent)
+                elif worker.missed == KILL_AFTER:
+                    logger.error("%s has been silent for %s, its event loop hangs: it is killed", worker, silent)
+                    worker.kill()
+            self._lend()
+
+    def _lend(self) -> None:
+        """Have all others accept from the sockets of workers that are dead or silent."""
+        away = {worker.number for worker in self._workers.values() if not worker.alive or worker.missed >= LEND_AFTER}
+        for number, worker in self._workers.items():
+            if number not in away:
+                mine = self._slots[number]
+                worker.accept_for({each: self._slots[each] for each in away if self._slots[each] is not mine})
 
     async def _replace_when_asked(self) -> None:
         while True:

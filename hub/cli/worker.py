@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import socket
 import sys
-from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from hub.cli.control import Control, own
+from hub.cli.door import Door
 from hub.cli.logs import log_to_stderr
 from hub.cli.serve import run_hub
 from hub.cli.sockets import Received, close_all
-from hub.cli.worker_process import READY
 from hub.errors import HubError, InvalidInput, InvalidSettings
 from hub.settings import Settings
 
@@ -47,21 +45,14 @@ class Assignment(NamedTuple):
         if not text.endswith(b"\n"):
             raise EOFError
         said = json.loads(text)
-        users, admin = ([_own(fd) for fd in said[name]] for name in ("users", "admin"))
+        users, admin = ([own(fd) for fd in said[name]] for name in ("users", "admin"))
         config = None if said["config"] is None else Path(said["config"])
         return cls(said["number"], said["flags"], config, Received(users, admin))
 
 
-def _own(fd: int) -> socket.socket:
-    os.set_inheritable(fd, False)  # what this process starts must not hold it open
-    sock = socket.socket(fileno=fd)
-    sock.setblocking(False)
-    return sock
-
-
 def main() -> int:
     """Serve as the supervisor says; the first argument is the descriptor of the socket that leads to it."""
-    control = _own(int(sys.argv[1]))
+    control = own(int(sys.argv[1]))
     control.setblocking(True)
     with control:
         try:
@@ -77,12 +68,11 @@ def main() -> int:
 
 def _serve(assignment: Assignment, control: socket.socket) -> int:
     name = f"worker {assignment.number}"
-    watching: list[asyncio.Task[None]] = []
+    tasks: list[asyncio.Task[None]] = []  # the loop ends them when it ends
 
-    async def ready() -> None:
-        reader, writer = await asyncio.open_unix_connection(sock=control)
-        writer.write(READY)
-        watching.append(asyncio.create_task(_follow(reader, writer)))
+    async def ready(door: Door) -> None:
+        supervisor = Control(control, door)
+        tasks.extend(asyncio.create_task(each) for each in (supervisor.beat(), supervisor.follow()))
 
     try:
         settings = Settings.load(assignment.flags, file=assignment.config)
@@ -91,11 +81,3 @@ def _serve(assignment: Assignment, control: socket.socket) -> int:
     except HubError as error:
         print(f"hub: {name}: {error}", file=sys.stderr)
         return 2 if isinstance(error, InvalidInput | InvalidSettings) else 1
-
-
-async def _follow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """End this process as if another one took its place when the supervisor has ended, however it did."""
-    with closing(writer), suppress(ConnectionError):
-        while await reader.read(4096):
-            pass
-    os.kill(os.getpid(), signal.SIGHUP)

@@ -14,9 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+from hub.cli.control import READY, lend, take_back
 from hub.cli.sockets import Received, without_received
 
-READY = b"ready\n"
 START_SECONDS = 60.0
 """In which a worker has to listen; it may have to open a large file or to find its log."""
 
@@ -42,10 +42,14 @@ class WorkerProcess:
 
     Attributes:
         number: which of the workers it is, from 1 on.
+        missed: the beats that its event loop has missed in a row, as the supervisor counts them.
+        lent: the workers whose sockets it accepts from as well.
     """
 
-    def __init__(self, number: int, process: asyncio.subprocess.Process, control: asyncio.StreamWriter) -> None:
+    def __init__(self, number: int, process: asyncio.subprocess.Process, control: socket.socket) -> None:
         self.number = number
+        self.missed = 0
+        self.lent: set[int] = set()
         self._process = process
         self._control = control  # open as long as this process lives: with its end the worker ends
 
@@ -66,6 +70,9 @@ class WorkerProcess:
         arguments = [*flags_of_python, "-P", "-c", _SCRIPT.format(_ROOT)]
         try:
             ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise _can_not_start(number, error) from None
+        try:
             with theirs:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
@@ -75,9 +82,12 @@ class WorkerProcess:
                     start_new_session=True,
                     env=without_received(os.environ),
                 )
-            reader, writer = await asyncio.open_unix_connection(sock=ours)
-        except OSError as error:
-            raise StartFailed(f"worker {number} can't be started: {error.strerror or error}", 1) from None
+        except BaseException as error:
+            ours.close()
+            if isinstance(error, OSError):
+                raise _can_not_start(number, error) from None
+            raise
+        ours.setblocking(False)
         assignment = {
             "number": number,
             "flags": dict(flags),
@@ -85,27 +95,50 @@ class WorkerProcess:
             "users": [sock.fileno() for sock in sockets.users],
             "admin": [sock.fileno() for sock in sockets.admin],
         }
-        worker = cls(number, process, writer)
+        worker = cls(number, process, ours)
         try:
-            writer.write(json.dumps(assignment).encode() + b"\n")
-            await worker._listens(reader)
+            await worker._listens(json.dumps(assignment).encode() + b"\n")
         except BaseException:
             worker.kill()
             await worker.ended()
             raise
         return worker
 
-    async def _listens(self, reader: asyncio.StreamReader) -> None:
-        """Wait until it says that it listens."""
+    async def _listens(self, assignment: bytes) -> None:
+        """Tell it its *assignment*, wait until it says that it listens, and count its beats from then on."""
+        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(START_SECONDS):
                 with suppress(ConnectionError):
-                    if await reader.readline() == READY:
+                    await loop.sock_sendall(self._control, assignment)
+                    if await loop.sock_recv(self._control, len(READY)) == READY:
+                        loop.add_reader(self._control, self._hear)
                         return
                 await self._process.wait()
         except TimeoutError:
             raise StartFailed(f"worker {self.number} did not listen within {START_SECONDS:g} s", 1) from None
         raise StartFailed(f"worker {self.number} {self.end()} before it listened", self.status)
+
+    def _hear(self) -> None:
+        """Take its beats, as many as there are."""
+        with suppress(BlockingIOError, ConnectionError):
+            if self._control.recv(4096):
+                self.missed = 0
+                return
+        asyncio.get_running_loop().remove_reader(self._control)
+
+    def accept_for(self, slots: Mapping[int, list[socket.socket]]) -> None:
+        """Make it accept from the sockets of these workers beside its own, and from no others.
+
+        It is told what has changed; if it can't be told now, the next call tells it.
+        """
+        with suppress(OSError):
+            for slot in slots.keys() - self.lent:
+                lend(self._control, slot, slots[slot])
+                self.lent.add(slot)
+            for slot in self.lent - slots.keys():
+                take_back(self._control, slot)
+                self.lent.remove(slot)
 
     @property
     def alive(self) -> bool:
@@ -139,4 +172,10 @@ class WorkerProcess:
     async def ended(self) -> None:
         """Wait until it has ended."""
         await self._process.wait()
-        self._control.close()
+        if self._control.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._control)
+            self._control.close()
+
+
+def _can_not_start(number: int, error: OSError) -> StartFailed:
+    return StartFailed(f"worker {number} can't be started: {error.strerror or error}", 1)

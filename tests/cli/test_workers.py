@@ -79,7 +79,7 @@ async def test_what_is_wrong_with_every_worker_is_told_once(tmp_path: Path) -> N
 # ---- sharing the sockets ----
 
 
-async def test_all_workers_accept_from_one_socket_and_name_themselves(workers: Workers) -> None:
+async def test_all_workers_accept_from_one_address_and_name_themselves(workers: Workers) -> None:
     hub = await workers("--log-level", "debug", "--admin-port", "0", count=3)
     assert set(hub.workers) == {1, 2, 3}
     await one_of_each(hub)
