@@ -51,7 +51,7 @@ def test_a_wheel_has_all_of_the_hub_and_nothing_beside_it(project: Path) -> None
     there = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "hub").rglob("*")
-        if path.suffix in {".py", ".html", ".css", ".js", ".txt"} and not path.is_relative_to(CLIENT)
+        if path.suffix in {".py", ".lua", ".html", ".css", ".js", ".txt"} and not path.is_relative_to(CLIENT)
     }
     listeners = {f"hub/demo/listeners/{path.name}" for path in (ROOT / "listeners").glob("*.py")}
     assert there | listeners | {"hub/py.typed"} == {name for name in names if name.startswith("hub/")}
