@@ -19,7 +19,7 @@ from hub.connections.connection import Wiring
 from hub.connections.elsewhere import StreamsElsewhere
 from hub.connections.page_cache import PageCache
 from hub.connections.registry import StreamRegistry
-from hub.errors import InvalidInput, InvalidTopic, NotThere, TryLater
+from hub.errors import InvalidInput, InvalidTopic, NotThere, StateUnavailable, TryLater
 from hub.events.bus import EventBus
 from hub.events.event import qualified_name
 from hub.events.loader import Listeners
@@ -218,6 +218,15 @@ class Hub:
         earliest. `elsewhere.end` ends it in whatever process it is.
         """
         return self.elsewhere.end_here(id)
+
+    def check_state(self) -> None:
+        """Check that what was revoked elsewhere is known here, as far as that can be told.
+
+        Raises:
+            StateUnavailable: the home of the state does not answer.
+        """
+        if self._state is not None and not self._state.up:
+            raise StateUnavailable("it does not answer")
 
     def _figures(self) -> dict[str, Any]:
         """Return the figures of this process."""

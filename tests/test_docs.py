@@ -528,6 +528,7 @@ WITHIN = {
     "Hub": {
         "addresses",
         "changes",
+        "check_state",
         "clock",
         "connecting",
         "elsewhere",

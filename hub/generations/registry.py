@@ -14,13 +14,21 @@ import secrets
 import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, TypeVar
 
 from hub.cleanup import cleaned_up
 from hub.encoding import Limit
-from hub.errors import GenerationExpired, KeyReused, ShuttingDown, TooManyGenerations, UnknownGeneration
+from hub.errors import (
+    GenerationExpired,
+    KeyReused,
+    ShuttingDown,
+    StateUnavailable,
+    TooManyGenerations,
+    UnknownGeneration,
+)
 from hub.generations.generation import Ending, Generation, Head, Phase
 from hub.generations.producer import Producer
 from hub.generations.providers.provider import Delta
@@ -34,6 +42,7 @@ logger = logging.getLogger("hub.generations")
 ID_BYTES = 16
 REMEMBERED = 50_000  # ids of expired generations, to answer 410 for them; each costs about 300 bytes
 SWEEP_SECONDS = 1.0
+CLAIM_PAUSE, CLAIM_TRIES = 0.05, 40
 
 STREAMING, WATCHED, CANCEL = "generation", "watched", "cancel a generation"
 """What a process tells the others: that a generation streams in it, that one of another process is watched in it; and
@@ -194,17 +203,39 @@ class Generations:
         key: str | None,
         asked: str,
     ) -> tuple[Generation, bool]:
-        known = await self._begun_with(owner, key) if key is not None else None
-        if known is not None:
-            if known.head.asked not in {"", asked}:
-                raise KeyReused
-            return known, False
-        stream = await self._begin(owner, model, key, asked)
-        if key is not None:
-            stream.key = key_topic(owner, key)
-            self._keys[stream.key] = stream.id
+        if key is None:
+            stream = await self._begin(owner, model, key, asked)
+        else:
+            async with self._claimed(key_topic(owner, key)):
+                known = await self._begun_with(owner, key)
+                if known is not None:
+                    if known.head.asked not in {"", asked}:
+                        raise KeyReused
+                    return known, False
+                stream = await self._begin(owner, model, key, asked)
+                stream.key = key_topic(owner, key)
+                self._keys[stream.key] = stream.id
         self._produce(stream, source)
         return stream, True
+
+    @asynccontextmanager
+    async def _claimed(self, name: str) -> AsyncIterator[None]:
+        """Wait until no other process is about to begin what *name* is the key of, and keep them waiting.
+
+        Raises:
+            StateUnavailable: that takes too long, or can't be told now.
+        """
+        for _ in range(CLAIM_TRIES):
+            if await self._peers.claim(name):
+                break
+            await asyncio.sleep(CLAIM_PAUSE)
+        else:
+            raise StateUnavailable("another process is about to begin the same answer")
+        try:
+            yield
+        finally:
+            with suppress(StateUnavailable):  # then it ends by itself
+                await self._peers.release(name)
 
     async def _begun_with(self, owner: str | None, key: str) -> Generation | None:
         """Return the generation that began with *key*, in this process or an earlier one; None if it is not kept."""

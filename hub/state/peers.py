@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 ANSWER_SECONDS = 2.0
+CLAIM_SECONDS = 10.0
 
 
 class News(NamedTuple):
@@ -82,6 +83,24 @@ class Peers(Protocol):
         """
         ...
 
+    async def claim(self, name: str) -> bool:
+        """Return whether this process does *name* now: of all that ask at once, one does, until `release`.
+
+        A claim that is not released ends after 10 seconds.
+
+        Raises:
+            StateUnavailable: that can't be told now.
+        """
+        ...
+
+    async def release(self, name: str) -> None:
+        """End a claim that this process has.
+
+        Raises:
+            StateUnavailable: it is not known whether that was heard.
+        """
+        ...
+
     def on_gone(self, gone: Callable[[str], None]) -> None:
         """Call *gone* with each process that is gone; with this one's own id, if it has lost its lease."""
         ...
@@ -129,6 +148,12 @@ class Alone:
 
     async def alive(self, peer: str) -> bool:
         return False  # whatever another one was, it is no more
+
+    async def claim(self, name: str) -> bool:
+        return True
+
+    async def release(self, name: str) -> None:
+        pass
 
     def on_gone(self, gone: Callable[[str], None]) -> None:
         pass

@@ -27,6 +27,7 @@ async def readyz(hub: Hub, request: web.Request) -> web.Response:
     if hub.draining:
         raise ShuttingDown
     hub.log.bounds()
+    hub.check_state()
     return web.json_response({"status": "ready"})
 
 

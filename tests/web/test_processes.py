@@ -314,6 +314,7 @@ async def test_an_answer_whose_process_died_has_failed_and_one_that_lives_has_no
     failed = await watching.next("failed")
     assert failed.json()["reason"] == "producer_lost"
     await until(lambda: dying.closed)
+    await (await chats[0].server.hub.generations.find(lost)).ended()
     snapshot = await chats[0].server.ask("GET", f"{PATH}/{lost}", headers={"Accept": "application/json"})
     assert (snapshot.json()["phase"], snapshot.json()["reason"]) == ("failed", "producer_lost")
     (warning,) = complaints.take()
@@ -348,6 +349,10 @@ async def test_a_key_is_one_answer_in_all_and_a_user_has_so_many_in_all(serve: S
     first, again = await begin(0, "k"), await begin(1, "k")
     assert (first.status, again.status) == (201, 200)
     assert first.json()["sessionId"] == again.json()["sessionId"]
+    at_once = await asyncio.gather(*(begin(number % 2, "n") for number in range(6)))
+    assert len({each.json()["sessionId"] for each in at_once}) == 1
+    assert sorted(each.status for each in at_once) == [200] * 5 + [201]
+    await chats[0].server.ask("DELETE", f"{PATH}/{at_once[0].json()['sessionId']}", headers={"X-User": "ann"})
     hubs = [each.server.hub for each in chats]
     await until(lambda: hubs[1].generations._elsewhere["ann"] == 1)
     assert (await begin(1, "l")).status == 201

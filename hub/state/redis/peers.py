@@ -14,7 +14,7 @@ from hub.errors import HubError, StateUnavailable
 from hub.log.redis.script import Script
 from hub.redis_link import BROKEN, RedisConnection, RedisLink, reason
 from hub.redis_url import RedisURL
-from hub.state.peers import ANSWER_SECONDS, Handler, Heard
+from hub.state.peers import ANSWER_SECONDS, CLAIM_SECONDS, Handler, Heard
 from hub.state.peers import News as PeerNews
 from hub.state.redis.calls import Calls
 from hub.state.redis.news import Missed, News
@@ -44,7 +44,7 @@ class RedisPeers:
         self.id = secrets.token_hex(6)
         self._link, self._lease = RedisLink(url, prefix), lease
         begin = f"{{{prefix}}}:peers:"
-        self._keys = [begin + field for field in ("meta", "news", "leases", "held:", "inbox:")]
+        self._keys = [begin + field for field in ("meta", "news", "leases", "held:", "inbox:", "claim:")]
         self._news_key, self._held_key, self._inbox_key = self._keys[1], self._keys[3], self._keys[4] + self.id
         self._calls = Calls(self._link, SCRIPT, self._keys)
         self._news = News(self._link, "what other processes do", load=self._load, take=self._take, check=self._same)
@@ -200,6 +200,12 @@ class RedisPeers:
 
     async def alive(self, peer: str) -> bool:
         return peer == self.id or (await self._call("alive", peer))[1] == b"1"
+
+    async def claim(self, name: str) -> bool:
+        return (await self._call("claim", name, int(CLAIM_SECONDS * 1000)))[1] == b"1"
+
+    async def release(self, name: str) -> None:
+        await self._call("release", name)
 
     def on_gone(self, gone: Callable[[str], None]) -> None:
         self._gone.append(gone)

@@ -195,3 +195,14 @@ def test_an_error_is_raised_as_what_it_was():
     assert isinstance(redis_peers._raised("NotThere", ["connection"]), NotThere)
     assert isinstance(redis_peers._raised("Forbidden", []), StateUnavailable)
     assert isinstance(redis_peers._raised("os", []), StateUnavailable)
+
+
+async def test_of_all_who_claim_something_at_once_one_has_it(opened: Open):
+    one, other = await opened(), await opened()
+    said = await asyncio.gather(one.claim("a"), other.claim("a"), one.claim("b"))
+    assert (sorted(said[:2]), said[2]) == ([False, True], True)
+    loser, winner = (one, other) if said[1] else (other, one)
+    await loser.release("a")
+    assert not await loser.claim("a")
+    await winner.release("a")
+    assert await loser.claim("a")
