@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from tests.web.process import STARTING, ServeProcess
@@ -28,11 +29,13 @@ class Supervised(ServeProcess):
     patience = 3 * STARTING  # the first worker starts before the others
 
     @classmethod
-    async def serve(cls, folder: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> Supervised:
+    async def serve(
+        cls, folder: Path, *arguments: str, program: str = PROGRAM, environ: Mapping[str, str] | None = None
+    ) -> Supervised:
         """Start a hub of workers that share nothing, in *folder*, and return it when all of them listen."""
-        program = folder / "supervised.py"
-        program.write_text(PROGRAM)
-        hub = await cls.start("serve", "--port", "0", *arguments, program=(str(program),), environ=environ, cwd=folder)
+        file = folder / "supervised.py"
+        file.write_text(program)
+        hub = await cls.start("serve", "--port", "0", *arguments, program=(str(file),), environ=environ, cwd=folder)
         try:
             return await hub.listening()
         except BaseException:
@@ -48,6 +51,20 @@ class Supervised(ServeProcess):
     def workers(self) -> dict[int, int]:
         """The process of each worker, by its number."""
         return dict(self.started)
+
+    def accepts_from(self, number: int) -> set[str]:
+        """Return which sockets that listen on its port the worker with this *number* has, by inode."""
+        rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        ours = {row[9] for row in rows if row[1].endswith(f":{self.port:04X}") and row[3] == "0A"}  # TCP_LISTEN
+        held = set()
+        for file in Path(f"/proc/{self.workers[number]}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                held.add(str(file.readlink()))
+        return {inode for inode in ours if f"socket:[{inode}]" in held}
+
+    async def has_sockets(self, number: int, sockets: set[str]) -> None:
+        """Wait until the worker with this *number* accepts from exactly these *sockets*."""
+        await self._until(lambda: self.accepts_from(number) == sockets)
 
     async def restarted(self, count: int) -> None:
         """Wait until workers have begun to listen *count* times."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hub.cli import sockets
-from hub.cli.sockets import Received, bound_sockets, close_all, received_sockets, shown, without_received
+from hub.cli.sockets import Received, bound_sockets, close_all, received_sockets, shown, slots, without_received
 from hub.errors import InvalidSettings
 
 
@@ -56,6 +56,55 @@ def test_each_address_of_a_host_gets_the_same_port():
 def test_a_port_that_is_taken_is_the_error_of_the_system(listener: socket.socket):
     with pytest.raises(OSError, match="in use"):
         bound_sockets("127.0.0.1", listener.getsockname()[1])
+
+
+@pytest.fixture
+def three() -> Iterator[list[list[socket.socket]]]:
+    made = slots("localhost", 0, 3)
+    yield made
+    for each in made:
+        close_all(each)
+
+
+def test_all_slots_have_the_same_addresses_and_the_first_one_takes_the_port(three: list[list[socket.socket]]):
+    addresses = [[sock.getsockname() for sock in each] for each in three]
+    assert addresses[0] == addresses[1] == addresses[2]
+    port = addresses[0][0][1]
+    for attempt in (lambda: slots("localhost", port, 2), lambda: bound_sockets("localhost", port)):
+        with pytest.raises(OSError, match="in use"):
+            attempt()
+    assert not any(os.get_inheritable(sock.fileno()) for each in three for sock in each)
+
+
+def test_what_waits_in_a_slot_is_for_whoever_has_its_socket_next(three: list[list[socket.socket]]):
+    found = [each[0] for each in three]
+    for sock in found:
+        sock.listen(512)
+    kept = [sock.dup() for sock in found]
+    clients = [socket.create_connection(found[0].getsockname()[:2]) for _ in range(300)]
+    for each in three:
+        close_all(each)
+    counts = [accepted(sock) for sock in kept]
+    for sock in (*kept, *clients):
+        sock.close()
+    assert sum(counts) == 300
+    assert min(counts) > 50, counts  # the kernel's hash: 100 are expected, and 50 are six standard deviations away
+
+
+def accepted(listener: socket.socket) -> int:
+    """Accept whatever waits; return how many."""
+    count = 0
+    while True:
+        try:
+            listener.accept()[0].close()
+        except BlockingIOError:
+            return count
+        count += 1
+
+
+def test_slots_of_a_port_that_is_taken_are_the_error_of_the_system(listener: socket.socket):
+    with pytest.raises(OSError, match="in use"):
+        slots("127.0.0.1", listener.getsockname()[1], 2)
 
 
 def test_sockets_are_received_by_name(started_with, listener: socket.socket):

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -26,8 +27,8 @@ Workers = Callable[..., Awaitable[Supervised]]
 async def workers(tmp_path: Path) -> AsyncIterator[Workers]:
     started: list[Supervised] = []
 
-    async def workers(*arguments: str, environ: dict[str, str] | None = None, count: int = 2) -> Supervised:
-        hub = await Supervised.serve(tmp_path, "--workers", str(count), *arguments, environ=environ)
+    async def workers(*arguments: str, program: str = PROGRAM, count: int = 2) -> Supervised:
+        hub = await Supervised.serve(tmp_path, "--workers", str(count), *arguments, program=program)
         started.append(hub)
         return hub
 
@@ -39,6 +40,16 @@ async def workers(tmp_path: Path) -> AsyncIterator[Workers]:
 def epoch(stream: Client) -> str:
     """Return what names the worker that serves *stream*."""
     return stream.opened.id.partition("-")[0]
+
+
+async def served(hub: Supervised, count: int) -> Counter[str]:
+    """Return how many of *count* streams each worker serves."""
+    found: Counter[str] = Counter()
+    for _ in range(count):
+        stream = await hub.site.subscribe()
+        found[epoch(stream)] += 1
+        await stream.aclose()
+    return found
 
 
 async def one_of_each(hub: Supervised) -> list[Client]:
@@ -89,6 +100,19 @@ async def test_all_workers_accept_from_one_address_and_name_themselves(workers: 
     first, second = hub.out.splitlines()
     assert first == f"hub: listening on {hub.url}"
     assert second.startswith("hub: administration on http://127.0.0.1:")
+    hub.signal(signal.SIGTERM)
+    assert await hub.end() == 0
+    hub.check_tidy()
+
+
+async def test_each_worker_gets_the_same_share_of_the_connections(workers: Workers) -> None:
+    hub = await workers("--drain", "0", count=4)
+    sockets = [hub.accepts_from(number) for number in hub.workers]
+    assert [len(each) for each in sockets] == [1] * 4
+    assert len(set.union(*sockets)) == 4
+    shares = await served(hub, 400)
+    assert len(shares) == 4
+    assert min(shares.values()) > 40, shares  # 100 are expected, and 40 are seven standard deviations away
     hub.signal(signal.SIGTERM)
     assert await hub.end() == 0
     hub.check_tidy()
@@ -213,9 +237,73 @@ async def test_a_worker_that_goes_on_dying_is_started_after_growing_pauses(worke
     await hub.tells(f"worker 2 (process {pid}) was killed by SIGKILL: it is started again\n")
     for pause in ("0.1", "0.2", "0.4"):
         await hub.tells(f"{said} {pause} s\n")
-    assert (await hub.site.ask("GET", "/healthz")).status == 200
+    # Half of those who come now come to its socket, from which the other one accepts.
+    for _ in range(20):
+        assert (await hub.site.ask("GET", "/healthz")).status == 200
+    both = hub.accepts_from(1)
+    assert len(both) == 2
     (tmp_path / "die").unlink()
     await hub.restarted(3)
+    await hub.has_sockets(1, both - hub.accepts_from(2))
+    hub.signal(signal.SIGTERM)
+    assert await hub.end() == 0
+
+
+# ---- one that hangs ----
+
+# Sooner than in earnest, and late enough for a loaded machine.
+IMPATIENT = f"""
+import hub.cli.supervisor
+
+hub.cli.supervisor.LEND_AFTER = 3
+hub.cli.supervisor.KILL_AFTER = {{}}
+{PROGRAM}
+"""
+
+
+async def asking(hub: Supervised, count: int) -> list[Client]:
+    """Return clients that have sent a request, to whichever worker they came."""
+    clients = [await hub.site.client() for _ in range(count)]
+    for client in clients:
+        await client.request("GET", "/healthz")
+    return clients
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_while_a_worker_hangs_another_one_accepts_its_connections(workers: Workers, loop: str) -> None:
+    hub = await workers("--drain", "0", "--loop", loop, program=IMPATIENT.format(3600))
+    before, mine, other = hub.workers, hub.accepts_from(1), hub.accepts_from(2)
+    os.kill(before[1], signal.SIGSTOP)
+    clients = await asking(hub, 40)
+    await hub.tells(f"worker 1 (process {before[1]}) has been silent for 3 s\n")
+    await hub.has_sockets(2, mine | other)
+    for client in clients:
+        assert await client.head() == 200
+    os.kill(before[1], signal.SIGCONT)
+    await hub.has_sockets(2, other)
+    await one_of_each(hub)
+    assert hub.workers == before
+    hub.signal(signal.SIGTERM)
+    assert await hub.end() == 0
+
+
+async def test_workers_that_go_on_hanging_are_killed_and_the_next_ones_accept_what_waits(workers: Workers) -> None:
+    hub = await workers("--drain", "0", program=IMPATIENT.format(6))
+    before = hub.workers
+    sockets = {number: hub.accepts_from(number) for number in before}
+    for pid in before.values():
+        os.kill(pid, signal.SIGSTOP)
+    clients = await asking(hub, 40)
+    for number, pid in before.items():
+        await hub.tells(
+            f"worker {number} (process {pid}) has been silent for 6 s, its event loop hangs: it is killed\n"
+        )
+        await hub.tells(f"worker {number} (process {pid}) was killed by SIGKILL: it is started again\n")
+    for client in clients:
+        assert await client.head() == 200
+    await hub.restarted(4)
+    for number, expected in sockets.items():
+        await hub.has_sockets(number, expected)
     hub.signal(signal.SIGTERM)
     assert await hub.end() == 0
 
@@ -226,6 +314,7 @@ async def test_a_worker_that_goes_on_dying_is_started_after_growing_pauses(worke
 async def test_sighup_replaces_all_of_them_and_refuses_nobody(workers: Workers) -> None:
     hub = await workers("--drain", "0.5")
     before = hub.workers
+    sockets = {number: hub.accepts_from(number) for number in before}
     streams = await one_of_each(hub)
     answers: list[int] = []
     replaced = asyncio.Event()
@@ -247,6 +336,7 @@ async def test_sighup_replaces_all_of_them_and_refuses_nobody(workers: Workers) 
     await asyncio.gather(*asking)
     assert set(answers) == {200}
     assert not set(hub.workers.values()) & set(before.values())
+    assert {number: hub.accepts_from(number) for number in hub.workers} == sockets
     assert len({epoch(stream) for stream in (*streams, *await one_of_each(hub))}) == 4
     hub.signal(signal.SIGTERM)
     assert await hub.end() == 0
