@@ -45,6 +45,9 @@ class RedisServer:
         folder: where its files are; a short path, for the socket.
         options: of its configuration.
         port: True: it listens on a free port of the loopback interface as well.
+
+    Attributes:
+        password: that it asks for, if any.
     """
 
     def __init__(self, kind: str, folder: Path, *options: str, port: bool = False) -> None:
@@ -52,12 +55,13 @@ class RedisServer:
         self.folder, self.socket = folder, folder / "s"
         self.port = free_port() if port else 0
         self._options = options
+        self.password = ""
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """The address of its socket."""
-        return f"redis+unix://{self.socket}"
+        return f"redis+unix://{f':{self.password}@' if self.password else ''}{self.socket}"
 
     @property
     def tcp(self) -> str:

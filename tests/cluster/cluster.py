@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from tests.log.redis.proxy import Proxy, proxy
@@ -23,6 +23,7 @@ class Cluster:
     Args:
         log: the address of the log, for each hub.
         options: settings, for all of them.
+        environ: the same, as variables.
 
     Attributes:
         ports: where the hubs listen; one that is killed comes back there.
@@ -31,8 +32,8 @@ class Cluster:
         said: what hubs that have ended had written.
     """
 
-    def __init__(self, log: list[str], *options: str) -> None:
-        self._log, self._options = log, options
+    def __init__(self, log: list[str], *options: str, environ: Mapping[str, str] | None = None) -> None:
+        self._log, self._options, self._environ = log, options, environ
         self.ports = [free_port() for _ in log]
         self.servers: list[RedisServer] = []
         self.proxies: list[Proxy] = []
@@ -67,7 +68,9 @@ class Cluster:
     async def start_hub(self, number: int) -> None:
         """Start the hub with this number where it was, or will be."""
         command = ("serve", "--port", str(self.ports[number]), "--log", self._log[number], "--drain", "0.5")
-        hub = await ServeProcess.start(*command, "--heartbeat", "1", "--log-level", "info", *self._options)
+        hub = await ServeProcess.start(
+            *command, "--heartbeat", "1", "--log-level", "info", *self._options, environ=self._environ
+        )
         self._hubs[number] = hub
         await hub.listening()
 

@@ -70,6 +70,9 @@ if epoch and meta[15] ~= known_format then
 end
 
 local rewound = false
+-- Does the caller know of something that an earlier epoch has lost, and that nobody has said yet?
+local its_end = epoch and seen_epoch ~= epoch and tonumber(match('\n' .. ended, '\n' .. seen_epoch .. ' (%d+)\n'))
+local late = its_end and seen > its_end and overall <= its_end
 if not epoch or call('XLEN', DIR) ~= kept or call('ZCARD', PLACES) ~= places or call('XLEN', LOG) ~= kept + deadcount
   or call('ZCARD', GONE) ~= gonecount then
   -- Nothing was here, or a part of it was lost: nothing of the rest can be relied upon. What was given out is not given
@@ -80,7 +83,7 @@ if not epoch or call('XLEN', DIR) ~= kept or call('ZCARD', PLACES) ~= places or 
   overall, forgotten, oldest = newest, newest, newest
   gonecount = 0
   kept, size, places, deadcount, deadsize, usedsize, notice, ended = 0, 0, 0, 0, 0, 0, 0, ''
-elseif fence ~= token or (seen_epoch == epoch and seen > newest) then
+elseif fence ~= token or late or (seen_epoch == epoch and seen > newest) then
   -- Another server, or this one anew: it may lack the newest that others have seen. Each earlier epoch went no further
   -- than what has survived.
   rewound = 'rewound'
@@ -90,8 +93,11 @@ elseif fence ~= token or (seen_epoch == epoch and seen > newest) then
   end
   lines[#lines + 1] = epoch .. ' ' .. text(newest) .. '\n'
   ended = table.concat(lines, '', math.max(1, #lines - EPOCHS + 1))
-  if seen > newest then
-    newest, notice = seen, 0
+  if late or seen > newest then
+    -- Something was lost. Nobody knows of which topics, so whoever goes on from before it may have missed it.
+    if seen > newest then newest, notice = seen, 0 end
+    overall, forgotten, gonecount = newest, newest, 0
+    call('DEL', GONE)
     if kept == 0 then oldest = newest end
   end
 end

@@ -121,6 +121,7 @@ class Sender:
         self.away: LogUnavailable | None = None
         self.waiting_bytes = 0
         self._name, self._number = secrets.token_hex(8), 0
+        self._newest = Position("", 0)  # of those that were given here
         self._redis_time: tuple[float, float] | None = None  # of the last answer, and when that was here
         self._queue: deque[_Group | _Question] = deque()
         self._wanted = asyncio.Event()
@@ -293,7 +294,7 @@ class Sender:
         return answer
 
     def _arguments(self, groups: Sequence[_Group] = (), attempt: int = 1, begun: float = 0.0) -> list[Any]:
-        seen, retention = self._seen(), self._retention
+        seen, retention = self._newest_known(), self._retention
         drafts = [argument for group in groups for argument in group.arguments]
         return [
             *("on" if self._fence else "off", seen.epoch, seen.offset, new_epoch()),
@@ -304,6 +305,11 @@ class Sender:
             *(FORMAT, sum(len(group.receipts) for group in groups)),
             *drafts,
         ]
+
+    def _newest_known(self) -> Position:
+        """Return the newest position that was heard or given here: should Redis have lost it, it is told so."""
+        seen = self._seen()
+        return max(seen, self._newest) if self._newest.epoch == seen.epoch else seen
 
     async def check(self, connection: RedisConnection) -> str:
         """Look on a new connection whether the history was rewound, and return its epoch.
@@ -344,6 +350,7 @@ class Sender:
                 else:
                     receipt.repeated, receipt.topics = True, first[1]
                     receipt.confirm(Position(epoch, first[0]))
+        self._newest = Position(epoch, offset)
         if epoch != self._seen().epoch:
             self._changed(epoch)
 

@@ -68,6 +68,48 @@ async def test_a_replica_promoted_without_the_newest_begins_a_new_epoch(
     assert one.texts == [*"abcdefghijklmno", "new"]
 
 
+@pytest.mark.parametrize("first", ["it knows", "it does not know"])
+async def test_who_missed_what_is_lost_is_told_so_even_without_having_seen_anything_of_it(
+    make_server: MakeServer, begin: Begin, first: str
+):
+    master, replica = make_server("redis", port=True), make_server("redis", port=True)
+    await master.start()
+    await replica.start()
+    await replica.replicate(master)
+    one = await begin(master.tcp)
+    before = one.log.epoch
+    await one.publish(*"abc")
+    await until_equal(master, replica)
+    await replica.cut_off()
+    await one.publish(*"de")
+    master.kill()
+    await replica.replicate(None)
+    if first == "it does not know":
+        # A process that has seen nothing of it finds the rewound history, and others go on in it.
+        other = await begin(replica.tcp)
+        assert not other.log.trimmed(["t"], 3)
+        await other.publish("other")
+    one.log._link._url = one.log._link._url._replace(hosts=(("127.0.0.1", replica.port),))
+    await until(lambda: bool(one.renewed))
+    await once_up(one)
+    logs = [one.log]
+    if first == "it does not know":
+        await until(lambda: bool(other.renewed))
+        logs.append(other.log)
+    await one.publish("new")
+    for log in logs:
+        assert (await log.locate(Position(before, 3))).after == 3
+        assert log.trimmed(["t"], 3), "two of this topic were lost behind it"
+        assert log.trimmed(["*"], 3)
+        assert not log.trimmed(["t"], one.heard[-1].offset)
+    texts = [each.text for each in await read_all(one.log, 0, ["t"])]
+    assert texts == [*"abc", *(["other"] if first == "it does not know" else []), "new"]
+    renewals = len(one.renewed)
+    (given,) = await one.publish("again")
+    await until(lambda: one.heard[-1] == given)
+    assert len(one.renewed) == renewals, "it is said once"
+
+
 async def until_equal(master: RedisServer, replica: RedisServer) -> None:
     """Wait until the replica has all that the master has."""
 
