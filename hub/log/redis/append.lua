@@ -189,7 +189,7 @@ local function thin(topic, limit)
     local entry = call('XREVRANGE', DIR, text(offset), '-', 'COUNT', 1)[1]
     local first, lines = tonumber(match(entry[1], '^%d+')), entry[2][4]
     local _, to, its_size, topics = find(lines, '^(%d+).([^%z]+)%z', line_at(lines, offset - first))
-    if not stands(topics, offset) then
+    if topics == topic or not stands(topics, offset) then
       if first == offset and to == #lines then
         runs = runs - call('XDEL', DIR, entry[1])
       else
