@@ -74,9 +74,9 @@ async def connections_reset(cluster: Cluster, traffic: Traffic, chance: random.R
         await traffic.confirm(chance.randint(0, 5))
 
 
-async def network_cut(cluster: Cluster, traffic: Traffic, chance: random.Random) -> None:
+async def network_cut(cluster: Cluster, traffic: Traffic, chance: random.Random, times: int = 2) -> None:
     """One hub reaches Redis no more for a while, and nothing tells it so."""
-    for _ in range(2):
+    for _ in range(times):
         proxy = chance.choice(cluster.proxies)
         await traffic.confirm(20)
         proxy.cut()
