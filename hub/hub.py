@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, ExitStack, suppress
+from typing import Any
 
 from hub.access.addresses import Addresses
 from hub.access.hosts import Hosts
@@ -15,9 +16,10 @@ from hub.cleanup import cleaned_up
 from hub.connections.changes import TopicChanges, TopicsChanged
 from hub.connections.client_stream import CloseReason, StreamKind
 from hub.connections.connection import Wiring
+from hub.connections.elsewhere import StreamsElsewhere
 from hub.connections.page_cache import PageCache
 from hub.connections.registry import StreamRegistry
-from hub.errors import InvalidInput, InvalidTopic, NotThere, TryLater
+from hub.errors import InvalidInput, InvalidTopic, NotThere, StateUnavailable, TryLater
 from hub.events.bus import EventBus
 from hub.events.event import qualified_name
 from hub.events.loader import Listeners
@@ -31,7 +33,7 @@ from hub.generations.store import generation_log
 from hub.log.choice import make_log
 from hub.log.log import Log
 from hub.log_url import LogURL
-from hub.metrics import Metrics
+from hub.metrics import COUNTERS, Metrics
 from hub.notification import Position
 from hub.notifications import NotificationService
 from hub.presence.lifecycle import Lifecycle
@@ -82,6 +84,7 @@ class Hub:
         rooms: which users belong to which rooms.
         lifecycle: emits the events of streams, users, topics and rooms.
         changes: changes the topics of subscriptions.
+        elsewhere: the streams of the other processes.
         provider: what answers on `/ai/chat/stream`; None: nothing does.
     """
 
@@ -136,6 +139,7 @@ class Hub:
             peer_timeout=settings.peer_timeout,
             buffer_bytes=settings.buffer_bytes,
             before_sweep=self._before_sweep,
+            peers=self.peers,
         )
         self.wiring = Wiring(
             self.log, self._pages, self.fanout, self.metrics, self.connections, settings.buffer_bytes, settings.slow
@@ -150,6 +154,7 @@ class Hub:
         )
         self.rooms = Rooms(state, self.log, self.connections, self.lifecycle, clock=clock, peers=self.peers)
         self.changes = TopicChanges(self.wiring)
+        self.elsewhere = StreamsElsewhere(self.connections, self.peers, self._figures)
         self.provider = make_provider(settings) if provider is None else provider
         self.generations = Generations(
             _limits(settings),
@@ -157,6 +162,7 @@ class Hub:
             on_end=self._answered,
             metrics=self.metrics,
             clock=clock,
+            peers=self.peers,
         )
         self.draining = False
         self._listeners = Listeners(settings.listeners, self.bus, self.notifications)
@@ -206,15 +212,32 @@ class Hub:
         await self._state.revoke(Revocation(kind, id, self.clock()))
 
     def end_connection(self, id: str) -> bool:
-        """End the open stream with this *id*; return whether there was one. The rights of its holder stay.
+        """End the open stream with this *id* in this process; return whether there was one.
 
-        Its client is told `revoked`, and to come back after 10 to 60 seconds at the earliest.
+        The rights of its holder stay. Its client is told `revoked`, and to come back after 10 to 60 seconds at the
+        earliest. `elsewhere.end` ends it in whatever process it is.
         """
-        stream = self.connections.get(id)
-        if stream is None:
-            return False
-        self.connections.end_each(CloseReason.REVOKED, [stream])
-        return True
+        return self.elsewhere.end_here(id)
+
+    def check_state(self) -> None:
+        """Check that what was revoked elsewhere is known here, as far as that can be told.
+
+        Raises:
+            StateUnavailable: the home of the state does not answer.
+        """
+        if self._state is not None and not self._state.up:
+            raise StateUnavailable("it does not answer")
+
+    def _figures(self) -> dict[str, Any]:
+        """Return the figures of this process."""
+        return {
+            "streams": {str(kind): self.connections.count(kind) for kind in StreamKind},
+            "topics": self.fanout.topics,
+            "generations": self.generations.streaming,
+            "viewers": self.viewers,
+            **{name: getattr(self.metrics, name) for name in COUNTERS},
+            "uptime": self.metrics.uptime,
+        }
 
     def _answered(self, stream: Generation) -> None:
         """Announce a generation that has ended, as an event and as a notification.

@@ -17,9 +17,9 @@ import hmac
 import json
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from hub.access.identity import Identity
 from hub.errors import Forbidden, Unauthorized
@@ -258,20 +258,33 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def as_values(identity: Identity) -> dict[str, Any]:
+    """Return *identity* as JSON values."""
+    values = {name: getattr(identity, name) for name in Identity.__dataclass_fields__}
+    return {**values, "info": dict(identity.info)}
+
+
+def from_values(values: Mapping[str, Any]) -> Identity:
+    """Return the identity that `as_values` returned *values* for.
+
+    Raises:
+        KeyError, TypeError: it did not.
+    """
+    lists = {name: tuple(values[name]) for name in ("subscribe", "publish")}
+    return Identity(**{**values, **lists})
+
+
 def _to_text(kept: Ticket | Return) -> str:
     values = {name: getattr(kept, name) for name in type(kept).__dataclass_fields__}
-    identity = {name: getattr(kept.identity, name) for name in Identity.__dataclass_fields__}
-    return json.dumps({**values, "identity": {**identity, "info": dict(kept.identity.info)}}, separators=(",", ":"))
+    return json.dumps({**values, "identity": as_values(kept.identity)}, separators=(",", ":"))
 
 
 def _from_text(cls: Callable[..., T], text: str) -> T:
     try:
         values = json.loads(text)
-        identity = values["identity"]
-        for name in ("subscribe", "publish"):
-            identity[name] = tuple(identity[name])
+        identity = from_values(values["identity"])
         for name in {"topics", "within"} & values.keys():
             values[name] = None if values[name] is None else tuple(values[name])
-        return cls(**{**values, "identity": Identity(**identity)})
+        return cls(**{**values, "identity": identity})
     except (KeyError, TypeError) as error:
         raise ValueError(f"is none: {error!r}") from error

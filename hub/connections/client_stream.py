@@ -382,6 +382,11 @@ class ClientStream(asyncio.Protocol, abc.ABC):
         peer = self._transport.get_extra_info("peername")
         return peer[0] if isinstance(peer, tuple) else ""
 
+    @property
+    def begun(self) -> float:
+        """When it began, in seconds of `time.monotonic`."""
+        return self._opened
+
     def facts(self) -> StreamFacts:
         """Return what can be told of it now."""
         return StreamFacts(

@@ -18,6 +18,7 @@ from hub.connections.peer import watch_peer
 from hub.encoding import Limit, retry_between
 from hub.metrics import Metrics
 from hub.settings import PerUser
+from hub.state.peers import Alone, News, Peers
 
 logger = logging.getLogger("hub.connection")
 
@@ -28,6 +29,9 @@ DRAIN_SLICE = 0.05
 STAY_AWAY = 86_400_000
 """Milliseconds after which an `EventSource` that was replaced comes back: nothing but a page can stop it for good."""
 ABORT_SECONDS = 1.0
+
+HELD = "held"
+"""What a process tells the others: when the streams of a user began there."""
 
 T = TypeVar("T")
 
@@ -75,6 +79,7 @@ class StreamRegistry:
         buffer_bytes: how much may wait for one client; at most a quarter of it waits in the transport.
         before_sweep: called at the beginning of each sweep.
         now: seconds of `time.monotonic`, or a clock that is moved by hand.
+        peers: the other processes of the hub, whose streams of a user count as well.
 
     Attributes:
         draining: shutdown has begun: whatever opens ends at once.
@@ -97,6 +102,7 @@ class StreamRegistry:
         buffer_bytes: int = 1024 * 1024,
         before_sweep: Callable[[], object] = lambda: None,
         now: Callable[[], float] = time.monotonic,
+        peers: Peers | None = None,
     ) -> None:
         self.metrics = metrics
         self.limit = limit
@@ -119,6 +125,10 @@ class StreamRegistry:
         self._closed: list[Watcher] = []
         self._follower: Follower | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._peers = Alone() if peers is None or not per_user else peers
+        self._elsewhere: dict[str, dict[str, list[float]]] = {}  # by user and process, when streams there began
+        self._base = time.time() - time.monotonic()
+        self._peers.follow(HELD, self._hear)
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -142,6 +152,10 @@ class StreamRegistry:
         """Return how many streams of *kind* are open."""
         return self._kinds[kind]
 
+    def held_by(self, user: str) -> int:
+        """Return how many streams *user* holds; in all processes, if that is limited."""
+        return self.holders.count(user) + sum(map(len, self._elsewhere.get(user, {}).values()))
+
     @property
     def full(self) -> bool:
         """Whether no further stream may be opened."""
@@ -151,7 +165,7 @@ class StreamRegistry:
         """Return how a stream of *user* (None: unknown) from *address* has to end at once; None: there is room."""
         if self.full:
             return Ending(CloseReason.CAPACITY, retry_between(10, 60))
-        if user is not None and self._policy is PerUser.NEWEST and 0 < self.per_user <= self.holders.count(user):
+        if user is not None and self._policy is PerUser.NEWEST and 0 < self.per_user <= self.held_by(user):
             return Ending(CloseReason.CAPACITY, retry_between(10, 60), Limit.MAX_PER_USER)
         if 0 < self.per_address <= self.holders.at(address):
             return Ending(CloseReason.CAPACITY, retry_between(10, 60), Limit.MAX_PER_ADDRESS)
@@ -170,12 +184,13 @@ class StreamRegistry:
             self.metrics.refused += 1
         elif self.draining and not (stream.finishes and self._now() < self._finish_until):
             refused = shutdown()
-        elif user is not None and 0 < self.per_user <= self.holders.count(user):
+        elif user is not None and 0 < self.per_user <= self.held_by(user):
             self._make_room(user)
         self._streams[stream.id] = stream
         if refused is None:
             self._kinds[stream.kind] += 1
             self.holders.add(stream)
+            self._tell_held(user)
             if self._follower is not None:
                 _guarded(self._follower.opened, stream)
         else:
@@ -202,6 +217,7 @@ class StreamRegistry:
             else:
                 self._kinds[stream.kind] -= 1
                 self.holders.remove(stream)
+                self._tell_held(stream.holder.user)
                 if self._follower is not None:
                     _guarded(self._follower.closed, stream)
             self.metrics.disconnects += 1
@@ -215,12 +231,37 @@ class StreamRegistry:
         Those that have ended may still have unsent bytes; of these too there are never more than the user may hold.
         """
         held = self.holders.of(user)
-        opened = [stream for stream in held if stream.closed_because is None]
-        for stream in opened[: max(len(opened) - self.per_user + 1, 0)]:
-            _end(stream, Ending(CloseReason.REPLACED, STAY_AWAY))
+        self._end_oldest(user, self.per_user - 1)
         ended = [stream for stream in held if stream.closed_because is not None]
         for stream in ended[: max(len(ended) - self.per_user, 0)]:
             stream.abort(CloseReason.REPLACED)
+
+    def _end_oldest(self, user: str, most: int) -> None:
+        """End the streams of *user* here that are not among the newest *most* of all processes."""
+        opened = self.of(user)
+        here = [(self._base + stream.begun, 1) for stream in opened]
+        others = [(each, 0) for held in self._elsewhere.get(user, {}).values() for each in held]
+        oldest = sorted(here + others)[: max(len(here) + len(others) - most, 0)]
+        for stream in opened[: sum(own for _, own in oldest)]:
+            _end(stream, Ending(CloseReason.REPLACED, STAY_AWAY))
+
+    # ---- other processes ----
+
+    def _tell_held(self, user: str | None) -> None:
+        """Tell the other processes when the streams of *user* here began."""
+        if user is not None and self.per_user:
+            self._peers.hold(HELD, user, [self._base + stream.begun for stream in self.of(user)] or None)
+
+    def _hear(self, news: News) -> None:
+        """Note what *user* holds in another process; end what is one too many: that process looks after its own."""
+        user, held = news.key, self._elsewhere.setdefault(news.key, {})
+        held.pop(news.peer, None)
+        if news.now is not None:
+            held[news.peer] = news.now
+        if not held:
+            del self._elsewhere[user]
+        if self._policy is PerUser.OLDEST and self.held_by(user) > self.per_user:
+            self._end_oldest(user, self.per_user)
 
     def watch(self, *, opened: Watcher | None = None, closed: Watcher | None = None) -> None:
         """Call *opened* with the facts of each stream that begins, and *closed* with those of each that has ended."""

@@ -90,6 +90,7 @@ class Head:
         model: the name of the model, if one was given.
         created: when it began, in seconds since 1970.
         asked: a digest of the question, to notice an idempotency key that is used for another question.
+        process: the process of the hub that produces it.
     """
 
     id: str
@@ -97,6 +98,7 @@ class Head:
     model: str | None
     created: float
     asked: str = ""
+    process: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields as a dictionary of JSON values."""
@@ -362,6 +364,17 @@ class Generation:
         stream._size = sum(len(part.encode()) for part in parts)
         stream._closing, stream.ending, stream.ended_at = True, ending, ended_at
         stream._compact()
+        return stream
+
+    @classmethod
+    def followed(cls, head: Head, parts: Sequence[str]) -> Generation:
+        """Return a generation that streams in another process, made from what was kept of it so far.
+
+        What follows is given to `kept`; it is ended only by that, and by `lose`.
+        """
+        stream = cls(head)
+        stream._parts = list(parts)
+        stream._size = sum(len(part.encode()) for part in parts)
         return stream
 
     def lose(self, reason: str, message: str) -> None:

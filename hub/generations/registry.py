@@ -14,25 +14,39 @@ import secrets
 import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, TypeVar
 
 from hub.cleanup import cleaned_up
 from hub.encoding import Limit
-from hub.errors import GenerationExpired, KeyReused, ShuttingDown, TooManyGenerations, UnknownGeneration
+from hub.errors import (
+    GenerationExpired,
+    KeyReused,
+    ShuttingDown,
+    StateUnavailable,
+    TooManyGenerations,
+    UnknownGeneration,
+)
 from hub.generations.generation import Ending, Generation, Head, Phase
 from hub.generations.producer import Producer
 from hub.generations.providers.provider import Delta
 from hub.generations.store import GenerationLog, key_topic
 from hub.log.log import Log
 from hub.metrics import Metrics
+from hub.state.peers import Alone, News, Peers
 
 logger = logging.getLogger("hub.generations")
 
 ID_BYTES = 16
 REMEMBERED = 50_000  # ids of expired generations, to answer 410 for them; each costs about 300 bytes
 SWEEP_SECONDS = 1.0
+CLAIM_PAUSE, CLAIM_TRIES = 0.05, 40
+
+STREAMING, WATCHED, CANCEL = "generation", "watched", "cancel a generation"
+"""What a process tells the others: that a generation streams in it, that one of another process is watched in it; and
+what it asks them."""
 
 T = TypeVar("T")
 
@@ -77,6 +91,7 @@ class Generations:
         on_end: called with each generation that has ended.
         metrics: counts the generations that begin and end.
         clock: returns seconds since 1970.
+        peers: the other processes of the hub, which have the same log if it is in Redis.
     """
 
     def __init__(
@@ -87,13 +102,19 @@ class Generations:
         on_end: Callable[[Generation], None] = lambda stream: None,
         metrics: Metrics | None = None,
         clock: Callable[[], float] = time.time,
+        peers: Peers | None = None,
     ) -> None:
+        self._peers = peers = Alone() if peers is None else peers
+        peers.follow(STREAMING, self._hear)
+        peers.on_gone(self._gone)
+        peers.answer(CANCEL, self._cancel)
+        self._elsewhere: Counter[str | None] = Counter()  # by owner, how many stream in other processes
         self.limits = limits or GenerationLimits()
         self._on_end = on_end
         self._metrics = metrics or Metrics()
         self._clock = clock
         self._streams: dict[str, Generation] = {}
-        self._log = GenerationLog(log, self._lost) if log is not None else None
+        self._log = GenerationLog(log, self._lost, peers) if log is not None else None
         self._keys: dict[str, str] = {}  # topics of idempotency keys, with the ids of kept generations
         self._expired: OrderedDict[str, bytes | None] = OrderedDict()  # ids, with digests of their owners
         self._streaming: Counter[str | None] = Counter()
@@ -119,7 +140,7 @@ class Generations:
             self._log.give_up_opening()
         try:
             await cleaned_up(dict.fromkeys(self._beginning.values(), "the beginning of a generation"), self._metrics)
-            for stream in list(self._streams.values()):
+            for stream in filter(self._is_own, list(self._streams.values())):
                 stream.fail("producer_lost", "the hub was shut down before the answer was complete")
             await cleaned_up({task: task.get_name() for task in self._tasks}, self._metrics)
         finally:
@@ -182,17 +203,39 @@ class Generations:
         key: str | None,
         asked: str,
     ) -> tuple[Generation, bool]:
-        known = await self._begun_with(owner, key) if key is not None else None
-        if known is not None:
-            if known.head.asked not in {"", asked}:
-                raise KeyReused
-            return known, False
-        stream = await self._begin(owner, model, key, asked)
-        if key is not None:
-            stream.key = key_topic(owner, key)
-            self._keys[stream.key] = stream.id
+        if key is None:
+            stream = await self._begin(owner, model, key, asked)
+        else:
+            async with self._claimed(key_topic(owner, key)):
+                known = await self._begun_with(owner, key)
+                if known is not None:
+                    if known.head.asked not in {"", asked}:
+                        raise KeyReused
+                    return known, False
+                stream = await self._begin(owner, model, key, asked)
+                stream.key = key_topic(owner, key)
+                self._keys[stream.key] = stream.id
         self._produce(stream, source)
         return stream, True
+
+    @asynccontextmanager
+    async def _claimed(self, name: str) -> AsyncIterator[None]:
+        """Wait until no other process is about to begin what *name* is the key of, and keep them waiting.
+
+        Raises:
+            StateUnavailable: that takes too long, or can't be told now.
+        """
+        for _ in range(CLAIM_TRIES):
+            if await self._peers.claim(name):
+                break
+            await asyncio.sleep(CLAIM_PAUSE)
+        else:
+            raise StateUnavailable("another process is about to begin the same answer")
+        try:
+            yield
+        finally:
+            with suppress(StateUnavailable):  # then it ends by itself
+                await self._peers.release(name)
 
     async def _begun_with(self, owner: str | None, key: str) -> Generation | None:
         """Return the generation that began with *key*, in this process or an earlier one; None if it is not kept."""
@@ -235,9 +278,9 @@ class Generations:
             raise ShuttingDown
         if self.streaming >= limits.total:
             raise TooManyGenerations("altogether", limits.total, Limit.AI_TOTAL)
-        if owner is not None and self._streaming[owner] >= limits.owned:
+        if owner is not None and self._streaming[owner] + self._elsewhere[owner] >= limits.owned:
             raise TooManyGenerations("of one owner", limits.owned, Limit.AI_PER_USER)
-        head = Head(secrets.token_urlsafe(ID_BYTES), owner, model, self._clock(), asked)
+        head = Head(secrets.token_urlsafe(ID_BYTES), owner, model, self._clock(), asked, self._peers.id)
         self._streaming[owner] += 1  # before the first await: calls at the same time must not exceed the limits
         try:
             if self._log is not None:
@@ -252,6 +295,7 @@ class Generations:
         if leased:
             self._leased.add(head.id)
         self._metrics.generations_begun += 1
+        self._peers.hold(STREAMING, head.id, [owner])
         stream.on_end(self._ended)
         return stream
 
@@ -262,12 +306,55 @@ class Generations:
 
     def _ended(self, stream: Generation) -> None:
         stream.ended_at = self._clock()
+        self._peers.hold(STREAMING, stream.id, None)
         self._leased.discard(stream.id)
         self._release(stream.head.owner)
         self._metrics.generations_done += stream.phase is Phase.DONE
         self._metrics.generations_failed += stream.phase is Phase.FAILED
         self._metrics.generations_cancelled += stream.phase is Phase.CANCELLED
         self._on_end(stream)
+
+    # ---- other processes ----
+
+    def _is_own(self, stream: Generation) -> bool:
+        """Return whether *stream* is of this process, or has ended."""
+        return stream.ending is not None or stream.head.process == self._peers.id
+
+    def _hear(self, news: News) -> None:
+        """Count what streams in other processes, and note who watches there what streams here."""
+        if news.before is not None:
+            self._elsewhere[news.before[0]] -= 1
+            if not self._elsewhere[news.before[0]]:
+                del self._elsewhere[news.before[0]]
+        if news.now is not None:
+            self._elsewhere[news.now[0]] += 1
+
+    def _gone(self, process: str) -> None:
+        """End what *process*, which is gone, has not finished; this one too may have lost its lease."""
+        if process != self._peers.id:
+            if self._log is not None:
+                self._log.gone(process)
+            return
+        for stream in filter(self._is_own, list(self._streams.values())):
+            stream.fail("producer_lost", "the process of the answer was stopped for too long")
+
+    async def cancel(self, stream: Generation) -> None:
+        """Cancel *stream*, in whatever process it is, and wait until it has ended.
+
+        Raises:
+            StateUnavailable: its process does not answer.
+        """
+        if self._is_own(stream):
+            stream.cancel()
+        else:
+            await self._peers.ask(stream.head.process, CANCEL, stream.id)
+        await stream.ended()
+
+    async def _cancel(self, id: Any) -> None:
+        stream = self._streams.get(id)
+        if stream is not None:
+            stream.cancel()
+            await stream.ended()
 
     # ---- producers ----
 
@@ -322,8 +409,10 @@ class Generations:
                     self._expire(stream)
             elif id in self._leased and moment - stream.touched >= self.limits.lease:
                 stream.fail("producer_lost", "nothing was appended for too long")
+            elif not self._is_own(stream):
+                self._peers.hold(WATCHED, id, True if stream.viewers else None)
             elif self.limits.unwatched is not None:
-                if stream.viewers:
+                if stream.viewers or self._peers.holder(WATCHED, id):
                     self._unwatched.pop(id, None)
                 elif moment - self._unwatched.setdefault(id, moment) >= self.limits.unwatched:
                     stream.cancel()
@@ -373,11 +462,17 @@ class Generations:
         stream = await self._log.restore(id)
         if stream is None or id in self._streams:  # another task has restored it meanwhile
             return self._streams.get(id)
-        if self._clock() - stream.ended_at >= self.limits.keep:
+        if stream.ending is not None and self._clock() - stream.ended_at >= self.limits.keep:
             self._expire(stream)
             return None
         self._streams[id] = stream
+        if stream.ending is None:
+            stream.on_end(self._ended_elsewhere)
         return stream
+
+    def _ended_elsewhere(self, stream: Generation) -> None:
+        stream.ended_at = self._clock()
+        self._peers.hold(WATCHED, stream.id, None)
 
 
 def _mark(owner: str | None) -> bytes | None:

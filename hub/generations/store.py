@@ -11,7 +11,7 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 from hub.errors import GenerationExpired, HubError, LogUnavailable
 from hub.generations.generation import Ending, Generation, Head, Phase
@@ -19,8 +19,9 @@ from hub.log.choice import make_log
 from hub.log.log import Lasting, Log
 from hub.log.receipt import Receipt
 from hub.log_url import MEMORY, LogURL
-from hub.notification import Draft
+from hub.notification import Draft, Notification, Position
 from hub.settings import Settings
+from hub.state.peers import Peers
 
 logger = logging.getLogger("hub.generations")
 
@@ -66,11 +67,16 @@ class GenerationLog:
     Args:
         log: a log that holds nothing else.
         lost: called with a generation of which something can't be stored, and the error.
+        peers: the other processes, which have the same log if it is in Redis.
     """
 
-    def __init__(self, log: Log, lost: Callable[[Generation, Exception], None]) -> None:
+    def __init__(self, log: Log, lost: Callable[[Generation, Exception], None], peers: Peers) -> None:
         self._log = log
         self._lost = lost
+        self._peers = peers
+        self._holding: dict[object, tuple[str, list[Notification]]] = {}  # what comes while a generation is read
+        self._followed: dict[str, Generation] = {}  # those of other processes that stream
+        log.announce_to(self._announced, self._renewed)
         self._looking: asyncio.Task[None] | None = None
         self._look_at: float | None = None  # time of the next try of `look`, in seconds of time.monotonic
         self._opening: asyncio.Task[None] | None = None
@@ -180,40 +186,119 @@ class GenerationLog:
         Raises:
             LogUnavailable: the log can't be read.
         """
-        newest = self._log.bounds().newest.offset
+        newest = await self._newest()
         page = await self._log.read(0, (key_topic(owner, key),), upto=newest, latest=True)
         return page.notifications[-1].topics[0] if page.notifications else None
 
+    async def _newest(self) -> int:
+        """Return the newest offset; of what other processes have stored before this call, all is here."""
+        return (await self._log.given()).offset if self._peers.others else self._log.bounds().newest.offset
+
     async def restore(self, id: str) -> Generation | None:
-        """Return the stored generation *id* of an earlier process, which has no producer any more; None without one.
+        """Return the stored generation *id* of another process, which follows it if it streams; None without one.
+
+        One that streamed in a process that is gone has failed.
 
         Raises:
             GenerationExpired: its first records are no longer kept.
             LogUnavailable: the log can't be read.
+            StateUnavailable: it can't be told whether its process is gone.
         """
         if not _ID.fullmatch(id):  # not an id of a generation; the log might read it as a pattern
             return None
-        head: Head | None = None
-        parts: list[str] = []
-        ending: Ending | None = None
-        at = 0.0
-        after, upto = 0, self._log.bounds().newest.offset
-        while after < upto:
-            page = await self._log.read(after, (id,), upto=upto)
-            after = page.reached
-            for record in page.notifications:
-                at, said = record.at, record.data
-                if record.type == "start":
-                    head = Head.from_json(said)
-                elif record.type == "part" and said["number"] == len(parts) + 1:
-                    parts.append(said["text"])
-                elif record.type == "end" and said["number"] == len(parts):
-                    ending = Ending(Phase(said["phase"]), said["facts"])
-        if head is None:
-            if at:
+        name, held = object(), list[Notification]()
+        try:
+            upto = await self._newest()
+            self._holding[name] = id, held  # in this very step: what comes from now on stands behind it
+            stored = _Stored()
+            after = 0
+            while after < upto:
+                page = await self._log.read(after, (id,), upto=upto)
+                after = page.reached
+                stored.take(page.notifications)
+            if stored.head is None and stored.at:
                 raise GenerationExpired  # the `start` record was trimmed
-            return None
-        return Generation.over(head, parts, ending or _INTERRUPTED, at)
+            if stored.head is None:
+                return None
+            alive = stored.ending is None and await self._peers.alive(stored.head.process)
+            if stored.ending is None and not alive:
+                await self._newest()  # what its process has said at the end
+            stored.take(held)
+            if stored.ending is None and alive:
+                # Nothing has come in between: this step ends the holding, and begins to follow.
+                stream = self._followed.setdefault(id, Generation.followed(stored.head, stored.parts))
+                stream.on_end(lambda ended: self._unfollow(ended.id))
+                return stream
+            return Generation.over(stored.head, stored.parts, stored.ending or _INTERRUPTED, stored.at)
+        finally:
+            self._holding.pop(name, None)
+
+    # ---- what other processes store ----
+
+    def _unfollow(self, id: str) -> None:
+        self._followed.pop(id, None)
+
+    def _announced(self, notifications: Sequence[Notification]) -> None:
+        if not (self._holding or self._followed):
+            return
+        for record in notifications:
+            id = record.topics[0]
+            for which, held in self._holding.values():
+                if which == id:
+                    held.append(record)
+            stream = self._followed.get(id)
+            if stream is not None:
+                _go_on(stream, record)
+
+    def _renewed(self, newest: Position) -> None:
+        """Give up what is followed: parts of it may be missing."""
+        for stream in list(self._followed.values()):
+            stream.lose("unavailable", "the answer could not be kept")
+
+    def gone(self, process: str) -> None:
+        """Note that *process* is gone: what it has not finished has failed."""
+        for stream in list(self._followed.values()):
+            if stream.head.process == process:
+                stream.lose(_INTERRUPTED.facts["reason"], _INTERRUPTED.facts["message"])
+
+
+class _Stored:
+    """What is stored of one generation, as its records say in their order; each may come twice.
+
+    Attributes:
+        head: the facts known at its beginning; None: that record was not there.
+        parts: of its text.
+        ending: how it ended; None: it has not.
+        at: when the last record was written, in seconds since 1970; 0: there was none.
+    """
+
+    def __init__(self) -> None:
+        self.head: Head | None = None
+        self.parts: list[str] = []
+        self.ending: Ending | None = None
+        self.at = 0.0
+
+    def take(self, records: Iterable[Notification]) -> None:
+        """Go on with *records*."""
+        for record in records:
+            self.at, said = record.at, record.data
+            if record.type == "start":
+                self.head = Head.from_json(said)
+            elif record.type == "part" and said["number"] == len(self.parts) + 1:
+                self.parts.append(said["text"])
+            elif record.type == "end" and said["number"] == len(self.parts):
+                self.ending = Ending(Phase(said["phase"]), said["facts"])
+
+
+def _go_on(stream: Generation, record: Notification) -> None:
+    """Have *stream*, which streams in another process, say what is stored there."""
+    said = record.data
+    if record.type == "part" and said["number"] == stream.newest + 1:
+        stream.kept(said["text"])
+    elif record.type == "end" and said["number"] == stream.newest:
+        stream.kept(Ending(Phase(said["phase"]), said["facts"]))
+    elif record.type in {"part", "end"} and said["number"] > stream.newest:  # viewers get no text with a hole
+        stream.lose("unavailable", "the answer could not be kept")
 
 
 _INTERRUPTED = Ending(

@@ -52,8 +52,7 @@ def make_log(
         try:
             from hub.log.redis.log import RedisLog  # noqa: PLC0415 - only where it is used
         except ModuleNotFoundError as missing:
-            extra = "pip install '/path/to/broadcast-hub[redis]'"
-            raise InvalidSettings([f"log (HUB_LOG): {url} needs the package {missing.name}: {extra}"]) from None
+            raise needs(url, missing) from None
         return RedisLog(
             url.redis,
             prefix=prefix,
@@ -75,3 +74,9 @@ def make_log(
         clock=clock,
         unobserved=unobserved,
     )
+
+
+def needs(url: LogURL, missing: ModuleNotFoundError) -> InvalidSettings:
+    """Return the error of a hub with a log at *url* that lacks a package."""
+    extra = "pip install '/path/to/broadcast-hub[redis]'"
+    return InvalidSettings([f"log (HUB_LOG): {url} needs the package {missing.name}: {extra}"])

@@ -59,14 +59,14 @@ class Presence:
         now: seconds of a monotonic clock; the grace is measured by it.
         clock: seconds since 1970; says since when a user has been there.
         tell: called with place, user and facts when this process has the first stream of a user there, or other facts;
-            without facts when it has none any more.
+            without facts when it has none any more. None: there is nobody to tell.
     """
 
     def __init__(
         self,
         now: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
-        tell: Tell = lambda place, user, facts: None,
+        tell: Tell | None = None,
     ) -> None:
         self._now, self._clock, self._tell = now, clock, tell
         self._places: dict[str, dict[str, _Member]] = {}
@@ -111,7 +111,7 @@ class Presence:
                 changes.append(Change(place, Present(user, info, since), came=True))
             elif not member.streams:
                 del self._leaving[place, user]
-            if not member.own or member.info != info:
+            if self._tell is not None and (not member.own or member.info != info):
                 self._tell(place, user, Present(user, info, member.since))
             member.info = info
             member.own += 1
@@ -126,7 +126,7 @@ class Presence:
             member = self._places[place][user]
             member.own -= 1
             member.streams -= 1
-            if not member.own:
+            if self._tell is not None and not member.own:
                 self._tell(place, user, None)
             if not member.streams:
                 self._leaving[place, user] = gone_at

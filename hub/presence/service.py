@@ -59,7 +59,8 @@ class PresenceService:
         self._peers = Alone() if peers is None else peers
         self._timer: asyncio.TimerHandle | None = None
         self._waking = 0.0  # when the timer ends
-        self._presence = Presence(now, clock, self._tell)
+        alone = isinstance(self._peers, Alone)
+        self._presence = Presence(now, clock) if alone else Presence(now, clock, self._tell)
         self._watchers = Watchers(self._presence, most_bytes=most_bytes, wake=self._wake_in_time, now=now)
         streams.follow(self)
         self._peers.follow(PRESENCE, self._hear)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from hub.log.choice import needs
 from hub.log_url import REDIS, SQLITE, LogURL
 from hub.settings import Settings
 from hub.state.memory import MemoryState
@@ -22,13 +23,19 @@ def state_file(settings: Settings) -> Path | None:
 
 
 def make_state(settings: Settings, clock: Callable[[], float]) -> State:
-    """Return the state of a hub with *settings*, not opened yet; *clock* says seconds since 1970."""
+    """Return the state of a hub with *settings*, not opened yet; *clock* says seconds since 1970.
+
+    Raises:
+        InvalidSettings: what a state in Redis needs is not installed.
+    """
     file, log = state_file(settings), LogURL.parse(settings.log)
     if file is not None:
         return SQLiteState(file, clock)
     if log.scheme == REDIS:
-        from hub.state.redis.state import RedisState  # noqa: PLC0415 - only where it is used
-
+        try:
+            from hub.state.redis.state import RedisState  # noqa: PLC0415 - only where it is used
+        except ModuleNotFoundError as missing:
+            raise needs(log, missing) from None
         return RedisState(log.redis, settings.redis_prefix, clock)
     return MemoryState(clock)
 

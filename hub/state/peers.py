@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+ANSWER_SECONDS = 2.0
+CLAIM_SECONDS = 10.0
+
 
 class News(NamedTuple):
     """That another process holds something from now on, or something else, or no longer.
@@ -72,21 +75,51 @@ class Peers(Protocol):
         """Return which other process holds something under *key*; None: none does."""
         ...
 
+    async def alive(self, peer: str) -> bool:
+        """Return whether *peer* is a process that has its lease.
+
+        Raises:
+            StateUnavailable: that can't be told now.
+        """
+        ...
+
+    async def claim(self, name: str) -> bool:
+        """Return whether this process does *name* now: of all that ask at once, one does, until `release`.
+
+        A claim that is not released ends after 10 seconds.
+
+        Raises:
+            StateUnavailable: that can't be told now.
+        """
+        ...
+
+    async def release(self, name: str) -> None:
+        """End a claim that this process has.
+
+        Raises:
+            StateUnavailable: it is not known whether that was heard.
+        """
+        ...
+
+    def on_gone(self, gone: Callable[[str], None]) -> None:
+        """Call *gone* with each process that is gone; with this one's own id, if it has lost its lease."""
+        ...
+
     def answer(self, question: str, handler: Handler) -> None:
         """Have *handler* answer what other processes ask with this *question*."""
         ...
 
-    async def ask(self, peer: str, question: str, facts: Any = None) -> Any:
+    async def ask(self, peer: str, question: str, facts: Any = None, *, seconds: float = ANSWER_SECONDS) -> Any:
         """Return the answer of one process.
 
         Raises:
-            StateUnavailable: there is none within 2 seconds.
+            StateUnavailable: there is none within so many *seconds*.
             HubError: what its handler raised.
         """
         ...
 
-    async def ask_all(self, question: str, facts: Any = None) -> Mapping[str, Any]:
-        """Return by process the answers of all others that come within 2 seconds."""
+    async def ask_all(self, question: str, facts: Any = None, *, seconds: float = ANSWER_SECONDS) -> Mapping[str, Any]:
+        """Return by process the answers of all others that come within so many *seconds*."""
         ...
 
     async def aclose(self) -> None:
@@ -113,13 +146,25 @@ class Alone:
     def holder(self, kind: str, key: str) -> str | None:
         return None
 
+    async def alive(self, peer: str) -> bool:
+        return False  # whatever another one was, it is no more
+
+    async def claim(self, name: str) -> bool:
+        return True
+
+    async def release(self, name: str) -> None:
+        pass
+
+    def on_gone(self, gone: Callable[[str], None]) -> None:
+        pass
+
     def answer(self, question: str, handler: Handler) -> None:
         pass
 
-    async def ask(self, peer: str, question: str, facts: Any = None) -> Any:
+    async def ask(self, peer: str, question: str, facts: Any = None, *, seconds: float = ANSWER_SECONDS) -> Any:
         raise LookupError(peer)
 
-    async def ask_all(self, question: str, facts: Any = None) -> Mapping[str, Any]:
+    async def ask_all(self, question: str, facts: Any = None, *, seconds: float = ANSWER_SECONDS) -> Mapping[str, Any]:
         return {}
 
     async def aclose(self) -> None:

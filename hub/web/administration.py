@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from typing import Any
 
 from aiohttp import web
 
-from hub.connections.changes import check_changed
+from hub.access.tickets import as_values, from_values
+from hub.connections.changes import CHANGE_SECONDS, check_changed
 from hub.connections.client_stream import StreamFacts
 from hub.connections.holders import Holder
 from hub.encoding import moment
 from hub.errors import Forbidden, InvalidInput, NotThere, Unauthorized
 from hub.hub import Hub
+from hub.state.peers import ANSWER_SECONDS
 from hub.web.access import Access
 from hub.web.body import check_fields, read_json
 from hub.web.denials import SUBSCRIBE, note_denial
 from hub.web.query import Parameters, page_limit
 
+CHANGE = "change topics"
 _CHANGE = ("add", "remove", "after")
 _PARAMETERS = Parameters("limit", "after")
 
@@ -26,13 +29,8 @@ async def connections(hub: Hub, request: web.Request) -> web.Response:
     await Access.of(request).administer(request)
     query = _PARAMETERS.read(request)
     limit = page_limit(query)
-    streams = iter(hub.connections)
-    after = query.get("after")
-    if after is not None and hub.connections.get(after) is not None:
-        next((stream for stream in streams if stream.id == after), None)
-    page = [stream.facts() for stream in islice(streams, limit)]
-    more = next(streams, None) is not None
-    return web.json_response({"connections": [*map(_shown, page)], "next": page[-1].id if page and more else None})
+    page, more = await hub.elsewhere.page(query.get("after"), limit)
+    return web.json_response({"connections": [*map(_shown, page)], "next": more})
 
 
 def _shown(facts: StreamFacts) -> dict[str, object]:
@@ -44,12 +42,11 @@ def _shown(facts: StreamFacts) -> dict[str, object]:
 async def change_topics(hub: Hub, request: web.Request) -> web.Response:
     """Change the topics of one subscription, for the user who holds it or for an administrator."""
     id = request.match_info["id"]
+    here = hub.connections.get(id) is not None
+    elsewhere = None if here else await hub.elsewhere.find(id)
 
     def holder() -> Holder:
-        stream = hub.connections.get(id)
-        if stream is None or stream.closed_because is not None:
-            raise NotThere("connection")
-        return stream.holder
+        return _holder(hub, id) if elsewhere is None else Holder(elsewhere.user)
 
     access = Access.of(request)
     sender = await access.changer(request, holder)
@@ -65,18 +62,46 @@ async def change_topics(hub: Hub, request: web.Request) -> web.Response:
         raise InvalidInput("after", "is not a string")
     add, remove = check_changed(body.get("add", ()), "add"), body.get("remove", ())
     try:
-        await access.check_added(sender, holder(), add)
-        changed = await hub.change_topics(id, add=add, remove=remove, after=after)
+        if elsewhere is None:
+            await access.check_added(sender, holder(), add)
+            changed = await hub.change_topics(id, add=add, remove=remove, after=after)
+        else:
+            facts = [id, None if sender is None else as_values(sender), add, remove, after]
+            topics, position = await hub.peers.ask(
+                elsewhere.peer, CHANGE, facts, seconds=CHANGE_SECONDS + ANSWER_SECONDS
+            )
+            return web.json_response({"topics": topics, "from": position})
     except (Unauthorized, Forbidden) as error:
         note_denial(hub, request, SUBSCRIBE, error, add)
         raise
     return web.json_response({"topics": changed.topics, "from": str(changed.position)})
 
 
+def changes_by_rights(hub: Hub, access: Access) -> None:
+    """Have the topics of streams change by what *access* says, also when another process asks for it."""
+
+    async def change(facts: Any) -> Any:
+        id, sender, add, remove, after = facts
+        identity = None if sender is None else from_values(sender)
+        await access.check_added(identity, _holder(hub, id), add)
+        changed = await hub.change_topics(id, add=add, remove=remove, after=after)
+        return [changed.topics, str(changed.position)]
+
+    hub.changes.readable = access.readable
+    hub.peers.answer(CHANGE, change)
+
+
+def _holder(hub: Hub, id: str) -> Holder:
+    stream = hub.connections.get(id)
+    if stream is None or stream.closed_because is not None:
+        raise NotThere("connection")
+    return stream.holder
+
+
 async def end_connection(hub: Hub, request: web.Request) -> web.Response:
     """End one stream. The rights of its holder stay what they are."""
     await Access.of(request).administer(request)
-    if not hub.end_connection(request.match_info["id"]):
+    if not await hub.elsewhere.end(request.match_info["id"]):
         raise NotThere("connection")
     return web.Response(status=204)
 

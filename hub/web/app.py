@@ -39,7 +39,15 @@ from hub.web.access import (
     Recheck,
     RoomsOf,
 )
-from hub.web.administration import change_topics, connections, end_connection, mint_ticket, revoke_token, revoke_user
+from hub.web.administration import (
+    change_topics,
+    changes_by_rights,
+    connections,
+    end_connection,
+    mint_ticket,
+    revoke_token,
+    revoke_user,
+)
 from hub.web.endpoint import Endpoint, Handler, NotFound
 from hub.web.handler_streams import HandlerStreams
 from hub.web.history import export, history, history_pages
@@ -133,7 +141,7 @@ def setup_hub(
     )
     policy = _policy(hub.settings, guarded=guarded, named=routes is not None)
     access = app[Access.KEY] = Access(hub, policy, hooks, verifier, state)
-    hub.changes.readable = access.readable
+    changes_by_rights(hub, access)
     hub.rooms.rights = Rights(access.granted, None if authorize_subscribe is None else access.ask)
     if state is not None:
         state.announce_to(partial(end_revoked, hub.connections))

@@ -17,6 +17,7 @@ from hub.errors import (
     InvalidInput,
     LogUnavailable,
     ShuttingDown,
+    StateUnavailable,
     TooManyGenerations,
     TooManyStreams,
     UnknownGeneration,
@@ -107,7 +108,7 @@ async def generate_and_watch(hub: Hub, request: web.Request) -> web.StreamRespon
         prompt = _prompt({"message": query.get("message", "")})
         try:
             generation, _ = await _begin(hub, request, prompt)
-        except LogUnavailable:
+        except (LogUnavailable, StateUnavailable):
             return come_back(Away.LOG_UNAVAILABLE, dialect.away)
         except ShuttingDown:
             return come_back(Away.DRAINING, dialect.away)
@@ -119,7 +120,7 @@ async def generate_and_watch(hub: Hub, request: web.Request) -> web.StreamRespon
         generation = await _find(hub, request, match["session"] if match is not None else "")
     except (UnknownGeneration, GenerationExpired):
         return _lost(dialect, match)
-    except LogUnavailable:
+    except (LogUnavailable, StateUnavailable):
         return come_back(Away.LOG_UNAVAILABLE, dialect.away)
     return await _respond(hub, request, generation, dialect, _cursor(generation, asked))
 
@@ -140,7 +141,7 @@ async def watch(hub: Hub, request: web.Request) -> web.StreamResponse:
         return away
     try:
         generation = await _find(hub, request, id)
-    except LogUnavailable:
+    except (LogUnavailable, StateUnavailable):
         return come_back(Away.LOG_UNAVAILABLE, dialect.away)
     return await _respond(hub, request, generation, dialect, _cursor(generation, asked))
 
@@ -186,8 +187,7 @@ async def cancel(hub: Hub, request: web.Request) -> web.Response:
     """Stop a generation, and its provider, at once; one that has ended stays as it is."""
     check_site(hub, request)
     generation = await _find(hub, request, request.match_info["sessionId"])
-    generation.cancel()
-    await generation.ended()
+    await hub.generations.cancel(generation)
     return web.json_response({"sessionId": generation.id, "phase": generation.phase})
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
@@ -26,23 +27,23 @@ async def readyz(hub: Hub, request: web.Request) -> web.Response:
     if hub.draining:
         raise ShuttingDown
     hub.log.bounds()
+    hub.check_state()
     return web.json_response({"status": "ready"})
 
 
 async def stats(hub: Hub, request: web.Request) -> web.Response:
     """Return the counters, and what the log holds."""
     await Access.of(request).administer(request)
+    figures = await hub.elsewhere.figures()
+    uptime, processes = figures.pop("uptime"), figures.pop("processes")
     return web.json_response(
         {
-            "connections": hub.connections.count(StreamKind.SUBSCRIPTION),
-            "streams": {kind: hub.connections.count(kind) for kind in StreamKind},
-            "topics": hub.fanout.topics,
-            "generations": hub.generations.streaming,
-            "viewers": hub.viewers,
-            **{name: getattr(hub.metrics, name) for name in COUNTERS},
+            "connections": figures["streams"][StreamKind.SUBSCRIPTION],
+            **figures,
             "log": _log_bounds(hub),
             "draining": hub.draining,
-            "uptime": round(hub.metrics.uptime, 3),
+            "processes": processes,
+            "uptime": round(uptime, 3),
         }
     )
 
@@ -70,30 +71,31 @@ async def metrics(hub: Hub, request: web.Request) -> web.Response:
 async def open_metrics(hub: Hub, request: web.Request) -> web.Response:
     """Return the counters in Prometheus' text format, to whoever reaches it."""
     registry = CollectorRegistry()
-    registry.register(_Figures(hub))
+    registry.register(_Figures(hub, await hub.elsewhere.figures()))
     return web.Response(
         body=generate_latest(registry), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
     )
 
 
 class _Figures(Collector):
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(self, hub: Hub, figures: Mapping[str, Any]) -> None:
+        self._hub, self._figures = hub, figures
 
     def collect(self) -> Iterator[Metric]:
-        hub = self._hub
+        hub, figures = self._hub, self._figures
         for name, text in COUNTERS.items():
-            yield CounterMetricFamily(f"hub_{name}", text, value=getattr(hub.metrics, name))
+            yield CounterMetricFamily(f"hub_{name}", text, value=figures[name])
         streams = GaugeMetricFamily("hub_streams", "Open client streams, by kind.", labels=["kind"])
         for kind in StreamKind:
-            streams.add_metric([kind], hub.connections.count(kind))
+            streams.add_metric([kind], figures["streams"][kind])
         yield streams
-        subscriptions = hub.connections.count(StreamKind.SUBSCRIPTION)
+        subscriptions = figures["streams"][StreamKind.SUBSCRIPTION]
         yield GaugeMetricFamily("hub_connections", "Open subscriptions.", value=subscriptions)
-        yield GaugeMetricFamily("hub_topics", "Exact topics somebody wants.", value=hub.fanout.topics)
-        yield GaugeMetricFamily("hub_generations", "Answers being generated.", value=hub.generations.streaming)
-        yield GaugeMetricFamily("hub_viewers", "Open streams of answers.", value=hub.viewers)
-        yield GaugeMetricFamily("hub_uptime_seconds", "Seconds since the start.", value=hub.metrics.uptime)
+        yield GaugeMetricFamily("hub_topics", "Exact topics somebody wants.", value=figures["topics"])
+        yield GaugeMetricFamily("hub_generations", "Answers being generated.", value=figures["generations"])
+        yield GaugeMetricFamily("hub_viewers", "Open streams of answers.", value=figures["viewers"])
+        yield GaugeMetricFamily("hub_uptime_seconds", "Seconds since the start.", value=figures["uptime"])
+        yield GaugeMetricFamily("hub_processes", "Processes of this hub that answer.", value=figures["processes"])
         bounds = _log_bounds(hub)
         yield GaugeMetricFamily("hub_log_up", "Whether the log answers.", value=bounds is not None)
         if bounds is not None:

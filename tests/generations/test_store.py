@@ -22,6 +22,7 @@ from hub.generations.providers.provider import Delta
 from hub.generations.store import GenerationLog
 from hub.log.memory import MemoryLog
 from hub.log.sqlite.log import SQLiteLog
+from hub.state.peers import Alone
 from tests.generations.support import Clock, HeldLog, Make, Source, log_file, over
 from tests.web.client import until
 
@@ -331,7 +332,9 @@ class NeverOpen(MemoryLog):
 
 
 async def test_a_log_that_is_still_being_opened_does_not_hold_the_end_up():
-    log = GenerationLog(NeverOpen(count=1, size=1, age=None, topics={}, clock=lambda: 0.0), lambda stream, error: None)
+    log = GenerationLog(
+        NeverOpen(count=1, size=1, age=None, topics={}, clock=lambda: 0.0), lambda stream, error: None, Alone()
+    )
     waiting = asyncio.create_task(log.open())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -367,7 +370,7 @@ class NeverGivesUp(NeverOpen):
 async def test_an_opening_that_does_not_end_is_left_behind(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("hub.generations.store.CLOSE_SECONDS", 0.01)
     home = NeverGivesUp()
-    log = GenerationLog(home, lambda stream, error: None)
+    log = GenerationLog(home, lambda stream, error: None, Alone())
     waiting = asyncio.create_task(log.open())
     await until(lambda: log._opening is not None)
     async with asyncio.timeout(10):

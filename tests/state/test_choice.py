@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,12 @@ def test_the_file_is_the_one_that_is_set_or_beside_the_log(clock: Clock, setting
 def test_it_is_in_redis_where_the_log_is_unless_a_file_is_set(clock: Clock):
     assert isinstance(make_state(Settings(log="redis://localhost"), clock), RedisState)
     assert isinstance(make_state(Settings(log="redis://localhost", state=Path("a.db")), clock), SQLiteState)
+
+
+def test_a_package_that_is_missing_is_named(clock: Clock, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "hub.state.redis.state", None)
+    with pytest.raises(InvalidSettings, match=r"redis://localhost:6379 needs the package .*\[redis\]"):
+        make_state(Settings(log="redis://localhost"), clock)
 
 
 @pytest.mark.parametrize("text", ["sqlite:///hub.state.db", "redis://localhost:6379", "memory://"])

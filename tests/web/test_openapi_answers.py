@@ -295,12 +295,21 @@ async def while_something_is_away(witness: Witness, server: Server, monkeypatch:
         patch.setattr(hub.bus, "emit", failing(EventBufferFull(10_000)))
         await ask("publish")
         await ask("emit")
-    for error in (away, ShuttingDown()):  # type: ignore[assignment]  # another one
+    nobody = StateUnavailable("not all processes of the hub answer")
+    with monkeypatch.context() as patch:
+        patch.setattr(hub, "check_state", failing(nobody))
+        for method in ("find", "end", "page"):
+            patch.setattr(hub.elsewhere, method, failing(nobody))
+        await ask("ready")
+        await ask("connections")
+        await ask("endConnection", path="/notifications/connections/c_0")
+        await ask("changeTopics", path="/notifications/connections/c_0")
+    for error in (away, nobody, ShuttingDown()):  # type: ignore[assignment]  # another one
         with monkeypatch.context() as patch:
             patch.setattr(hub.generations, "start", failing(error))
             for name in ("askAndWatch", "ask", "beginAnswer"):
                 await ask(name)
-    for gone in (away, GenerationExpired()):
+    for gone in (away, nobody, GenerationExpired()):
         with monkeypatch.context() as patch:
             patch.setattr(hub.generations, "find", failing(gone))
             for name in ("watch", "stop", "cancelByPost", "cancel"):

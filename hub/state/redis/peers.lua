@@ -1,8 +1,9 @@
 -- The processes of a hub: their leases, what each of them holds, and the news of that. A call is one step.
 --
 -- The first arguments are what is to be done, the time (empty: that of Redis), the name that the history gets if it has
--- none, and the process that calls. What a process holds, and its inbox, are under keys that end with its name.
-local META, NEWS, LEASES, HELD, INBOX = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+-- none, and the process that calls. What a process holds, and its inbox, are under keys that end with its name; so are
+-- claims, with theirs.
+local META, NEWS, LEASES, HELD, INBOX, CLAIM = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local call, format = redis.call, string.format
 
 local MOST_NEWS, NEWS_BYTES, MOST_WAITING, INBOX_SECONDS = 10000, 32 * 1024 * 1024, 1000, 60
@@ -32,6 +33,19 @@ if what == 'send' then  -- to whom, what
   call('XADD', inbox, 'MAXLEN', MOST_WAITING, '*', 'f', ARGV[6])
   call('EXPIRE', inbox, INBOX_SECONDS)
   return {epoch, '1'}
+end
+
+if what == 'claim' then  -- what, and the milliseconds after which it ends
+  return {epoch, call('SET', CLAIM .. ARGV[5], me, 'NX', 'PX', ARGV[6]) and '1' or '0'}
+end
+if what == 'release' then
+  if call('GET', CLAIM .. ARGV[5]) == me then call('DEL', CLAIM .. ARGV[5]) end
+  return {epoch, '1'}
+end
+
+if what == 'alive' then  -- whom
+  local ends = call('ZSCORE', LEASES, ARGV[5])
+  return {epoch, ends and '1' or '0'}
 end
 
 local function tell(kind, who, line)

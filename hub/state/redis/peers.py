@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hub import errors
@@ -14,7 +14,7 @@ from hub.errors import HubError, StateUnavailable
 from hub.log.redis.script import Script
 from hub.redis_link import BROKEN, RedisConnection, RedisLink, reason
 from hub.redis_url import RedisURL
-from hub.state.peers import Handler, Heard
+from hub.state.peers import ANSWER_SECONDS, CLAIM_SECONDS, Handler, Heard
 from hub.state.peers import News as PeerNews
 from hub.state.redis.calls import Calls
 from hub.state.redis.news import Missed, News
@@ -24,7 +24,6 @@ logger = logging.getLogger("hub.peers")
 LEASE_SECONDS = 15.0
 RENEW_SECONDS = 5.0
 GATHER_SECONDS = 0.02
-ANSWER_SECONDS = 2.0
 CLOSE_SECONDS = 1.0
 PART = 500  # things that are told in one call
 LOAD_SECONDS = 5.0
@@ -45,7 +44,7 @@ class RedisPeers:
         self.id = secrets.token_hex(6)
         self._link, self._lease = RedisLink(url, prefix), lease
         begin = f"{{{prefix}}}:peers:"
-        self._keys = [begin + field for field in ("meta", "news", "leases", "held:", "inbox:")]
+        self._keys = [begin + field for field in ("meta", "news", "leases", "held:", "inbox:", "claim:")]
         self._news_key, self._held_key, self._inbox_key = self._keys[1], self._keys[3], self._keys[4] + self.id
         self._calls = Calls(self._link, SCRIPT, self._keys)
         self._news = News(self._link, "what other processes do", load=self._load, take=self._take, check=self._same)
@@ -61,6 +60,7 @@ class RedisPeers:
         self._renewed: dict[str, set[str]] = {}  # of each process that says everything anew, what it has said so far
         self._followers: dict[str, Heard] = {}
         self._handlers: dict[str, Handler] = {}
+        self._gone: list[Callable[[str], None]] = []
         self._asked: dict[str, asyncio.Future[Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -164,8 +164,7 @@ class RedisPeers:
         kind, peer = fields[b"k"], fields[b"p"].decode()
         if peer == self.id:
             if kind == b"died":
-                self._registered = False
-                self._wake.set()
+                self._lapse()
         elif kind in {b"left", b"died"}:
             self._forget(peer, died=kind == b"died")
         else:
@@ -187,6 +186,29 @@ class RedisPeers:
             self._change(peer, name, None, died=died)
         self._held.pop(peer, None)
         self._renewed.pop(peer, None)
+        for gone in self._gone:
+            gone(peer)
+
+    def _lapse(self) -> None:
+        """Note that this process has lost its lease: it is gone for the others, until it says everything anew."""
+        if self._registered:
+            logger.warning("this process has lost its lease: it was stopped, or away from Redis, for too long")
+            self._registered = False
+            for gone in self._gone:
+                gone(self.id)
+        self._wake.set()
+
+    async def alive(self, peer: str) -> bool:
+        return peer == self.id or (await self._call("alive", peer))[1] == b"1"
+
+    async def claim(self, name: str) -> bool:
+        return (await self._call("claim", name, int(CLAIM_SECONDS * 1000)))[1] == b"1"
+
+    async def release(self, name: str) -> None:
+        await self._call("release", name)
+
+    def on_gone(self, gone: Callable[[str], None]) -> None:
+        self._gone.append(gone)
 
     def _change(self, peer: str, name: str, value: Any, *, died: bool = False) -> None:
         held = self._held[peer]
@@ -233,8 +255,14 @@ class RedisPeers:
         news = [[name, None if value is None else json.loads(value)] for name, value in things]
         gone = [name for name, value in things if value is None]
         held = [text for name, value in things if value is not None for text in (name, value)]
-        answer = await self._call("hold", self._lease, json.dumps(news), len(gone), *gone, *held)
-        return answer[1] != b"lapsed"
+        return self._has_lease(await self._call("hold", self._lease, json.dumps(news), len(gone), *gone, *held))
+
+    def _has_lease(self, answer: Sequence[bytes]) -> bool:
+        if answer[1] != b"lapsed":
+            return True
+        if answer[0].decode() == self._epoch:  # else Redis has lost everything
+            self._lapse()
+        return False
 
     async def _tell_all(self) -> None:
         pauses = iter(PAUSES)
@@ -266,14 +294,14 @@ class RedisPeers:
         if things:
             self._registered = await self._say(things)
         else:
-            self._registered = (await self._call("renew", self._lease))[1] != b"lapsed"
+            self._registered = self._has_lease(await self._call("renew", self._lease))
 
     # ---- questions ----
 
     def answer(self, question: str, handler: Handler) -> None:
         self._handlers[question] = handler
 
-    async def ask(self, peer: str, question: str, facts: Any = None) -> Any:
+    async def ask(self, peer: str, question: str, facts: Any = None, *, seconds: float = ANSWER_SECONDS) -> Any:
         id = secrets.token_hex(8)
         answer = self._asked[id] = asyncio.get_running_loop().create_future()
         try:
@@ -281,16 +309,17 @@ class RedisPeers:
             sent = await self._call("send", peer, message)
             if sent[1] != b"1":
                 raise StateUnavailable("the process has ended")
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(seconds):
                 return await answer
         except TimeoutError:
             raise StateUnavailable("another process of the hub does not answer") from None
         finally:
             del self._asked[id]
 
-    async def ask_all(self, question: str, facts: Any = None) -> Mapping[str, Any]:
+    async def ask_all(self, question: str, facts: Any = None, *, seconds: float = ANSWER_SECONDS) -> Mapping[str, Any]:
         peers = list(self._held)
-        said = await asyncio.gather(*(self.ask(peer, question, facts) for peer in peers), return_exceptions=True)
+        asked = (self.ask(peer, question, facts, seconds=seconds) for peer in peers)
+        said = await asyncio.gather(*asked, return_exceptions=True)
         for each in said:
             if isinstance(each, BaseException) and not isinstance(each, HubError):
                 raise each

@@ -378,7 +378,7 @@ _ACCESS: dict[str, dict[str, Operation]] = {
             rights=Rights.ADMINISTRATOR,
             parameters=_PAGE,
             answers={200: _json("a page", "StreamsPage")},
-            problems=(InvalidInput,),
+            problems=(InvalidInput, StateUnavailable),
         )
     },
     "/notifications/connections/{id}": {
@@ -391,7 +391,7 @@ _ACCESS: dict[str, dict[str, Operation]] = {
             parameters=(_path("id", "of the stream, as `hub.open` says it"),),
             body=Content(schema=ref("TopicsChange"), example={"add": ["orders"]}),
             answers={200: _json("the topics that it has now", "Followed")},
-            problems=(InvalidInput, InvalidTopic, NotThere, NotASubscription, LogUnavailable),
+            problems=(InvalidInput, InvalidTopic, NotThere, NotASubscription, LogUnavailable, StateUnavailable),
         ),
         "DELETE": Operation(
             id="endConnection",
@@ -401,7 +401,7 @@ _ACCESS: dict[str, dict[str, Operation]] = {
             rights=Rights.ADMINISTRATOR,
             parameters=(_path("id", "of the stream"),),
             answers={204: Answer(description="it ends")},
-            problems=(NotThere,),
+            problems=(NotThere, StateUnavailable),
         ),
     },
     "/notifications/users/{userId}/connections": {
@@ -488,7 +488,7 @@ _STATE: dict[str, dict[str, Operation]] = {
             tag="state",
             summary="Does the hub take new work?",
             answers={200: _json("it does", "Ready")},
-            problems=(LogUnavailable, ShuttingDown),
+            problems=(LogUnavailable, StateUnavailable, ShuttingDown),
         )
     },
     "/openapi.json": {
@@ -545,8 +545,8 @@ data: {"phase":"done"}
 _PARTS = Content(item=ref("AnswerEvent"), example=_ANSWERED)
 _OVER = Answer(description="the id of an end was given: there is nothing more")
 _QUESTION = Content(schema=ref("Question"), example={"message": "Hello"})
-_ASKING = (InvalidInput, KeyReused, TooManyGenerations, LogUnavailable, ShuttingDown)
-_STOP = (CrossSite, UnknownGeneration, GenerationExpired, LogUnavailable)
+_ASKING = (InvalidInput, KeyReused, TooManyGenerations, LogUnavailable, StateUnavailable, ShuttingDown)
+_STOP = (CrossSite, UnknownGeneration, GenerationExpired, LogUnavailable, StateUnavailable)
 
 
 def _stop(id: str) -> Operation:
@@ -636,7 +636,7 @@ _ANSWERS: dict[str, dict[str, Operation]] = {
                 ),
                 204: _OVER,
             },
-            problems=(InvalidInput, UnknownGeneration, GenerationExpired, LogUnavailable),
+            problems=(InvalidInput, UnknownGeneration, GenerationExpired, LogUnavailable, StateUnavailable),
         ),
         "DELETE": _stop("stop"),
     },

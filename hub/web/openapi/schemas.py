@@ -508,6 +508,7 @@ _ADMINISTRATION: dict[str, Schema] = {
             "topics": whole("exact topics that somebody wants"),
             "generations": whole("answers of an AI that are being generated"),
             "viewers": whole("open streams of such answers"),
+            "processes": whole("processes of this hub that have answered; the figures are those of all of them"),
             **{name: whole(description) for name, description in COUNTERS.items()},
             "log": _or_null(
                 fields(

@@ -176,8 +176,7 @@ async def test_a_process_answers_what_another_one_asks(opened: Open):
     assert await one.ask_all("refuse", 1) == {}
 
 
-async def test_a_process_that_does_not_answer_is_not_waited_for_long(opened: Open, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(redis_peers, "ANSWER_SECONDS", 0.1)
+async def test_a_process_that_does_not_answer_is_not_waited_for_long(opened: Open):
     one, other = await opened(), await opened()
     await until(lambda: one.others == 1)
 
@@ -186,8 +185,8 @@ async def test_a_process_that_does_not_answer_is_not_waited_for_long(opened: Ope
 
     other.answer("hang", never)
     with pytest.raises(StateUnavailable, match="does not answer"):
-        await one.ask(other.id, "hang")
-    assert await one.ask_all("hang") == {}
+        await one.ask(other.id, "hang", seconds=0.1)
+    assert await one.ask_all("hang", seconds=0.1) == {}
     with pytest.raises(StateUnavailable, match="has ended"):
         await one.ask("nobody", "hang")
 
@@ -196,3 +195,14 @@ def test_an_error_is_raised_as_what_it_was():
     assert isinstance(redis_peers._raised("NotThere", ["connection"]), NotThere)
     assert isinstance(redis_peers._raised("Forbidden", []), StateUnavailable)
     assert isinstance(redis_peers._raised("os", []), StateUnavailable)
+
+
+async def test_of_all_who_claim_something_at_once_one_has_it(opened: Open):
+    one, other = await opened(), await opened()
+    said = await asyncio.gather(one.claim("a"), other.claim("a"), one.claim("b"))
+    assert (sorted(said[:2]), said[2]) == ([False, True], True)
+    loser, winner = (one, other) if said[1] else (other, one)
+    await loser.release("a")
+    assert not await loser.claim("a")
+    await winner.release("a")
+    assert await loser.claim("a")
