@@ -1,6 +1,7 @@
 """What every log must do; a new home of the log is one more parameter of the fixture."""
 
 import asyncio
+import hashlib
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 from hub.errors import LogNotEmpty, LogUnavailable
 from hub.log.log import Framing, Log, MovableLog, Page
 from hub.log.memory import MemoryLog
-from hub.log.redis.entry import facts, size_of
+from hub.log.redis.entry import Keys, facts, size_of
 from hub.log.redis.log import RedisLog
+from hub.log.redis.script import Script
 from hub.log.search import topic_size
 from hub.log.sqlite.log import SQLiteLog
 from hub.log.trimmed import TrimmedState
@@ -875,6 +877,92 @@ def test_a_log_in_redis_holds_what_a_plain_list_would(
         if paged:
             log._ring.has = nothing  # type: ignore[method-assign,assignment]
         asyncio.run(follow(log, clock, ListLog(count, age=age, topics=bounds), plan))
+
+
+class Runs(Script):
+    """A script whose runs have *length* notifications, instead of 32."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__("append.lua")
+        usual = b"local RUN = 32 "
+        assert usual in self._text
+        self._text = self._text.replace(usual, b"local RUN = %d " % length)
+        self._digest = hashlib.sha1(self._text, usedforsecurity=False).hexdigest()
+
+
+async def caught_up(log: Log, model: ListLog) -> None:
+    await log.given()
+    await until(lambda: log.bounds().kept == len(model.kept))
+
+
+async def check_runs(server: RedisServer, prefix: str, model: ListLog) -> None:
+    """Check that what Redis holds for trimming is all that is kept, and what it counts as no longer kept."""
+    keys = Keys.of(prefix, "")
+    runs = await server.ask("XRANGE", keys.dir, "-", "+")
+    oldest, *counts = map(int, await server.ask("HMGET", keys.meta, "oldest", "runs", "holes", "places"))
+    lines = [int(id.split(b"-")[0]) + number for id, fields in runs for number in range(fields[3].count(b"\0"))]
+    held = [offset for offset in lines if offset >= oldest]
+    assert held == sorted(set(held))
+    assert set(model.kept) <= set(held)
+    assert counts == [len(runs), len(held) - len(model.kept), await server.ask("ZCARD", keys.places)]
+    assert not model.kept or held[0] == model.oldest
+    assert all(int(id.split(b"-")[0]) + fields[3].count(b"\0") > oldest for id, fields in runs), "no run is left behind"
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=100, phases=[Phase.explicit, Phase.generate])
+@given(
+    length=st.integers(1, 5),
+    steps=st.integers(1, 8),
+    count=st.integers(1, 20),
+    age=st.none() | st.integers(5, 60),
+    bounds=st.tuples(st.just({}) | limits, st.dictionaries(names | wild, st.integers(1, 3), min_size=1, max_size=3)),
+    plan=st.lists(st.tuples(st.integers(0, 1), plans), min_size=2, max_size=6),
+)
+def test_processes_with_other_bounds_of_topics_share_a_log_in_redis(
+    redis_servers: Callable[[str], RedisServer],
+    *,
+    length: int,
+    steps: int,
+    count: int,
+    age: float | None,
+    bounds: tuple[dict[str, int], dict[str, int]],
+    plan: list[tuple[int, list[Any]]],
+):
+    """What the one keeps in runs the other may thin out."""
+    clock, server = Clock(), redis_servers("redis")
+    prefix = secrets.token_hex(4)
+
+    async def share() -> None:
+        options: dict[str, Any] = {"count": count, "size": 10**9, "age": age, "clock": clock}
+        logs = [RedisLog(RedisURL.parse(server.url), prefix=prefix, topics=each, **options) for each in bounds]
+        logs[1]._ring.has = nothing  # type: ignore[method-assign,assignment]
+        model = ListLog(count, age=age)
+        try:
+            for log in logs:
+                await log.open()
+            for number, part in plan:
+                model._limits = bounds[number]
+                for (step, value), wanted, after in part:
+                    if step == "append":
+                        drafts = [Draft.of("x", topics=topics, key=key) for topics, key in value]
+                        assert await send(logs[number], drafts) == model.append(value, clock.now)
+                    else:
+                        clock.now += value
+                        model.trim(clock.now)
+                        logs[number].trim()
+                    for log in logs:
+                        await caught_up(log, model)
+                        await check_against(model, log, wanted, after)
+                    await check_runs(server, prefix, model)
+        finally:
+            for log in logs:
+                await log.aclose()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("hub.log.redis.sender.APPEND", Runs(length))
+        patched.setattr("hub.log.redis.pages.WALK", steps)
+        asyncio.run(share())
 
 
 @settings(deadline=None, max_examples=100)

@@ -5,7 +5,8 @@
 --   meta     hash    what is known of the whole: the epoch, the newest offset, counts
 --   log      stream  the notifications, `{offset}-0`: what every process follows. What was trimmed stays a while longer,
 --                    for those that have not come so far; `{offset}-{n}` are notices that have no notification
---   dir      stream  per notification that is kept: its size, time and topics
+--   dir      stream  per run of notifications that were kept by one call, one after the other: under the offset of the
+--                    first one the time, and per notification `{size}{p or -}{topics}\0`, by which it is trimmed
 --   places   zset    all scores 0: per notification and topic `{topic}\0{offset}`, in order
 --   dead     list    what is no longer kept, but still in the log: `{id} {size}`, or `<{offset} {size}`, all up to there
 --   gone     zset    per topic the newest offset that was trimmed
@@ -15,7 +16,8 @@ local META, LOG, DIR, PLACES, DEAD, GONE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], K
 local USED, USEDORDER, WRITERS, WRITERAGES = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 
 local call, sub, find, match, format = redis.call, string.sub, string.find, string.match, string.format
-local FIRST_DRAFT, PER_DRAFT = 21, 6
+local FIRST_DRAFT, PER_DRAFT = 21, 4
+local RUN = 32            -- notifications of a run: few, for one of them is found by counting
 local CHUNK = 500         -- arguments of one command
 local TRIMS = 1000        -- notifications that one call trims at least, if there are so many to trim
 local EPOCHS = 100        -- that are remembered
@@ -24,8 +26,11 @@ local WRITER_AGE = 3600   -- seconds that the last call of a process is remember
 local NOTICE_SIZE = 100
 local LAST = 2^53 - 1     -- the greatest whole number that is exact here
 
-local function text(number) return format('%.0f', number) end
-local function place(topic, offset) return topic .. '\0' .. format('%016.0f', offset) end
+-- Whole numbers are written as such, which is faster, where they have 64 bits.
+local wide = format('%d', LAST) == '9007199254740991'
+local WHOLE, PADDED = wide and '%d' or '%.0f', wide and '%016d' or '%016.0f'
+local function text(number) return format(WHOLE, number) end
+local function place(topic, offset) return topic .. '\0' .. format(PADDED, offset) end
 local function many(command, key, items)
   local found = 0
   for first = 1, #items, CHUNK do
@@ -57,7 +62,7 @@ if fenced then
 end
 
 local meta = call('HMGET', META, 'epoch', 'newest', 'notice', 'fence', 'kept', 'size', 'places', 'deadsize', 'trims',
-  'overall', 'forgotten', 'usedsize', 'ended', 'oldest', 'format', 'dead', 'gone')
+  'overall', 'forgotten', 'usedsize', 'ended', 'oldest', 'format', 'dead', 'gone', 'runs', 'holes')
 local epoch, fence, ended = meta[1], meta[4], meta[13] or ''
 token = token or fence or 'off'
 local newest, notice, kept, size = tonumber(meta[2] or 0), tonumber(meta[3] or 0), tonumber(meta[5] or 0), tonumber(meta[6] or 0)
@@ -65,6 +70,8 @@ local places, deadsize, trims = tonumber(meta[7] or 0), tonumber(meta[8] or 0), 
 local overall, forgotten = tonumber(meta[10] or 0), tonumber(meta[11] or 0)
 local usedsize, oldest, deadcount = tonumber(meta[12] or 0), tonumber(meta[14] or 0), tonumber(meta[16] or 0)
 local gonecount = tonumber(meta[17] or 0)
+local runs = tonumber(meta[18] or 0)
+local holes = tonumber(meta[19] or 0)  -- notifications in a run that are no longer kept, though older ones may be
 if epoch and meta[15] ~= known_format then
   return redis.error_reply('FORMAT ' .. tostring(meta[15]) .. ' is not ' .. known_format)
 end
@@ -73,7 +80,7 @@ local rewound = false
 -- Does the caller know of something that an earlier epoch has lost, and that nobody has said yet?
 local its_end = epoch and seen_epoch ~= epoch and tonumber(match('\n' .. ended, '\n' .. seen_epoch .. ' (%d+)\n'))
 local late = its_end and seen > its_end and overall <= its_end
-if not epoch or call('XLEN', DIR) ~= kept or call('ZCARD', PLACES) ~= places or call('XLEN', LOG) ~= kept + deadcount
+if not epoch or call('XLEN', DIR) ~= runs or call('ZCARD', PLACES) ~= places or call('XLEN', LOG) ~= kept + deadcount
   or call('ZCARD', GONE) ~= gonecount then
   -- Nothing was here, or a part of it was lost: nothing of the rest can be relied upon. What was given out is not given
   -- out again as far as anybody knows; everything up to there counts as trimmed.
@@ -83,6 +90,7 @@ if not epoch or call('XLEN', DIR) ~= kept or call('ZCARD', PLACES) ~= places or 
   overall, forgotten, oldest = newest, newest, newest
   gonecount = 0
   kept, size, places, deadcount, deadsize, usedsize, notice, ended = 0, 0, 0, 0, 0, 0, 0, ''
+  runs, holes = 0, 0
 elseif fence ~= token or late or (seen_epoch == epoch and seen > newest) then
   -- Another server, or this one anew: it may lack the newest that others have seen. Each earlier epoch went no further
   -- than what has survived.
@@ -124,13 +132,21 @@ end
 
 -- ---- the drafts ----
 
-local added, waiting, repeats = {}, {}, {}
+local at, begin = format('%.6f', now), epoch .. ' ' .. format('%.6f', now) .. ' '
+local repeats = {}
+local waiting, run, run_first, run_length = {}, {}, 0, 0  -- places, and a run, that are not written yet
 local lost, lost_order = {}, {}     -- what was trimmed for bounds of single topics
 local thrown, thrown_order = {}, {} -- what was trimmed because the whole is full, or too old
 local dying = {}
 local trimmed = false
 
+local function end_run()
+  if run_length == 0 then return end
+  call('XADD', DIR, text(run_first), 't', at, 'v', table.concat(run))
+  run, run_length, runs = {}, 0, runs + 1
+end
 local function flush()
+  end_run()
   if #waiting > 0 then
     places = places + many('ZADD', PLACES, waiting)
     waiting = {}
@@ -146,6 +162,19 @@ local function for_each(topics, each)
   if not find(topics, '\n', 1, true) then return each(topics) end
   for topic in string.gmatch(topics, '[^\n]+') do each(topic) end
 end
+-- What is kept has a place in one of its topics at least.
+local function stands(topics, offset)
+  for topic in string.gmatch(topics, '[^\n]+') do
+    if call('ZSCORE', PLACES, place(topic, offset)) then return true end
+  end
+  return false
+end
+-- Return where in *lines*, a run, that is which *number* of them come before.
+local function line_at(lines, number)
+  local from = 1
+  for _ = 1, number do from = (find(lines, '\0', from, true) or #lines) + 1 end
+  return from
+end
 
 local function thin(topic, limit)
   local low, high = begins(topic)
@@ -157,16 +186,16 @@ local function thin(topic, limit)
     lost[topic], trimmed = offset, true
     lost_order[#lost_order + 1] = topic
     -- It is removed when none of its topics keeps it.
-    local id = text(offset) .. '-0'
-    local entry = call('XRANGE', DIR, id, id)[1]
-    local its_size, topics = match(entry[2][2], '^(%d+) %S+ %S (.*)$')
-    local stands = false
-    for other in string.gmatch(topics, '[^\n]+') do
-      if other ~= topic and call('ZSCORE', PLACES, place(other, offset)) then stands = true break end
-    end
-    if not stands then
-      call('XDEL', DIR, id)
-      dying[#dying + 1] = id .. ' ' .. its_size
+    local entry = call('XREVRANGE', DIR, text(offset), '-', 'COUNT', 1)[1]
+    local first, lines = tonumber(match(entry[1], '^%d+')), entry[2][4]
+    local _, to, its_size, topics = find(lines, '^(%d+).([^%z]+)%z', line_at(lines, offset - first))
+    if topics == topic or not stands(topics, offset) then
+      if first == offset and to == #lines then
+        runs = runs - call('XDEL', DIR, entry[1])
+      else
+        holes = holes + 1
+      end
+      dying[#dying + 1] = text(offset) .. '-0 ' .. its_size
       die(1, tonumber(its_size))
     end
   end
@@ -188,7 +217,7 @@ local function forget_keys(budget)
   end
 end
 
-local at, padded = format('%.6f', now), ''
+local padded, last_topics, last_head, last_text
 local function add_place(topic)
   local next = #waiting
   waiting[next + 1], waiting[next + 2] = '0', topic .. '\0' .. padded
@@ -196,20 +225,26 @@ end
 
 for draft = 1, drafts do
   local first = FIRST_DRAFT + (draft - 1) * PER_DRAFT
-  local key, topics, limits, its_size = ARGV[first], ARGV[first + 1], ARGV[first + 2], ARGV[first + 5]
+  local topics, facts, its_size, key, limits = ARGV[first], ARGV[first + 1], ARGV[first + 3], '', ''
+  if not tonumber(its_size) then its_size, key, limits = match(its_size, '^(%d+) (%S*) (.*)$') end
   local used = key ~= '' and call('HGET', USED, key)
   local valid, offset, where
   if used then valid, offset, where = match(used, '^(%S+) (%d+) (.*)$') end
   if valid and tonumber(valid) > now then
     repeats[#repeats + 1] = text(draft - 1) .. ' ' .. offset .. ' ' .. string.gsub(where, '\n', '\t')
   else
+    -- The one before; the last one of all is written when it is known what to say with it.
+    if padded then call('XADD', LOG, padded, 'h', last_head, 't', last_topics, 'd', last_text) end
     newest = newest + 1
-    local id = text(newest) .. '-0'
-    local private = sub(ARGV[first + 3], 2, 2)
-    call('XADD', DIR, id, 'v', its_size .. ' ' .. at .. ' ' .. private .. ' ' .. topics)
+    padded, last_topics, last_head, last_text = format(PADDED, newest), topics, begin .. facts, ARGV[first + 2]
     if kept == 0 then oldest = newest end
     kept, size = kept + 1, size + tonumber(its_size)
-    padded = format('%016.0f', newest)
+    -- What a bound of its topic may remove, soon and alone, is a run of its own.
+    if run_length == RUN or limits ~= '' then end_run() end
+    if run_length == 0 then run_first = newest end
+    local next = #run
+    run[next + 1], run[next + 2], run[next + 3], run[next + 4] = its_size, sub(facts, 2, 2), topics, '\0'
+    run_length = run_length + 1
     for_each(topics, add_place)
     if limits ~= '' then
       flush()
@@ -219,7 +254,6 @@ for draft = 1, drafts do
         if limit ~= '-' then thin(topic, tonumber(limit)) end
       end
     end
-    added[#added + 1] = {id, topics, ARGV[first + 3], ARGV[first + 4]}
     if key ~= '' then
       local line = format('%.6f', now + key_age) .. ' ' .. text(newest) .. ' ' .. topics
       call('HSET', USED, key, line)
@@ -237,69 +271,94 @@ local function over(at)
   return kept > max_count or (size > max_size and kept > 1) or (max_age and kept > 0 and tonumber(at) < now - max_age)
 end
 
-local left = math.max(TRIMS, 2 * drafts)
-local full, last, thrown_size = true, 0, 0
-while left > 0 and full do
-  full = false
-  local entries = call('XRANGE', DIR, '-', '+', 'COUNT', math.min(left, kept > max_count and CHUNK or 20))
-  local members = {}
-  local function remove(topic)
-    members[#members + 1] = topic .. '\0' .. padded
-    thrown[topic] = last
-    thrown_order[#thrown_order + 1] = topic
-  end
+local left, more = math.max(TRIMS, 2 * drafts), 0
+local last, gone_at, thrown_size, members = 0, '', 0, {}
+local function remove(topic)
+  members[#members + 1] = topic .. '\0' .. gone_at
+  thrown[topic] = last
+  thrown_order[#thrown_order + 1] = topic
+end
+local looking = kept > 0 and (max_age or over(at))
+while looking do
+  local wanted = math.max(8, math.min(kept - max_count, left)) * runs / math.max(kept, 1)
+  local entries, stays = call('XRANGE', DIR, '-', '+', 'COUNT', math.min(CHUNK, 1 + math.ceil(wanted))), nil
   for _, entry in ipairs(entries) do
-    local its_size, its_time, topics = match(entry[2][2], '^(%d+) (%S+) %S (.*)$')
-    if not over(its_time) then full = false break end
-    last = tonumber(sub(entry[1], 1, -3))
-    padded = format('%016.0f', last)
-    for_each(topics, remove)
-    die(1, tonumber(its_size))
-    thrown_size, left, full = thrown_size + tonumber(its_size), left - 1, true
+    local first, its_time, lines = tonumber(match(entry[1], '^%d+')), entry[2][2], entry[2][4]
+    if first > oldest then oldest = first end
+    local from = line_at(lines, oldest - first)
+    while from <= #lines do
+      if not over(its_time) then stays = first break end
+      if left == 0 then stays, more = first, 1 break end
+      local _, to, its_size, topics = find(lines, '^(%d+).([^%z]+)%z', from)
+      if holes == 0 or stands(topics, oldest) then
+        last, gone_at, its_size = oldest, format(PADDED, oldest), tonumber(its_size)
+        for_each(topics, remove)
+        die(1, its_size)
+        thrown_size = thrown_size + its_size
+      else
+        holes = holes - 1
+      end
+      oldest, from, left = oldest + 1, to + 1, left - 1
+    end
+    if stays then break end
   end
   if #members > 0 then
     places = places - many('ZREM', PLACES, members)
-    call('XTRIM', DIR, 'MINID', text(last + 1))
+    members = {}
   end
+  runs = runs - call('XTRIM', DIR, 'MINID', text(stays or oldest))
+  looking = not stays and kept > 0
 end
 if last > 0 then
   overall = math.max(overall, last)
   dying[#dying + 1] = '<' .. text(last) .. ' ' .. thrown_size
 end
-local more = full and 1 or 0
-if #dying > 0 then
-  many('RPUSH', DEAD, dying)
-  local entry = call('XRANGE', DIR, '-', '+', 'COUNT', 1)[1]
-  oldest = entry and tonumber(match(entry[1], '^%d+')) or newest
-elseif kept == 0 then
-  oldest = newest
+if #dying > 0 then many('RPUSH', DEAD, dying) end
+if kept == 0 then
+  if runs > 0 then call('DEL', DIR) end
+  oldest, runs, holes = newest, 0, 0
+elseif #lost_order > 0 or holes > 0 then
+  -- Holes at the beginning go, and with them the runs in which there is nothing else.
+  local stays = false
+  while not stays do
+    local entry = call('XRANGE', DIR, '-', '+', 'COUNT', 1)[1]
+    local first, lines = tonumber(match(entry[1], '^%d+')), entry[2][4]
+    if first > oldest then oldest = first end
+    local from = line_at(lines, oldest - first)
+    while from <= #lines and not stays do
+      local _, to, topics = find(lines, '^%d+.([^%z]+)%z', from)
+      stays = holes == 0 or left == 0 or stands(topics, oldest)
+      if not stays then oldest, from, holes, left = oldest + 1, to + 1, holes - 1, left - 1 end
+    end
+    if not stays then runs = runs - call('XDEL', DIR, entry[1]) end
+  end
 end
 
 -- ---- what was trimmed is remembered, and told ----
 
 local told = {}
 local function tell(mark, offsets, order)
-  local new, known, after, alike = {}, {}, {}, true
+  local known, after, alike = {}, {}, true
   for number = #order, 1, -1 do
     local topic = order[number]
     local offset = offsets[topic]
     if offset then  -- its last time
       offsets[topic] = nil
-      after[#after + 1] = mark .. text(offset) .. ' ' .. topic
       alike = alike and offset >= forgotten
-      new[#new + 1], new[#new + 2] = text(math.max(offset, forgotten)), topic
-      known[#known + 1], known[#known + 2] = text(offset), topic
+      local written = text(offset)
+      after[#after + 1] = mark .. written .. ' ' .. topic
+      known[#known + 1], known[#known + 2] = written, topic
     end
   end
   for number = #after, 1, -1 do told[#told + 1] = after[number] end
-  for first = 1, #new, CHUNK do
-    local last = math.min(first + CHUNK - 1, #new)
-    if alike then
-      call('ZADD', GONE, 'GT', unpack(known, first, last))
-    else  -- one that was forgotten may have lost something newer than this
-      call('ZADD', GONE, 'NX', unpack(new, first, last))
-      call('ZADD', GONE, 'XX', 'GT', unpack(known, first, last))
+  for first = 1, #known, CHUNK do
+    local last = math.min(first + CHUNK - 1, #known)
+    if not alike then  -- one that was forgotten may have lost something newer than this
+      local new = {unpack(known, first, last)}
+      for number = 1, #new, 2 do new[number] = text(math.max(tonumber(new[number]), forgotten)) end
+      call('ZADD', GONE, 'NX', unpack(new))
     end
+    call('ZADD', GONE, 'GT', unpack(known, first, last))
   end
 end
 if trimmed then
@@ -319,16 +378,8 @@ end
 
 local stands = {text(oldest), text(kept), text(size), text(trims)}
 local notes = table.concat(stands, ' ') .. (#told > 0 and '\n' .. table.concat(told, '\n') or '')
-local begin = epoch .. ' ' .. at .. ' '
-for number, each in ipairs(added) do
-  local head = begin .. each[3]
-  if number < #added then
-    call('XADD', LOG, each[1], 'h', head, 't', each[2], 'd', each[4])
-  else
-    call('XADD', LOG, each[1], 'h', head, 't', each[2], 'd', each[4], 'x', notes)
-  end
-end
-if #added > 0 then
+if padded then
+  call('XADD', LOG, padded, 'h', last_head, 't', last_topics, 'd', last_text, 'x', notes)
   notice = 0
 elseif rewound or trimmed then
   notice = notice + 1
@@ -375,7 +426,7 @@ if drafts > 0 or verdict == 'done' or rewound or trimmed or released or not fenc
   call('HSET', META, 'epoch', epoch, 'newest', text(newest), 'notice', text(notice), 'fence', token, 'kept', text(kept),
     'size', text(size), 'places', text(places), 'deadsize', text(deadsize), 'trims', text(trims), 'overall', text(overall),
     'forgotten', text(forgotten), 'usedsize', text(usedsize), 'ended', ended, 'oldest', text(oldest),
-    'format', known_format, 'dead', text(deadcount), 'gone', text(gonecount))
+    'format', known_format, 'dead', text(deadcount), 'gone', text(gonecount), 'runs', text(runs), 'holes', text(holes))
 end
 if verdict == 'done' then
   epoch, before, repeated = match(answer, '^(%S+) (%d+) (.*)$')

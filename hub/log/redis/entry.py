@@ -10,7 +10,7 @@ from hub.eventstream import compact_json
 from hub.notification import Draft, Notification, Position
 
 FORMAT = "1"
-ENTRY_SIZE = 90
+ENTRY_SIZE = 60
 PLACE_SIZE = 130
 """What Redis needs for a notification, and for each of its topics, beside the texts, in bytes (measured)."""
 

@@ -199,22 +199,22 @@ class _Reading:
         """Return what matches of all that is kept, as much as can be looked at for a page."""
         answer = await self._ask("walk", after, self._upto, WALK)
         reached = int(answer[3])
-        wanted: list[tuple[int, list[str], bool]] = []
+        wanted: list[tuple[int, list[str]]] = []
         for number, joined in answer[4]:
             offset, topics = int(number), joined.decode().split("\n")
             matching = [topic for topic in topics if self._wants(topic, offset)]
             if matching:
-                wanted.append((offset, matching, len(topics) == 1))
+                wanted.append((offset, matching))
         if latest:
-            newest = await self._newest({topic for _, topics, _ in wanted for topic in topics})
+            newest = await self._newest({topic for _, topics in wanted for topic in topics})
             wanted = [
-                (offset, topics, False)
-                for offset, matching, _ in wanted
+                (offset, topics)
+                for offset, matching in wanted
                 if (topics := [each for each in matching if _may_be_newest(offset, newest[each])])
             ]
         question: list[Any] = []
-        for offset, topics, alone in wanted:
-            question += (offset, 0) if alone else (offset, len(topics), *topics)
+        for offset, topics in wanted:
+            question += (offset, len(topics), *topics)
         return self._page(await self._ask("rows", reached, PAGE_COUNT, PAGE_BYTES, *question))
 
     def _wants(self, topic: str, offset: int) -> bool:
@@ -235,9 +235,12 @@ class _Reading:
         newest = await self._newest(search.names)
         if any(offset < 0 for offset in newest.values()):
             return await self._walk(after, latest=True)
-        offsets = sorted({offset for offset in newest.values() if offset > after})
+        found: dict[int, list[str]] = {}
+        for name, offset in newest.items():
+            if offset > after:
+                found.setdefault(offset, []).append(name)
         # One that went meanwhile gave way to a newer one of its topic, which follows.
-        question = (each for offset in offsets for each in (offset, 0))
+        question = (each for offset in sorted(found) for each in (offset, len(found[offset]), *found[offset]))
         return self._page(await self._ask("rows", upto, PAGE_COUNT, PAGE_BYTES, *question))
 
     async def _newest(self, names: Iterable[str]) -> dict[str, int]:
@@ -251,8 +254,9 @@ class _Reading:
             if not part:
                 break
             asked = [each for name in part for each in (name, ~looked[name], self._floors.get(name, 0))]
-            places = BACK_PLACES if self._visibility.private is not None else 1
-            answer = await self._ask("back", places, *asked)
+            private = self._visibility.private is not None
+            places = BACK_PLACES if private else 1
+            answer = await self._ask("back", places, int(private), *asked)
             for name, stand in zip(part, answer[3], strict=True):
                 offset, cost = self._visible(stand, places)
                 steps -= cost

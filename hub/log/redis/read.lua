@@ -2,7 +2,7 @@
 --
 -- The first argument says what is read, the second one the epoch that the caller knows: of another one, nothing is.
 local META, LOG, DIR, PLACES, GONE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local call, sub, match, format = redis.call, string.sub, string.match, string.format
+local call, sub, find, match, format = redis.call, string.sub, string.find, string.match, string.format
 local FIRST = 3
 
 local function text(number) return format('%.0f', number) end
@@ -10,16 +10,49 @@ local function place(topic, offset) return topic .. '\0' .. format('%016.0f', of
 local function offset_of(topic, member) return tonumber(sub(member, #topic + 2)) end
 
 local what = ARGV[1]
-local meta = call('HMGET', META, 'epoch', 'trims', 'oldest', 'newest', 'notice', 'kept', 'size', 'overall', 'forgotten', 'ended')
+local meta = call('HMGET', META, 'epoch', 'trims', 'oldest', 'newest', 'notice', 'kept', 'size', 'overall', 'forgotten', 'ended', 'runs', 'holes')
 if meta[1] ~= ARGV[2] then return {'epoch'} end
 local answer = {'read', meta[2], meta[3]}
 
--- Return what stands at *offset* in the log, or nothing if it is not kept.
+local oldest, kept = tonumber(meta[3]), tonumber(meta[6])
+local runs, holes = tonumber(meta[11]), tonumber(meta[12])
+
+-- Return what stands at *offset* in the log; it is kept.
 local function row(offset)
   local id = text(offset) .. '-0'
-  if #call('XRANGE', DIR, id, id) == 0 then return nil end
   local entry = call('XRANGE', LOG, id, id)[1]
   return entry and entry[2]
+end
+
+-- What is kept has a place in one of its topics at least.
+local function stands(topics, offset)
+  for topic in string.gmatch(topics, '[^\n]+') do
+    if call('ZSCORE', PLACES, place(topic, offset)) then return true end
+  end
+  return false
+end
+
+-- Call *each* with offset and topics of what is kept after *after*, in order, *steps* of it at most; return how far it came.
+local function walk(after, upto, steps, each)
+  local begin = call('XREVRANGE', DIR, text(after + 1), '-', 'COUNT', 1)[1]
+  local from = begin and begin[1] or '-'
+  while true do
+    local entries = call('XRANGE', DIR, from, text(upto), 'COUNT', 1 + math.ceil(steps * runs / math.max(kept, 1)))
+    for _, entry in ipairs(entries) do
+      local offset = tonumber(match(entry[1], '^%d+'))
+      for topics in string.gmatch(entry[2][4], '%d+.([^%z]+)%z') do
+        if offset > upto then return upto end
+        if offset > after and offset >= oldest and (holes == 0 or stands(topics, offset)) then
+          each(offset, topics)
+          steps = steps - 1
+          if steps == 0 then return offset end
+        end
+        offset = offset + 1
+      end
+      from = '(' .. entry[1]
+    end
+    if #entries == 0 then return upto end
+  end
 end
 
 -- Add to the answer what stands at *offsets*, in order, as much as makes a page; then how far that reaches.
@@ -90,35 +123,33 @@ end
 if what == 'walk' or what == 'all' then
   -- after, upto, how many are looked at; for `all` the bounds of a page and the first segments that do not count.
   local after, upto, steps = tonumber(ARGV[FIRST]), tonumber(ARGV[FIRST + 1]), tonumber(ARGV[FIRST + 2])
-  local entries = call('XRANGE', DIR, text(after + 1), text(upto), 'COUNT', steps)
-  local last = #entries == steps and tonumber(match(entries[steps][1], '^%d+')) or upto
   if what == 'walk' then
     local rows = {}
-    for number, entry in ipairs(entries) do
-      rows[number] = {match(entry[1], '^%d+'), match(entry[2][2], '^%d+ %S+ %S (.*)$')}
-    end
-    answer[4], answer[5] = text(last), rows
+    answer[4] = text(walk(after, upto, steps, function(offset, topics) rows[#rows + 1] = {text(offset), topics} end))
+    answer[5] = rows
     return answer
   end
   local but, offsets = {}, {}
   for number = FIRST + 5, #ARGV do but[ARGV[number]] = true end
-  for _, entry in ipairs(entries) do
-    for topic in string.gmatch(match(entry[2][2], '^%d+ %S+ %S (.*)$'), '[^\n]+') do
-      if not but[match(topic, '^[^/]*')] then
-        offsets[#offsets + 1] = tonumber(match(entry[1], '^%d+'))
+  local last = walk(after, upto, steps, function(offset, topics)
+    local alone = not find(topics, '\n', 1, true)
+    for topic in string.gmatch(topics, '[^\n]+') do
+      -- One of several topics may have lost it.
+      if not but[match(topic, '^[^/]*')] and (alone or call('ZSCORE', PLACES, place(topic, offset))) then
+        offsets[#offsets + 1] = offset
         break
       end
     end
-  end
+  end)
   return page(offsets, last, tonumber(ARGV[FIRST + 3]), tonumber(ARGV[FIRST + 4]))
 end
 
-if what == 'rows' then  -- upto, bounds of a page; then offsets, each with the number of topics one of which has to have it
+if what == 'rows' then  -- upto, bounds of a page; then offsets, each with the number of topics one of which has to have it, and those
   local upto, max_count, max_bytes = tonumber(ARGV[FIRST]), tonumber(ARGV[FIRST + 1]), tonumber(ARGV[FIRST + 2])
   local offsets, first = {}, FIRST + 3
   while first <= #ARGV do
     local offset, number = tonumber(ARGV[first]), tonumber(ARGV[first + 1])
-    local stands = number == 0
+    local stands = false
     for topic = first + 2, first + 1 + number do
       stands = stands or call('ZSCORE', PLACES, place(ARGV[topic], offset))
     end
@@ -128,17 +159,21 @@ if what == 'rows' then  -- upto, bounds of a page; then offsets, each with the n
   return page(offsets, upto, max_count, max_bytes)
 end
 
-if what == 'back' then  -- places per topic; then names, an offset, and a floor: what stands up to the one and beyond the other
-  local per, found = tonumber(ARGV[FIRST]), {}
-  for first = FIRST + 1, #ARGV, 3 do
+if what == 'back' then  -- places per topic, whether it is asked which are private; then names, an offset, and a floor: what stands up to the one and beyond the other
+  local per, asked, found = tonumber(ARGV[FIRST]), ARGV[FIRST + 1] == '1', {}
+  for first = FIRST + 2, #ARGV, 3 do
     local name = ARGV[first]
     local high, low = '[' .. place(name, tonumber(ARGV[first + 1])), '(' .. place(name, tonumber(ARGV[first + 2]))
     local places = {}
     for _, member in ipairs(call('ZREVRANGEBYLEX', PLACES, high, low, 'LIMIT', 0, per)) do
       local offset = offset_of(name, member)
-      local id = text(offset) .. '-0'
-      local entry = call('XRANGE', DIR, id, id)[1]
-      local private, topics = match(entry[2][2], '^%d+ %S+ (%S) (.*)$')
+      local private, topics = '', ''
+      if asked then
+        local entry = call('XREVRANGE', DIR, text(offset), '-', 'COUNT', 1)[1]
+        local from, lines = 1, entry[2][4]
+        for _ = 1, offset - tonumber(match(entry[1], '^%d+')) do from = find(lines, '\0', from, true) + 1 end
+        private, topics = match(lines, '^%d+(.)([^%z]+)', from)
+      end
       places[#places + 1] = {text(offset), private, private == 'p' and topics or ''}
     end
     found[#found + 1] = places

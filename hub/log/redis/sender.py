@@ -12,7 +12,7 @@ import contextlib
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -158,10 +158,10 @@ class Sender:
             topics = draft.topics
             text, more = draft.text.encode(), facts(draft)
             joined = (topics[0] if len(topics) == 1 else "\n".join(topics)).encode()
-            limits = "" if limit is None else _limits(map(limit, topics))
+            limits = "" if limit is None else _limits([limit(topic) for topic in topics])
             key = "" if draft.key is None else digest_of(draft.key).hex()
             cost = size_of(topics, joined, text, more)
-            arguments += (key, joined, limits, more, text, cost)
+            arguments += (joined, more, text, f"{cost} {key} {limits}" if key or limits else cost)
             size += cost
         receipts = [Receipt(draft.topics) for draft in drafts]
         self.waiting_bytes += size
@@ -377,7 +377,10 @@ class TooFewReplicas(NoServer):
     """A publish was kept, but not by as many replicas as it has to be."""
 
 
-def _limits(counts: Iterable[float]) -> str:
+def _limits(counts: Collection[float]) -> str:
+    """Return how many are kept of each topic; nothing where no topic has a bound."""
+    if min(counts) == float("inf"):
+        return ""
     return " ".join("-" if count == float("inf") else f"{count:.0f}" for count in counts)
 
 
