@@ -49,11 +49,15 @@ class Cluster:
         """The master, as long as none was promoted."""
         return self.servers[0]
 
-    async def promoted(self) -> None:
-        """Wait until one of the replicas is the master."""
+    async def promoted(self, *, followed: bool = False) -> None:
+        """Wait until one of the replicas is the master, and if *followed* the other ones follow it."""
 
         async def has_become(replica: RedisServer) -> None:
             await replica.says(b"role:master", "INFO", "replication")
+            for each in self.servers[1:] if followed else ():
+                if each is not replica:
+                    await each.says(b"master_port:%d" % replica.port, "INFO", "replication")
+                    await each.caught_up()
 
         waiting = {asyncio.create_task(has_become(each)) for each in self.servers[1:]}
         try:

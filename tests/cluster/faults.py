@@ -74,9 +74,9 @@ async def connections_reset(cluster: Cluster, traffic: Traffic, chance: random.R
         await traffic.confirm(chance.randint(0, 5))
 
 
-async def network_cut(cluster: Cluster, traffic: Traffic, chance: random.Random) -> None:
+async def network_cut(cluster: Cluster, traffic: Traffic, chance: random.Random, times: int = 2) -> None:
     """One hub reaches Redis no more for a while, and nothing tells it so."""
-    for _ in range(2):
+    for _ in range(times):
         proxy = chance.choice(cluster.proxies)
         await traffic.confirm(20)
         proxy.cut()
@@ -134,7 +134,10 @@ async def promoted_by_hand(cluster: Cluster, traffic: Traffic, chance: random.Ra
 
 
 async def promoted_by_sentinels(cluster: Cluster, traffic: Traffic, chance: random.Random, *, lost: bool) -> None:
-    """The master dies, Sentinels promote a replica; and the old master is back before everybody knows of that."""
+    """The master dies, Sentinels promote a replica, and the old master comes back.
+
+    If *lost*, the replicas lack the newest, and the old master is back before everybody knows of the new one.
+    """
     master, *replicas = cluster.servers
     await traffic.confirm(50)
     if lost:
@@ -145,7 +148,7 @@ async def promoted_by_sentinels(cluster: Cluster, traffic: Traffic, chance: rand
     master.kill()
     for each in replicas:
         each.resume()
-    await cluster.promoted()
+    await cluster.promoted(followed=not lost)
     await master.start()
     await master.says(b"role:slave", "INFO", "replication")
     await cluster.ready()

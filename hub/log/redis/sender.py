@@ -257,6 +257,9 @@ class Sender:
                 continue
             self.away = None
             self._answered(batch, answer)
+            if self._newest.epoch != self._seen().epoch:
+                # This may be an old master whom nobody has told yet: the next call goes to the one that is named then.
+                await self._disconnect()
             return
         await self._disconnect()
         if self.away is None:
