@@ -301,6 +301,7 @@ WALKED = [
     "docs/howto/publish-from-anywhere.md",
     "docs/howto/rooms-and-presence.md",
     "docs/howto/test-your-listeners.md",
+    "docs/howto/use-from-a-page.md",
     "docs/howto/write-a-listener.md",
     "docs/howto/stream-ai-tokens.md",
     "docs/howto/stream-from-a-handler.md",
