@@ -152,7 +152,10 @@ async function read(env: Env, url: string, init: RequestInit, heard: Heard): Pro
   const type = answer.headers.get("Content-Type") ?? "";
   if (!type.startsWith("text/event-stream") || !answer.body) {
     await answer.body?.cancel();
-    return { status: 0, code: "not_a_stream", detail: `the answer is ${type || "of no type"}` };
+    const detail = `the answer is ${type || "of no type"}`;
+    // Not a failure of the network, so the browser says nothing: often a development server that is no proxy for the hub.
+    console.warn(`hub-client: no stream of a hub at ${url.split("?")[0]}: ${detail}`);
+    return { status: 0, code: "not_a_stream", detail };
   }
   heard.opened(false);
   let id: string | undefined;
