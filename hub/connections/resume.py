@@ -55,8 +55,7 @@ def start(asked: str | None, *, located: Located | None = None, trimmed: Callabl
     if located is None:
         return Start(0, GapReason.UNKNOWN)
     if located.after is None:
-        # Whoever has seen more of an earlier epoch than is left has seen all of what is left: only the rest is new.
-        return Start(located.end or 0, GapReason(located.why or GapReason.UNKNOWN))
+        return Start(0, GapReason(located.why or GapReason.UNKNOWN))
     if trimmed(located.after):
         return Start(located.after, GapReason.TRIMMED)
     return Start(located.after, known=True)
