@@ -15,7 +15,7 @@ from typing import Any
 
 from hub.redis_link import BROKEN, RedisConnection, RedisLink
 from hub.redis_url import RedisURL
-from tests.ports import free_port
+from tests.ports import PORTS, PORTS_WITH_A_BUS, free_port
 
 KINDS = ("redis", "valkey")
 """Debian's Redis, and the Valkey of a wheel."""
@@ -53,7 +53,7 @@ class RedisServer:
     def __init__(self, kind: str, folder: Path, *options: str, port: bool = False) -> None:
         self._command = [executable(kind), "--dir", str(folder), "--daemonize", "no", "--loglevel", "notice"]
         self.folder, self.socket = folder, folder / "s"
-        self.port = free_port() if port else 0
+        self.port = free_port(PORTS_WITH_A_BUS if "--cluster-enabled" in options else PORTS) if port else 0
         self._options = options
         self.password = ""
         self.process: subprocess.Popen[bytes] | None = None
