@@ -6,7 +6,6 @@ import random
 import socket
 from contextlib import suppress
 
-
 PORTS = range(20_000, 30_000)
 """Below what the kernel gives to connections."""
 
