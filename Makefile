@@ -70,6 +70,7 @@ oldest: $(VENV)/oldest/.done ## Run the tests that have sockets or tokens with t
 	$(VENV)/oldest/bin/python $(PYTEST) tests/web tests/load tests/client tests/access $(ARGS)
 
 torture: $(VENV)/.test ## Break hubs, their logs and their Redis under load, again and again (ARGS="500" rounds)
+	TORTURE=1 $(BIN)/python $(PYTEST) -m "torture or hypothesis"
 	$(BIN)/python -m tests.torture $(ARGS)
 	$(BIN)/python -m tests.cluster $(ARGS)
 

@@ -18,6 +18,7 @@ from hub.redis_url import RedisURL
 from hub.state.memberships import MOST_OF_A_USER
 from hub.state.redis.state import RedisState
 from hub.state.state import Membership, Revocation
+from tests.chance import examples
 from tests.contracts.conftest import Clock
 from tests.contracts.test_state import STEPS, Model, walk_on
 from tests.redis_server import RedisServer, servers
@@ -86,7 +87,7 @@ async def walk_in_two(steps: list[Any], server: RedisServer) -> None:
             await each.aclose()
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(10, 200))
 @given(STEPS)
 def test_two_processes_do_what_the_model_does(redis_server: RedisServer, steps: list[Any]):
     asyncio.run(walk_in_two(steps, redis_server))
