@@ -19,7 +19,7 @@ from tests.ports import free_port
 from tests.snippets import snippet
 
 PAGE = "howto/run-behind-a-proxy.md"
-STARTING = 20.0
+STARTING = 60.0  # seconds; a loaded machine takes long to start a process
 PACKAGES = {"nginx": "nginx-light", "caddy": "caddy", "haproxy": "haproxy"}
 FILES = {"nginx": "nginx.conf", "caddy": "Caddyfile", "haproxy": "haproxy.cfg"}
 
