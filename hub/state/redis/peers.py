@@ -41,11 +41,11 @@ class RedisPeers:
     """
 
     def __init__(self, url: RedisURL, prefix: str, *, lease: float = LEASE_SECONDS) -> None:
-        self.id = secrets.token_hex(6)
+        self.id = ""
         self._link, self._lease = RedisLink(url, prefix), lease
         begin = f"{{{prefix}}}:peers:"
         self._keys = [begin + field for field in ("meta", "news", "leases", "held:", "inbox:", "claim:")]
-        self._news_key, self._held_key, self._inbox_key = self._keys[1], self._keys[3], self._keys[4] + self.id
+        self._news_key, self._held_key, self._inbox_key = self._keys[1], self._keys[3], ""
         self._calls = Calls(self._link, SCRIPT, self._keys)
         self._news = News(self._link, "what other processes do", load=self._load, take=self._take, check=self._same)
         self._candidate = secrets.token_hex(8)
@@ -67,6 +67,8 @@ class RedisPeers:
     # ---- the beginning and the end ----
 
     async def open(self) -> None:
+        self.id = secrets.token_hex(6)  # not before: many may be forked from a process that has made this
+        self._inbox_key = self._keys[4] + self.id
         try:
             await self._news.open()
         except BROKEN as error:
