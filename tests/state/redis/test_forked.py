@@ -1,4 +1,4 @@
-"""Processes that were forked from one that had made a hub, as under gunicorn with `--preload`, are not taken for one."""
+"""Processes that were forked from one that had made a hub, as by gunicorn with `--preload`, are not taken for one."""
 
 from __future__ import annotations
 
