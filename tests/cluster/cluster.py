@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.log.redis.proxy import Proxy, proxy
@@ -147,7 +147,7 @@ async def running(made: Cluster) -> AsyncIterator[Cluster]:
 
 
 @contextlib.asynccontextmanager
-async def on_one(kind: str = "redis", *options: str, replica: bool = False) -> AsyncIterator[Cluster]:
+async def on_one(kind: str, options: Sequence[str] = (), *, replica: bool = False) -> AsyncIterator[Cluster]:
     """Run three hubs on one server that loses nothing, each through a proxy; if asked for, beside it a replica.
 
     Args:
@@ -171,7 +171,7 @@ async def on_one(kind: str = "redis", *options: str, replica: bool = False) -> A
 
 
 @contextlib.asynccontextmanager
-async def on_sentinels(kind: str = "redis", *options: str) -> AsyncIterator[Cluster]:
+async def on_sentinels(kind: str, options: Sequence[str] = ()) -> AsyncIterator[Cluster]:
     """Run three hubs on a server with two replicas, of which three Sentinels choose the master."""
     with servers() as make:
         made = [make(kind, *DURABLE, port=True) for _ in range(3)]
@@ -202,7 +202,7 @@ def _configuration(folder: Path, port: int) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def of_workers(kind: str = "redis", count: int = HUBS) -> AsyncIterator[Cluster]:
+async def of_workers(kind: str, count: int = HUBS) -> AsyncIterator[Cluster]:
     """Run one supervisor with three workers."""
     with servers() as make:
         server = make(kind, *DURABLE)

@@ -20,12 +20,12 @@ class Fault(NamedTuple):
     """Something that breaks.
 
     Attributes:
-        cluster: what runs.
+        cluster: what runs, on servers of a kind.
         happens: what is done to it under load; in the end all is there again.
         promise: what holds all the same.
     """
 
-    cluster: Callable[[], AbstractAsyncContextManager[Cluster]]
+    cluster: Callable[[str], AbstractAsyncContextManager[Cluster]]
     happens: Break
     promise: Promise = "everything"
 
@@ -175,6 +175,8 @@ async def workers_replaced(cluster: Cluster, traffic: Traffic, chance: random.Ra
         await cluster.replace_workers()
 
 
+CONFIRMING = ("--redis-wait", "1")
+
 FAULTS: dict[str, Fault] = {
     "redis killed": Fault(on_one, redis_killed),
     "redis paused": Fault(on_one, redis_paused),
@@ -185,11 +187,11 @@ FAULTS: dict[str, Fault] = {
     "everything lost": Fault(on_one, everything_lost, "told"),
     "workers replaced": Fault(of_workers, workers_replaced),
     "promoted by hand": Fault(
-        partial(on_one, "redis", "--redis-wait", "1", replica=True), partial(promoted_by_hand, lost=False), "confirmed"
+        partial(on_one, options=CONFIRMING, replica=True), partial(promoted_by_hand, lost=False), "confirmed"
     ),
     "promoted by hand, writes lost": Fault(partial(on_one, replica=True), partial(promoted_by_hand, lost=True), "told"),
     "promoted by Sentinels": Fault(
-        partial(on_sentinels, "redis", "--redis-wait", "1"), partial(promoted_by_sentinels, lost=False), "confirmed"
+        partial(on_sentinels, options=CONFIRMING), partial(promoted_by_sentinels, lost=False), "confirmed"
     ),
     "promoted by Sentinels, writes lost": Fault(on_sentinels, partial(promoted_by_sentinels, lost=True), "told"),
     "master paused": Fault(on_sentinels, master_paused, "told"),
@@ -214,14 +216,14 @@ async def random_faults(cluster: Cluster, traffic: Traffic, chance: random.Rando
 RANDOM = Fault(on_one, random_faults)
 
 
-async def suffer(fault: Fault, seed: int, load: Load) -> Outcome:
-    """Let *fault* happen under *load*; return how it went.
+async def suffer(fault: Fault, seed: int, load: Load, kind: str = "redis") -> Outcome:
+    """Let *fault* happen under *load*, on servers of this *kind*; return how it went.
 
     Raises:
         AssertionError: a promise was broken.
         TimeoutError: something stands still.
     """
-    async with fault.cluster() as cluster:
+    async with fault.cluster(kind) as cluster:
         traffic = Traffic(cluster.now, seed, load)
         try:
             async with traffic.going_on(fault.promise):

@@ -120,7 +120,7 @@ class Sender:
         self._clock, self._unobserved = clock, unobserved
         self.away: LogUnavailable | None = None
         self.waiting_bytes = 0
-        self._name, self._number = secrets.token_hex(8), 0
+        self._name, self._number = "", 0
         self._newest = Position("", 0)  # of those that were given here
         self._redis_time: tuple[float, float] | None = None  # of the last answer, and when that was here
         self._queue: deque[_Group | _Question] = deque()
@@ -131,6 +131,7 @@ class Sender:
 
     def open(self) -> None:
         """Begin to send."""
+        self._name = secrets.token_hex(8)  # not before: many processes may be forked from one that has made this
         self._working = asyncio.get_running_loop().create_task(self._work())
 
     async def aclose(self) -> None:

@@ -121,6 +121,31 @@ async def test_a_process_that_was_stopped_beyond_its_lease_says_everything_anew(
     await until(lambda: what(one, other) == {"k:mine": 1})
 
 
+@pytest.mark.parametrize("reads_anew", [False, True])
+async def test_a_process_that_was_away_beyond_its_lease_learns_that_it_was_gone(
+    opened: Open, server: RedisServer, reads_anew: bool
+):
+    one, other = await opened(lease=1.0), await opened(lease=1.0)
+    gone: list[str] = []
+    one.on_gone(gone.append)
+    other.on_gone(gone.append)
+    one.hold("k", "a", 1)
+    await until(lambda: what(other, one) == {"k:a": 1})
+    way, one._link._url = one._link._url, RedisURL.parse("redis+unix:///nowhere")
+    for connection in (one._calls._connection, one._news._connection):
+        assert connection is not None
+        await connection.aclose()
+    await until(lambda: gone == [one.id])
+    if reads_anew:
+        await server.ask("DEL", "{hub}:peers:news")
+        one._news._server = None
+    one._link._url = way
+    await until(lambda: what(other, one) == {"k:a": 1})
+    await until(lambda: gone == [one.id, one.id])
+    await until(lambda: what(one, other) == {})
+    assert gone == [one.id, one.id]
+
+
 async def test_nobody_is_gone_because_redis_was_away_or_lost_everything(opened: Open, server: RedisServer):
     one, other = await opened(), await opened()
     heard = following(other)
