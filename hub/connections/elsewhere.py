@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -140,24 +141,44 @@ class StreamsElsewhere:
         return [[*place, *facts] for place, facts in self._rows((began, id), most)]
 
     async def figures(self) -> dict[str, Any]:
-        """Return the figures of all processes that answer, added up, and how many those are."""
-        said = [self._figures(), *(await self._asked(FIGURES)).values()]
-        return {**_added(said), "processes": len(said)}
+        """Return the figures of all processes that answer, added up, how many those are, and `workers`: each one's own.
+
+        Those are by name of the process; where two have the same name, it is followed by what tells them apart.
+        """
+        others = await self._asked(FIGURES)
+        said = {self._peers.id: dict(self._figures()), **{peer: dict(figures) for peer, figures in others.items()}}
+        workers = _by_name({peer: figures.pop("worker", {}) for peer, figures in said.items()})
+        return {**_added(list(said.values())), "processes": len(said), "workers": workers}
 
     async def _own_figures(self, asked: Any) -> Mapping[str, Any]:
         return self._figures()
 
 
+_LARGEST = {"published", "uptime", "log_answered_seconds_ago"}
+
+
 def _added(figures: list[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the sums; but each process counts all notifications that were published, and since when it runs."""
     added: dict[str, Any] = {}
-    for name, value in figures[0].items():
+    for name, value in ((name, value) for each in figures for name, value in each.items()):
+        if name in added:
+            continue
         values = [each[name] for each in figures if name in each]
         if isinstance(value, Mapping):
             added[name] = _added(values)
         else:
-            added[name] = max(values) if name in {"published", "uptime"} else sum(values)
+            added[name] = max(values) if name in _LARGEST else sum(values)
     return added
+
+
+def _by_name(workers: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the own figures of each process by its name, which `figures` had among them; two may have the same."""
+    names = Counter(own.get("name", peer) for peer, own in workers.items())
+    found = {}
+    for peer, own in workers.items():
+        name = own.get("name", peer)
+        found[name if names[name] == 1 else f"{name}-{peer}"] = {key: own[key] for key in own if key != "name"}
+    return found
 
 
 def _facts(row: list[Any]) -> StreamFacts:
