@@ -40,7 +40,7 @@ async def stats(hub: Hub, request: web.Request) -> web.Response:
         {
             "connections": figures["streams"][StreamKind.SUBSCRIPTION],
             **figures,
-            "log": _log_bounds(hub),
+            "log": log_bounds(hub),
             "draining": hub.draining,
             "processes": processes,
             "uptime": round(uptime, 3),
@@ -48,7 +48,8 @@ async def stats(hub: Hub, request: web.Request) -> web.Response:
     )
 
 
-def _log_bounds(hub: Hub) -> dict[str, object] | None:
+def log_bounds(hub: Hub) -> dict[str, object] | None:
+    """Return what *hub*'s log holds; None: it does not answer."""
     try:
         bounds = hub.log.bounds()
     except LogUnavailable:
@@ -96,7 +97,7 @@ class _Figures(Collector):
         yield GaugeMetricFamily("hub_viewers", "Open streams of answers.", value=figures["viewers"])
         yield GaugeMetricFamily("hub_uptime_seconds", "Seconds since the start.", value=figures["uptime"])
         yield GaugeMetricFamily("hub_processes", "Processes of this hub that answer.", value=figures["processes"])
-        bounds = _log_bounds(hub)
+        bounds = log_bounds(hub)
         yield GaugeMetricFamily("hub_log_up", "Whether the log answers.", value=bounds is not None)
         if bounds is not None:
             kept = hub.log.bounds()
