@@ -34,7 +34,7 @@ $(VENV)/.lint: setup.cfg pyproject.toml | $(BIN)/python
 
 # What the demo needs is set here; a variable that is set already wins.
 run: $(VENV)/.run ## Start the hub with the demo on http://127.0.0.1:8080
-	@HUB_DEMO="$${HUB_DEMO-1}" HUB_EVENTS_API="$${HUB_EVENTS_API-1}" HUB_LISTENERS="$${HUB_LISTENERS-listeners}" \
+	@HUB_DEMO="$${HUB_DEMO-1}" HUB_DASHBOARD="$${HUB_DASHBOARD-1}" HUB_EVENTS_API="$${HUB_EVENTS_API-1}" HUB_LISTENERS="$${HUB_LISTENERS-listeners}" \
 		HUB_LOG="$${HUB_LOG-sqlite:///data/hub.db}" HUB_AI_PROVIDER="$${HUB_AI_PROVIDER-simulated}" \
 		HUB_AI_SIMULATED_TOKENS="$${HUB_AI_SIMULATED_TOKENS-240}" \
 		exec $(BIN)/hub serve

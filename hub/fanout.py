@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -195,6 +196,15 @@ class Fanout:
     def topics(self) -> int:
         """How many exact topics somebody wants."""
         return len(self._index)
+
+    def subscribers(self) -> Counter[str]:
+        """Return how many open connections have each topic and pattern that somebody wants; it walks all of them."""
+        found: Counter[str] = Counter()
+        for audience in self._audiences.values():
+            number = len(audience.receivers)
+            for topic in audience.topics:
+                found[topic] += number
+        return found
 
     def wants(self, topic: str) -> bool:
         """Return whether any open connection wants *topic*."""

@@ -190,6 +190,7 @@ class Settings(BaseModel):
     listeners: _List = Field(default=(), description="Modules with listener classes, comma-separated.")
     events_api: bool = Field(default=False, description="Accept `POST /events/{name}`.")
     demo: bool = Field(default=False, description="Serve the demo page and its routes (`hub serve`).")
+    dashboard: bool = Field(default=False, description="Serve `/dashboard`, for administrators.")
     cors_origins: _List = Field(default=(), description="Origins browsers may call from, exact, comma-separated.")
     root_path: str = Field(default="", description="Path under which a proxy shows the hub, such as `/live`.")
     trusted_proxies: _List = Field(

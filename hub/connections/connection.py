@@ -230,6 +230,14 @@ class Connection(ClientStream):
         held = self._seam.waiting if self._seam is not None else 0
         return queued + held + (len(self._rest) if self._rest is not None else 0)
 
+    @property
+    def lag(self) -> int:
+        """How many positions of the log it is behind the newest, whatever their topics; 0: nothing waits for it."""
+        if self._seam is None and not self._queue:
+            return 0
+        cursor = self._cursor if self._seam is None else self._seam.cursor
+        return max(self._wiring.fanout.newest.offset - cursor, 0)
+
     # ---- the socket's side ----
 
     def pause_writing(self) -> None:

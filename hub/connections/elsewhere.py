@@ -13,7 +13,7 @@ from hub.connections.registry import StreamRegistry
 from hub.errors import StateUnavailable
 from hub.state.peers import Peers
 
-FIND, END, LIST, FIGURES = "find a stream", "end a stream", "list streams", "figures"
+FIND, END, LIST, SLOWEST, FIGURES = "find a stream", "end a stream", "list streams", "slowest streams", "figures"
 
 
 class Elsewhere(NamedTuple):
@@ -27,6 +27,49 @@ class Elsewhere(NamedTuple):
     peer: str
     user: str | None
 
+
+class Wanted(NamedTuple):
+    """Which streams are listed; None: whatever it is.
+
+    Attributes:
+        kind: what the client holds open.
+        user: who holds them.
+        address: of the client.
+        topic: a topic or pattern that they asked for, as it is written.
+    """
+
+    kind: str | None = None
+    user: str | None = None
+    address: str | None = None
+    topic: str | None = None
+
+    def accepts(self, stream: ClientStream) -> bool:
+        """Return whether *stream* is listed."""
+        return (
+            (self.kind is None or stream.kind == self.kind)
+            and (self.user is None or stream.holder.user == self.user)
+            and (self.address is None or stream.address == self.address)
+            and (self.topic is None or self.topic in stream.topics)
+        )
+
+
+ALL = Wanted()
+
+
+class Listed(NamedTuple):
+    """An open stream in a list.
+
+    Attributes:
+        facts: what can be told of it.
+        worker: names the process that it is in.
+    """
+
+    facts: StreamFacts
+    worker: str
+
+
+Burden = tuple[int, int, int]
+"""How badly a stream does: bytes that wait for it, what was dropped, how far it is behind."""
 
 Place = tuple[float, str]
 """When a stream began, in seconds since 1970, and its id: the order of all streams of a hub."""
@@ -47,6 +90,7 @@ class StreamsElsewhere:
         peers.answer(FIND, self._find)
         peers.answer(END, self._end)
         peers.answer(LIST, self._list)
+        peers.answer(SLOWEST, self._slowest)
         peers.answer(FIGURES, self._own_figures)
 
     # ---- one stream ----
@@ -97,25 +141,47 @@ class StreamsElsewhere:
 
     # ---- all of them ----
 
-    async def page(self, after: str | None, limit: int) -> tuple[list[StreamFacts], str | None]:
+    async def page(self, after: str | None, limit: int, wanted: Wanted = ALL) -> tuple[list[Listed], str | None]:
         """Return the first *limit* streams behind *after*, the oldest first, and the *after* of the next page.
 
         Raises:
             StateUnavailable: not all processes have answered.
         """
         behind = self._behind(after or "")
-        said = await self._asked(LIST, [*behind, limit + 1])
+        said = await self._asked(LIST, [*behind, limit + 1, *wanted])
         self._check(said)
-        rows = self._rows(behind, limit + 1)
-        for found in said.values():
-            rows += [((row[0], row[1]), _facts(row[2:])) for row in found]
+        rows = [(place, Listed(facts, self._peers.id)) for place, facts in self._rows(behind, limit + 1, wanted)]
+        for peer, found in said.items():
+            rows += [((row[0], row[1]), Listed(_facts(row[2:]), peer)) for row in found]
         rows = heapq.nsmallest(limit + 1, rows, key=lambda row: row[0])
         page = rows[:limit]
         more = None
         if len(rows) > limit and page:
             began, id = page[-1][0]
             more = f"{began!r}/{id}" if said else id
-        return [facts for _, facts in page], more
+        return [listed for _, listed in page], more
+
+    async def slowest(self, limit: int, wanted: Wanted = ALL) -> list[Listed]:
+        """Return the *limit* streams for which most waits, or was dropped, or that are farthest behind; worst first.
+
+        Raises:
+            StateUnavailable: not all processes have answered.
+        """
+        said = await self._asked(SLOWEST, [limit, *wanted])
+        self._check(said)
+        rows = [(burden, Listed(facts, self._peers.id)) for burden, facts in self._burdened(limit, wanted)]
+        for peer, found in said.items():
+            rows += [((row[0], row[1], row[2]), Listed(_facts(row[3:]), peer)) for row in found]
+        return [listed for _, listed in heapq.nlargest(limit, rows, key=lambda row: row[0])]
+
+    def _burdened(self, most: int, wanted: Wanted) -> list[tuple[Burden, StreamFacts]]:
+        burdens = (((each.buffered, each.dropped, each.lag), each) for each in self._streams if wanted.accepts(each))
+        found = heapq.nlargest(most, burdens, key=lambda row: row[0])
+        return [(burden, stream.facts()) for burden, stream in found]
+
+    async def _slowest(self, asked: Any) -> list[list[Any]]:
+        most, *wanted = asked
+        return [[*burden, *facts] for burden, facts in self._burdened(most, Wanted(*wanted))]
 
     def _behind(self, after: str) -> Place:
         """Return behind what a page begins: what an earlier page said, or the id of an open stream of this process."""
@@ -128,8 +194,8 @@ class StreamsElsewhere:
         except ValueError:
             return 0.0, ""
 
-    def _rows(self, behind: Place, most: int) -> list[tuple[Place, StreamFacts]]:
-        places = ((self._place(stream), stream) for stream in self._streams)
+    def _rows(self, behind: Place, most: int, wanted: Wanted) -> list[tuple[Place, StreamFacts]]:
+        places = ((self._place(stream), stream) for stream in self._streams if wanted.accepts(stream))
         found = heapq.nsmallest(most, (each for each in places if each[0] > behind), key=lambda each: each[0])
         return [(place, stream.facts()) for place, stream in found]
 
@@ -137,8 +203,17 @@ class StreamsElsewhere:
         return round(self._base + stream.begun, 6), stream.id
 
     async def _list(self, asked: Any) -> list[list[Any]]:
-        began, id, most = asked
-        return [[*place, *facts] for place, facts in self._rows((began, id), most)]
+        began, id, most, *wanted = asked
+        return [[*place, *facts] for place, facts in self._rows((began, id), most, Wanted(*wanted))]
+
+    def here(self) -> Mapping[str, Any]:
+        """Return the figures of this process."""
+        return self._figures()
+
+    @staticmethod
+    def added(figures: list[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the *figures* of several processes, added up."""
+        return _added(figures)
 
     async def figures(self) -> dict[str, Any]:
         """Return the figures of all processes that answer, added up, how many those are, and `workers`: each one's own.

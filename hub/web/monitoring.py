@@ -42,7 +42,7 @@ async def stats(hub: Hub, request: web.Request) -> web.Response:
         {
             "connections": figures["streams"][StreamKind.SUBSCRIPTION],
             **_shown(figures),
-            "log": _log_bounds(hub),
+            "log": log_bounds(hub),
             "draining": hub.draining,
             **_shown(last),
         }
@@ -66,7 +66,8 @@ def _with_quantiles(figures: HistogramFigures) -> dict[str, Any]:
     return {"count": figures["count"], "sum": round(figures["sum"], 6), **rounded, "buckets": figures["buckets"]}
 
 
-def _log_bounds(hub: Hub) -> dict[str, object] | None:
+def log_bounds(hub: Hub) -> dict[str, object] | None:
+    """Return what *hub*'s log holds; None: it does not answer."""
     try:
         bounds = hub.log.bounds()
     except LogUnavailable:
@@ -127,7 +128,7 @@ class _Figures(Collector):
         yield GaugeMetricFamily("hub_processes", "Processes of this hub that answer.", value=figures["processes"])
         yield GaugeMetricFamily("hub_memory_bytes", "Memory of all processes.", value=figures["memory_bytes"])
         yield CounterMetricFamily("hub_cpu_seconds", "Time of processors used by all.", value=figures["cpu_seconds"])
-        bounds = _log_bounds(hub)
+        bounds = log_bounds(hub)
         yield GaugeMetricFamily("hub_log_up", "Whether the log answers.", value=bounds is not None)
         ago = figures["log_answered_seconds_ago"]
         yield GaugeMetricFamily("hub_log_answered_seconds_ago", "Seconds since the log last answered.", value=ago)

@@ -455,6 +455,8 @@ _ADMINISTRATION: dict[str, Schema] = {
             "delivered": whole(),
             "dropped": whole("left out because its reader was too slow"),
             "buffered": whole("bytes that wait for the client"),
+            "lag": whole("how many positions of the log it is behind the newest; 0: nothing waits for it"),
+            "worker": text("the process of the hub that it is in"),
         }
     ),
     "TopicsChange": fields(
