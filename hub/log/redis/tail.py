@@ -185,6 +185,8 @@ class Tail:
                 continue
             entries = answer[0][1]
             try:
+                if not entries:  # there was something behind the last one, and it is gone
+                    raise _Another
                 self._take(entries)
             except _Another:
                 self._beginning = True
@@ -226,6 +228,8 @@ class Tail:
             self.bounds = self.bounds._replace(newest=Position(self.epoch, number))
 
     def _note(self, notes: Notes, newest: int) -> None:
+        if notes.trims != self.trims + bool(notes.topics or notes.whole):
+            raise _Another  # one that told of more was gone before it was heard here
         for topic, offset in notes.topics:
             self.trimmed.trim_topic((topic,), offset)
             self.ring.lose(topic, offset)

@@ -50,7 +50,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while part := await reader.read(65_536):
                 # Only what carries a call of the script, or its answer: the tail asks and hears other things.
-                if getattr(self, fault) and (b"EVALSHA" in part if fault == "deaf" else part.startswith(b"*9\r\n")):
+                if getattr(self, fault) and (b"EVALSHA" in part if fault == "deaf" else part.startswith(b"*10\r\n")):
                     setattr(self, fault, getattr(self, fault) - 1)
                     break
                 await self._passes.wait()
