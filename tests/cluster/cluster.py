@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
+from tests.cluster.network import Network
 from tests.log.redis.proxy import Proxy, proxy
 from tests.ports import free_port
 from tests.redis_server import RedisServer, servers
@@ -132,6 +134,28 @@ class Cluster:
         error.add_note("the hubs wrote:\n" + self.said + "".join(hub.err for hub in self._hubs.values()))
 
 
+class OnNetwork(Cluster):
+    """Hubs of which the first one reaches its Redis through a network of its own."""
+
+    def __init__(self, log: list[str], network: Network) -> None:
+        super().__init__(log)
+        self.network = network
+
+    async def start_hub(self, number: int) -> None:
+        if number:
+            await super().start_hub(number)
+            return
+        command = ("serve", "--log", self._log[0], "--drain", "0.5", "--heartbeat", "1", "--log-level", "info")
+        with socket.create_server(("127.0.0.1", self.ports[0]), reuse_port=False) as listening:
+            self._hubs[0] = hub = await ServeProcess.start(
+                *command,
+                program=("-c", self.network.program),
+                environ={"LISTEN_FDS": "1"},
+                descriptors=[listening.fileno()],
+            )
+        await hub.listening()
+
+
 @contextlib.asynccontextmanager
 async def running(made: Cluster) -> AsyncIterator[Cluster]:
     """Start the hubs of *made*, and end them."""
@@ -189,6 +213,21 @@ async def on_sentinels(kind: str, options: Sequence[str] = ()) -> AsyncIterator[
         cluster.servers = made
         async with running(cluster):
             yield cluster
+
+
+@contextlib.asynccontextmanager
+async def on_network(kind: str) -> AsyncIterator[OnNetwork]:
+    """Run three hubs on one server; the first one is in a network of its own, which can be cut."""
+    with servers() as make, Network() as network:
+        server = make(kind, *DURABLE)
+        await server.start()
+        way = socket.create_server((network.here, 0))
+        async with proxy(server.socket, way):
+            here = f"redis://{network.here}:{way.getsockname()[1]}"
+            cluster = OnNetwork([here, server.url, server.url], network)
+            cluster.servers = [server]
+            async with running(cluster):
+                yield cluster
 
 
 def _configuration(folder: Path, port: int) -> Path:
