@@ -16,6 +16,7 @@ from tests.redis_server import RedisServer, servers
 from tests.web.process import STARTING, ServeProcess
 
 HUBS = 3
+_OPTIONS = ("--drain", "0.5", "--heartbeat", "1", "--log-level", "info")
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
 
@@ -72,13 +73,20 @@ class Cluster:
             await asyncio.gather(*waiting, return_exceptions=True)
 
     async def start_hub(self, number: int) -> None:
-        """Start the hub with this number where it was, or will be."""
-        command = ("serve", "--port", str(self.ports[number]), "--log", self._log[number], "--drain", "0.5")
-        hub = await ServeProcess.start(
-            *command, "--heartbeat", "1", "--log-level", "info", *self._options, environ=self._environ
-        )
-        self._hubs[number] = hub
-        await hub.listening()
+        """Start the hub with this number where it was, or will be; again if its Redis was too busy, as operators do."""
+        while True:
+            self._hubs[number] = hub = await self._started(number)
+            try:
+                await hub.listening()
+                return
+            except AssertionError:
+                if not hub.err.endswith(": Redis does not answer\n"):
+                    raise
+                await self.kill_hub(number)
+
+    async def _started(self, number: int) -> ServeProcess:
+        command = ("serve", "--port", str(self.ports[number]), "--log", self._log[number], *_OPTIONS, *self._options)
+        return await ServeProcess.start(*command, environ=self._environ)
 
     async def start(self) -> None:
         """Start all hubs."""
@@ -141,19 +149,17 @@ class OnNetwork(Cluster):
         super().__init__(log)
         self.network = network
 
-    async def start_hub(self, number: int) -> None:
+    async def _started(self, number: int) -> ServeProcess:
         if number:
-            await super().start_hub(number)
-            return
-        command = ("serve", "--log", self._log[0], "--drain", "0.5", "--heartbeat", "1", "--log-level", "info")
-        with socket.create_server(("127.0.0.1", self.ports[0]), reuse_port=False) as listening:
-            self._hubs[0] = hub = await ServeProcess.start(
-                *command,
+            return await super()._started(number)
+        # Its clients come from outside: the socket stays there.
+        with socket.create_server(("127.0.0.1", self.ports[0])) as listening:
+            return await ServeProcess.start(
+                *("serve", "--log", self._log[0], *_OPTIONS),
                 program=("-c", self.network.program),
                 environ={"LISTEN_FDS": "1"},
                 descriptors=[listening.fileno()],
             )
-        await hub.listening()
 
 
 @contextlib.asynccontextmanager
