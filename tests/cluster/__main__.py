@@ -10,7 +10,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from tests.cluster.faults import FAULTS, RANDOM, Fault, suffer
+from tests.cluster.faults import FAULTS, NETWORK, RANDOM, Fault, suffer
+from tests.cluster.network import possible
 from tests.cluster.traffic import FULL, Load
 from tests.redis_server import ALL_KINDS, WHEELS, executable, installed
 
@@ -29,7 +30,10 @@ def main(arguments: Sequence[str]) -> int:
             say(f"{kind}: left out, {WHEELS[kind]} is not installed")
     for kind in kinds:
         for name in arguments[2:] or FAULTS:
-            run(name, FAULTS[name], seed, FULL, kind)
+            if name == NETWORK and not possible():
+                say(f"{kind}, {name}: left out, this user may not make a network namespace here")
+            else:
+                run(name, FAULTS[name], seed, FULL, kind)
     for number in range(seed, seed + rounds):
         run(f"random faults {number}", RANDOM, number, FEWER, kinds[number % len(kinds)])
     return 0

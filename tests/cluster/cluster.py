@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
+from tests.cluster.network import Network
 from tests.log.redis.proxy import Proxy, proxy
 from tests.ports import free_port
 from tests.redis_server import RedisServer, servers
 from tests.web.process import STARTING, ServeProcess
 
 HUBS = 3
+_OPTIONS = ("--drain", "0.5", "--heartbeat", "1", "--log-level", "info")
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
 
@@ -70,13 +73,20 @@ class Cluster:
             await asyncio.gather(*waiting, return_exceptions=True)
 
     async def start_hub(self, number: int) -> None:
-        """Start the hub with this number where it was, or will be."""
-        command = ("serve", "--port", str(self.ports[number]), "--log", self._log[number], "--drain", "0.5")
-        hub = await ServeProcess.start(
-            *command, "--heartbeat", "1", "--log-level", "info", *self._options, environ=self._environ
-        )
-        self._hubs[number] = hub
-        await hub.listening()
+        """Start the hub with this number where it was, or will be; again if its Redis was too busy, as operators do."""
+        while True:
+            self._hubs[number] = hub = await self._started(number)
+            try:
+                await hub.listening()
+                return
+            except AssertionError:
+                if not hub.err.endswith(": Redis does not answer\n"):
+                    raise
+                await self.kill_hub(number)
+
+    async def _started(self, number: int) -> ServeProcess:
+        command = ("serve", "--port", str(self.ports[number]), "--log", self._log[number], *_OPTIONS, *self._options)
+        return await ServeProcess.start(*command, environ=self._environ)
 
     async def start(self) -> None:
         """Start all hubs."""
@@ -130,6 +140,26 @@ class Cluster:
     def note(self, error: BaseException) -> None:
         """Say beside *error* what the hubs had to say."""
         error.add_note("the hubs wrote:\n" + self.said + "".join(hub.err for hub in self._hubs.values()))
+
+
+class OnNetwork(Cluster):
+    """Hubs of which the first one reaches its Redis through a network of its own."""
+
+    def __init__(self, log: list[str], network: Network) -> None:
+        super().__init__(log)
+        self.network = network
+
+    async def _started(self, number: int) -> ServeProcess:
+        if number:
+            return await super()._started(number)
+        # Its clients come from outside: the socket stays there.
+        with socket.create_server(("127.0.0.1", self.ports[0])) as listening:
+            return await ServeProcess.start(
+                *("serve", "--log", self._log[0], *_OPTIONS),
+                program=("-c", self.network.program),
+                environ={"LISTEN_FDS": "1"},
+                descriptors=[listening.fileno()],
+            )
 
 
 @contextlib.asynccontextmanager
@@ -189,6 +219,21 @@ async def on_sentinels(kind: str, options: Sequence[str] = ()) -> AsyncIterator[
         cluster.servers = made
         async with running(cluster):
             yield cluster
+
+
+@contextlib.asynccontextmanager
+async def on_network(kind: str) -> AsyncIterator[OnNetwork]:
+    """Run three hubs on one server; the first one is in a network of its own, which can be cut."""
+    with servers() as make, Network() as network:
+        server = make(kind, *DURABLE)
+        await server.start()
+        way = socket.create_server((network.here, 0))
+        async with proxy(server.socket, way):
+            here = f"redis://{network.here}:{way.getsockname()[1]}"
+            cluster = OnNetwork([here, server.url, server.url], network)
+            cluster.servers = [server]
+            async with running(cluster):
+                yield cluster
 
 
 def _configuration(folder: Path, port: int) -> Path:

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import NamedTuple
 
-from tests.cluster.cluster import Cluster, of_workers, on_one, on_sentinels
+from tests.cluster.cluster import Cluster, OnNetwork, of_workers, on_network, on_one, on_sentinels
 from tests.cluster.traffic import Load, Outcome, Promise, Traffic
 
 Break = Callable[[Cluster, Traffic, random.Random], Awaitable[None]]
@@ -82,6 +82,18 @@ async def network_cut(cluster: Cluster, traffic: Traffic, chance: random.Random,
         proxy.cut()
         await asyncio.sleep(chance.uniform(0.5, 4))
         proxy.mend()
+        await cluster.ready()
+
+
+async def network_of_one_cut(cluster: Cluster, traffic: Traffic, chance: random.Random) -> None:
+    """One hub reaches Redis no more, first for a while, then for longer than its lease; its clients reach it."""
+    assert isinstance(cluster, OnNetwork)
+    for seconds in (chance.uniform(1, 8), 17.0):
+        await traffic.confirm(20)
+        cluster.network.cut()
+        await asyncio.sleep(seconds)
+        assert 503 in await cluster.readiness() or seconds < 8
+        cluster.network.mend()
         await cluster.ready()
 
 
@@ -177,11 +189,15 @@ async def workers_replaced(cluster: Cluster, traffic: Traffic, chance: random.Ra
 
 CONFIRMING = ("--redis-wait", "1")
 
+NETWORK = "network of one hub cut"
+"""This one needs a namespace, which root may make."""
+
 FAULTS: dict[str, Fault] = {
     "redis killed": Fault(on_one, redis_killed),
     "redis paused": Fault(on_one, redis_paused),
     "connections reset": Fault(on_one, connections_reset),
     "network cut": Fault(on_one, network_cut),
+    NETWORK: Fault(on_network, network_of_one_cut),
     "hub killed": Fault(on_one, hub_killed),
     "hub paused": Fault(on_one, hub_paused),
     "everything lost": Fault(on_one, everything_lost, "told"),

@@ -50,11 +50,10 @@ class RedisPeers:
         self._news_key, self._held_key, self._inbox_key = self._keys[1], self._keys[3], ""
         self._calls = Calls(self._link, SCRIPT, self._keys)
         self._news = News(self._link, "what other processes do", load=self._load, take=self._take, check=self._same)
-        self._candidate = secrets.token_hex(8)
         self._epoch, self._seen = "", 0
         self._inbox_seen = b"0-0"
-        self._mine: dict[str, str] = {}
-        self._untold: dict[str, str | None] = {}
+        self._mine: dict[str, Any] = {}
+        self._untold: dict[str, Any] = {}  # None: it is held no more
         self._registered = False
         self._its_lease: tuple[str, bytes] | None = None  # the epoch, and the name of the lease
         self._renewed_at = -math.inf  # in seconds of time.monotonic
@@ -97,7 +96,7 @@ class RedisPeers:
         await self._news.aclose()
 
     async def _call(self, what: str, *arguments: Any) -> list[bytes]:
-        call = self._calls.send(what, "", self._candidate, self.id, *arguments)
+        call = self._calls.send(what, "", _candidate(), self.id, *arguments)
         answer: list[bytes] = await self._calls.answered(call)
         return answer
 
@@ -119,7 +118,7 @@ class RedisPeers:
         return next((peer for peer, held in self._held.items() if name in held), None)
 
     async def _begin(self, connection: RedisConnection, what: str) -> tuple[str, int, list[str]]:
-        (answer,) = await SCRIPT.run(connection, self._keys, [what, "", self._candidate, self.id])
+        (answer,) = await SCRIPT.run(connection, self._keys, [what, "", _candidate(), self.id])
         return answer[0].decode(), int(answer[1]), [each.decode() for each in answer[2]] if what == "begin" else []
 
     async def _same(self, connection: RedisConnection) -> bool:
@@ -236,14 +235,13 @@ class RedisPeers:
 
     def hold(self, kind: str, key: str, value: Any) -> None:
         name = f"{kind}:{key}"
-        text = None if value is None else json.dumps(value, separators=(",", ":"))
-        if self._mine.get(name) == text:
+        if self._mine.get(name) == value:
             return
-        if text is None:
+        if value is None:
             del self._mine[name]
         else:
-            self._mine[name] = text
-        self._untold[name] = text
+            self._mine[name] = value
+        self._untold[name] = value  # written when it is told: what changes often is written once for many changes
         self._wake.set()
 
     async def _register(self) -> None:
@@ -266,12 +264,11 @@ class RedisPeers:
         answer = await self._renew("registered")
         self._registered = answer[1] != b"lapsed"
 
-    async def _say(self, things: Sequence[tuple[str, str | None]]) -> bool:
+    async def _say(self, things: Sequence[tuple[str, Any]]) -> bool:
         """Say *things*; return whether this process has its lease still."""
-        news = [[name, None if value is None else json.loads(value)] for name, value in things]
         gone = [name for name, value in things if value is None]
-        held = [text for name, value in things if value is not None for text in (name, value)]
-        return self._has_lease(await self._renew("hold", json.dumps(news), len(gone), *gone, *held))
+        held = [text for name, value in things if value is not None for text in (name, _json(value))]
+        return self._has_lease(await self._renew("hold", _json(things), len(gone), *gone, *held))
 
     async def _renew(self, what: str, *arguments: Any) -> list[bytes]:
         """Return the answer to a call that renews the lease."""
@@ -378,6 +375,15 @@ class RedisPeers:
             await self._call("send", message["from"], json.dumps(reply, default=str))
         except StateUnavailable as error:
             logger.debug("another process was not answered: %s", error)
+
+
+def _candidate() -> str:
+    """Return a name for the history, if it has none: another one each time, or one that was lost would go on."""
+    return secrets.token_hex(8)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _raised(name: str, arguments: Sequence[Any]) -> HubError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -82,10 +83,13 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxy(server: Path, place: Path) -> AsyncIterator[Proxy]:
-    """Run a proxy at the Unix socket *place*."""
+async def proxy(server: Path, place: Path | socket.socket) -> AsyncIterator[Proxy]:
+    """Run a proxy at *place*, which is a Unix socket, or a socket that is bound."""
     made = Proxy(server)
-    listening = await asyncio.start_unix_server(made.serve, str(place))
+    if isinstance(place, Path):
+        listening = await asyncio.start_unix_server(made.serve, str(place))
+    else:
+        listening = await asyncio.start_server(made.serve, sock=place)
     try:
         yield made
     finally:

@@ -16,6 +16,7 @@ from hub.errors import StateUnavailable, TooManyMemberships
 from hub.notification import Position
 from hub.redis_url import RedisURL
 from hub.state.memberships import MOST_OF_A_USER
+from hub.state.redis import news
 from hub.state.redis.state import RedisState
 from hub.state.state import Membership, Revocation
 from tests.chance import examples
@@ -231,6 +232,21 @@ async def test_a_redis_that_has_lost_everything_gets_the_revocations_again(opene
     assert one.revoked(user("ann"))
     await one.join([member("r", "cid")])
     assert await other.members("r") == [member("r", "cid")]
+
+
+async def test_a_loss_is_noticed_though_as_much_came_since(
+    opened: Open, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(news, "BLOCK_SECONDS", 0.5)
+    one = await opened()  # gives the history its name
+    other = await opened()
+    await one.revoke(Revocation("user", "ann", 100.0))
+    await until(lambda: other.revoked(user("ann")))
+    await server.ask("FLUSHALL")
+    await one.revoke(Revocation("user", "bob", 100.0))
+    await until(lambda: other.revoked(user("bob")))
+    third = await opened()
+    await until(lambda: third.revoked(user("ann")))
 
 
 async def test_a_process_that_was_away_for_longer_than_the_news_are_kept_knows_what_it_has_missed(

@@ -219,8 +219,10 @@ class PrivateRedis:
         pause, since = 0.0, clock()
         while True:
             how = "could not be started"  # such as because there is no memory for a process now
-            if self._guard is not None:
+            if self._guard is not None and self._reading is not None:
                 how = f"ended with status {await self._guard.wait()}"
+                await asyncio.wait([self._reading], timeout=KILL_SECONDS)
+                how += f" ({' '.join(self._said)})" if self._said else ""
             if clock() - since >= HEALTHY_SECONDS:
                 pause = 0.0
             again = f" in {pause:g} s" if pause else ""
