@@ -543,7 +543,7 @@ WITHIN = {
         "wiring",
     },
     "NotificationService": {"open", "close"},
-    "Receipt": {"confirm", "fail", "repeat"},
+    "Receipt": {"confirm", "fail", "repeat", "watch"},
     "Notification": {"accept", "envelope", "enveloped", "count", "index"},
 }
 """What the parts of the hub do with each other: public in the code, not meant for applications."""
