@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -81,10 +82,13 @@ class StreamsElsewhere:
         streams: those of this process.
         peers: the others.
         figures: the figures of this process; those of all are added up.
+        name: names this process in lists of streams.
     """
 
-    def __init__(self, streams: StreamRegistry, peers: Peers, figures: Callable[[], Mapping[str, Any]]) -> None:
-        self._streams, self._peers, self._figures = streams, peers, figures
+    def __init__(
+        self, streams: StreamRegistry, peers: Peers, figures: Callable[[], Mapping[str, Any]], name: str = ""
+    ) -> None:
+        self._streams, self._peers, self._figures, self._name = streams, peers, figures, name
         self._base = time.time() - time.monotonic()  # the order of the streams does not follow the clock
         peers.answer(FIND, self._find)
         peers.answer(END, self._end)
@@ -149,9 +153,9 @@ class StreamsElsewhere:
         behind = self._behind(after or "")
         said = await self._asked(LIST, [*behind, limit + 1, *wanted])
         self._check(said)
-        rows = [(place, Listed(facts, self._peers.id)) for place, facts in self._rows(behind, limit + 1, wanted)]
-        for peer, found in said.items():
-            rows += [((row[0], row[1]), Listed(_facts(row[2:]), peer)) for row in found]
+        rows = [(place, Listed(facts, self._name)) for place, facts in self._rows(behind, limit + 1, wanted)]
+        for found in said.values():
+            rows += [((row[0], row[1]), Listed(_facts(row[3:]), row[2])) for row in found]
         rows = heapq.nsmallest(limit + 1, rows, key=lambda row: row[0])
         page = rows[:limit]
         more = None
@@ -168,9 +172,9 @@ class StreamsElsewhere:
         """
         said = await self._asked(SLOWEST, [limit, *wanted])
         self._check(said)
-        rows = [(burden, Listed(facts, self._peers.id)) for burden, facts in self._burdened(limit, wanted)]
-        for peer, found in said.items():
-            rows += [((row[0], row[1], row[2]), Listed(_facts(row[3:]), peer)) for row in found]
+        rows = [(burden, Listed(facts, self._name)) for burden, facts in self._burdened(limit, wanted)]
+        for found in said.values():
+            rows += [((row[0], row[1], row[2]), Listed(_facts(row[4:]), row[3])) for row in found]
         return [listed for _, listed in heapq.nlargest(limit, rows, key=lambda row: row[0])]
 
     def _burdened(self, most: int, wanted: Wanted) -> list[tuple[Burden, StreamFacts]]:
@@ -180,7 +184,7 @@ class StreamsElsewhere:
 
     async def _slowest(self, asked: Any) -> list[list[Any]]:
         most, *wanted = asked
-        return [[*burden, *facts] for burden, facts in self._burdened(most, Wanted(*wanted))]
+        return [[*burden, self._name, *facts] for burden, facts in self._burdened(most, Wanted(*wanted))]
 
     def _behind(self, after: str) -> Place:
         """Return behind what a page begins: what an earlier page said, or the id of an open stream of this process."""
@@ -203,36 +207,47 @@ class StreamsElsewhere:
 
     async def _list(self, asked: Any) -> list[list[Any]]:
         began, id, most, *wanted = asked
-        return [[*place, *facts] for place, facts in self._rows((began, id), most, Wanted(*wanted))]
-
-    def here(self) -> Mapping[str, Any]:
-        """Return the figures of this process."""
-        return self._figures()
-
-    @staticmethod
-    def added(figures: list[Mapping[str, Any]]) -> dict[str, Any]:
-        """Return the *figures* of several processes, added up."""
-        return _added(figures)
+        return [[*place, self._name, *facts] for place, facts in self._rows((began, id), most, Wanted(*wanted))]
 
     async def figures(self) -> dict[str, Any]:
-        """Return the figures of all processes that answer, added up, and how many those are."""
-        said = [self._figures(), *(await self._asked(FIGURES)).values()]
-        return {**_added(said), "processes": len(said)}
+        """Return the figures of all processes that answer, added up, how many those are, and `workers`: each one's own.
+
+        Those are by name of the process; where two have the same name, it is followed by what tells them apart.
+        """
+        others = await self._asked(FIGURES)
+        said = {self._peers.id: dict(self._figures()), **{peer: dict(figures) for peer, figures in others.items()}}
+        workers = _by_name({peer: figures.pop("worker", {}) for peer, figures in said.items()})
+        return {**_added(list(said.values())), "processes": len(said), "workers": workers}
 
     async def _own_figures(self, asked: Any) -> Mapping[str, Any]:
         return self._figures()
 
 
+_LARGEST = {"published", "uptime", "log_answered_seconds_ago"}
+
+
 def _added(figures: list[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the sums; but each process counts all notifications that were published, and since when it runs."""
     added: dict[str, Any] = {}
-    for name, value in figures[0].items():
+    for name, value in ((name, value) for each in figures for name, value in each.items()):
+        if name in added:
+            continue
         values = [each[name] for each in figures if name in each]
         if isinstance(value, Mapping):
             added[name] = _added(values)
         else:
-            added[name] = max(values) if name in {"published", "uptime"} else sum(values)
+            added[name] = max(values) if name in _LARGEST else sum(values)
     return added
+
+
+def _by_name(workers: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the own figures of each process by its name, which `figures` had among them; two may have the same."""
+    names = Counter(own.get("name", peer) for peer, own in workers.items())
+    found = {}
+    for peer, own in workers.items():
+        name = own.get("name", peer)
+        found[name if names[name] == 1 else f"{name}-{peer}"] = {key: own[key] for key in own if key != "name"}
+    return found
 
 
 def _facts(row: list[Any]) -> StreamFacts:

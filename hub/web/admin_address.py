@@ -13,7 +13,7 @@ from hub.settings import is_loopback
 from hub.web.access import Access
 from hub.web.app import ADMINISTRATION, HUB, routes_of
 from hub.web.dashboard.dashboard import Dashboard
-from hub.web.endpoint import Endpoint, Handler, nothing_here
+from hub.web.endpoint import OTHER, Endpoint, Handler, nothing_here
 from hub.web.handler_streams import HandlerStreams
 from hub.web.monitoring import open_metrics
 
@@ -34,7 +34,7 @@ def admin_app(app: web.Application) -> web.Application:
     routes: dict[str, dict[str, Handler]] = routes_of(hub, ADMINISTRATION | {"health"})
     routes |= {"/metrics": {"GET": open_metrics}, "/{path:.*}": {}}
     for path, handlers in routes.items():
-        AdminEndpoint(hub, handlers, hosts).add_to(admin, path)
+        AdminEndpoint(hub, handlers, hosts, path if handlers else OTHER).add_to(admin, path)
     return admin
 
 
@@ -45,10 +45,11 @@ class AdminEndpoint(Endpoint):
         hub: the hub that is passed to the handlers.
         handlers: the handlers by method.
         hosts: the names in `Host` to which it answers.
+        route: as of any endpoint.
     """
 
-    def __init__(self, hub: Hub, handlers: Mapping[str, Handler], hosts: Hosts) -> None:
-        super().__init__(hub, handlers)
+    def __init__(self, hub: Hub, handlers: Mapping[str, Handler], hosts: Hosts, route: str) -> None:
+        super().__init__(hub, handlers, route)
         self._hosts, self._origins = hosts, frozenset()
 
     def _without_handler(self, request: web.Request) -> web.StreamResponse:

@@ -210,7 +210,7 @@ async def _live(
 def _mount(hub: Hub, mounted: Mapping[str, Mapping[str, Handler]], app: web.Application, prefix: str) -> None:
     """Add an endpoint to *app* for each path that is *mounted*, under *prefix*."""
     for path, handlers in mounted.items():
-        Endpoint(hub, handlers).add_to(app, (_in_pattern(prefix) if "{" in path else prefix) + path)
+        Endpoint(hub, handlers, path).add_to(app, (_in_pattern(prefix) if "{" in path else prefix) + path)
     if prefix:
         # A first segment that is a parameter makes aiohttp try this route last, after all that the application adds.
         NotFound(hub).add_to(app, _in_pattern(prefix, first_too=True) + "/{path:.*}")

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -54,6 +55,7 @@ class Tail:
         trimmed: what was trimmed.
         trims: how often; and how often the history was rewound.
         away: why nothing is heard now; None: it is.
+        answered: when Redis last answered here, in seconds of `time.monotonic`.
     """
 
     def __init__(self, link: RedisLink, keys: Keys, check: Check, ring: Ring) -> None:
@@ -65,6 +67,7 @@ class Tail:
         self.trimmed = Trimmed()
         self.trims = 0
         self.away: LogUnavailable | None = LogUnavailable("it is not open")
+        self.answered = time.monotonic()
         self._last = b"0-0"
         self._count = 100
         self._connection: RedisConnection | None = None
@@ -176,6 +179,7 @@ class Tail:
                 *("XREAD", "COUNT", self._count, "BLOCK", block, "STREAMS", self._keys.log, self._last),
                 seconds=BLOCK_SECONDS + ANSWER_SECONDS,
             )
+            self.answered = time.monotonic()
             if not answer:
                 await self._begin(connection)
                 continue

@@ -2,6 +2,9 @@
 
 export interface Figures {
   streams: Record<string, number>;
+  streams_limit: number;
+  cpu_seconds: number;
+  memory_bytes: number;
   topics: number;
   generations: number;
   viewers: number;
@@ -27,20 +30,17 @@ export interface Figures {
 }
 
 export interface Worker {
-  pid: number;
-  /** Seconds of processor time since the start. */
-  cpu: number;
-  /** Bytes. */
-  memory: number;
-  figures: Figures;
-  /** Seconds by which the event loop was late; undefined: this worker does not say it. */
-  late?: number;
-  latency?: { p50: number; p99: number } | null;
+  streams: number;
+  delivered: number;
+  cpu_seconds: number;
+  memory_bytes: number;
+  uptime: number;
+  /** Seconds by which the event loop was late lately, at most. */
+  lag: number | null;
 }
 
 export interface Sample {
   at: number;
-  worker: string;
   workers: Record<string, Worker>;
   total: Figures;
   missing: number;
@@ -48,13 +48,14 @@ export interface Sample {
     home: string;
     bounds: { epoch: string; oldest: string; newest: string; count: number; bytes: number } | null;
   };
-  limits: { streams: number };
   online: number;
   draining: boolean;
   busiest: [string, number][];
   others: number;
   failures: number;
-  latency?: { p50: number; p99: number } | null;
+  /** Seconds in which publishes were written lately; null: there were none. */
+  written: { p50: number; p99: number } | null;
+  lag: number | null;
 }
 
 /** Seconds that are shown. */
@@ -101,10 +102,3 @@ export class History {
     return this.samples.map(({ at }) => at);
   }
 }
-
-export const cpuOf = (sample: Sample): number => Object.values(sample.workers).reduce((sum, { cpu }) => sum + cpu, 0);
-export const memoryOf = (sample: Sample): number =>
-  Object.values(sample.workers).reduce((sum, { memory }) => sum + memory, 0);
-/** By how much the slowest event loop that says so was late. */
-export const lateOf = (sample: Sample): number =>
-  Object.values(sample.workers).reduce((most, { late = 0 }) => Math.max(most, late), 0);

@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { Chart } from "./chart.js";
 import { $, bytes, clock, count, duration, make, rate, short, span, Table, tell } from "./dom.js";
-import { cpuOf, type Figures, type History, lateOf, memoryOf, open, type Sample, type Worker } from "./figures.js";
+import { type Figures, type History, open, type Sample, type Worker } from "./figures.js";
 
 const KINDS = ["subscription", "handler", "generation"];
 const COLOURS = ["--c1", "--c3", "--c4", "--c5", "--c2"];
@@ -51,12 +51,12 @@ export class Overview {
       $("workers"),
       [
         { title: "Worker", cell: ([name]) => name },
-        { title: "Process", number: true, cell: ([, { pid }]) => String(pid) },
-        { title: "Streams", number: true, cell: ([, { figures }]) => count(sum(figures.streams)) },
-        { title: "Delivered/s", number: true, cell: ([name]) => this.#of(name, ({ figures }) => figures.delivered) },
+        { title: "Streams", number: true, cell: ([, { streams }]) => count(streams) },
+        { title: "Delivered/s", number: true, cell: ([name]) => this.#of(name, ({ delivered }) => delivered) },
         { title: "CPU", number: true, cell: ([name]) => this.#cpu(name) },
-        { title: "Memory", number: true, cell: ([, { memory }]) => bytes(memory) },
-        { title: "Up", number: true, cell: ([, { figures }]) => span(figures.uptime) },
+        { title: "Memory", number: true, cell: ([, own]) => bytes(own.memory_bytes) },
+        { title: "Loop lag", number: true, cell: ([, { lag }]) => (lag === null ? "–" : duration(lag)) },
+        { title: "Up", number: true, cell: ([, { uptime }]) => span(uptime) },
       ],
       ([name]) => name,
     );
@@ -81,7 +81,7 @@ export class Overview {
   }
 
   #cpu(name: string): string {
-    const growth = this.#history.growth(({ workers }) => workers[name]?.cpu, undefined, 3);
+    const growth = this.#history.growth(({ workers }) => workers[name]?.cpu_seconds, undefined, 3);
     return growth === undefined ? "–" : percent(growth);
   }
 
@@ -163,9 +163,9 @@ export class Overview {
           ],
         }),
         lines: (history) => [
-          history.values(({ latency }) => latency?.p99),
-          history.values(({ latency }) => latency?.p50),
-          history.values(lateOf),
+          history.values(({ written }) => written?.p99),
+          history.values(({ written }) => written?.p50),
+          history.values(({ lag }) => lag),
         ],
       },
       {
@@ -176,7 +176,7 @@ export class Overview {
           format: percent,
           lines: [{ name: "of one core", colour: "--c4", fill: true }],
         }),
-        lines: (history) => [history.rates(cpuOf)],
+        lines: (history) => [history.rates(({ total }) => total.cpu_seconds)],
       },
       {
         chart: new Chart({
@@ -189,7 +189,10 @@ export class Overview {
             { name: "log", colour: "--c2", dash: true },
           ],
         }),
-        lines: (history) => [history.values(memoryOf), history.values(({ log }) => log.bounds?.bytes)],
+        lines: (history) => [
+          history.values(({ total }) => total.memory_bytes),
+          history.values(({ log }) => log.bounds?.bytes),
+        ],
       },
     ];
     $("charts").replaceChildren(...this.#charts.map(({ chart }) => chart.element));
@@ -201,7 +204,7 @@ export class Overview {
     const grown = (value: (sample: Sample) => number) => history.growth(value, undefined, 3);
     const rated = (value: number | undefined) => (value === undefined ? "–" : rate(value));
     const kinds = Object.entries(total.streams).filter(([, number]) => number > 0);
-    const limit = sample.limits.streams ? `room for ${short(sample.limits.streams)}` : "none open";
+    const limit = total.streams_limit ? `room for ${short(total.streams_limit)}` : "none open";
     tile(
       "streams",
       count(open(sample)),
@@ -209,15 +212,19 @@ export class Overview {
     );
     tile("published", rated(grown((each) => each.total.published)), `${count(total.published)} since the start`);
     tile("delivered", rated(grown((each) => each.total.delivered)), `${count(total.delivered)} since the start`);
-    const latency = sample.latency;
+    const latency = sample.written;
     tile(
       "latency",
       latency ? duration(latency.p99) : "–",
       latency ? `half of them within ${duration(latency.p50)}` : "nothing was published lately",
     );
-    const cpu = grown(cpuOf);
-    tile("cpu", cpu === undefined ? "–" : percent(cpu), `event loop late by ${duration(lateOf(sample))}`);
-    tile("memory", bytes(memoryOf(sample)), `up ${span(total.uptime)}`);
+    const cpu = grown((each) => each.total.cpu_seconds);
+    tile(
+      "cpu",
+      cpu === undefined ? "–" : percent(cpu),
+      sample.lag === null ? "of one core" : `event loop late by ${duration(sample.lag)} at most`,
+    );
+    tile("memory", bytes(total.memory_bytes), `up ${span(total.uptime)}`);
     tell(
       $("draining"),
       sample.draining ? "This hub is draining: its streams end, and their clients go elsewhere." : "",
@@ -289,7 +296,6 @@ export class Overview {
   }
 }
 
-const sum = (numbers: Record<string, number>): number => Object.values(numbers).reduce((a, b) => a + b, 0);
 const percent = (value: number): string => `${(value * 100).toFixed(value < 0.1 ? 1 : 0)} %`;
 
 function tile(id: string, value: string, detail: string): void {
