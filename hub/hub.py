@@ -160,7 +160,7 @@ class Hub:
         )
         self.rooms = Rooms(state, self.log, self.connections, self.lifecycle, clock=clock, peers=self.peers)
         self.changes = TopicChanges(self.wiring)
-        self.elsewhere = StreamsElsewhere(self.connections, self.peers, self._figures)
+        self.elsewhere = StreamsElsewhere(self.connections, self.peers, self._figures, self.name)
         self.provider = make_provider(settings) if provider is None else provider
         self.generations = Generations(
             _limits(settings),

@@ -82,10 +82,13 @@ class StreamsElsewhere:
         streams: those of this process.
         peers: the others.
         figures: the figures of this process; those of all are added up.
+        name: names this process in lists of streams.
     """
 
-    def __init__(self, streams: StreamRegistry, peers: Peers, figures: Callable[[], Mapping[str, Any]]) -> None:
-        self._streams, self._peers, self._figures = streams, peers, figures
+    def __init__(
+        self, streams: StreamRegistry, peers: Peers, figures: Callable[[], Mapping[str, Any]], name: str = ""
+    ) -> None:
+        self._streams, self._peers, self._figures, self._name = streams, peers, figures, name
         self._base = time.time() - time.monotonic()  # the order of the streams does not follow the clock
         peers.answer(FIND, self._find)
         peers.answer(END, self._end)
@@ -150,9 +153,9 @@ class StreamsElsewhere:
         behind = self._behind(after or "")
         said = await self._asked(LIST, [*behind, limit + 1, *wanted])
         self._check(said)
-        rows = [(place, Listed(facts, self._peers.id)) for place, facts in self._rows(behind, limit + 1, wanted)]
-        for peer, found in said.items():
-            rows += [((row[0], row[1]), Listed(_facts(row[2:]), peer)) for row in found]
+        rows = [(place, Listed(facts, self._name)) for place, facts in self._rows(behind, limit + 1, wanted)]
+        for found in said.values():
+            rows += [((row[0], row[1]), Listed(_facts(row[3:]), row[2])) for row in found]
         rows = heapq.nsmallest(limit + 1, rows, key=lambda row: row[0])
         page = rows[:limit]
         more = None
@@ -169,9 +172,9 @@ class StreamsElsewhere:
         """
         said = await self._asked(SLOWEST, [limit, *wanted])
         self._check(said)
-        rows = [(burden, Listed(facts, self._peers.id)) for burden, facts in self._burdened(limit, wanted)]
-        for peer, found in said.items():
-            rows += [((row[0], row[1], row[2]), Listed(_facts(row[3:]), peer)) for row in found]
+        rows = [(burden, Listed(facts, self._name)) for burden, facts in self._burdened(limit, wanted)]
+        for found in said.values():
+            rows += [((row[0], row[1], row[2]), Listed(_facts(row[4:]), row[3])) for row in found]
         return [listed for _, listed in heapq.nlargest(limit, rows, key=lambda row: row[0])]
 
     def _burdened(self, most: int, wanted: Wanted) -> list[tuple[Burden, StreamFacts]]:
@@ -181,7 +184,7 @@ class StreamsElsewhere:
 
     async def _slowest(self, asked: Any) -> list[list[Any]]:
         most, *wanted = asked
-        return [[*burden, *facts] for burden, facts in self._burdened(most, Wanted(*wanted))]
+        return [[*burden, self._name, *facts] for burden, facts in self._burdened(most, Wanted(*wanted))]
 
     def _behind(self, after: str) -> Place:
         """Return behind what a page begins: what an earlier page said, or the id of an open stream of this process."""
@@ -204,16 +207,7 @@ class StreamsElsewhere:
 
     async def _list(self, asked: Any) -> list[list[Any]]:
         began, id, most, *wanted = asked
-        return [[*place, *facts] for place, facts in self._rows((began, id), most, Wanted(*wanted))]
-
-    def here(self) -> Mapping[str, Any]:
-        """Return the figures of this process."""
-        return self._figures()
-
-    @staticmethod
-    def added(figures: list[Mapping[str, Any]]) -> dict[str, Any]:
-        """Return the *figures* of several processes, added up."""
-        return _added(figures)
+        return [[*place, self._name, *facts] for place, facts in self._rows((began, id), most, Wanted(*wanted))]
 
     async def figures(self) -> dict[str, Any]:
         """Return the figures of all processes that answer, added up, how many those are, and `workers`: each one's own.

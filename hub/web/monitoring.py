@@ -67,7 +67,7 @@ def _with_quantiles(figures: HistogramFigures) -> dict[str, Any]:
 
 
 def log_bounds(hub: Hub) -> dict[str, object] | None:
-    """Return what *hub*'s log holds; None: it does not answer."""
+    """Return what the log of *hub* holds; None: it does not answer."""
     try:
         bounds = hub.log.bounds()
     except LogUnavailable:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 from aiohttp import web
@@ -20,18 +18,16 @@ from hub.web.access import Access
 from hub.web.dashboard.debugger import Debugger
 from hub.web.dashboard.failures import SECONDS, Failure, Failures, merged
 from hub.web.dashboard.feed import Feed
+from hub.web.dashboard.recent import Recent
 from hub.web.dashboard.traffic import Traffic
 from hub.web.monitoring import log_bounds
 from hub.web.verifier import Verifier
 
-LOOK, TOPICS, FAILURES = "dashboard: figures", "dashboard: topics", "dashboard: failures"
+TOPICS, FAILURES = "dashboard: topics", "dashboard: failures"
 BUSIEST = 8
 REVOCATIONS = 200
 MOST_TOPICS = 2_000
 """Topics that each process tells of; beyond that those with the fewest subscribers are left out."""
-
-_MEMORY = Path("/proc/self/statm")
-_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 class Dashboard:
@@ -54,11 +50,11 @@ class Dashboard:
     def __init__(self, hub: Hub, access: Access, verifier: Verifier | None) -> None:
         self._hub = hub
         self.traffic = Traffic(hub.notifications.subject)
-        self.feed = Feed(self.sample, begin=self.traffic.start, end=self.traffic.stop)
+        self.feed = Feed(self.sample, begin=self.traffic.start, end=self._rest)
         self.failures = Failures()
         self.debugger = Debugger(hub, access, verifier)
+        self._recent = Recent()
         self._revoked: deque[Revocation] = deque(maxlen=REVOCATIONS)
-        hub.peers.answer(LOOK, self._look)
         hub.peers.answer(TOPICS, self._topics)
         hub.peers.answer(FAILURES, self._failures)
 
@@ -66,6 +62,10 @@ class Dashboard:
     def of(cls, request: web.Request) -> Dashboard:
         """Return the dashboard of the application that got *request*."""
         return request.config_dict[cls.KEY]
+
+    def _rest(self) -> None:
+        self.traffic.stop()
+        self._recent.clear()
 
     def open(self) -> None:
         """Listen to what the hub logs from now on."""
@@ -87,40 +87,27 @@ class Dashboard:
 
     # ---- figures ----
 
-    async def sample(self, late: float = 0.0) -> dict[str, Any]:
-        """Return the figures of all processes that answer, by process and added up.
-
-        *late* is by how many seconds the event loop of this one was late.
-        """
+    async def sample(self) -> dict[str, Any]:
+        """Return the figures of all processes that answer: each one's own, and those of all."""
         hub = self._hub
-        said = await hub.peers.ask_all(LOOK)
+        figures = await hub.elsewhere.figures()
         self.traffic.tick()
-        workers = {hub.peers.id: {**self._here(), "late": late}, **said}
+        workers = figures.pop("workers")
+        latest = self._recent.add({"": figures, **workers})
         return {
             "at": round(hub.clock(), 3),
-            "worker": hub.peers.id,
-            "workers": workers,
-            "total": hub.elsewhere.added([each["figures"] for each in workers.values()]),
-            "missing": max(hub.peers.others - len(said), 0),
+            "workers": {name: {**_plain(own), "lag": latest.lag(name)} for name, own in workers.items()},
+            "total": _plain(figures),
+            "written": latest.written,
+            "lag": latest.lag(""),
+            "missing": max(hub.peers.others + 1 - len(workers), 0),
             "log": {"home": str(LogURL.parse(hub.settings.log)), "bounds": log_bounds(hub)},
-            "limits": {"streams": hub.max_connections, "count": hub.settings.retain_count},
             "online": hub.presence.online,
             "draining": hub.draining,
             "busiest": self.traffic.busiest(BUSIEST),
             "others": self.traffic.others,
             "failures": sum(each.times for each in self.failures.since(time.time() - SECONDS)),
         }
-
-    def _here(self) -> dict[str, Any]:
-        return {
-            "pid": os.getpid(),
-            "cpu": round(time.process_time(), 4),
-            "memory": _memory(),
-            "figures": dict(self._hub.elsewhere.here()),
-        }
-
-    async def _look(self, asked: Any) -> dict[str, Any]:
-        return self._here()
 
     # ---- topics ----
 
@@ -190,9 +177,6 @@ class Dashboard:
 Dashboard.KEY = web.AppKey("dashboard", Dashboard)
 
 
-def _memory() -> int:
-    """Return the bytes of memory that this process uses; 0: that can't be told here."""
-    try:
-        return int(_MEMORY.read_text(encoding="ascii").split()[1]) * _PAGE
-    except (OSError, ValueError, IndexError):
-        return 0
+def _plain(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numbers among *figures*, and the streams by kind: what the page makes no use of stays here."""
+    return {name: each for name, each in figures.items() if name == "streams" or not isinstance(each, Mapping)}

@@ -17,8 +17,7 @@ SECONDS = 1.0
 KEPT = 300
 """Samples that whoever begins to look is shown at first."""
 
-Look = Callable[[float], Awaitable[dict[str, Any]]]
-"""Returns a sample; it is told by how many seconds the event loop was late."""
+Look = Callable[[], Awaitable[dict[str, Any]]]
 
 
 class Feed:
@@ -75,11 +74,10 @@ class Feed:
             await asyncio.wait([task])
 
     async def _sample(self) -> None:
-        late = 0.0
         while True:
             began = time.monotonic()
             try:
-                sample = compact_json(await self._look(late))
+                sample = compact_json(await self._look())
                 self._failing = False
             except Exception:
                 if not self._failing:  # once, not every second
@@ -90,7 +88,4 @@ class Feed:
                 news, self._next = self._next, asyncio.get_running_loop().create_future()
                 if news is not None:
                     news.set_result(sample)
-            pause = max(self._seconds - (time.monotonic() - began), self._seconds / 10)
-            due = time.monotonic() + pause
-            await asyncio.sleep(pause)
-            late = max(time.monotonic() - due, 0.0)
+            await asyncio.sleep(max(self._seconds - (time.monotonic() - began), self._seconds / 10))
