@@ -20,7 +20,7 @@ from tests.snippets import snippet
 
 PAGE = "howto/run-behind-a-proxy.md"
 STARTING = 20.0
-PACKAGES = {"nginx": "nginx-light", "caddy": "caddy", "haproxy": "haproxy"}
+PACKAGES = {"nginx": "nginx-light", "systemd-analyze": "systemd", "systemd-socket-activate": "systemd"}
 FILES = {"nginx": "nginx.conf", "caddy": "Caddyfile", "haproxy": "haproxy.cfg"}
 
 

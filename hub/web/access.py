@@ -162,6 +162,11 @@ class Access:
         self._warned = False  # of an access log that shows tickets
         self._asks = hooks.authenticate is not None or verifier is not None
 
+    @property
+    def asks(self) -> bool:
+        """Whether somebody can be asked who sends a request: a hook of the application, or keys for tokens."""
+        return self._asks
+
     @classmethod
     def of(cls, request: web.Request) -> Access:
         """Return the access of the application that got *request*, or of the one around it."""
