@@ -608,7 +608,7 @@ def test_the_counters_are_described_as_in_the_code() -> None:
     "command",
     [
         *("serve", "publish", "listen", "history list", "history export", "history import"),
-        *("token", "health", "check", "load"),
+        *("token", "health", "check", "top", "load"),
     ],
 )
 def test_the_options_are_those_of_the_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from hub.errors import HubError, InvalidInput, InvalidSettings
 
 Run = Callable[[argparse.Namespace], int]
 
-COMMANDS = ("serve", "publish", "listen", "history", "token", "health", "check", "load")
+COMMANDS = ("serve", "publish", "listen", "history", "token", "health", "check", "top", "load")
 """Each is a module of `hub.cli`."""
 
 
