@@ -350,6 +350,9 @@ class Settings(BaseModel):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
         default="info", description="What `hub serve` logs."
     )
+    log_format: Annotated[Literal["text", "json"], BeforeValidator(_lower)] = Field(
+        default="text", description="How `hub serve` writes its log: lines to read, or a JSON object in each line."
+    )
     access_log: bool = Field(default=False, description="Log every HTTP request, without query strings (`hub serve`).")
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:

@@ -20,7 +20,14 @@ from tests.snippets import snippet
 
 PAGE = "howto/run-behind-a-proxy.md"
 STARTING = 60.0  # seconds; a loaded machine takes long to start a process
-PACKAGES = {"nginx": "nginx-light", "caddy": "caddy", "haproxy": "haproxy", "promtool": "prometheus"}
+PACKAGES = {
+    "nginx": "nginx-light",
+    "caddy": "caddy",
+    "haproxy": "haproxy",
+    "promtool": "prometheus",
+    "systemd-analyze": "systemd",
+    "systemd-socket-activate": "systemd",
+}
 FILES = {"nginx": "nginx.conf", "caddy": "Caddyfile", "haproxy": "haproxy.cfg"}
 
 
