@@ -181,8 +181,6 @@ class Tail:
                 continue
             entries = answer[0][1]
             try:
-                if not entries:  # there was something behind the last one, and it is gone
-                    raise _Another
                 self._take(entries)
             except _Another:
                 self._beginning = True
@@ -196,6 +194,8 @@ class Tail:
 
     def _take(self, entries: Sequence[Any]) -> None:
         """Take *entries*, in order, and announce what is among them."""
+        if not entries:  # there was something behind the last one, and it is gone
+            raise _Another
         heard: list[Notification] = []
         try:
             for id, fields in entries:
