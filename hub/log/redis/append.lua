@@ -126,6 +126,9 @@ elseif fence ~= token or late or (seen_epoch == epoch and seen > newest) then
   end
 end
 if rewound then
+  -- A write that needs no room, after which all the others are let through: who may only read is told the new epoch
+  -- even where the memory is full.
+  call('HDEL', META, '')
   if seen_epoch ~= '' and not find(ended, seen_epoch, 1, true) and not find(strange, seen_epoch, 1, true) then
     strange = strange .. seen_epoch .. ' '
   end
