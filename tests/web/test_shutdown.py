@@ -35,7 +35,7 @@ async def test_1000_idle_streams_end_with_the_application(
     server = await serve(handler_cancellation=handler_cancellation, drain=0)
     streams = await open_streams(server, 1_000)
     assert len(server.hub.connections) == 1_000
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await server.aclose_server()
     retries = set()
     for stream in streams:
@@ -73,7 +73,7 @@ async def test_streams_that_can_not_be_written_to_do_not_hold_the_end_up(serve: 
     while not server.hub.metrics.dropped:
         server.send("x" * 60_000, topic="a")
         await asyncio.sleep(0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await server.aclose_server()
     assert not any(server.registered.values())
     for client in replaying + live:
