@@ -49,8 +49,13 @@ PAGE = """
 """
 
 HANG = """
-    () => new Promise((go) => setTimeout(go)).then(() => { const end = Date.now() + 20000; while (Date.now() < end); })
+    () => new Promise((go) => setTimeout(go)).then(() => {
+        const asked = new XMLHttpRequest();
+        asked.open("GET", "/hang", false);
+        asked.send();
+    })
 """
+"""Keeps the page from doing anything until somebody answers."""
 
 
 class Tabs:
@@ -191,7 +196,7 @@ async def test_eight_tabs_have_one_connection(site: HubProcess, tabs: Any, share
     assert await streams(site) == 1
     # HTTP/1.1 has six connections for a host: with a stream in each tab, this would wait for ever.
     assert (
-        await pages[-1].evaluate("fetch('/healthz', { signal: AbortSignal.timeout(10000) }).then((it) => it.status)")
+        await pages[-1].evaluate("fetch('/healthz', { signal: AbortSignal.timeout(60000) }).then((it) => it.status)")
         == 200
     )
 
@@ -229,11 +234,21 @@ async def test_a_leader_that_hangs_is_replaced(site: HubProcess, tabs: Any) -> N
     for page in pages:
         await has(page, 1)
     # No event tells of this: the page just does not go on.
+    asked, enough = asyncio.Event(), asyncio.Event()
+
+    async def answer(route: Route) -> None:
+        asked.set()
+        await enough.wait()
+        await route.fulfill(body="")
+
+    await profile.context.route("**/hang", answer)
     hanging = asyncio.ensure_future(pages[0].evaluate(HANG))
+    await asyncio.wait_for(asked.wait(), BOUND / 1000)
     await publish(site, 2, 3)
     for page in pages[1:]:
         await has(page, 1, 2, 3)
     assert not hanging.done()
+    enough.set()
     await hanging
     await publish(site, 4)
     for page in pages:
