@@ -78,7 +78,7 @@ oldest: $(VENV)/oldest/.done ## Run the tests that meet other libraries with the
 	$(VENV)/oldest/bin/python $(PYTEST) -m "not hypothesis" $(OLDEST_TESTS) $(ARGS)
 
 torture: $(VENV)/.test ## Break hubs, their logs and their Redis under load, again and again (ARGS="500" rounds)
-	TORTURE=1 $(BIN)/python $(PYTEST) -m "torture or hypothesis"
+	TORTURE=1 $(BIN)/python $(PYTEST) -m "torture or hypothesis" --timeout 3600
 	$(BIN)/python -m tests.torture $(ARGS)
 	$(BIN)/python -m tests.cluster $(ARGS)
 
