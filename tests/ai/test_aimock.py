@@ -60,7 +60,7 @@ async def answered(server: Server, message: str) -> Generation:
     """Let the hub answer *message*, and return that when it has ended."""
     answer = await server.post(PATH + "/init", {"message": message, "model": "gpt-4o"})
     stream = await server.hub.generations.find(answer.json()["sessionId"])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await stream.ended()
     return stream
 

@@ -32,7 +32,7 @@ FLAGS = (
 # What Chromium itself says about a network that fails; everything else in the console is a defect of the page.
 FAILED_NETWORK = re.compile(r"net::ERR_|the server responded with a status of (400|404|410|502)")
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 
 
 class HubProcess:

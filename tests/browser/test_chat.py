@@ -242,7 +242,7 @@ async def test_it_comes_back_where_an_event_source_would_have_given_up(
     requests = Requests(page)
     session = await ask(page)
     await network.become(Weather.BAD_GATEWAY)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while 502 not in requests.answered:
             await page.wait_for_event("response")
     await network.become(Weather.FAIR)

@@ -526,7 +526,7 @@ async def below_live(hub: HubProcess, tmp_path: Path) -> AsyncIterator[str]:
     process = await asyncio.create_subprocess_exec(
         *(nginx, "-p", str(tmp_path), "-c", str(configuration), "-e", str(errors)), stderr=asyncio.subprocess.DEVNULL
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (tmp_path / "pid").exists():
             assert process.returncode is None, errors.read_text()
             await asyncio.sleep(0.01)

@@ -93,7 +93,7 @@ async def test_hubs_on_several_threads_give_each_connection_an_id_of_its_own(mon
     def meet_another_thread(size: int) -> str:
         monkeypatch.undo()
         with ThreadPoolExecutor(1) as another:
-            another.submit(connect).result(10)
+            another.submit(connect).result(60)
         return token_hex(size)
 
     monkeypatch.setattr(secrets, "token_hex", meet_another_thread)

@@ -256,7 +256,7 @@ async def test_the_retention_keeps_the_newest_by_age(make: Make, clock: Clock):
 
 async def trimmed(log: Log, done: Callable[[], bool]) -> None:
     """Trim as the sweep does, now and then, until *done*."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not done():
             log.trim()
             await asyncio.sleep(0)
@@ -267,7 +267,7 @@ async def forget(log: Log) -> None:
     for _ in range(2):  # the first time it may still be at work
         log.trim()
         if isinstance(log, SQLiteLog) and log._committing is not None:
-            await asyncio.wait_for(log._committing, 10)
+            await asyncio.wait_for(log._committing, 60)
 
 
 async def test_what_is_gone_is_known_per_topic(make: Make):

@@ -109,6 +109,7 @@ async def test_a_page_outlives_its_token_and_gets_what_it_has_missed(tmp_path: P
         guide.close()
 
 
+@pytest.mark.torture
 @pytest.mark.timeout(900)
 async def test_who_follows_the_guide_word_for_word_from_an_empty_folder_hears_a_view(
     folder: Path, tmp_path: Path, visitor: Visitor

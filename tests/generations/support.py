@@ -120,7 +120,7 @@ Make = Callable[..., Any]
 
 async def over(stream: Generation) -> dict[str, Any]:
     """Return the facts of the end of *stream* as soon as it has come."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await stream.ended()
     assert stream.ending is not None
     return {"phase": stream.phase, **stream.ending.facts}

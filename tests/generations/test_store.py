@@ -351,7 +351,7 @@ async def test_a_log_that_is_still_being_opened_does_not_hold_the_end_up():
     waiting = asyncio.create_task(log.open())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await log.aclose()
     with pytest.raises(LogUnavailable):
         await waiting
@@ -386,7 +386,7 @@ async def test_an_opening_that_does_not_end_is_left_behind(monkeypatch: pytest.M
     log = GenerationLog(home, lambda stream, error: None, Alone())
     waiting = asyncio.create_task(log.open())
     await until(lambda: log._opening is not None)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await log.aclose()
     home.free.set()
     await waiting

@@ -448,7 +448,7 @@ def test_leaving_while_a_connection_is_made_waits_for_no_word_that_never_comes(
     async def leave() -> None:
         server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
         everybody = Subscribers(Figures(options("-c", "5")), server.sockets[0].getsockname(), "me")
-        async with server, asyncio.timeout(10):
+        async with server, asyncio.timeout(60):
             opening = asyncio.create_task(everybody.open(10))
             await until(lambda: leaving)
             await leaving[0]

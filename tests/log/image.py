@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 TURNS = 20
-PATIENCE = 10.0  # seconds for the processes that use it to be gone
+PATIENCE = 60.0  # seconds for the processes that use it to be gone
 
 
 class Image:

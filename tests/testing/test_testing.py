@@ -293,12 +293,12 @@ async def test_the_fixture_works_in_both_modes_of_pytest_asyncio(tmp_path: Path,
     settings = f"asyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function\n"
     (tmp_path / "pytest.ini").write_text(f"[pytest]\n{settings}")
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "pytest_asyncio.plugin"),
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
         stdout=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(100):
         said = (await process.communicate())[0].decode()
     assert "2 passed, 1 error" in said, said
     assert "KeyError: 'id'" in said

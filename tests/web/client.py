@@ -17,7 +17,7 @@ from multidict import CIMultiDict
 
 from tests.spec_decoder import Event, SpecDecoder
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds after which a wait fails; in a test that passes, nothing waits that long.
 
 It is less than the default heartbeat, so that a test fails if the hub notices something only at the next heartbeat.

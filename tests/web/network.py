@@ -47,7 +47,7 @@ class Network:
 
     def connect(self, port: int) -> socket.socket:
         """Return a socket of this network, connected to *port*."""
-        its_socket = self.do(lambda: socket.create_connection((self.address, port), timeout=5))
+        its_socket = self.do(lambda: socket.create_connection((self.address, port), timeout=60))
         its_socket.setblocking(False)
         return its_socket
 

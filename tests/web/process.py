@@ -16,7 +16,7 @@ from tests.web.server import Site
 
 ROOT = Path(__file__).parents[2]
 LISTENING = re.compile(r"hub: listening on (https?)://(.+):([0-9]+)\n")
-STARTING = 30.0  # seconds; a loaded machine takes long to start Python
+STARTING = 60.0  # seconds; a loaded machine takes long to start Python
 
 
 class Process:

@@ -250,6 +250,7 @@ async def test_a_stream_whose_login_has_ended_is_not_widened(serve: Serve) -> No
 # ---- what is refused ----
 
 
+@pytest.mark.parametrize("home", ["memory"], indirect=True)
 @pytest.mark.parametrize(
     ("body", "field"),
     [

@@ -161,7 +161,7 @@ async def test_readers_on_bad_lines_hear_everything_that_is_published_meanwhile(
             server.send(chance.randint(1, 9) * "x", topic=chance.choice(["a", "b/1", "b/2", "c", "d"]))
         await asyncio.sleep(chance.choice([0, 0, 0, 0.001, 0.003]))
     server.send("end", topics=["a", "b/1", "c"])
-    await asyncio.wait_for(asyncio.gather(*reading), 30)
+    await asyncio.wait_for(asyncio.gather(*reading), 90)
     expected = [(event.id, event.data) for event in await everything.upto("end")]
     for reader in readers:
         assert reader.source.notifications == expected

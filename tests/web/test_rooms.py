@@ -637,6 +637,7 @@ async def test_it_is_asked_for_each_stream_of_a_user(loading: Server, book: Book
     assert await data_upto(client, "x") == ["x"]
 
 
+@pytest.mark.parametrize("home", ["memory"], indirect=True)
 @pytest.mark.parametrize("answer", [OSError("away"), ["ok", 7], "lobby", 7, ["ok", ""], [("a", 1)], [("a", True, 1)]])
 async def test_an_answer_that_is_none_refuses_the_stream(
     loading: Server, book: Book, complaints: Complaints, answer: Any

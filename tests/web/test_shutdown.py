@@ -10,11 +10,14 @@ import pytest
 from aiohttp import web
 
 from hub.errors import ShuttingDown
+from tests.chance import examples
 from tests.web.client import Client, until
 from tests.web.conftest import TLS, Complaints, Serve
 from tests.web.server import Server
 
 pytestmark = [pytest.mark.both_loops, pytest.mark.usefixtures("nothing_goes_wrong_behind_the_scenes")]
+
+MANY = examples(300, 2_000)
 
 
 # ---- the end ----
@@ -29,13 +32,13 @@ async def open_streams(server: Server, count: int) -> list[Client]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("handler_cancellation", [False, True])
-async def test_1000_idle_streams_end_with_the_application(
+async def test_many_idle_streams_end_with_the_application(
     serve: Serve, handler_cancellation: bool, complaints: Complaints
 ) -> None:
     server = await serve(handler_cancellation=handler_cancellation, drain=0)
-    streams = await open_streams(server, 1_000)
-    assert len(server.hub.connections) == 1_000
-    async with asyncio.timeout(10):
+    streams = await open_streams(server, MANY)
+    assert len(server.hub.connections) == MANY
+    async with asyncio.timeout(60):
         await server.aclose_server()
     retries = set()
     for stream in streams:
@@ -44,7 +47,7 @@ async def test_1000_idle_streams_end_with_the_application(
         assert stream.complete
         retries.add(stream.decoder.retry)
         await stream.gone()
-    assert len(retries) > 500
+    assert len(retries) > MANY / 2
     assert not any(server.registered.values())
     gc.collect()
     assert complaints.take() == []
@@ -73,7 +76,7 @@ async def test_streams_that_can_not_be_written_to_do_not_hold_the_end_up(serve: 
     while not server.hub.metrics.dropped:
         server.send("x" * 60_000, topic="a")
         await asyncio.sleep(0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await server.aclose_server()
     assert not any(server.registered.values())
     for client in replaying + live:

@@ -21,14 +21,14 @@ MakeServer = Callable[..., RedisServer]
 
 async def failure(process: Process, text: str = "x") -> LogUnavailable:
     with pytest.raises(LogUnavailable) as failed:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await process.publish(text)
     return failed.value
 
 
 async def surely(process: Process, text: str) -> None:
     """Publish *text* under a key, again and again until it is confirmed."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             try:
                 await process.publish(text, key=text)

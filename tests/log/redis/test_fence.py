@@ -117,7 +117,7 @@ async def until_equal(master: RedisServer, replica: RedisServer) -> None:
         info: bytes = await server.ask("INFO", "replication")
         return next(line for line in info.split(b"\r\n") if line.startswith(name)).partition(b":")[2]
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await offset(master, b"master_repl_offset") != await offset(replica, b"slave_repl_offset"):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 

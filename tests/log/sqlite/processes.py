@@ -81,7 +81,7 @@ async def crash(log: SQLiteLog) -> None:
 
 async def mended(log: SQLiteLog) -> None:
     """Do what the hub's sweep does until both processes run and have nothing to do."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(workers(log)) < 2 or any(each.dead for each in workers(log)):
             log.trim()
             await asyncio.sleep(0.005)
@@ -90,7 +90,7 @@ async def mended(log: SQLiteLog) -> None:
 
 async def goes_on(log: SQLiteLog) -> int:
     """Append until one is kept; between the tries do what the hub's sweep does. Return its offset."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             try:
                 position = await log.append(drafts("on"))[0]

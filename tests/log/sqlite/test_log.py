@@ -345,7 +345,7 @@ async def test_a_log_whose_processes_are_stopped_can_be_closed(
     receipts = log.append(drafts("a")) if pending else []
     log.trim()
     await asyncio.sleep(0)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await log.aclose()
     assert all(isinstance(each, LogUnavailable) for each in await settled(receipts))
     assert processes("writer", home.path) == processes("reader", home.path) == []

@@ -61,7 +61,7 @@ def test_an_append_to_a_process_whose_input_is_closed_is_settled(tmp_path: Path,
         writer = workers(log)[0]
         assert writer._stdin is not None
         writer._stdin.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             outcomes = await settled(log.append(drafts("a")))
         assert isinstance(outcomes[0], LogUnavailable | Position)
         await goes_on(log)
@@ -112,7 +112,7 @@ async def test_the_processes_inherit_no_socket_of_the_hub(hub: ServeProcess):
     for each in first:
         os.kill(each, signal.SIGKILL)
     # What is started now, while the hub listens and a stream is open, could inherit something.
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await hub.site.publish({"data": 1})).status != 201:
             pass
     again = children(hub._process.pid)

@@ -54,7 +54,7 @@ async def opened(server: RedisServer) -> AsyncIterator[Open]:
 
 async def until(so: Callable[[], Any]) -> None:
     """Wait until something is *so*."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not so():  # noqa: ASYNC110 - a state of another process
             await asyncio.sleep(0.005)
 

@@ -80,7 +80,7 @@ async def test_a_lower_bound_takes_effect_after_a_restart(home: Home):
     log = await home.open()
     await fill(log, 3_000, Draft.of)
     log = await home.restart(log, "closed", count=10)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while log.bounds().kept > 10:
             log.trim()
             await asyncio.sleep(0)
