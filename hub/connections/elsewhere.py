@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from hub.connections.client_stream import ClientStream, CloseReason, StreamFacts, StreamKind
 from hub.connections.registry import StreamRegistry
 from hub.errors import StateUnavailable
 from hub.state.peers import Peers
+
+logger = logging.getLogger("hub.peers")
+
+T = TypeVar("T")
 
 FIND, END, LIST, FIGURES = "find a stream", "end a stream", "list streams", "figures"
 
@@ -56,8 +61,8 @@ class StreamsElsewhere:
         Raises:
             StateUnavailable: not all of them have answered, and no other one has it.
         """
-        said = await self._asked(FIND, id)
-        found = next((Elsewhere(peer, facts["user"]) for peer, facts in said.items() if facts is not None), None)
+        said = await self._asked(FIND, id, lambda facts: None if facts is None else (facts["user"],))
+        found = next((Elsewhere(peer, *facts) for peer, facts in said.items() if facts is not None), None)
         if found is None:
             self._check(said)
         return found
@@ -70,7 +75,7 @@ class StreamsElsewhere:
         """End the open stream with this *id*, wherever it is; return whether there was one. Raises as `find`."""
         if self.end_here(id):
             return True
-        said = await self._asked(END, id)
+        said = await self._asked(END, id, bool)
         if any(said.values()):
             return True
         self._check(said)
@@ -87,8 +92,15 @@ class StreamsElsewhere:
         self._streams.end_each(CloseReason.REVOKED, [stream])
         return True
 
-    async def _asked(self, question: str, facts: Any = None) -> Mapping[str, Any]:
-        return await self._peers.ask_all(question, facts)
+    async def _asked(self, question: str, facts: Any, read: Callable[[Any], T]) -> Mapping[str, T]:
+        """Return by process what *read* makes of the answers; one that it can't read counts as none."""
+        found: dict[str, T] = {}
+        for peer, answer in (await self._peers.ask_all(question, facts)).items():
+            try:
+                found[peer] = read(answer)
+            except (TypeError, ValueError, LookupError, AttributeError) as error:  # while another version takes over
+                logger.warning("what a process answers (%s) is not understood here: %s", question, error)
+        return found
 
     def _check(self, said: Mapping[str, Any]) -> None:
         if len(said) < self._peers.others:
@@ -103,11 +115,11 @@ class StreamsElsewhere:
             StateUnavailable: not all processes have answered.
         """
         behind = self._behind(after or "")
-        said = await self._asked(LIST, [*behind, limit + 1])
+        said = await self._asked(LIST, [*behind, limit + 1], _listed)
         self._check(said)
         rows = self._rows(behind, limit + 1)
         for found in said.values():
-            rows += [((row[0], row[1]), _facts(row[2:])) for row in found]
+            rows += found
         rows = heapq.nsmallest(limit + 1, rows, key=lambda row: row[0])
         page = rows[:limit]
         more = None
@@ -141,7 +153,13 @@ class StreamsElsewhere:
 
     async def figures(self) -> dict[str, Any]:
         """Return the figures of all processes that answer, added up, and how many those are."""
-        said = [self._figures(), *(await self._asked(FIGURES)).values()]
+        own = self._figures()
+
+        def read(answer: Any) -> Mapping[str, Any]:
+            _added([own, answer])
+            return dict(answer)
+
+        said = [own, *(await self._asked(FIGURES, None, read)).values()]
         return {**_added(said), "processes": len(said)}
 
     async def _own_figures(self, asked: Any) -> Mapping[str, Any]:
@@ -158,6 +176,10 @@ def _added(figures: list[Mapping[str, Any]]) -> dict[str, Any]:
         else:
             added[name] = max(values) if name in {"published", "uptime"} else sum(values)
     return added
+
+
+def _listed(found: list[list[Any]]) -> list[tuple[Place, StreamFacts]]:
+    return [((float(began), str(id)), _facts(row)) for began, id, *row in found]
 
 
 def _facts(row: list[Any]) -> StreamFacts:
