@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from hub.connections.client_stream import ClientStream, CloseReason, StreamFacts, StreamKind
 from hub.connections.registry import StreamRegistry
 from hub.errors import StateUnavailable
 from hub.state.peers import Peers
+
+logger = logging.getLogger("hub.peers")
+
+T = TypeVar("T")
 
 FIND, END, LIST, SLOWEST, FIGURES = "find a stream", "end a stream", "list streams", "slowest streams", "figures"
 
@@ -104,8 +109,8 @@ class StreamsElsewhere:
         Raises:
             StateUnavailable: not all of them have answered, and no other one has it.
         """
-        said = await self._asked(FIND, id)
-        found = next((Elsewhere(peer, facts["user"]) for peer, facts in said.items() if facts is not None), None)
+        said = await self._asked(FIND, id, lambda facts: None if facts is None else (facts["user"],))
+        found = next((Elsewhere(peer, *facts) for peer, facts in said.items() if facts is not None), None)
         if found is None:
             self._check(said)
         return found
@@ -118,7 +123,7 @@ class StreamsElsewhere:
         """End the open stream with this *id*, wherever it is; return whether there was one. Raises as `find`."""
         if self.end_here(id):
             return True
-        said = await self._asked(END, id)
+        said = await self._asked(END, id, bool)
         if any(said.values()):
             return True
         self._check(said)
@@ -135,8 +140,15 @@ class StreamsElsewhere:
         self._streams.end_each(CloseReason.REVOKED, [stream])
         return True
 
-    async def _asked(self, question: str, facts: Any = None) -> Mapping[str, Any]:
-        return await self._peers.ask_all(question, facts)
+    async def _asked(self, question: str, facts: Any, read: Callable[[Any], T]) -> Mapping[str, T]:
+        """Return by process what *read* makes of the answers; one that it can't read counts as none."""
+        found: dict[str, T] = {}
+        for peer, answer in (await self._peers.ask_all(question, facts)).items():
+            try:
+                found[peer] = read(answer)
+            except (TypeError, ValueError, LookupError, AttributeError) as error:  # while another version takes over
+                logger.warning("what a process answers (%s) is not understood here: %s", question, error)
+        return found
 
     def _check(self, said: Mapping[str, Any]) -> None:
         if len(said) < self._peers.others:
@@ -151,11 +163,11 @@ class StreamsElsewhere:
             StateUnavailable: not all processes have answered.
         """
         behind = self._behind(after or "")
-        said = await self._asked(LIST, [*behind, limit + 1, *wanted])
+        said = await self._asked(LIST, [*behind, limit + 1, *wanted], _listed)
         self._check(said)
         rows = [(place, Listed(facts, self._name)) for place, facts in self._rows(behind, limit + 1, wanted)]
         for found in said.values():
-            rows += [((row[0], row[1]), Listed(_facts(row[3:]), row[2])) for row in found]
+            rows += found
         rows = heapq.nsmallest(limit + 1, rows, key=lambda row: row[0])
         page = rows[:limit]
         more = None
@@ -170,11 +182,11 @@ class StreamsElsewhere:
         Raises:
             StateUnavailable: not all processes have answered.
         """
-        said = await self._asked(SLOWEST, [limit, *wanted])
+        said = await self._asked(SLOWEST, [limit, *wanted], _with_burdens)
         self._check(said)
         rows = [(burden, Listed(facts, self._name)) for burden, facts in self._burdened(limit, wanted)]
         for found in said.values():
-            rows += [((row[0], row[1], row[2]), Listed(_facts(row[4:]), row[3])) for row in found]
+            rows += found
         return [listed for _, listed in heapq.nlargest(limit, rows, key=lambda row: row[0])]
 
     def _burdened(self, most: int, wanted: Wanted) -> list[tuple[Burden, StreamFacts]]:
@@ -214,8 +226,14 @@ class StreamsElsewhere:
 
         Those are by name of the process; where two have the same name, it is followed by what tells them apart.
         """
-        others = await self._asked(FIGURES)
-        said = {self._peers.id: dict(self._figures()), **{peer: dict(figures) for peer, figures in others.items()}}
+        own = dict(self._figures())
+        shared = {name: value for name, value in own.items() if name != "worker"}
+
+        def read(answer: Any) -> dict[str, Any]:
+            _added([shared, answer])
+            return dict(answer)
+
+        said = {self._peers.id: own, **await self._asked(FIGURES, None, read)}
         workers = _by_name({peer: figures.pop("worker", {}) for peer, figures in said.items()})
         return {**_added(list(said.values())), "processes": len(said), "workers": workers}
 
@@ -248,6 +266,17 @@ def _by_name(workers: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         name = own.get("name", peer)
         found[name if names[name] == 1 else f"{name}-{peer}"] = {key: own[key] for key in own if key != "name"}
     return found
+
+
+def _listed(found: list[list[Any]]) -> list[tuple[Place, Listed]]:
+    return [((float(began), str(id)), Listed(_facts(row), str(worker))) for began, id, worker, *row in found]
+
+
+def _with_burdens(found: list[list[Any]]) -> list[tuple[Burden, Listed]]:
+    return [
+        ((int(buffered), int(dropped), int(lag)), Listed(_facts(row), str(worker)))
+        for buffered, dropped, lag, worker, *row in found
+    ]
 
 
 def _facts(row: list[Any]) -> StreamFacts:

@@ -280,7 +280,7 @@ class GenerationLog:
     def _renewed(self, newest: Position) -> None:
         """Give up what is followed: parts of it may be missing."""
         for stream in list(self._followed.values()):
-            stream.lose("unavailable", "the answer could not be kept")
+            stream.lose(_UNKEPT.facts["reason"], _UNKEPT.facts["message"])
 
     def gone(self, process: str) -> None:
         """Note that *process* is gone: what it has not finished has failed."""
@@ -309,12 +309,16 @@ class _Stored:
         """Go on with *records*."""
         for record in records:
             self.at, said = record.at, record.data
+            if self.ending is not None:  # such as one that was given up: those who watched it were told so
+                continue
             if record.type == "start":
                 self.head = Head.from_json(said)
             elif record.type == "part" and said["number"] == len(self.parts) + 1:
                 self.parts.append(said["text"])
             elif record.type == "end" and said["number"] in {len(self.parts), UNKNOWN}:
                 self.ending = Ending(Phase(said["phase"]), said["facts"])
+            elif said["number"] > len(self.parts):  # Redis has lost one before it: nothing that follows can be shown
+                self.ending = _UNKEPT
 
 
 def _go_on(stream: Generation, record: Notification) -> None:
@@ -325,9 +329,10 @@ def _go_on(stream: Generation, record: Notification) -> None:
     elif record.type == "end" and said["number"] in {stream.newest, UNKNOWN}:
         stream.kept(Ending(Phase(said["phase"]), said["facts"]))
     elif record.type in {"part", "end"} and said["number"] > stream.newest:  # viewers get no text with a hole
-        stream.lose("unavailable", "the answer could not be kept")
+        stream.lose(_UNKEPT.facts["reason"], _UNKEPT.facts["message"])
 
 
+_UNKEPT = Ending(Phase.FAILED, {"reason": "unavailable", "message": "the answer could not be kept"})
 _INTERRUPTED = Ending(
     Phase.FAILED,
     {"reason": "producer_lost", "message": "the hub was restarted before the answer was complete"},

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,11 +18,12 @@ from hub.errors import (
     TooManyGenerations,
     UnknownGeneration,
 )
-from hub.generations.generation import Generation, Phase
+from hub.generations.generation import Generation, Head, Phase
 from hub.generations.providers.provider import Delta
 from hub.generations.store import GenerationLog
 from hub.log.memory import MemoryLog
 from hub.log.sqlite.log import SQLiteLog
+from hub.notification import Draft
 from hub.state.peers import Alone
 from tests.generations.support import Clock, HeldLog, Make, Source, log_file, over
 from tests.web.client import until
@@ -299,6 +301,18 @@ async def test_no_text_with_a_hole_is_delivered(make: Make, caplog: pytest.LogCa
     assert (await over(stream))["reason"] == "unavailable"
     again = await (await make(log=log)).find(stream.id)
     assert (again.text(), (await over(again))["reason"]) == ("a", "unavailable")
+
+
+@pytest.mark.parametrize("rest", [["part"], ["end"], ["part", "end"]])
+async def test_an_answer_of_which_the_log_has_lost_a_part_has_failed(make: Make, rest: list[str]):
+    log = MemoryLog(clock=Clock())
+    head = Head("a-generation", None, None, 1.0)
+    records: list[tuple[str, Any]] = [("start", head.as_json()), ("part", {"number": 1, "text": "a"})]
+    records += [(type, {"number": 3, "text": "c", "phase": "done", "facts": {}}) for type in rest]
+    for type, data in records:
+        await log.append([Draft.of(data, topics=(head.id,), type=type)])[0]
+    stream = await (await make(log=log)).find(head.id)
+    assert (stream.text(), (await over(stream))["reason"]) == ("a", "unavailable")
 
 
 async def test_nothing_is_added_by_a_process_that_others_may_take_for_gone(make: Make, monkeypatch: pytest.MonkeyPatch):

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from hub import BUS, Identity
+from hub.connections.elsewhere import FIGURES, FIND, LIST
 from hub.presence import presence
 from tests.redis_server import RedisServer, servers
 from tests.web.chat import PATH, Chat
@@ -221,6 +222,26 @@ async def test_what_is_not_known_of_a_silent_process_is_not_said(hubs: list[Serv
     ):
         assert answer.status == 503
     assert (await ask(hubs[1], "root", "GET", "/notifications/stats")).json()["processes"] == 1
+
+
+@pytest.mark.parametrize("garbage", ["?", 1, [[1]], {"streams": 1, "uptime": "?"}])
+async def test_what_another_version_answers_differently_counts_as_no_answer(
+    hubs: list[Server], complaints: Complaints, garbage: Any
+) -> None:
+    async def answer(asked: Any) -> Any:
+        return garbage
+
+    for question in (FIND, LIST, FIGURES):
+        hubs[0].hub.peers.answer(question, answer)
+    answers = await asyncio.gather(
+        ask(hubs[1], "ann", "PATCH", "/notifications/connections/c_none", b'{"add": ["x/1"]}'),
+        ask(hubs[1], "root", "GET", "/notifications/connections"),
+        ask(hubs[1], "root", "GET", "/notifications/stats"),
+        ask(hubs[1], "root", "GET", "/metrics"),
+    )
+    assert [each.status for each in answers] == [503, 503, 200, 200]
+    assert answers[2].json()["processes"] == 1
+    assert len(complaints.take()) == 4
 
 
 @pytest.mark.parametrize("policy", ["newest", "oldest"])

@@ -94,9 +94,18 @@ async def test_a_process_that_was_stopped_beyond_its_lease_is_there_again_when_i
     stopped, other = processes
     ann = await stopped.site.subscribe("orders", headers=bearer("ann"))
     await until_users(other, ["ann"])
+    begun = await stopped.site.post(f"{PATH}/init", {"message": "tell me much"}, **bearer("ann"))
+    answer_of = f"{PATH}/{begun.json()['sessionId']}"
+    viewer = await other.site.client()
+    await viewer.request("GET", answer_of, headers=bearer("ann"))
+    assert await viewer.head() == 200
+    await viewer.next("start")
     stopped.signal(signal.SIGSTOP)
     try:
         await until_users(other, [])
+        while (event := await viewer.event()).type == "message":
+            pass
+        assert (event.type, event.json()["reason"]) == ("failed", "producer_lost")
         for number in range(3):
             answer = await other.site.post(
                 "/notifications/publish", {"topic": "orders", "data": f"{number}"}, **bearer("eve", publish=["orders"])
@@ -107,3 +116,8 @@ async def test_a_process_that_was_stopped_beyond_its_lease_is_there_again_when_i
     assert [(await ann.next("message")).data for _ in range(3)] == ["0", "1", "2"]
     await until_users(other, ["ann"])
     await until_users(stopped, ["ann"])
+    # It added nothing to an answer that others have called lost.
+    as_json = bearer("ann") | {"Accept": "application/json"}
+    said = [(await each.site.ask("GET", answer_of, headers=as_json)).json() for each in processes]
+    assert [(each["phase"], each["reason"]) for each in said] == [("failed", "producer_lost")] * 2
+    assert said[0]["text"] == said[1]["text"]
