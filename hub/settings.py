@@ -349,6 +349,9 @@ class Settings(BaseModel):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
         default="info", description="What `hub serve` logs."
     )
+    otel: bool = Field(
+        default=False, description="Trace notifications with OpenTelemetry, which the extra `otel` brings."
+    )
     access_log: bool = Field(default=False, description="Log every HTTP request, without query strings (`hub serve`).")
 
     @field_validator("cors_origins")
