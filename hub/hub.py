@@ -272,6 +272,7 @@ class Hub:
                 "streams": len(self.connections),
                 **counters,
                 **{name: histograms[name] for name in OF_WORKERS},
+                "http_requests": {what: each.count for what, each in metrics.http_request_seconds.items()},
                 **own,
             },
         }
