@@ -25,6 +25,7 @@ from hub.notification import Notification, Position
 from hub.pacing import Pacing, Step
 from hub.patterns import compiled
 from hub.topics import TopicIndex
+from hub.tracing import Tracing
 
 logger = logging.getLogger("hub.fanout")
 
@@ -154,6 +155,7 @@ class Fanout:
         metrics: `delivered` and `publish_written_seconds` grow here.
         now: seconds of a monotonic clock.
         clock: seconds since 1970: the clock of `Notification.at`.
+        tracing: notes each flush; None: nobody does.
 
     Attributes:
         turning: is called with the topics of an audience that is about to appear or to go; it must not publish.
@@ -164,6 +166,7 @@ class Fanout:
         metrics: Metrics,
         now: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
+        tracing: Tracing | None = None,
     ) -> None:
         self._epoch = ""
         self._newest = 0
@@ -174,6 +177,7 @@ class Fanout:
         self._unflushed: dict[Audience, None] = {}
         self._pacing = Pacing(now)
         self._now, self._clock = now, clock
+        self._tracing = tracing
         self._timer: asyncio.TimerHandle | None = None
         self.turning: Callable[[Iterable[str]], object] | None = None
 
@@ -251,22 +255,28 @@ class Fanout:
         if not self._unflushed:
             self._oldest = notification.at
         full = False
-        for audience, topic in self._index.match(notification.topics).items():
+        matching = self._index.match(notification.topics)
+        for audience, topic in matching.items():
             if audience.gather(notification, topic):
                 self._unflushed[audience] = None
             full = full or audience.gathered > GATHER_BYTES
         if not self._unflushed:
             return
+        if self._tracing is not None and matching:
+            self._tracing.gathered(notification)
         self._go_on(self._pacing.arrived(full=full))
 
     def flush(self) -> None:
         """Offer what was gathered to its receivers. After this all have been offered everything up to `newest`."""
         if self._unflushed:
-            began, oldest = self._now(), self._oldest
+            began, oldest, before = self._now(), self._oldest, self._metrics.delivered
+            flushed = None if self._tracing is None else self._tracing.flushing()
             while self._unflushed:
                 audience = next(iter(self._unflushed))
                 del self._unflushed[audience]
                 self._metrics.delivered += audience.flush(began)
+            if flushed is not None:
+                flushed(self._metrics.delivered - before)
             # Once for each flush, not for each connection. Clocks of two machines may differ: no time is below 0.
             self._metrics.publish_written_seconds.observe(max(self._clock() - oldest, 0.0))
             self._go_on(self._pacing.flushed(began))

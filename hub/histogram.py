@@ -56,10 +56,15 @@ class Histogram:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
+    @property
+    def count(self) -> int:
+        """How many values were observed."""
+        return sum(self._counts)
+
     def figures(self) -> HistogramFigures:
         """Return what was counted until now."""
         return {
-            "count": sum(self._counts),
+            "count": self.count,
             "sum": self._sum,
             "buckets": dict(zip(self._names, self._counts, strict=True)),
         }

@@ -16,12 +16,12 @@ from hub.access.hosts import Hosts
 from hub.access.rates import PublishRates, Rates
 from hub.cleanup import cleaned_up
 from hub.connections.changes import TopicChanges, TopicsChanged
-from hub.connections.client_stream import CloseReason, StreamKind
+from hub.connections.client_stream import CloseReason, StreamFacts, StreamKind
 from hub.connections.connection import Wiring
 from hub.connections.elsewhere import StreamsElsewhere
 from hub.connections.page_cache import PageCache
 from hub.connections.registry import StreamRegistry
-from hub.errors import InvalidInput, InvalidTopic, NotThere, StateUnavailable, TryLater
+from hub.errors import InvalidInput, InvalidSettings, InvalidTopic, NotThere, StateUnavailable, TryLater
 from hub.events.bus import EventBus
 from hub.events.event import qualified_name
 from hub.events.loader import Listeners
@@ -48,6 +48,7 @@ from hub.settings import Settings
 from hub.state.choice import make_peers
 from hub.state.state import Kind, Revocation, State
 from hub.topics import topic_of
+from hub.tracing import Tracing
 
 logger = logging.getLogger("hub")
 
@@ -68,6 +69,7 @@ class Hub:
         clock: seconds since 1970.
         json_default: see below.
         provider: see below; None: what the settings name.
+        tracing: notes the way of notifications; None: OpenTelemetry does if the settings say so, else nobody.
         state: keeps what was revoked, and who belongs to which room; it is open while the hub is. None: nobody is
             known.
 
@@ -91,6 +93,10 @@ class Hub:
         changes: changes the topics of subscriptions.
         elsewhere: the streams of the other processes.
         provider: what answers on `/ai/chat/stream`; None: nothing does.
+        tracing: see above.
+
+    Raises:
+        InvalidSettings: the settings ask for OpenTelemetry, which is not installed.
     """
 
     def __init__(
@@ -101,12 +107,14 @@ class Hub:
         json_default: JsonDefault | None = None,
         provider: Provider | None = None,
         state: State | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.settings = settings
         self.json_default = json_default
         self._state, self.clock = state, clock
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self.metrics = Metrics()
+        self.tracing = _tracing(settings) if tracing is None else tracing
         self.log: Log = make_log(
             LogURL.parse(settings.log),
             count=settings.retain_count,
@@ -120,11 +128,11 @@ class Hub:
             fence=settings.redis_fence == "on",
         )
         self.peers = make_peers(settings)
-        self.bus = EventBus(clock, self.metrics)
+        self.bus = EventBus(clock, self.metrics, self.tracing)
         self.notifications = NotificationService(
-            self.log, self.metrics, json_default=json_default, renewed=self._begin_anew
+            self.log, self.metrics, json_default=json_default, tracing=self.tracing, renewed=self._begin_anew
         )
-        self.fanout = Fanout(self.metrics, clock=clock)
+        self.fanout = Fanout(self.metrics, clock=clock, tracing=self.tracing)
         self.notifications.subject.subscribe(self.fanout.on_next, self.fanout.on_error, self.fanout.on_completed)
         self._pages = PageCache(self.log)
         self.proxies = Proxies(settings.root_path, settings.trusted_proxies)
@@ -147,6 +155,8 @@ class Hub:
             before_sweep=self._before_sweep,
             peers=self.peers,
         )
+        if self.tracing is not None:
+            self.connections.watch(opened=self._stream_opened, closed=self._stream_ended)
         self.wiring = Wiring(
             self.log, self._pages, self.fanout, self.metrics, self.connections, settings.buffer_bytes, settings.slow
         )
@@ -262,6 +272,7 @@ class Hub:
                 "streams": len(self.connections),
                 **counters,
                 **{name: histograms[name] for name in OF_WORKERS},
+                "http_requests": {what: each.count for what, each in metrics.http_request_seconds.items()},
                 **own,
             },
         }
@@ -281,6 +292,14 @@ class Hub:
             self.bus.emit("ai.stream.finished", {**what, "text": stream.text()})
         with suppress(TryLater):
             self.notifications.send_notification(what, topics=_topics_of(stream), type="ai.finished", private=True)
+
+    def _stream_opened(self, facts: StreamFacts) -> None:
+        assert self.tracing is not None
+        self.tracing.stream_opened(facts.kind)
+
+    def _stream_ended(self, facts: StreamFacts) -> None:
+        assert self.tracing is not None
+        self.tracing.stream_ended(facts.kind, facts.reason or CloseReason.CLIENT, max(time.time() - facts.opened, 0.0))
 
     def _unobserved(self, error: Exception) -> None:
         self.metrics.unobserved_failures += 1
@@ -383,6 +402,22 @@ def _topics_of(stream: Generation) -> list[str]:
     with suppress(InvalidTopic):
         topics += [topic_of("user", stream.head.owner)] if stream.head.owner else []
     return topics
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    """Return what traces a hub with *settings*; OpenTelemetry is loaded only where they ask for it.
+
+    Raises:
+        InvalidSettings: it is not installed.
+    """
+    if not settings.otel:
+        return None
+    try:
+        from hub.telemetry import OpenTelemetry  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as missing:
+        extra = "pip install '/path/to/broadcast-hub[otel]'"
+        raise InvalidSettings([f"otel (HUB_OTEL): needs the package {missing.name}: {extra}"]) from None
+    return OpenTelemetry()
 
 
 def _limits(settings: Settings) -> GenerationLimits:

@@ -25,6 +25,7 @@ from hub.log.receipt import Receipt
 from hub.metrics import Metrics
 from hub.notification import Draft, Notification, Position
 from hub.topics import EVERY_TOPIC, TopicIndex, check_pattern, topic_of
+from hub.tracing import Answered, Tracing
 
 logger = logging.getLogger("hub.notifications")
 
@@ -126,6 +127,7 @@ class NotificationService:
         log: keeps the notifications, and gives them their positions.
         metrics: the counters; None: counters of its own.
         json_default: returns something that can be sent instead of an object that pydantic does not know.
+        tracing: notes what is published; None: nobody does.
         renewed: called with the newest position when the log has become another one, before anything of it is
             broadcast.
     """
@@ -136,11 +138,13 @@ class NotificationService:
         metrics: Metrics | None = None,
         *,
         json_default: JsonDefault | None = None,
+        tracing: Tracing | None = None,
         renewed: Renewed = ignore_renewal,
     ) -> None:
         self._log = log
         self._metrics = metrics or Metrics()
         self._json_default = json_default
+        self._tracing = tracing
         self.subject = Trunk(self._metrics)
         self._taps = _Taps(self._metrics)
         self.subject.subscribe(self._taps.on_next, self._taps.on_error, self._taps.on_completed)
@@ -246,21 +250,37 @@ class NotificationService:
             raise ShuttingDown
         if self._thread is not None and self._thread != threading.get_ident():
             raise WrongThread("send_notification", "send_notification_threadsafe")
-        began = time.perf_counter()
-        receipts = self._log.append(drafts)
+        began, answered = time.perf_counter(), None
+        if self._tracing is None:
+            receipts = self._log.append(drafts)
+        else:
+            receipts, answered = self._append_traced(self._tracing, drafts)
         for receipt in receipts:
             self._metrics.repeated += receipt.repeated
         if receipts:  # the log answers for all of them at once
             if receipts[-1].done:
-                self._answered(began, confirmed=True)
+                self._answered(began, answered, confirmed=True)
             else:
-                receipts[-1].watch(partial(self._answered, began))
+                receipts[-1].watch(partial(self._answered, began, answered))
         return receipts
 
-    def _answered(self, began: float, confirmed: bool) -> None:
-        """Note that the log has answered a publish that *began* then."""
+    def _append_traced(self, tracing: Tracing, drafts: Sequence[Draft]) -> tuple[list[Receipt], Answered]:
+        drafts, answered = tracing.publish(drafts)
+        try:
+            receipts = self._log.append(drafts)
+        except BaseException:
+            answered(False)
+            raise
+        if not receipts:
+            answered(True)
+        return receipts, answered
+
+    def _answered(self, began: float, answered: Answered | None, confirmed: bool) -> None:
+        """Note that the log has answered a publish that *began* then, and tell whoever traces it."""
         if confirmed:
             self._metrics.publish_confirmed_seconds.observe(time.perf_counter() - began)
+        if answered is not None:
+            answered(confirmed)
 
     # ---- out ----
 

@@ -353,6 +353,9 @@ class Settings(BaseModel):
     log_format: Annotated[Literal["text", "json"], BeforeValidator(_lower)] = Field(
         default="text", description="How `hub serve` writes its log: lines to read, or a JSON object in each line."
     )
+    otel: bool = Field(
+        default=False, description="Trace notifications with OpenTelemetry, which the extra `otel` brings."
+    )
     access_log: bool = Field(default=False, description="Log every HTTP request, without query strings (`hub serve`).")
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:

@@ -33,6 +33,7 @@ from hub.cli.logs import log_to_stderr
 from hub.cli.notify import Notifier
 from hub.cli.sockets import Received, close_all, received_sockets
 from hub.cli.supervisor import supervise
+from hub.cli.telemetry import Telemetry
 from hub.errors import InvalidSettings
 from hub.file_limit import UNLIMITED, raise_file_limit
 from hub.hub import Hub
@@ -176,6 +177,8 @@ def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop]
 
 async def serve(settings: Settings, received: Received, ready: Ready | None = None, number: int = 1) -> int:
     """Serve a hub with *settings* until a signal ends it; the arguments are those of `run_hub`."""
+    name = f"{socket.gethostname()}-{number}"
+    telemetry = telemetry_of(settings, name)
     app = web.Application()
     settings = _on_loopback(_within_file_limit(settings))
     routes = NAMES if settings.admin_port is None else NAMES - ADMINISTRATION
@@ -186,7 +189,7 @@ async def serve(settings: Settings, received: Received, ready: Ready | None = No
         setup_demo(app)
     else:
         hub = setup_hub(app, settings, routes=routes)
-    hub.name = f"{socket.gethostname()}-{number}"
+    hub.name = name
     NotFound(hub).add_to(app, "/{path:.*}")
     deadlines = Deadlines(hub.metrics, header=settings.header_timeout, body=settings.body_timeout)
     notifier = Notifier() if ready is None else None  # a worker's supervisor says it for all
@@ -198,6 +201,8 @@ async def serve(settings: Settings, received: Received, ready: Ready | None = No
         doors.append(Door("administration", admin_app(app), address, "admin_port", received.admin))
     # In this order: what opens the hub is set up first, and cleaned up last.
     async with AsyncExitStack() as stack:
+        if telemetry is not None:
+            stack.push_async_callback(telemetry.aclose)
         stack.callback(deadlines.stop)
         for door in doors:
             await door.open(hub, deadlines, stack)
@@ -233,6 +238,21 @@ async def _until_the_end(app: web.Application, hub: Hub, number: int, doors: lis
     window = hub.settings.drain if streams or number != signal.SIGINT else 0.0
     logger.info("draining %d streams over %g s", streams, window)
     await asyncio.gather(drain_hub(app), asyncio.sleep(window))
+
+
+def telemetry_of(settings: Settings, name: str) -> Telemetry | None:
+    """Return OpenTelemetry's SDK, set up as the environment says, if *settings* ask for it.
+
+    Raises:
+        InvalidSettings: it is not installed.
+    """
+    if not settings.otel:
+        return None
+    try:
+        return Telemetry(name)
+    except ModuleNotFoundError as missing:
+        extra = "pip install '/path/to/broadcast-hub[otel]'"
+        raise InvalidSettings([f"otel (HUB_OTEL): needs the package {missing.name}: {extra}"]) from None
 
 
 def longest_end(settings: Settings) -> float:

@@ -27,6 +27,7 @@ from hub.errors import BusNotOpen, EventBufferFull, HandlerCancelled, ShuttingDo
 from hub.events.event import Event, check_event_name, check_event_pattern, check_event_patterns, qualified_name
 from hub.metrics import Metrics
 from hub.patterns import PatternTrie
+from hub.tracing import Tracing
 
 MAX_WAITING = 10_000
 MOST_KNOWN = 1_000
@@ -113,15 +114,22 @@ class EventBus:
         report: is told of each handler that failed, unless `publish` raises that; logs it.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.time,
+        metrics: Metrics | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
         """Create a bus that keeps events until it is opened.
 
         Args:
             clock: returns the time for `Event.at`, in seconds since 1970.
             metrics: counts the handlers that do not end (`left_behind`).
+            tracing: notes each event; None: nobody does.
         """
         self._clock = clock
         self._metrics = metrics or Metrics()
+        self._tracing = tracing
         self.report: Report = log_failure
         self._state = _State.BUFFERING
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -421,6 +429,12 @@ class EventBus:
 
     def _deliver(self, event: Event) -> list[_Call]:
         """Call every handler that matches *event*; return the calls that failed or returned a future."""
+        if self._tracing is None or not self.wants(event.name):
+            return self._call_all(event)
+        with self._tracing.event(event.name):  # the tasks of handlers begin in it, and take its context along
+            return self._call_all(event)
+
+    def _call_all(self, event: Event) -> list[_Call]:
         with self._lock:
             wanting = set(self._registrations.match(event.name.split(".")))
         calls = (self._call(registration, event) for registration in sorted(wanting, key=attrgetter("rank")))

@@ -28,6 +28,7 @@ from hub.presence.service import PresenceService
 from hub.settings import PREFIX, Settings, unknown_variables
 from hub.state.choice import make_state
 from hub.state.state import State
+from hub.tracing import Tracing
 from hub.web import client_files, generations, handover, rooms
 from hub.web.access import (
     Access,
@@ -63,6 +64,7 @@ from hub.web.presence import presence
 from hub.web.publish import emit, publish
 from hub.web.rights import Rechecks, end_revoked
 from hub.web.subscribe import subscribe, subscribe_by_post
+from hub.web.tracing import traced
 from hub.web.verifier import verifier_of
 
 logger = logging.getLogger("hub.web")
@@ -90,6 +92,7 @@ def setup_hub(
     rooms_of: RoomsOf | None = None,
     authorize_join: AuthorizeJoin | None = None,
     routes: Literal["all"] | Collection[str] | None = None,
+    tracing: Tracing | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Hub:
     """Add a hub to *app*: its routes under *prefix*, its start and its drain.
@@ -119,6 +122,8 @@ def setup_hub(
             `ai`, `events`, `tickets`, `connections`, `topics`, `presence`, `rooms`, `export`, `dashboard`, `api`. None:
             everything where identities are known; else `subscribe`, for public notifications, and `health`. Routes that
             are named where nobody is known serve whoever reaches them, with all rights.
+        tracing: notes the way of notifications, such as a `hub.telemetry.OpenTelemetry` with providers of your own;
+            None: OpenTelemetry with those of the process if the settings say `otel`, else nobody.
         clock: seconds since 1970, for tests of what expires.
 
     Raises:
@@ -132,7 +137,7 @@ def setup_hub(
     verifier = verifier_of(settings, clock)
     guarded = authenticate is not None or verifier is not None
     state = _state(settings, clock, guarded=guarded, named=routes is not None)
-    hub = Hub(settings, clock=clock, json_default=json_default, provider=provider, state=state)
+    hub = Hub(settings, clock=clock, json_default=json_default, provider=provider, state=state, tracing=tracing)
     app[HUB], app[NOTIFICATIONS], app[BUS] = hub, hub.notifications, hub.bus
     app[PRESENCE], app[ROOMS] = hub.presence, hub.rooms
     hooks = Hooks(
@@ -323,7 +328,9 @@ def routes_of(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]
             "/notifications/position": {"GET": position},
             client_files.PATH: {"GET": client_files.client_file},
         },
-        "publish": {"/notifications/publish": {"POST": publish}},
+        "publish": {
+            "/notifications/publish": {"POST": traced(hub.tracing, "/notifications/publish", publish)},
+        },
         "export": {"/notifications/history": {"GET": export}},
         "history": {"/notifications/history": pages},  # behind the export, whose path it has
         "stats": {"/notifications/stats": {"GET": stats}, PATH_OF_CHECK: {"GET": check}},
@@ -343,7 +350,9 @@ def routes_of(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]
             "/notifications/rooms/{room}/members": {"GET": rooms.members},
             "/notifications/rooms/{room}/members/{userId}": {"PUT": rooms.join, "DELETE": rooms.leave},
         },
-        "events": {"/events/{name}": {"POST": emit}} if hub.settings.events_api else {},
+        "events": (
+            {"/events/{name}": {"POST": traced(hub.tracing, "/events/{name}", emit)}} if hub.settings.events_api else {}
+        ),
         "dashboard": dashboard_routes.routes() if hub.settings.dashboard else {},
     }
     routes: dict[str, dict[str, Handler]] = {}

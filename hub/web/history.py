@@ -20,6 +20,7 @@ from hub.log.archive.format import MEDIA_TYPE, entry, lines
 from hub.log.log import Log, Movable, Page
 from hub.notification import Notification, Position
 from hub.topics import check_wanted
+from hub.tracing import without_context
 from hub.web.access import Access, Reading
 from hub.web.endpoint import cors
 from hub.web.query import Parameters
@@ -132,7 +133,7 @@ async def history_pages(hub: Hub, request: web.Request) -> web.Response:
     def shown(each: Notification) -> Notification:
         rooms = [topic for topic in each.topics if topic in floors and floors[topic][1] < each.position.offset]
         topics = access.policy.shown(identity, each.topics, private=each.private, rooms=rooms)
-        return each._replace(topics=topics)
+        return each._replace(topics=topics, tags=without_context(each.tags))
 
     return web.Response(
         body=excerpt.to_json(hub.log.epoch, shown).encode(), headers=_HEADERS | {"Content-Type": "application/json"}

@@ -161,6 +161,15 @@ class _Figures(Collector):
             for worker, figures in workers:
                 histogram.add_metric([worker], *_cumulated(figures[name]))
             yield histogram
+        requests = CounterMetricFamily(
+            "hub_worker_http_requests",
+            "By process: requests that were answered and opened no stream, by method, route and status.",
+            labels=["worker", "method", "route", "status"],
+        )
+        for worker, figures in workers:
+            for what, number in sorted(figures["http_requests"].items()):
+                requests.add_metric([worker, *what.split(" ")], number)
+        yield requests
         for shown, name in _OF_WORKERS.items():
             kind = CounterMetricFamily if name == "cpu_seconds" else GaugeMetricFamily
             metric = kind(f"hub_worker_{shown}", f"By process, as hub_{shown}.", labels=["worker"])

@@ -97,16 +97,18 @@ async def test_requests_are_counted_by_method_route_and_status_and_streams_are_n
     await server.publish({"data": 1, "topic": "a/*"})
     await server.ask("DELETE", "/notifications/publish")
     await server.ask("PUT", "/notifications/connections/some")
-    requests = {
-        labels: number for (name, labels), number in (await samples(server)).items()
-        if name == "hub_http_request_seconds_count"
-    }  # fmt: skip
+    found = await samples(server)
+    requests = {labels: number for (name, labels), number in found.items() if name == "hub_http_request_seconds_count"}
+    of_process = {
+        labels: number for (name, labels), number in found.items() if name == "hub_worker_http_requests_total"
+    }
     assert requests == {  # method, route, status
         ("POST", "/notifications/publish", "201"): 1,
         ("POST", "/notifications/publish", "400"): 1,
         ("other", "/notifications/publish", "405"): 1,
         ("other", "/notifications/connections/{id}", "405"): 1,
     }
+    assert of_process == {(*labels, server.hub.name): number for labels, number in requests.items()}
 
 
 async def test_the_loop_is_probed(server: Server) -> None:

@@ -547,6 +547,7 @@ _ADMINISTRATION: dict[str, Schema] = {
                         "streams": whole(),
                         **{name: whole() for name in COUNTERS},
                         **{name: ref("Histogram") for name in OF_WORKERS},
+                        "http_requests": {"type": "object", "additionalProperties": whole()},
                         **_OF_PROCESSES,
                     }
                 ),

@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import tempfile
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,23 @@ async def test_what_a_killed_writer_had_not_begun_has_failed(home: Home, caplog:
     assert ((await retried).offset, retried.repeated) == (3, False), "a failed position is not used again"
     assert offsets(await read_all(log, 0, ["a"])) == [1, 3]
     assert "is started anew" in caplog.text
+
+
+async def test_while_its_processes_are_stopped_it_is_known_when_they_last_answered(home: Home):
+    log = await home.open()
+    await append(log, "a")
+    for each in workers(log):
+        os.kill(pid(each), signal.SIGSTOP)
+    before = log.answered
+    (receipt,) = log.append(drafts("a"))
+    page = log.read(0, ["a"], upto=1)
+    await asyncio.sleep(0)
+    assert log.answered == before <= time.monotonic()
+    for each in workers(log):
+        os.kill(pid(each), signal.SIGCONT)
+    await receipt
+    await page
+    assert log.answered > before
 
 
 async def test_what_a_killed_writer_had_committed_is_confirmed_though_it_could_not_say_so(home: Home):
