@@ -81,8 +81,10 @@ function go(): void {
   for (const each of TABS) {
     $(`tab-${each}`).hidden = each !== name;
     const link = document.querySelector(`nav a[href="#${each}"]`);
-    if (each === name) link?.setAttribute("aria-current", "page");
-    else link?.removeAttribute("aria-current");
+    if (each === name) {
+      link?.setAttribute("aria-current", "page");
+      link?.scrollIntoView({ block: "nearest", inline: "nearest" });
+    } else link?.removeAttribute("aria-current");
   }
   document.title = `${document.querySelector(`nav a[href="#${name}"]`)?.textContent ?? ""} · Broadcast hub`;
   if (turned) scrollTo(0, 0);
@@ -112,6 +114,9 @@ document.addEventListener("visibilitychange", () => current === "overview" && !d
 
 function ask(reason: string): void {
   feed.stop();
+  const shown = $("state");
+  shown.dataset.state = "refused";
+  tell(shown.firstElementChild!, STATES.refused);
   if (current) tabs[current]?.leave();
   document.body.dataset.asks = "";
   $("login").hidden = false;
