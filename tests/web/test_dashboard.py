@@ -172,10 +172,10 @@ async def test_all_who_look_share_one_sample_a_second_and_a_late_one_sees_what_w
     feed = Feed(count, begin=lambda: steps.append("begin"), end=lambda: steps.append("end"), seconds=0.01)
     first, second = feed.watch(), feed.watch()
     assert (await anext(first)).data == "[]"
-    one = json.loads((await anext(first)).data)
-    seen = json.loads((await anext(second)).data)
+    one = json.loads(str((await anext(first)).data))
+    seen = json.loads(str((await anext(second)).data))
     assert one in seen
-    ahead = [json.loads((await anext(each)).data)["number"] for each in (first, second)]
+    ahead = [json.loads(str((await anext(each)).data))["number"] for each in (first, second)]
     assert min(ahead) > one["number"]
     await first.aclose()
     assert steps == ["begin"]
