@@ -69,7 +69,14 @@ $(VENV)/oldest/.done: setup.cfg pyproject.toml | $(BIN)/python
 oldest: $(VENV)/oldest/.done ## Run the tests that have sockets or tokens with the oldest supported libraries
 	$(VENV)/oldest/bin/python $(PYTEST) tests/web tests/load tests/client tests/access $(ARGS)
 
-torture: $(VENV)/.test ## Break hubs, their logs and their Redis under load, again and again (ARGS="500" rounds)
+# Beside the Redis of the machine, others in wheels, if there are some for it.
+$(VENV)/.torture: setup.cfg pyproject.toml | $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --editable '.[speed,load,openai,test,test-frameworks,test-redis]' || \
+		echo "not all kinds of Redis can be installed here: some are left out"
+	@touch $@
+
+torture: $(VENV)/.torture ## Break hubs, their logs and their Redis under load, again and again (ARGS="500" rounds)
+	TORTURE=1 $(BIN)/python $(PYTEST) -m "torture or hypothesis"
 	$(BIN)/python -m tests.torture $(ARGS)
 	$(BIN)/python -m tests.cluster $(ARGS)
 

@@ -24,3 +24,13 @@ def raise_file_limit() -> tuple[int, int]:
     now, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     before, now = (UNLIMITED if limit == resource.RLIM_INFINITY else limit for limit in (before, now))
     return before, now
+
+
+def file_limit() -> int:
+    """Return how many files this process may have open now; `UNLIMITED` for any number."""
+    try:
+        import resource  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return UNLIMITED
+    now, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return UNLIMITED if now == resource.RLIM_INFINITY else now

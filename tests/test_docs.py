@@ -30,6 +30,7 @@ import hub.client
 import hub.errors
 from hub import HUB, Hub, HubError, Notification, Settings, setup_hub
 from hub.cli.entry import main
+from hub.cli.findings import CHECKS
 from hub.metrics import COUNTERS, HISTOGRAMS, HTTP_REQUESTS, STREAMS_ENDED
 from hub.patterns import RESERVED, PatternTrie
 
@@ -614,7 +615,11 @@ def test_counters_and_histograms_are_described_as_in_the_code() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "publish", "listen", "history list", "history export", "history import", "token", "load"]
+    "command",
+    [
+        *("serve", "publish", "listen", "history list", "history export", "history import"),
+        *("token", "health", "check", "top", "load"),
+    ],
 )
 def test_the_options_are_those_of_the_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
@@ -623,6 +628,10 @@ def test_the_options_are_those_of_the_command(command: str, capsys: pytest.Captu
     text = (REFERENCE / "cli.md").read_text(encoding="utf-8")
     section = text.partition(f"## `hub {command}`\n")[2].partition("\n## ")[0]
     assert options == set(re.findall(r"(?<=`)--?[a-z][a-z-]*", section))
+
+
+def test_the_checks_are_those_of_the_checklist() -> None:
+    assert [row[0] for row in table(DOCS / "howto" / "run-in-production.md", "Check")] == [*CHECKS]
 
 
 def test_the_patterns_match_what_the_tables_say() -> None:

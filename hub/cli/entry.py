@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.metadata
 import platform
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from hub.cli import history, listen, load, publish, serve, token
 from hub.errors import HubError, InvalidInput, InvalidSettings
 
 Run = Callable[[argparse.Namespace], int]
+
+COMMANDS = ("serve", "publish", "listen", "history", "token", "health", "check", "top", "load")
+"""Each is a module of `hub.cli`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +33,8 @@ def command() -> NoReturn:
 
 
 def _run(arguments: Sequence[str] | None, *, whole_process: bool) -> int:
-    args = _parser().parse_args(arguments, argparse.Namespace(whole_process=whole_process))
+    arguments = sys.argv[1:] if arguments is None else arguments
+    args = _parser(arguments).parse_args(arguments, argparse.Namespace(whole_process=whole_process))
     run: Run = args.run
     try:
         return run(args)
@@ -56,14 +60,15 @@ class _Parser(argparse.ArgumentParser):
         return parsed
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """Return what parses *arguments*; if they begin with a command, the others are not even imported."""
     parser = _Parser(prog="hub", description="A reactive broadcast hub over Server-Sent Events.")
     parser.add_argument(
         "--version", action=_Version, nargs=0, help="print the versions of the hub and of what it needs"
     )
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (serve, publish, listen, history, token, load):
-        name = command.__name__.rpartition(".")[2]
+    for name in (arguments[0],) if arguments and arguments[0] in COMMANDS else COMMANDS:
+        command = importlib.import_module(f"hub.cli.{name}")
         summary = (command.__doc__ or "").partition("\n")[0].partition(": ")[2]
         sub = commands.add_parser(name, help=summary, description=summary)
         command.add_arguments(sub)

@@ -30,6 +30,7 @@ from pydantic.fields import FieldInfo
 from hub.cleanup import CLEANUP_SECONDS
 from hub.cli.door import Door
 from hub.cli.logs import log_to_stderr
+from hub.cli.notify import Notifier
 from hub.cli.sockets import Received, close_all, received_sockets
 from hub.cli.supervisor import supervise
 from hub.errors import InvalidSettings
@@ -102,7 +103,7 @@ def _run(args: argparse.Namespace, received: Received) -> int:
     flags = {name: value for name in Settings.model_fields if (value := getattr(args, name)) is not None}
     flags |= received.settings()
     settings = Settings.load(flags, file=args.config)
-    log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level, settings.log_format)
     for sentence in unknown_variables(os.environ):
         logger.warning("%s", sentence)
     if settings.workers > 1:
@@ -188,6 +189,8 @@ async def serve(settings: Settings, received: Received, ready: Ready | None = No
     hub.name = f"{socket.gethostname()}-{number}"
     NotFound(hub).add_to(app, "/{path:.*}")
     deadlines = Deadlines(hub.metrics, header=settings.header_timeout, body=settings.body_timeout)
+    notifier = Notifier() if ready is None else None  # a worker's supervisor says it for all
+    leave = bool(received.users)  # before the door takes them
     stop = _signals(longest_end(settings), supervised=ready is not None)
     doors = [Door("listening", app, (settings.host, settings.port), "port", received.users)]
     if settings.admin_port is not None:
@@ -200,24 +203,33 @@ async def serve(settings: Settings, received: Received, ready: Ready | None = No
             await door.open(hub, deadlines, stack)
         _spare_the_collector()
         deadlines.start()
-        if ready is None:
-            print(*doors, sep="\n", flush=True)
-        else:
+        if ready is not None:
             await ready(doors[0])
-        await _until_the_end(app, hub, stop, doors)
+        else:
+            print(*doors, sep="\n", flush=True)
+        if notifier is not None:
+            stack.callback(notifier.stop)
+            notifier.ready()
+        number = await stop
+        if notifier is not None:
+            notifier.stopping()
+        await _until_the_end(app, hub, number, doors, leave=leave or number == _RETIRE)
     logger.info("stopped")
     return 0
 
 
-async def _until_the_end(app: web.Application, hub: Hub, stop: asyncio.Future[int], doors: list[Door]) -> None:
-    """Return when a signal has come and every stream has ended."""
-    number = await stop
+async def _until_the_end(app: web.Application, hub: Hub, number: int, doors: list[Door], *, leave: bool) -> None:
+    """Return when every stream has ended, after the signal *number*.
+
+    With *leave*, whoever comes now is for the process that takes this one's place: another worker accepts from the same
+    sockets already, or systemd keeps the sockets that it gave, and those who come wait there for the next process.
+    """
     streams = len(hub.connections)
-    if number == _RETIRE:
-        for door in doors:  # those who come are for the worker that has taken this one's place
+    if leave:
+        for door in doors:
             door.close()
-    # The listening socket stays open for the whole window: behind a proxy, a closed one means an error page. A process
-    # manager sends SIGTERM; Ctrl-C comes from a terminal, and does not wait if no stream is open.
+    # Otherwise the listening socket stays open for the whole window: behind a proxy, a closed one means an error page.
+    # A process manager sends SIGTERM; Ctrl-C comes from a terminal, and does not wait if no stream is open.
     window = hub.settings.drain if streams or number != signal.SIGINT else 0.0
     logger.info("draining %d streams over %g s", streams, window)
     await asyncio.gather(drain_hub(app), asyncio.sleep(window))

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from hub.cli.notify import VARIABLES
 from hub.errors import InvalidSettings
 from hub.settings import is_loopback
 
@@ -140,8 +141,8 @@ def received_sockets(environ: Mapping[str, str]) -> Received:
 
 
 def without_received(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return *environ* for a child process, without the variables that say which sockets its parent received."""
-    return {name: value for name, value in environ.items() if name not in _VARIABLES}
+    """Return *environ* for a child process, without the variables that systemd has set for its parent alone."""
+    return {name: value for name, value in environ.items() if name not in (*_VARIABLES, *VARIABLES)}
 
 
 def _socket(fd: int) -> socket.socket:

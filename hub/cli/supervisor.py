@@ -21,6 +21,7 @@ from typing import Any
 
 from hub.cli.control import BEAT_SECONDS
 from hub.cli.door import open_slots, open_sockets, scheme_of
+from hub.cli.notify import Notifier
 from hub.cli.sockets import Received, close_all, shown
 from hub.cli.worker_process import StartFailed, WorkerProcess
 from hub.errors import InvalidSettings
@@ -97,13 +98,18 @@ async def _supervise(
 
     def ready() -> None:
         print(*_lines(settings, Received(slots[1], received.admin)), sep="\n", flush=True)
+        notifier.ready()
 
+    notifier = Notifier()
     slots = _slots(settings, received)
     try:
         if settings.admin_port is not None and not received.admin:
             received.admin.extend(open_sockets(settings.admin_host, settings.admin_port, "admin_port"))
-        return await Supervisor(slots, start, seconds).run(ready, received.admin)
+        return await Supervisor(slots, start, seconds, leave=bool(received.users)).run(
+            ready, notifier.stopping, received.admin
+        )
     finally:
+        notifier.stop()
         for sockets in slots.values():
             close_all(sockets)
 
@@ -134,9 +140,11 @@ class Supervisor:
         slots: the sockets of each worker; they are closed when a signal comes.
         start: starts the worker with a number, and returns it when it listens.
         seconds: in which a worker ends after a signal; then it is killed.
+        leave: after SIGTERM accept no more connections, for the sockets stay open elsewhere, for the next process.
     """
 
-    def __init__(self, slots: Slots, start: Start, seconds: float) -> None:
+    def __init__(self, slots: Slots, start: Start, seconds: float, *, leave: bool = False) -> None:
+        self._leave_sockets = leave
         self._slots = slots
         self._start = start
         self._seconds = seconds
@@ -146,8 +154,10 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._replacing = asyncio.Event()
 
-    async def run(self, ready: Callable[[], None], others: list[socket.socket]) -> int:
+    async def run(self, ready: Callable[[], None], stopping: Callable[[], None], others: list[socket.socket]) -> int:
         """Run until a signal comes; call *ready* when every worker listens, and close *others* too when a signal comes.
+
+        Call *stopping* when it comes.
 
         The second signal kills all workers, and ends this process, at once. Return the exit status.
         """
@@ -170,11 +180,13 @@ class Supervisor:
         self._tasks.add(begin)
         crashed = [task for task in self._tasks if task.done() and not task.cancelled() and task.exception()]
         number = stop.result() if stop.done() else signal.SIGTERM
+        stopping()
         # The workers have them, and the last one that closes them ends what waits there: this process would keep
         # connections waiting that nobody accepts any more.
         for each in (*self._slots.values(), others):
             close_all(each)
-        well = await self._end(number)
+        leave = self._leave_sockets and number == signal.SIGTERM
+        well = await self._end(signal.SIGHUP if leave else number)
         for task in crashed:
             await task
         logger.info("all workers have ended")

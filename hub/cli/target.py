@@ -20,9 +20,9 @@ class Failed(HubError):
     """What a command asked a hub for has failed; the text says why, in one line."""
 
 
-def add_target(parser: argparse.ArgumentParser | argparse._MutuallyExclusiveGroup) -> None:
-    """Add `--url`."""
-    default = default_url()
+def add_target(parser: argparse.ArgumentParser | argparse._MutuallyExclusiveGroup, default: str | None = None) -> None:
+    """Add `--url`; *default* is used without it (None: that of `default_url`)."""
+    default = default or default_url()
     parser.add_argument("--url", type=_url, default=default, help=f"where the hub is mounted [HUB_URL; {default}]")
 
 

@@ -48,6 +48,8 @@ from hub.web.administration import (
     revoke_token,
     revoke_user,
 )
+from hub.web.check import PATH as PATH_OF_CHECK
+from hub.web.check import check
 from hub.web.dashboard import routes as dashboard_routes
 from hub.web.dashboard.dashboard import Dashboard
 from hub.web.endpoint import Endpoint, Handler, NotFound
@@ -324,7 +326,7 @@ def routes_of(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]
         "publish": {"/notifications/publish": {"POST": publish}},
         "export": {"/notifications/history": {"GET": export}},
         "history": {"/notifications/history": pages},  # behind the export, whose path it has
-        "stats": {"/notifications/stats": {"GET": stats}},
+        "stats": {"/notifications/stats": {"GET": stats}, PATH_OF_CHECK: {"GET": check}},
         "health": {"/healthz": {"GET": healthz}, "/readyz": {"GET": readyz}},
         "metrics": {"/metrics": {"GET": metrics}},
         "ai": generations.routes(hub),

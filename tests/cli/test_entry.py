@@ -14,7 +14,9 @@ from tests.cli.commands import Run
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["publish"], ["listen"], ["token"], ["load"]])
+@pytest.mark.parametrize(
+    "command", [[], ["serve"], ["publish"], ["listen"], ["token"], ["health"], ["check"], ["top"], ["load"]]
+)
 def test_help_is_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*command, "--help"])
@@ -54,7 +56,7 @@ async def test_no_command_is_called_wrongly(run: Run) -> None:
     assert process.err.startswith("usage: hub")
 
 
-@pytest.mark.parametrize("command", ["publish x", "listen", "history list", "history export", "load"])
+@pytest.mark.parametrize("command", ["publish x", "listen", "history list", "history export", "check", "top", "load"])
 @pytest.mark.parametrize("option", ["--token", "--token=", "--tok", "--tok=", "--token-file="])
 def test_a_token_on_the_command_line_is_refused_and_not_printed(
     command: str, option: str, capsys: pytest.CaptureFixture[str]

@@ -1,8 +1,9 @@
+import json
 import logging
 
 import pytest
 
-from hub.cli.logs import LineFormatter
+from hub.cli.logs import JsonFormatter, LineFormatter
 
 
 def raised() -> Exception:
@@ -47,3 +48,28 @@ def test_nor_does_a_traceback():
     info = (type(error), error, raised().__traceback__)
     line = LineFormatter().format(logging.LogRecord("x", logging.ERROR, "", 0, "it failed", (), info))
     assert line.endswith("ValueError: https://api.example/?…")
+
+
+def json_line(record: logging.LogRecord, process: str = "") -> dict[str, str]:
+    line = JsonFormatter(process).format(record)
+    assert "\n" not in line
+    said: dict[str, str] = json.loads(line)
+    return said
+
+
+def test_a_line_of_json_has_the_facts_and_no_query():
+    error = ValueError("https://api.example/?key=secret\nsecond line")
+    info = (type(error), error, raised().__traceback__)
+    record = logging.LogRecord("hub.x", logging.WARNING, "", 0, "GET /%s?ticket=secret \x1b\n三", ("a",), info)
+    record.created = 1e9 + 0.04
+    said = json_line(record, "worker 2")
+    assert said.pop("error").endswith("ValueError: https://api.example/?…\nsecond line")
+    assert said == {
+        "time": "2001-09-09T01:46:40.040Z",
+        "level": "warning",
+        "logger": "hub.x",
+        "worker": "2",
+        "message": "GET /a?… \x1b\n三",
+    }
+    plain = json_line(logging.LogRecord("hub", logging.INFO, "", 0, "100 %", (), None))
+    assert plain.keys() == {"time", "level", "logger", "message"}

@@ -61,6 +61,7 @@ class Way:
 
 ADMINISTRATION: dict[tuple[str, str], list[Way]] = {
     ("GET", "/notifications/stats"): [Way()],
+    ("GET", "/notifications/check"): [Way()],
     ("GET", "/notifications/connections"): [Way()],
     ("DELETE", "/notifications/connections/{id}"): [Way("/notifications/connections/c_0", status=404)],
     ("DELETE", "/notifications/users/{userId}/connections"): [Way("/notifications/users/x/connections", status=204)],

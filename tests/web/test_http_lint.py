@@ -115,6 +115,7 @@ ASKED = {
     "history": Ask(200, "GET", HISTORY),
     "history as an archive": Ask(200, "GET", HISTORY, {"Accept": ARCHIVE}),
     "stats": Ask(200, "GET", "/notifications/stats"),
+    "check": Ask(200, "GET", "/notifications/check"),
     "metrics": Ask(200, "GET", "/metrics"),
     "healthz": Ask(200, "GET", "/healthz"),
     "readyz": Ask(200, "GET", "/readyz"),

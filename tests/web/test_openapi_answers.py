@@ -71,6 +71,7 @@ REQUESTS = {
     "revokeUser": Request("DELETE", "/notifications/users/ann/connections"),
     "revokeToken": Request("DELETE", "/notifications/tokens/abc"),
     "statistics": Request("GET", "/notifications/stats"),
+    "check": Request("GET", "/notifications/check"),
     "metrics": Request("GET", "/metrics"),
     "clientFile": Request("GET", "/notifications/client/hub-client.js"),
     "alive": Request("GET", "/healthz"),

@@ -198,6 +198,8 @@ class Tail:
 
     def _take(self, entries: Sequence[Any]) -> None:
         """Take *entries*, in order, and announce what is among them."""
+        if not entries:  # there was something behind the last one, and it is gone
+            raise _Another
         heard: list[Notification] = []
         try:
             for id, fields in entries:
@@ -226,6 +228,8 @@ class Tail:
             self.bounds = self.bounds._replace(newest=Position(self.epoch, number))
 
     def _note(self, notes: Notes, newest: int) -> None:
+        if notes.trims != self.trims + bool(notes.topics or notes.whole):
+            raise _Another  # one that told of more was gone before it was heard here
         for topic, offset in notes.topics:
             self.trimmed.trim_topic((topic,), offset)
             self.ring.lose(topic, offset)

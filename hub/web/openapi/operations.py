@@ -452,6 +452,15 @@ _STATE: dict[str, dict[str, Operation]] = {
             answers={200: _json("the counters, and what the log holds", "Statistics")},
         )
     },
+    "/notifications/check": {
+        "GET": Operation(
+            id="check",
+            tag="state",
+            summary="How it is run",
+            rights=Rights.ADMINISTRATOR,
+            answers={200: _json("limits, log and rights, and how the request came here", "Check")},
+        )
+    },
     "/metrics": {
         "GET": Operation(
             id="metrics",

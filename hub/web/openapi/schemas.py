@@ -567,6 +567,48 @@ _ADMINISTRATION: dict[str, Schema] = {
             },
         }
     ),
+    "Check": fields(
+        {
+            "time": {"type": "number", "description": "the clock of the process, seconds since 1970"},
+            "streams": whole("open streams of the process, of every kind"),
+            "limits": fields(
+                {
+                    "streams": whole("open streams at most; 0: as many as there can be files"),
+                    "files": _or_null(whole("open files at most; null: any number")),
+                    "backlog": _or_null(whole("connections that may wait at most; null: not known")),
+                    "body": whole("bytes of a body at most"),
+                }
+            ),
+            "log": fields(
+                {
+                    "kind": text("`memory`, `sqlite`, `redis` or `redis+private`"),
+                    "answers": {"type": "boolean"},
+                    "file_system": _or_null(text("on which the log's file is; null: not known, or not in a file")),
+                    "network": {"type": "boolean", "description": "the file is on another machine"},
+                }
+            ),
+            "access": fields(
+                {
+                    "known": {"type": "boolean", "description": "somebody can be asked who sends a request"},
+                    "revocations": _or_null(
+                        {"type": "boolean", "description": "what is revoked stays so when the process ends"}
+                    ),
+                }
+            ),
+            "timeouts": fields({name: {"type": "number"} for name in ("heartbeat", "drain", "peer")}),
+            "request": fields(
+                {
+                    "peer": text("the address from which this request came"),
+                    "client": text("the address of the client, by what trusted proxies say"),
+                    "trusted": {"type": "boolean", "description": "the peer is a trusted proxy"},
+                    "forwarded": {"type": "boolean", "description": "a proxy says who the client is, trusted or not"},
+                    "secure": {"type": "boolean", "description": "the client came over TLS"},
+                    "prefix": text("the path under which the client sees the hub"),
+                }
+            ),
+            "draining": {"type": "boolean"},
+        }
+    ),
     "Alive": fields({"status": {"const": "alive"}}),
     "Ready": fields({"status": {"const": "ready"}}),
     "Emitted": fields({"id": text(), "name": text()}),

@@ -1,0 +1,223 @@
+"""The table of `hub top`: the figures of a hub, how fast they grow, and the key that ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from rich.box import SIMPLE_HEAD
+from rich.columns import Columns
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+KEPT = 60  # looks, for the line of what was
+BARS = "▁▂▃▄▅▆▇█"
+KINDS = {"subscription": "subscriptions", "handler": "handler streams", "generation": "answers watched"}
+BAD = ("dropped", "slow_disconnects", "peer_timeouts", "refused", "limited", "unauthorized", "forbidden")
+"""Counters that stand out while they grow."""
+
+
+class Look(NamedTuple):
+    """The figures at one moment, in seconds of a monotonic clock."""
+
+    at: float
+    figures: Mapping[str, Any]
+
+
+def rate(before: Look | None, now: Look, name: str) -> float | None:
+    """Return by how much the counter *name* grows per second; None: that is not known.
+
+    A counter that has fallen belongs to processes some of which are gone: what they counted went with them.
+    """
+    if before is None or now.at <= before.at:
+        return None
+    grown = now.figures.get(name, 0) - before.figures.get(name, 0)
+    return grown / (now.at - before.at) if grown >= 0 else None
+
+
+def spark(values: list[float], width: int) -> str:
+    """Return the last *width* of *values* as bars, the largest one full."""
+    shown = values[-width:]
+    most = max(shown, default=0.0)
+    if most <= 0:
+        return BARS[0] * len(shown)
+    return "".join(BARS[min(len(BARS) - 1, round(value / most * (len(BARS) - 1)))] for value in shown)
+
+
+def size(count: float) -> str:
+    """Return a number of bytes as people say it."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1024
+    return f"{count:,.1f} TiB"
+
+
+def span(seconds: float) -> str:
+    """Return a time as people say it, in its two largest units."""
+    days, rest = divmod(int(seconds), 86_400)
+    hours, rest = divmod(rest, 3600)
+    minutes, left = divmod(rest, 60)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {left} s" if minutes else f"{left} s"
+
+
+class Screen:
+    """What is shown of a hub.
+
+    Args:
+        url: where it is.
+        console: where to; None: standard output.
+    """
+
+    def __init__(self, url: str, console: Console | None = None) -> None:
+        self._url, self._console = url, console or Console()
+        self._before: Look | None = None
+        self._now: Look | None = None
+        self._past: dict[str, deque[float]] = {name: deque(maxlen=KEPT) for name in ("published", "delivered")}
+        self._lost = ""
+
+    def show(self, figures: Mapping[str, Any], at: float) -> None:
+        """Take the *figures* of the moment *at*."""
+        self._before, self._now, self._lost = self._now, Look(at, figures), ""
+        for name, past in self._past.items():
+            if (fast := self._rate(name)) is not None:
+                past.append(fast)
+
+    def lost(self, why: str) -> None:
+        """Say that there are no new figures, and *why*; the old ones stay."""
+        self._lost = why
+
+    def print(self) -> None:
+        """Print the table."""
+        self._console.print(self.table())
+
+    def live(self) -> Live:
+        """Return what draws the table again and again, on a screen of its own."""
+        return Live(self.drawn(), console=self._console, auto_refresh=False, screen=True)
+
+    def drawn(self) -> RenderableType:
+        """Return the table for a terminal in which keys are read."""
+        return Group(self.table(), Text("q quits", style="dim"))
+
+    def _rate(self, name: str) -> float | None:
+        return None if self._now is None else rate(self._before, self._now, name)
+
+    def table(self) -> RenderableType:
+        """Return the table."""
+        if self._now is None:
+            return Text("…")
+        figures = self._now.figures
+        tables = (self._streams(figures), self._flow(figures), self._trouble(figures), self._place(figures))
+        return Group(self._head(figures), Columns(tables, padding=(0, 3)))
+
+    def _head(self, figures: Mapping[str, Any]) -> Text:
+        many = figures.get("processes", 1)
+        text = Text.assemble(
+            ("hub ", "bold"),
+            (self._url, "cyan"),
+            f"  up {span(figures['uptime'])}",
+            f"  {many} process{'es' if many != 1 else ''}",
+        )
+        if figures.get("draining"):
+            text.append("  draining", "bold yellow")
+        if self._lost:
+            text.append(f"  {self._lost}", "bold red")
+        return text
+
+    def _streams(self, figures: Mapping[str, Any]) -> Table:
+        table = _table("streams")
+        for kind, count in figures["streams"].items():
+            table.add_row(KINDS.get(kind, kind), f"{count:,}")
+        table.add_row("all", Text(f"{sum(figures['streams'].values()):,}", "bold"))
+        table.add_row("topics", f"{figures['topics']:,}")
+        table.add_row("answers of an AI", f"{figures['generations']:,}")
+        for name in ("connects", "disconnects"):
+            table.add_row(f"{name}/s", self._per_second(name))
+        return table
+
+    def _flow(self, figures: Mapping[str, Any]) -> Table:
+        table = _table("notifications")
+        for name, past in self._past.items():
+            table.add_row(f"{name}/s", self._per_second(name))
+            table.add_row("", Text(spark([*past], 24), "green"))
+            table.add_row(f"{name} in all", f"{figures[name]:,}")
+        table.add_row("replayed/s", self._per_second("replayed"))
+        return table
+
+    def _trouble(self, figures: Mapping[str, Any]) -> Table:
+        table = _table("trouble")
+        for name in BAD:
+            grows = bool(self._rate(name))
+            table.add_row(name.replace("_", " "), Text(f"{figures[name]:,}", "bold red" if grows else ""))
+        return table
+
+    def _place(self, figures: Mapping[str, Any]) -> Table:
+        table, log = _table("log"), figures["log"]
+        if log is None:
+            table.add_row("it does not answer", Text("!", "bold red"))
+            return table
+        table.add_row("kept", f"{log['count']:,}")
+        table.add_row("size", size(log["bytes"]))
+        table.add_row("newest", str(log["newest"]))
+        table.add_row("oldest", str(log["oldest"]))
+        return table
+
+    def _per_second(self, name: str) -> str:
+        fast = self._rate(name)
+        return "-" if fast is None else f"{fast:,.0f}"
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(justify="right", min_width=10, no_wrap=True)
+    return table
+
+
+class Keys:
+    """The keyboard, where there is one: `q` ends the command."""
+
+    def __init__(self) -> None:
+        self._before: list[Any] | None = None
+        self._pressed = asyncio.Event()
+
+    def __enter__(self) -> Self:
+        with suppress(ImportError, OSError, ValueError):  # Windows, or no terminal
+            import termios  # noqa: PLC0415
+            import tty  # noqa: PLC0415
+
+            self._before = termios.tcgetattr(sys.stdin)
+            tty.setcbreak(sys.stdin)  # Ctrl-C stays what it is
+            asyncio.get_running_loop().add_reader(sys.stdin, self._read)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._before is not None:
+            import termios  # noqa: PLC0415
+
+            asyncio.get_running_loop().remove_reader(sys.stdin)
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)
+
+    def _read(self) -> None:
+        pressed = os.read(sys.stdin.fileno(), 64)
+        if not pressed or b"q" in pressed.lower():  # the terminal has gone, or somebody wants to
+            self._pressed.set()
+
+    async def quits(self, seconds: float) -> bool:
+        """Wait for *seconds*; return whether the key was pressed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._pressed.wait()
+        return self._pressed.is_set()
