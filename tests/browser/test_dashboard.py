@@ -220,7 +220,7 @@ async def test_everybody_can_use_it(hub: HubProcess, visit: Visit, readers: Read
     for tab in TABS:
         await check(page, tab, {})
     await page.get_by_role("button", name="Dark").click()
-    for tab in TABS:
+    for tab in TABS if look == "desktop" else ():  # on a phone the colours are the same
         await check(page, tab, {"runOnly": ["color-contrast"]})
 
 

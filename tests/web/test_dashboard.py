@@ -23,6 +23,7 @@ from tests.web.client import Client, until
 from tests.web.conftest import Complaints, Serve
 from tests.web.server import Server, Site
 from tests.web.test_client_files import node, npm, run  # noqa: F401 - fixtures
+from tests.web.test_processes import both, redis, settings  # noqa: F401 - fixtures
 
 DATA = [(method, path) for path, handlers in routes().items() for method in handlers if "." not in path]
 DATA = [each for each in DATA if each[1] != "/dashboard"]
@@ -69,9 +70,9 @@ async def sample(viewer: Client) -> Any:
 # Who may look
 
 
-@pytest.mark.parametrize("settings", [{}, {"dashboard": True, "setup": {"routes": ["subscribe", "stats"]}}], ids=str)
-async def test_it_is_not_there_unless_it_is_asked_for(serve: Serve, settings: Any) -> None:
-    server = await serve(**settings)
+@pytest.mark.parametrize("given", [{}, {"dashboard": True, "setup": {"routes": ["subscribe", "stats"]}}], ids=str)
+async def test_it_is_not_there_unless_it_is_asked_for(serve: Serve, given: Any) -> None:
+    server = await serve(**given)
     assert {(await server.ask("GET", path)).status for path in routes()} == {404}
 
 
@@ -209,6 +210,25 @@ async def test_a_hub_that_drains_ends_the_feed(serve: Serve) -> None:
     viewer = await look(server)
     await server.hub.drain(0)
     await viewer.gone()
+
+
+async def test_they_are_those_of_all_processes_and_of_each(serve: Serve, settings: dict[str, Any]) -> None:  # noqa: F811
+    one, two = await both(serve, settings, dashboard=True)
+    first = await one.subscribe("orders", headers={"X-User": "ann"})
+    others = [await two.subscribe("orders", "x/1", headers={"X-User": "bob"}) for _ in range(2)]
+    viewer = await look(one, **ROOT)
+    assert (await two.post("/notifications/publish", {"topic": "orders", "data": "all"}, X_User="ann")).status == 201
+    for each in (first, *others):
+        await each.upto("all")
+    while (found := await sample(viewer))["total"]["delivered"] < 3:
+        pass
+    assert found["total"]["streams"]["subscription"] == 3
+    assert sorted(each["streams"] for each in found["workers"].values()) == [2, 2]  # one of them is the viewer
+    assert found["missing"] == 0
+    rows = {row["topic"]: row["subscribers"] for row in (await told(two, "topics", **ROOT))["topics"]}
+    assert rows == {"orders": 3, "x/1": 2}
+    path = "/notifications/connections?order=slowest&topic=x/1"
+    assert len((await one.ask("GET", path, headers=ROOT)).json()["connections"]) == 2
 
 
 # Topics and streams
