@@ -119,7 +119,7 @@ web: $(CLIENT)/node_modules/.done ## Build the browser client (npm)
 test-web: $(CLIENT)/node_modules/.done ## Test the browser client without a browser (npm)
 	npm test --silent --prefix $(CLIENT)
 
-screenshots: $(VENV)/.test ## Take the pictures of the demo page in docs/images (Chromium)
+screenshots: $(VENV)/.test ## Take the pictures of the pages in docs/images (Chromium)
 	$(BIN)/python -m tests.browser.screenshots $(ARGS)
 
 lint: $(VENV)/.lint ## Check style and imports

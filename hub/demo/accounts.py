@@ -26,6 +26,7 @@ from hub.notification import Draft
 from hub.topics import is_pattern, topic_of
 from hub.web.access import Access
 from hub.web.body import read_json
+from hub.web.dashboard.dashboard import Dashboard
 from hub.web.endpoint import Handler, check_site
 
 NAMES = {"ann": "Ann", "bo": "Bo"}
@@ -43,6 +44,11 @@ EVERYTHING = (*SHARED, "user/**", "room/**")
 VISITOR = Identity(user="visitor", subscribe=SHARED, publish=EVERYTHING, admin=True)
 """Whoever comes, where somebody has to be known: statistics, events, and the answers of the AI, which all share."""
 _OPEN = re.compile(r"/(?:metrics|notifications/stats|events/[^/]+|ai/.*)")
+_DASHBOARD = re.compile(
+    r"(?:GET|POST) /dashboard/.*|GET /notifications/rooms/[^/]+/members|(?:GET|DELETE) /notifications/connections.*"
+    r"|DELETE /notifications/(?:users/[^/]+/connections|tokens/[^/]+)"
+)
+"""What the dashboard asks for: the demo shows it to everybody, if it is there."""
 _STREAM = re.compile(r"/notifications/connections/[^/]+")
 _LOGIN = re.compile(rf"({'|'.join(NAMES)})\.([A-Za-z0-9_-]{{12}})", re.ASCII)
 _OWNERS = {topic_of("user", user): user for user in NAMES}
@@ -54,13 +60,18 @@ _ROOM = topic_of("room", ROOM)
 
 async def authenticate(request: web.Request) -> Identity | None:
     """Return who is logged in."""
-    if _OPEN.fullmatch(request.path):
+    if _OPEN.fullmatch(request.path) or _is_of_dashboard(request):
         return VISITOR
     identity = logged_in(request)
     if identity is None:
         # Only whoever has opened a stream knows its id; what it may be given is decided by the rights of its holder.
         return VISITOR if request.method == "PATCH" and _STREAM.fullmatch(request.path) else None
     return replace(identity, subscribe=SHARED, publish=EVERYTHING)
+
+
+def _is_of_dashboard(request: web.Request) -> bool:
+    here = _DASHBOARD.fullmatch(f"{request.method} {request.path}")
+    return here is not None and Dashboard.KEY in request.config_dict
 
 
 async def authenticate_by_tokens_too(request: web.Request) -> Identity | None:

@@ -1,21 +1,26 @@
-"""Take the pictures of the demo page that are in docs/images: `make screenshots`.
+"""Take the pictures of the demo page and of the dashboard that are in docs/images: `make screenshots`.
 
-A hub of its own is started for each picture, and somebody does what a visitor would do: place orders, go offline and
-come back, write to Bo, ask a question. Chromium has to be installed, and a font with Chinese characters.
+A hub of its own is started for each picture of the demo page, and somebody does what a visitor would do: place orders,
+go offline and come back, write to Bo, ask a question. The dashboard shows a hub with a few hundred streams, for as long
+as its charts need to have something to show. Chromium has to be installed, and a font with Chinese characters.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import random
 import shutil
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.browser.conftest import FLAGS, ROOT, HubProcess
+from tests.browser.readers import Readers
 
 IMAGES = ROOT / "docs" / "images"
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -23,6 +28,11 @@ PICTURES: dict[str, dict[str, Any]] = {
     "demo.png": {"viewport": DESKTOP},
     "demo-dark.png": {"viewport": DESKTOP, "color_scheme": "dark", "locale": "zh-CN"},
     "demo-phone.png": {"viewport": PHONE, "device_scale_factor": 2},
+}
+DASHBOARD: dict[str, dict[str, Any]] = {
+    "dashboard.png": {"viewport": DESKTOP},
+    "dashboard-dark.png": {"viewport": DESKTOP, "color_scheme": "dark"},
+    "dashboard-phone.png": {"viewport": PHONE, "device_scale_factor": 2},
 }
 ENGLISH = ("The tea is ready.", "I am coming!", "Four o'clock, as always?", "Your order has arrived.")
 CHINESE = ("茶已经泡好了。", "我马上来！", "还是四点钟吗？", "你的订单到了。")
@@ -95,6 +105,50 @@ async def take(browser: Browser, name: str, options: dict[str, Any], folder: Pat
         hub.kill()
 
 
+async def be_busy(hub: HubProcess) -> None:
+    """Publish to a few topics, more and less in turn, until this is cancelled."""
+    topics = ("orders/berlin", "orders/lagos", "orders/osaka", "chat/lobby", "alerts")
+    for second in range(10_000):
+        number = round(6 + 5 * math.sin(second / 9) + random.uniform(-1, 1))
+        for place in range(max(number, 1)):
+            topic = topics[min(int(random.expovariate(0.7)), 4)]
+            await hub.post("/notifications/publish", {"topic": topic, "data": {"message": "hello", "place": place}})
+        await asyncio.sleep(0.7)
+
+
+async def come_and_go(readers: Readers) -> None:
+    """Open streams, first many, then one now and then."""
+    for number in range(10_000):
+        city = random.choice(("berlin", "lagos", "osaka"))
+        await readers.open(f"orders/{city}", *random.choice((["chat/lobby"], ["alerts"], ["stock/*"], [])))
+        await asyncio.sleep(0 if number < 240 else 0.25)
+
+
+async def take_dashboard(browser: Browser, names: Collection[str], folder: Path) -> None:
+    """Take the pictures of the dashboard that are in *names*, all of the same hub."""
+    hub = HubProcess(folder / "hub.log", HUB_DASHBOARD="1")
+    await hub.start()
+    readers = Readers(hub.url)
+    tasks = [asyncio.create_task(each) for each in (be_busy(hub), come_and_go(readers))]
+    try:
+        pages = {}
+        for name in names:
+            context = await browser.new_context(**DASHBOARD[name])
+            pages[name] = await context.new_page()
+            await pages[name].goto(f"{hub.url}/dashboard")
+        await asyncio.sleep(100)  # so that the charts have a history
+        for name, page in pages.items():
+            whole = "phone" not in name
+            await page.screenshot(path=IMAGES / name, animations="disabled", full_page=whole)
+            sys.stdout.write(f"{IMAGES / name}\n")
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await readers.aclose()
+        hub.kill()
+
+
 async def main() -> None:
     """Take the pictures that are named on the command line, or all."""
     chromium = shutil.which("chromium")
@@ -106,6 +160,9 @@ async def main() -> None:
             for name, options in PICTURES.items():
                 if not sys.argv[1:] or name in sys.argv[1:]:
                     await take(browser, name, options, Path(folder))
+            names = [name for name in DASHBOARD if not sys.argv[1:] or name in sys.argv[1:]]
+            if names:
+                await take_dashboard(browser, names, Path(folder))
             await browser.close()
 
 

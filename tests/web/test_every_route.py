@@ -24,6 +24,7 @@ from hub.demo import PROVIDER, routes, setup_demo
 from hub.notification import Draft
 from hub.web.access import Access
 from hub.web.admin_address import admin_app
+from hub.web.dashboard import routes as dashboard
 from hub.web.endpoint import Endpoint
 from tests.web.client import until
 from tests.web.conftest import Complaints
@@ -67,6 +68,16 @@ ADMINISTRATION: dict[tuple[str, str], list[Way]] = {
     ("DELETE", "/notifications/tokens/{jti}"): [Way("/notifications/tokens/x", status=204)],
     ("POST", "/events/{name}"): [Way("/events/a.b", body={}, status=202)],
 }
+DASHBOARD: dict[tuple[str, str], list[Way]] = {
+    **{
+        ("GET", path): [Way(open="it is the page, and holds no secret")]
+        for path in dashboard.routes()
+        if path == dashboard.PATH or "." in path
+    },
+    **{("GET", f"/dashboard/{name}"): [Way()] for name in ("facts", "figures", "topics", "failures", "revocations")},
+    ("GET", "/dashboard/feed"): [Way(stream=True)],
+    ("POST", "/dashboard/explain"): [Way(body={"topics": ["a"]}, reads=("a",))],
+}
 HEALTH: dict[tuple[str, str], list[Way]] = {
     ("GET", "/healthz"): [Way(open="balancers ask it, and it says nothing else")],
     ("GET", "/readyz"): [Way(open="balancers ask it, and it says nothing else")],
@@ -77,6 +88,7 @@ DOCUMENTS = ("/openapi.json", *(f"/docs/api{file}" for file in SWAGGER))
 ASKED = {"message": "hi"}
 ROUTES: dict[tuple[str, str], list[Way]] = {
     **ADMINISTRATION,
+    **DASHBOARD,
     **HEALTH,
     ("GET", "/metrics"): [Way()],
     ("GET", "/notifications/subscribe"): [
@@ -147,6 +159,7 @@ DEMO: dict[tuple[str, str], list[Way]] = {
 }
 ADMIN_ADDRESS: dict[tuple[str, str], list[Way]] = {
     **ADMINISTRATION,
+    **DASHBOARD,
     **HEALTH,
     ("GET", "/metrics"): [Way(open="only the own network reaches this address")],
     ("GET", "/notifications/history"): [Way(), Way(headers=ARCHIVE)],
@@ -213,7 +226,12 @@ class Both(Site):
 def everything(login: Login) -> tuple[web.Application, web.Application]:
     app = web.Application()
     settings = Settings(
-        drain=0, ai_provider=PROVIDER, events_api=True, jwt_secret=SecretStr(SECRET), ai_simulated_tokens=1
+        drain=0,
+        ai_provider=PROVIDER,
+        events_api=True,
+        dashboard=True,
+        jwt_secret=SecretStr(SECRET),
+        ai_simulated_tokens=1,
     )
     setup_hub(
         app,

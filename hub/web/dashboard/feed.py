@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 from hub.eventstream import MessageEvent, compact_json
@@ -45,7 +45,7 @@ class Feed:
         """How many look."""
         return self._viewers
 
-    async def watch(self) -> AsyncIterator[MessageEvent]:
+    async def watch(self) -> AsyncGenerator[MessageEvent, None]:
         """Yield `samples`, a list of those that are known already, then each new one as a `sample`.
 
         A viewer that is too slow for a sample a second gets fewer.

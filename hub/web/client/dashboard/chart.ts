@@ -1,7 +1,7 @@
 /** Charts of the last five minutes, in the colours of the page. */
 
 import uPlot from "uplot";
-import { make, tell } from "./dom.js";
+import { clock, make, tell } from "./dom.js";
 import { WINDOW } from "./figures.js";
 
 export interface Line {
@@ -24,6 +24,8 @@ export interface ChartOptions {
 }
 
 const HEIGHT = 176;
+/** Seconds that are shown at least: a chart that has just begun is no line at its edge. */
+const LEAST = 60;
 const style = (name: string): string => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 /** A chart with its title, and beside it what the lines are now, or where the pointer is. */
@@ -127,7 +129,7 @@ export class Chart {
       legend: { show: false },
       cursor: { y: false, sync: { key: "dashboard" }, drag: { x: false, y: false }, points: { size: 6 } },
       scales: {
-        x: { time: true, range: (_, __, max) => [max - WINDOW, max] },
+        x: { time: true, range: (_, min, max) => [max - Math.min(Math.max(max - min, LEAST), WINDOW), max] },
         y: { range: (_, __, max) => [0, Math.max((max || 0) * 1.15, least)] },
       },
       axes: [
@@ -136,8 +138,8 @@ export class Chart {
           grid: { show: false },
           size: 26,
           space: 70,
-          values: (_, splits) => splits.map((at) => new Date(at * 1_000).toLocaleTimeString("en-GB").slice(0, 5)),
-          incrs: [60, 120],
+          values: (_, splits) => splits.map((at) => clock(at).slice(0, at % 60 ? 8 : 5)),
+          incrs: [15, 30, 60, 120],
         },
         { ...axis, size: 58, gap: 6, space: 36, values: (_, splits) => splits.map(format) },
       ],

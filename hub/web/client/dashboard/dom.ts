@@ -56,6 +56,7 @@ export function span(seconds: number): string {
 
 /** A duration of a computer, from microseconds to seconds. */
 export function duration(seconds: number): string {
+  if (!seconds) return "0";
   if (seconds >= 10) return `${Math.round(seconds)} s`;
   if (seconds >= 1) return `${seconds.toFixed(1)} s`;
   if (seconds >= 0.1) return `${Math.round(seconds * 1e3)} ms`;
@@ -115,7 +116,7 @@ export class Table<Row> {
     this.#columns = columns;
     this.#key = key;
     const heads = columns.map(({ title, number }) =>
-      make("th", { scope: "col", class: number ? "n" : undefined }, title),
+      title ? make("th", { scope: "col", class: number ? "n" : undefined }, title) : make("td", {}),
     );
     this.#body = make("tbody");
     table.append(make("thead", {}, make("tr", {}, ...heads)), this.#body);

@@ -75,6 +75,7 @@ export class Live {
     this.#hub = hub;
     hub.onAny((notification) => this.#take(notification));
     tell($("tail-start"), "Stop");
+    this.#hint();
     this.#say("Connecting.", "connecting");
   }
 
@@ -84,6 +85,7 @@ export class Live {
     this.#hub = undefined;
     hub.close({ forget: true });
     tell($("tail-start"), "Start");
+    this.#hint();
     this.#say(said, "idle");
   }
 
@@ -113,7 +115,13 @@ export class Live {
 
   #count(): void {
     tell($("tail-count"), this.#came ? `${count(this.#came)} came` : "");
-    $("tail-empty").hidden = this.#list.children.length > 0;
+    this.#hint();
+  }
+
+  #hint(): void {
+    const hint = $("tail-empty");
+    hint.hidden = this.#list.children.length > 0;
+    tell(hint, this.#hub ? "Nothing has come yet. Publish something, here or from a terminal." : hint.dataset.idle!);
   }
 
   async #publish(): Promise<void> {

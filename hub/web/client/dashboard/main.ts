@@ -4,7 +4,7 @@ import { type Facts, Feed, get, refused, useToken, why } from "./api.js";
 import { $, tell } from "./dom.js";
 import { History, type Sample } from "./figures.js";
 import { Live } from "./live.js";
-import { Overview } from "./overview.js";
+import { nameOf, Overview } from "./overview.js";
 import { People } from "./people.js";
 import { Rights } from "./rights.js";
 import { Streams } from "./streams.js";
@@ -81,8 +81,10 @@ function go(): void {
   for (const each of TABS) {
     $(`tab-${each}`).hidden = each !== name;
     const link = document.querySelector(`nav a[href="#${each}"]`);
-    if (each === name) link?.setAttribute("aria-current", "page");
-    else link?.removeAttribute("aria-current");
+    if (each === name) {
+      link?.setAttribute("aria-current", "page");
+      link?.scrollIntoView({ block: "nearest", inline: "nearest" });
+    } else link?.removeAttribute("aria-current");
   }
   document.title = `${document.querySelector(`nav a[href="#${name}"]`)?.textContent ?? ""} · Broadcast hub`;
   if (turned) scrollTo(0, 0);
@@ -97,6 +99,7 @@ addEventListener("hashchange", () => tabs.overview && go());
 const feed = new Feed(
   (samples, all) => {
     history.add(samples as Sample[], all);
+    offerKinds(Object.keys(history.last?.total.streams ?? {}));
     if (current === "overview" && !document.hidden) overview?.show();
   },
   (state, reason = "") => {
@@ -110,8 +113,17 @@ const feed = new Feed(
 
 document.addEventListener("visibilitychange", () => current === "overview" && !document.hidden && overview?.show());
 
+/** Offer the kinds of streams that this hub has. */
+function offerKinds(kinds: string[]): void {
+  const select = $<HTMLSelectElement>("streams-kind");
+  for (const kind of kinds.slice(select.options.length - 1)) select.add(new Option(nameOf(kind), kind));
+}
+
 function ask(reason: string): void {
   feed.stop();
+  const shown = $("state");
+  shown.dataset.state = "refused";
+  tell(shown.firstElementChild!, STATES.refused);
   if (current) tabs[current]?.leave();
   document.body.dataset.asks = "";
   $("login").hidden = false;

@@ -216,13 +216,13 @@ export class Overview {
     tile(
       "latency",
       latency ? duration(latency.p99) : "–",
-      latency ? `half of them within ${duration(latency.p50)}` : "nothing was published lately",
+      latency ? `half within ${duration(latency.p50)}` : "nothing was published lately",
     );
     const cpu = grown((each) => each.total.cpu_seconds);
     tile(
       "cpu",
       cpu === undefined ? "–" : percent(cpu),
-      sample.lag === null ? "of one core" : `event loop late by ${duration(sample.lag)} at most`,
+      sample.lag === null ? "of one core" : `event loop late by ≤ ${duration(sample.lag)}`,
     );
     tile("memory", bytes(total.memory_bytes), `up ${span(total.uptime)}`);
     tell(
@@ -296,7 +296,7 @@ export class Overview {
   }
 }
 
-const percent = (value: number): string => `${(value * 100).toFixed(value < 0.1 ? 1 : 0)} %`;
+const percent = (value: number): string => (value === 0 ? "0" : `${(value * 100).toFixed(value < 0.1 ? 1 : 0)} %`);
 
 function tile(id: string, value: string, detail: string): void {
   tell($(`tile-${id}`), value);
