@@ -34,7 +34,7 @@ $(VENV)/.lint: setup.cfg pyproject.toml | $(BIN)/python
 
 # What the demo needs is set here; a variable that is set already wins.
 run: $(VENV)/.run ## Start the hub with the demo on http://127.0.0.1:8080
-	@HUB_DEMO="$${HUB_DEMO-1}" HUB_EVENTS_API="$${HUB_EVENTS_API-1}" HUB_LISTENERS="$${HUB_LISTENERS-listeners}" \
+	@HUB_DEMO="$${HUB_DEMO-1}" HUB_DASHBOARD="$${HUB_DASHBOARD-1}" HUB_EVENTS_API="$${HUB_EVENTS_API-1}" HUB_LISTENERS="$${HUB_LISTENERS-listeners}" \
 		HUB_LOG="$${HUB_LOG-sqlite:///data/hub.db}" HUB_AI_PROVIDER="$${HUB_AI_PROVIDER-simulated}" \
 		HUB_AI_SIMULATED_TOKENS="$${HUB_AI_SIMULATED_TOKENS-240}" \
 		exec $(BIN)/hub serve
@@ -69,7 +69,14 @@ $(VENV)/oldest/.done: setup.cfg pyproject.toml | $(BIN)/python
 oldest: $(VENV)/oldest/.done ## Run the tests that have sockets or tokens with the oldest supported libraries
 	$(VENV)/oldest/bin/python $(PYTEST) tests/web tests/load tests/client tests/access $(ARGS)
 
-torture: $(VENV)/.test ## Break hubs, their logs and their Redis under load, again and again (ARGS="500" rounds)
+# Beside the Redis of the machine, others in wheels, if there are some for it.
+$(VENV)/.torture: setup.cfg pyproject.toml | $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --editable '.[speed,load,openai,test,test-frameworks,test-redis]' || \
+		echo "not all kinds of Redis can be installed here: some are left out"
+	@touch $@
+
+torture: $(VENV)/.torture ## Break hubs, their logs and their Redis under load, again and again (ARGS="500" rounds)
+	TORTURE=1 $(BIN)/python $(PYTEST) -m "torture or hypothesis"
 	$(BIN)/python -m tests.torture $(ARGS)
 	$(BIN)/python -m tests.cluster $(ARGS)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -150,22 +151,29 @@ class Fanout:
     """Observes the trunk and offers each notification to every connection that wants it.
 
     Args:
-        metrics: `delivered` grows here.
+        metrics: `delivered` and `publish_written_seconds` grow here.
         now: seconds of a monotonic clock.
+        clock: seconds since 1970: the clock of `Notification.at`.
 
     Attributes:
         turning: is called with the topics of an audience that is about to appear or to go; it must not publish.
     """
 
-    def __init__(self, metrics: Metrics, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        now: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._epoch = ""
         self._newest = 0
+        self._oldest = 0.0  # when the oldest one that is gathered was published
         self._metrics = metrics
         self._index: TopicIndex[Audience] = TopicIndex()
         self._audiences: dict[AudienceKey, Audience] = {}
         self._unflushed: dict[Audience, None] = {}
         self._pacing = Pacing(now)
-        self._now = now
+        self._now, self._clock = now, clock
         self._timer: asyncio.TimerHandle | None = None
         self.turning: Callable[[Iterable[str]], object] | None = None
 
@@ -188,6 +196,15 @@ class Fanout:
     def topics(self) -> int:
         """How many exact topics somebody wants."""
         return len(self._index)
+
+    def subscribers(self) -> Counter[str]:
+        """Return how many open connections have each topic and pattern that somebody wants; it walks all of them."""
+        found: Counter[str] = Counter()
+        for audience in self._audiences.values():
+            number = len(audience.receivers)
+            for topic in audience.topics:
+                found[topic] += number
+        return found
 
     def wants(self, topic: str) -> bool:
         """Return whether any open connection wants *topic*."""
@@ -231,6 +248,8 @@ class Fanout:
     def on_next(self, notification: Notification) -> None:
         """Gather *notification*, which the trunk brings, and flush it now or later."""
         self._newest = notification.position.offset
+        if not self._unflushed:
+            self._oldest = notification.at
         full = False
         for audience, topic in self._index.match(notification.topics).items():
             if audience.gather(notification, topic):
@@ -243,11 +262,13 @@ class Fanout:
     def flush(self) -> None:
         """Offer what was gathered to its receivers. After this all have been offered everything up to `newest`."""
         if self._unflushed:
-            began = self._now()
+            began, oldest = self._now(), self._oldest
             while self._unflushed:
                 audience = next(iter(self._unflushed))
                 del self._unflushed[audience]
                 self._metrics.delivered += audience.flush(began)
+            # Once for each flush, not for each connection. Clocks of two machines may differ: no time is below 0.
+            self._metrics.publish_written_seconds.observe(max(self._clock() - oldest, 0.0))
             self._go_on(self._pacing.flushed(began))
 
     def _tick(self) -> None:

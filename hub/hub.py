@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, ExitStack, suppress
@@ -31,14 +33,16 @@ from hub.generations.providers.provider import Provider
 from hub.generations.registry import GenerationLimits, Generations
 from hub.generations.store import generation_log
 from hub.log.choice import make_log
-from hub.log.log import Log
+from hub.log.log import Elsewhere, Log
 from hub.log_url import LogURL
-from hub.metrics import COUNTERS, Metrics
+from hub.loop_lag import LoopLag
+from hub.metrics import COUNTERS, HISTOGRAMS, OF_WORKERS, Metrics
 from hub.notification import Position
 from hub.notifications import NotificationService
 from hub.presence.lifecycle import Lifecycle
 from hub.presence.rooms import NOBODY_IS_KNOWN, Rooms
 from hub.presence.service import PresenceService
+from hub.process import cpu_seconds, memory_bytes
 from hub.proxies import Proxies
 from hub.settings import Settings
 from hub.state.choice import make_peers
@@ -69,6 +73,7 @@ class Hub:
 
     Attributes:
         clock: seconds since 1970, as the hub sees them.
+        name: names this process in the figures of the hub.
         draining: shutdown has begun: HTTP publishes and subscribes are told to come back.
         proxies: what stands before it.
         addresses: the addresses of its clients, and how limits count them.
@@ -100,6 +105,7 @@ class Hub:
         self.settings = settings
         self.json_default = json_default
         self._state, self.clock = state, clock
+        self.name = f"{socket.gethostname()}-{os.getpid()}"
         self.metrics = Metrics()
         self.log: Log = make_log(
             LogURL.parse(settings.log),
@@ -118,7 +124,7 @@ class Hub:
         self.notifications = NotificationService(
             self.log, self.metrics, json_default=json_default, renewed=self._begin_anew
         )
-        self.fanout = Fanout(self.metrics)
+        self.fanout = Fanout(self.metrics, clock=clock)
         self.notifications.subject.subscribe(self.fanout.on_next, self.fanout.on_error, self.fanout.on_completed)
         self._pages = PageCache(self.log)
         self.proxies = Proxies(settings.root_path, settings.trusted_proxies)
@@ -154,7 +160,7 @@ class Hub:
         )
         self.rooms = Rooms(state, self.log, self.connections, self.lifecycle, clock=clock, peers=self.peers)
         self.changes = TopicChanges(self.wiring)
-        self.elsewhere = StreamsElsewhere(self.connections, self.peers, self._figures)
+        self.elsewhere = StreamsElsewhere(self.connections, self.peers, self._figures, self.name)
         self.provider = make_provider(settings) if provider is None else provider
         self.generations = Generations(
             _limits(settings),
@@ -165,6 +171,7 @@ class Hub:
             peers=self.peers,
         )
         self.draining = False
+        self._lag = LoopLag(self.metrics.loop_lag_seconds)
         self._listeners = Listeners(settings.listeners, self.bus, self.notifications)
         self._bound = ExitStack()
 
@@ -229,15 +236,39 @@ class Hub:
             raise StateUnavailable("it does not answer")
 
     def _figures(self) -> dict[str, Any]:
-        """Return the figures of this process."""
+        """Return the figures of this process: sums, for those of all processes are added up."""
+        metrics = self.metrics
+        own = {
+            "uptime": metrics.uptime,
+            "memory_bytes": memory_bytes(),
+            "cpu_seconds": cpu_seconds(),
+            "log_answered_seconds_ago": self._log_answered_ago(),
+        }
+        counters = {name: getattr(metrics, name) for name in COUNTERS}
+        histograms = {name: getattr(metrics, name).figures() for name in HISTOGRAMS}
         return {
             "streams": {str(kind): self.connections.count(kind) for kind in StreamKind},
+            "streams_limit": self.max_connections,
             "topics": self.fanout.topics,
             "generations": self.generations.streaming,
             "viewers": self.viewers,
-            **{name: getattr(self.metrics, name) for name in COUNTERS},
-            "uptime": self.metrics.uptime,
+            **counters,
+            "streams_ended": dict(metrics.streams_ended),
+            **histograms,
+            "http_request_seconds": {what: each.figures() for what, each in metrics.http_request_seconds.items()},
+            **own,
+            "worker": {
+                "name": self.name,
+                "streams": len(self.connections),
+                **counters,
+                **{name: histograms[name] for name in OF_WORKERS},
+                **own,
+            },
         }
+
+    def _log_answered_ago(self) -> float:
+        """Return how many seconds ago the log last answered; 0 if it is in this process."""
+        return max(time.monotonic() - self.log.answered, 0.0) if isinstance(self.log, Elsewhere) else 0.0
 
     def _answered(self, stream: Generation) -> None:
         """Announce a generation that has ended, as an event and as a notification.
@@ -279,6 +310,7 @@ class Hub:
             self.bus.open()
             await self.generations.open()
             self.connections.start()
+            self._lag.start()
             begun.pop_all()
 
     async def drain(self, seconds: float | None = None) -> None:
@@ -319,6 +351,7 @@ class Hub:
             last.push_async_callback(self.log.aclose)
             last.push_async_callback(self.peers.aclose)
             last.callback(self.connections.stop)
+            last.callback(self._lag.stop)
             last.callback(self.presence.stop)
             last.push_async_callback(self.rooms.aclose)
             last.push_async_callback(self._drain_the_rest)

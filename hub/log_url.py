@@ -26,6 +26,9 @@ class LogURL(NamedTuple):
     rest: str = ""
     name: str = ""
 
+    def __repr__(self) -> str:
+        return f"LogURL({str(self)!r})"
+
     def __str__(self) -> str:
         """The address without what is secret."""
         return str(self.redis) if self.scheme == REDIS else f"{self.scheme}://{self.rest}"

@@ -6,8 +6,10 @@ import asyncio
 import concurrent.futures
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypedDict, Unpack
 from uuid import UUID
 
@@ -244,10 +246,21 @@ class NotificationService:
             raise ShuttingDown
         if self._thread is not None and self._thread != threading.get_ident():
             raise WrongThread("send_notification", "send_notification_threadsafe")
+        began = time.perf_counter()
         receipts = self._log.append(drafts)
         for receipt in receipts:
             self._metrics.repeated += receipt.repeated
+        if receipts:  # the log answers for all of them at once
+            if receipts[-1].done:
+                self._answered(began, confirmed=True)
+            else:
+                receipts[-1].watch(partial(self._answered, began))
         return receipts
+
+    def _answered(self, began: float, confirmed: bool) -> None:
+        """Note that the log has answered a publish that *began* then."""
+        if confirmed:
+            self._metrics.publish_confirmed_seconds.observe(time.perf_counter() - began)
 
     # ---- out ----
 

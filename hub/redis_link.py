@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hiredis import pack_command
@@ -24,6 +24,8 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError, ResponseError
 
 from hub.redis_url import RedisURL
+
+_Host = tuple[str, int]
 
 CONNECT_SECONDS = 1.0
 ASK_SECONDS = 1.0
@@ -129,6 +131,7 @@ class RedisLink:
     def __init__(self, url: RedisURL, prefix: str) -> None:
         self._url = url
         self._slot = key_slot(prefix.encode())
+        self._asked = list(url.hosts)  # who know the server: the one that was right last is asked first
 
     def __str__(self) -> str:
         return str(self._url)
@@ -141,11 +144,14 @@ class RedisLink:
         """
         if self._url.path:
             return await self._opened(UnixDomainSocketConnection(path=self._url.path, **self._options()))
-        if self._url.kind == "sentinel":
-            return await self._at(*await self._found_by_sentinel())
-        if self._url.kind == "cluster":
-            return await self._at(*await self._found_in_cluster())
-        return await self._at(*self._url.hosts[0])
+        if self._url.kind == "server":
+            return await self._at(*self._url.hosts[0])
+        by_sentinel = self._url.kind == "sentinel"
+        asked, server = await (self._found_by_sentinel() if by_sentinel else self._found_in_cluster())
+        connection = await self._at(*server)
+        self._asked.remove(asked)
+        self._asked.insert(0, asked)
+        return connection
 
     def _options(self, *, database: bool = True) -> dict[str, Any]:
         return {
@@ -182,14 +188,25 @@ class RedisLink:
             raise
         return connection
 
-    async def _found_by_sentinel(self) -> tuple[str, int]:
-        """Return the host and port of the server that a Sentinel calls the master."""
+    def _in_turn(self) -> Iterator[_Host]:
+        """Yield those who know the server, each of which is the last one to be asked again, unless it is right.
+
+        That holds even if nobody waits until it has failed to answer: else none but a silent one would ever be asked.
+        """
+        for host in list(self._asked):
+            self._asked.remove(host)
+            self._asked.append(host)
+            yield host
+
+    async def _found_by_sentinel(self) -> tuple[_Host, _Host]:
+        """Return a Sentinel, and the server that it calls the master."""
         options = self._url.options
         who = {"db": 0, "username": options.get("sentinel_username"), "password": options.get("sentinel_password")}
         why = "none of the Sentinels answers"
-        for host, port in self._url.hosts:
+        for host in self._in_turn():
+            name, port = host
             try:
-                sentinel = await self._at(host, port, **who)
+                sentinel = await self._at(name, port, **who)
                 try:
                     found = await sentinel.call("SENTINEL", "get-master-addr-by-name", self._url.service)
                 finally:
@@ -197,16 +214,16 @@ class RedisLink:
             except BROKEN:
                 continue
             if found:
-                return found[0].decode(), int(found[1])
+                return host, (found[0].decode(), int(found[1]))
             why = f"the Sentinels know no {self._url.service!r}"
         raise NoServer(why)
 
-    async def _found_in_cluster(self) -> tuple[str, int]:
-        """Return the host and port of the node that serves the hash tag."""
+    async def _found_in_cluster(self) -> tuple[_Host, _Host]:
+        """Return a node, and the one that serves the hash tag, as it says."""
         why = "none of the nodes answers"
-        for host, port in self._url.hosts:
+        for host in self._in_turn():
             try:
-                node = await self._at(host, port)
+                node = await self._at(*host)
                 try:
                     slots = await node.call("CLUSTER", "SLOTS")
                 finally:
@@ -215,6 +232,6 @@ class RedisLink:
                 continue
             for first, last, (name, its_port, *_), *_ in slots:
                 if first <= self._slot <= last:
-                    return (name or host.encode()).decode(), int(its_port)
+                    return host, ((name or host[0].encode()).decode(), int(its_port))
             why = f"no node of the cluster serves the slot {self._slot}"
         raise NoServer(why)

@@ -49,6 +49,9 @@ class RedisURL(NamedTuple):
     password: str | None = None
     options: Mapping[str, str] = {}
 
+    def __repr__(self) -> str:
+        return f"RedisURL({str(self)!r})"
+
     def __str__(self) -> str:
         """The address without what is secret."""
         scheme = "rediss" if self.tls else "redis"

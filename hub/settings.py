@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -190,6 +190,7 @@ class Settings(BaseModel):
     listeners: _List = Field(default=(), description="Modules with listener classes, comma-separated.")
     events_api: bool = Field(default=False, description="Accept `POST /events/{name}`.")
     demo: bool = Field(default=False, description="Serve the demo page and its routes (`hub serve`).")
+    dashboard: bool = Field(default=False, description="Serve `/dashboard`, for administrators.")
     cors_origins: _List = Field(default=(), description="Origins browsers may call from, exact, comma-separated.")
     root_path: str = Field(default="", description="Path under which a proxy shows the hub, such as `/live`.")
     trusted_proxies: _List = Field(
@@ -353,6 +354,11 @@ class Settings(BaseModel):
         default="text", description="How `hub serve` writes its log: lines to read, or a JSON object in each line."
     )
     access_log: bool = Field(default=False, description="Log every HTTP request, without query strings (`hub serve`).")
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Yield what is shown of the settings: of an address no password."""
+        for name, value in super().__repr_args__():
+            yield name, _without_password(value) if isinstance(value, str) else value
 
     @field_validator("cors_origins")
     @classmethod
@@ -546,6 +552,11 @@ def _read(file: Path) -> dict[str, Any]:
         raise InvalidSettings([f"{file}: is not TOML: {error}"]) from None
 
 
+def _without_password(text: str) -> str:
+    """Return *text* without the names and passwords of an address in it, even of one that is written wrongly."""
+    return re.sub(r"(password=)[^&'\"]*", r"\1…", re.sub(r"//.*@", "//…@", text))
+
+
 def _problem(error: Any) -> str:
     """Return a sentence about one wrong setting, with its field name and its variable."""
     what = str(error["msg"]).removeprefix("Value error, ")
@@ -555,5 +566,5 @@ def _problem(error: Any) -> str:
     name = f"{field} ({PREFIX}{field.upper()})"
     if not Settings.model_fields[field].repr:  # a secret
         return f"{name}: {what}"
-    shown = re.sub(r"//[^/@]*@", "//…@", repr(error["input"]))  # an address may have a password
+    shown = _without_password(repr(error["input"]))
     return f"{name}: {shown if len(shown) < 80 else shown[:77] + '...'}: {what}"

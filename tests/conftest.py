@@ -14,12 +14,13 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests.chance import TORTURE, examples
 from tests.log.image import Image
 
 FEWEST, MOST = 2, 12  # workers
 
 # How long an example takes is no claim of any test: with several workers one takes long now and then.
-hypothesis.settings.register_profile("hub", deadline=None)
+hypothesis.settings.register_profile("hub", deadline=None, max_examples=examples(50, 1_000))
 hypothesis.settings.load_profile("hub")
 
 
@@ -33,6 +34,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     if options.keyword or options.lf or (options.file_or_dir and all("::" in each for each in options.file_or_dir)):
         return 0
     return min(max(FEWEST, (os.cpu_count() or 1) * 3 // 2), MOST)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave to `make torture` what is marked for it."""
+    if not TORTURE:
+        left = [item for item in items if item.get_closest_marker("torture")]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if not item.get_closest_marker("torture")]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

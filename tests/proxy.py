@@ -19,8 +19,15 @@ from tests.ports import free_port
 from tests.snippets import snippet
 
 PAGE = "howto/run-behind-a-proxy.md"
-STARTING = 20.0
-PACKAGES = {"nginx": "nginx-light", "systemd-analyze": "systemd", "systemd-socket-activate": "systemd"}
+STARTING = 60.0  # seconds; a loaded machine takes long to start a process
+PACKAGES = {
+    "nginx": "nginx-light",
+    "caddy": "caddy",
+    "haproxy": "haproxy",
+    "promtool": "prometheus",
+    "systemd-analyze": "systemd",
+    "systemd-socket-activate": "systemd",
+}
 FILES = {"nginx": "nginx.conf", "caddy": "Caddyfile", "haproxy": "haproxy.cfg"}
 
 

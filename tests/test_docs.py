@@ -31,7 +31,7 @@ import hub.errors
 from hub import HUB, Hub, HubError, Notification, Settings, setup_hub
 from hub.cli.entry import main
 from hub.cli.findings import CHECKS
-from hub.metrics import COUNTERS
+from hub.metrics import COUNTERS, HISTOGRAMS, HTTP_REQUESTS, STREAMS_ENDED
 from hub.patterns import RESERVED, PatternTrie
 
 ROOT = Path(__file__).parents[1]
@@ -544,7 +544,7 @@ WITHIN = {
         "wiring",
     },
     "NotificationService": {"open", "close"},
-    "Receipt": {"confirm", "fail", "repeat"},
+    "Receipt": {"confirm", "fail", "repeat", "watch"},
     "Notification": {"accept", "envelope", "enveloped", "count", "index"},
 }
 """What the parts of the hub do with each other: public in the code, not meant for applications."""
@@ -593,15 +593,25 @@ async def test_the_metrics_are_those_of_the_table(aiohttp_client: AiohttpClient)
     exposed = await (await client.get("/metrics")).text()
     stats = await (await client.get("/notifications/stats")).json()
     rows = table(REFERENCE / "metrics.md", "Metric", "Type")
-    assert [(row[0], row[1]) for row in rows] == re.findall(r"^# TYPE (\S+) (\S+)$", exposed, re.MULTILINE)
+    types = re.findall(r"^# TYPE (\S+) (\S+)$", exposed, re.MULTILINE)
+    assert [(row[0], row[1]) for row in rows] == [each for each in types if not each[0].startswith("hub_worker_")]
     in_stats = {row[2] for row in rows} - {""}
-    assert in_stats == {*stats, "log.count", "log.bytes"} - {"log", "draining"}
+    assert in_stats == {*stats, "log.count", "log.bytes"} - {"log", "draining", "workers"}
+    by_process = dict(each for each in types if each[0].startswith("hub_worker_"))
+    counters = {f"hub_worker_{name}_total": "counter" for name in COUNTERS}
+    named = set(re.findall(r"`(hub_worker_\w+)`", (REFERENCE / "metrics.md").read_text(encoding="utf-8")))
+    assert {*by_process} == named | {*counters}
+    assert counters.items() <= by_process.items()
 
 
-def test_the_counters_are_described_as_in_the_code() -> None:
-    rows = [row for row in table(REFERENCE / "metrics.md", "Metric", "Type") if row[1] == "counter"]
-    described = {row[2]: re.sub(r"\[(.*?)\]\(.*?\)", r"\1", row[3]) for row in rows}
-    assert described == {name: text[0].lower() + text[1:].removesuffix(".") for name, text in COUNTERS.items()}
+def test_counters_and_histograms_are_described_as_in_the_code() -> None:
+    rows = table(REFERENCE / "metrics.md", "Metric", "Type")
+    described = {row[0]: re.sub(r"\[(.*?)\]\(.*?\)", r"\1", row[3]) for row in rows}
+    counters = {f"hub_{name}_total": text for name, text in [*COUNTERS.items(), ("streams_ended", STREAMS_ENDED)]}
+    histograms = {f"hub_{name}": text for name, text in [*HISTOGRAMS.items(), ("http_request_seconds", HTTP_REQUESTS)]}
+    expected = {name: text[0].lower() + text[1:].removesuffix(".") for name, text in (counters | histograms).items()}
+    assert {name: described[name] for name in expected} == expected
+    assert {row[0] for row in rows if row[1] != "gauge"} - {*expected} == {"hub_cpu_seconds_total"}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hub.patterns import COMPILED, RESERVED, Patterns, PatternTrie, canonical, compiled
 from hub.topics import EVERY_TOPIC, MAX_SEGMENTS, MAX_TOPICS_PER_SUBSCRIPTION, check_pattern
+from tests.chance import examples
 
 segments = st.sampled_from(["a", "b", "c", "é", "-", "a!"])
 reserved = st.sets(segments, max_size=3)
@@ -41,7 +42,7 @@ def found_by_trie(asked: Collection[str], name: str, reserved: Collection[str] =
     return set(trie.match(name.split("/")))
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(150, 5_000))
 @given(asked=st.lists(patterns | names, max_size=8), name=names, reserved=reserved)
 def test_both_ways_find_what_the_grammar_says(asked: list[str], name: str, reserved: set[str]):
     assert Patterns(asked).match(name) == bool(wanted(asked, name))

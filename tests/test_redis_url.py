@@ -40,7 +40,9 @@ def test_an_address_is_shown_as_it_may_be_written(text: str):
 
 
 def test_what_is_secret_is_not_shown():
-    assert str(RedisURL.parse("redis://me:secret@h/1?sentinel_password=secret")) == "redis://h:6379/1"
+    url = RedisURL.parse("redis://me:secret@h/1?sentinel_password=secret")
+    assert str(url) == "redis://h:6379/1"
+    assert "secret" not in repr(url)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from hub.errors import InvalidSettings
+from hub.log_url import LogURL
 from hub.settings import Settings, SlowPolicy, unknown_variables
 
 
@@ -215,6 +216,18 @@ def test_a_secret_is_shown_nowhere():
     assert settings.jwt_secret.get_secret_value() == SECRET
     assert SECRET not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
     assert Settings.load(environ={"HUB_JWT_SECRET": ""}).jwt_secret is None
+
+
+@pytest.mark.parametrize("url", ["redis://me:p4ss@h/1", "redis+sentinel://h/main?sentinel_password=p4ss&db=1"])
+def test_a_password_in_an_address_is_not_shown(url: str):
+    settings = Settings.load(environ={"HUB_LOG": url})
+    assert "p4ss" not in f"{settings!r} {settings} {LogURL.parse(settings.log)!r}"
+    assert settings.log == url
+    wrong = url.replace("p4ss", "p4ss/word") + "/2/3/4&db=x"
+    with pytest.raises(InvalidSettings) as caught:
+        Settings.load(environ={"HUB_LOG": wrong})
+    assert "p4ss" not in str(caught.value)
+    assert "word" not in str(caught.value).replace("password", "")
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,16 @@ class Policy:
         self._subscribe = Grants(anonymous_subscribe)
         self._publish = Grants(anonymous_publish)
 
+    @property
+    def anonymous_subscribe(self) -> tuple[str, ...]:
+        """Topics and patterns that anybody may read."""
+        return self._subscribe.patterns
+
+    @property
+    def anonymous_publish(self) -> tuple[str, ...]:
+        """Topics and patterns that anybody may publish to."""
+        return self._publish.patterns
+
     def read(self, identity: Identity | None, topics: Iterable[str], rooms: Rooms = NO_ROOMS) -> Visibility:
         """Return what *identity* sees of *topics* and patterns.
 

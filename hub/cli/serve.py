@@ -14,6 +14,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import typing
@@ -116,6 +117,7 @@ def run_hub(
     *,
     whole_process: bool,
     ready: Ready | None = None,
+    number: int = 1,
 ) -> int:
     """Serve a hub in this process until a signal ends it; return the exit status.
 
@@ -126,22 +128,23 @@ def run_hub(
         ready: called with the door for everybody when it listens, in a worker of a supervisor, instead of saying so on
             standard output. SIGHUP then means that another worker takes its place, and only the supervisor ends it at
             once.
+        number: which of the workers on this machine it is.
     """
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)  # listeners are imported by name from the working directory
     heard_before = {number: signal.getsignal(number) for number in _STOPS}
     try:
         with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
-            status = runner.run(serve(settings, received, ready))
+            status = runner.run(serve(settings, received, ready, number))
             faulthandler.cancel_dump_traceback_later()
             if whole_process:
                 _end_anyway(status)
             return status
     finally:
         faulthandler.cancel_dump_traceback_later()
-        for number, handler in heard_before.items():
+        for each, handler in heard_before.items():
             if handler is not None:
-                signal.signal(number, handler)
+                signal.signal(each, handler)
 
 
 def _end_anyway(status: int) -> None:
@@ -171,7 +174,7 @@ def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop]
     return uvloop.new_event_loop
 
 
-async def serve(settings: Settings, received: Received, ready: Ready | None = None) -> int:
+async def serve(settings: Settings, received: Received, ready: Ready | None = None, number: int = 1) -> int:
     """Serve a hub with *settings* until a signal ends it; the arguments are those of `run_hub`."""
     app = web.Application()
     settings = _on_loopback(_within_file_limit(settings))
@@ -183,6 +186,7 @@ async def serve(settings: Settings, received: Received, ready: Ready | None = No
         setup_demo(app)
     else:
         hub = setup_hub(app, settings, routes=routes)
+    hub.name = f"{socket.gethostname()}-{number}"
     NotFound(hub).add_to(app, "/{path:.*}")
     deadlines = Deadlines(hub.metrics, header=settings.header_timeout, body=settings.body_timeout)
     notifier = Notifier() if ready is None else None  # a worker's supervisor says it for all

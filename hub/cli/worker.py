@@ -77,7 +77,7 @@ def _serve(assignment: Assignment, control: socket.socket) -> int:
     try:
         settings = Settings.load(assignment.flags, file=assignment.config)
         log_to_stderr(settings.log_level, settings.log_format, process=name)
-        return run_hub(settings, assignment.received, whole_process=True, ready=ready)
+        return run_hub(settings, assignment.received, whole_process=True, ready=ready, number=assignment.number)
     except HubError as error:
         print(f"hub: {name}: {error}", file=sys.stderr)
         return 2 if isinstance(error, InvalidInput | InvalidSettings) else 1

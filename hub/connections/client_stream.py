@@ -71,6 +71,8 @@ class StreamFacts(NamedTuple):
         delivered: notifications, events or parts given to the transport.
         dropped: notifications that a slow-reader policy left out.
         buffered: bytes that wait for the client, in the hub and in the transport.
+        lag: how many positions of the log a subscription is behind the newest, whatever their topics; 0: nothing waits
+            for it.
     """
 
     id: str
@@ -83,6 +85,7 @@ class StreamFacts(NamedTuple):
     delivered: int
     dropped: int
     buffered: int
+    lag: int = 0
 
 
 class Ending(NamedTuple):
@@ -238,6 +241,21 @@ class ClientStream(asyncio.Protocol, abc.ABC):
     def _waiting(self) -> int:
         """Bytes that wait in the hub."""
         return 0
+
+    @property
+    def dropped(self) -> int:
+        """Notifications that a slow-reader policy left out."""
+        return self._dropped
+
+    @property
+    def lag(self) -> int:
+        """How many positions of the log it is behind the newest; 0: nothing waits for it."""
+        return 0
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait for the client, in the hub and in the transport."""
+        return self._waiting + self._transport.get_write_buffer_size()
 
     # ---- the socket's side: asyncio.Protocol ----
 
@@ -399,5 +417,6 @@ class ClientStream(asyncio.Protocol, abc.ABC):
             self.closed_because,
             self._delivered,
             self._dropped,
-            self._waiting + self._transport.get_write_buffer_size(),
+            self.buffered,
+            self.lag,
         )

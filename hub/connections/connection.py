@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import time
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -77,6 +78,7 @@ class Subscription(NamedTuple):
         presence: what it is told of who is on its topics.
         rooms: it has the rooms of its user, which are among the topics.
         retry: the seconds, between two bounds, after which its client comes back when it loses the stream.
+        asked: when its request came, in seconds of `time.monotonic`; 0: nobody knows.
     """
 
     topics: tuple[str, ...]
@@ -86,6 +88,7 @@ class Subscription(NamedTuple):
     presence: PresenceView = PresenceView.NOTHING
     rooms: bool = False
     retry: tuple[float, float] = (2, 4)
+    asked: float = 0.0
 
 
 class Change(NamedTuple):
@@ -137,6 +140,7 @@ class Connection(ClientStream):
     kind: ClassVar[StreamKind] = StreamKind.SUBSCRIPTION
 
     __slots__ = (
+        "_asked",
         "_audience",
         "_count",
         "_cursor",
@@ -165,6 +169,7 @@ class Connection(ClientStream):
         self._topics: Collection[str] = subscription.topics
         self._last_event_id = subscription.last_event_id  # until it has begun
         self._retry = subscription.retry
+        self._asked = subscription.asked  # until it has begun
         self._encoding = subscription.encoding
         self._visibility = subscription.visibility
         self.presence = subscription.presence
@@ -224,6 +229,14 @@ class Connection(ClientStream):
         queued = self._queue.size if self._queue is not None else 0
         held = self._seam.waiting if self._seam is not None else 0
         return queued + held + (len(self._rest) if self._rest is not None else 0)
+
+    @property
+    def lag(self) -> int:
+        """How many positions of the log it is behind the newest, whatever their topics; 0: nothing waits for it."""
+        if self._seam is None and not self._queue:
+            return 0
+        cursor = self._cursor if self._seam is None else self._seam.cursor
+        return max(self._wiring.fanout.newest.offset - cursor, 0)
 
     # ---- the socket's side ----
 
@@ -465,8 +478,13 @@ class Connection(ClientStream):
 
     def _go_live(self) -> None:
         assert self._seam is not None
+        self._count_replay(self._seam)
         self._cursor, self._seam = self._seam.cursor, None
         self._straighten()
+
+    def _count_replay(self, seam: Seam) -> None:
+        if seam.replayed is not None and seam.has_begun:
+            self._wiring.metrics.replay_notifications.observe(seam.replayed)
 
     def _join(self) -> None:
         self._audience = self._wiring.fanout.join(self, self._topics, self._encoding, self._visibility)
@@ -619,6 +637,9 @@ class Connection(ClientStream):
         self._since = self._since or position.offset
         opening = Opening(self.id, tuple(self._topics), position, recovered, gap, retry_between(*self._retry))
         self._write(self._encoding.opening(opening))
+        if self._asked:
+            self._wiring.metrics.connect_seconds.observe(time.monotonic() - self._asked)
+            self._asked = 0.0
 
     def _position(self, offset: int) -> Position:
         return Position(self._wiring.log.epoch, offset)
@@ -653,6 +674,8 @@ class Connection(ClientStream):
         self._let_queue_go()
         self._rest = None
         self._leave_audience()
+        if self._seam is not None:
+            self._count_replay(self._seam)
         if self._locating is not None:
             self._locating.cancel()
         self._stop_reading()

@@ -106,9 +106,10 @@ class PageCache:
     def _came(self, query: PageQuery, answer: asyncio.Future[Frames]) -> None:
         """Count what came; what failed is asked for anew by the next."""
         shared = self._shared.get(query)
+        failed = answer.cancelled() or answer.exception() is not None  # looked at, should all who waited be gone
         if shared is None or shared.answer is not answer:
             return
-        if answer.cancelled() or answer.exception() is not None:
+        if failed:
             del self._shared[query]
             self._size -= shared.size
             return

@@ -221,6 +221,7 @@ class StreamRegistry:
                 if self._follower is not None:
                     _guarded(self._follower.closed, stream)
             self.metrics.disconnects += 1
+            self.metrics.ended(stream.closed_because or CloseReason.CLIENT, time.monotonic() - stream.begun)
             if self._closed:
                 self._tell(self._closed, stream.facts())
             logger.debug("closed %s reason=%s", stream.id, stream.closed_because)

@@ -86,14 +86,27 @@ class Seam:
     Attributes:
         state: where it stands.
         stretches: what is still to come.
+        replayed: how many notifications were read; None: its client asked for nothing.
     """
 
-    __slots__ = ("_bound", "_epoch", "_held", "_held_bytes", "_owed", "_told", "_upto", "state", "stretches")
+    __slots__ = (
+        "_bound",
+        "_epoch",
+        "_held",
+        "_held_bytes",
+        "_owed",
+        "_told",
+        "_upto",
+        "replayed",
+        "state",
+        "stretches",
+    )
 
     def __init__(self, start: Start | None, tail: Position, bound: int, stretches: Stretches) -> None:
         self.state = State.REPLAYING
         self.stretches = stretches
         self._owed = start  # the beginning, still to be said
+        self.replayed = None if start is None else 0
         self._epoch, self._upto = tail
         self._bound = bound
         self._told: Hashable = None  # which mark of a hole was the last one that the client was told of
@@ -134,6 +147,8 @@ class Seam:
         """Note *page*, the answer to `question`; return what is sent before it: a beginning, a gap, or None."""
         latest, is_last = self.stretches.present.latest, self.stretches.is_last
         self.stretches.reach(page.reached)
+        if self.replayed is not None:
+            self.replayed += page.number
         told, self._told = self._told, page.hole or self._told
         oldest = Position(self._epoch, page.oldest)
         if self._owed is not None:

@@ -94,7 +94,7 @@ def setup_demo(app: web.Application) -> None:
         "/sse/{userId}": {"GET": subscribe_user},
     }
     for path, handlers in routes.items():
-        Endpoint(hub, handlers).add_to(app, path)
+        Endpoint(hub, handlers, path).add_to(app, path)
 
     async def background_tasks(app: web.Application) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(each.run()) for each in (Ticker(hub), Market(hub))]

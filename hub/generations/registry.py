@@ -43,6 +43,7 @@ ID_BYTES = 16
 REMEMBERED = 50_000  # ids of expired generations, to answer 410 for them; each costs about 300 bytes
 SWEEP_SECONDS = 1.0
 CLAIM_PAUSE, CLAIM_TRIES = 0.05, 40
+STOPPED = "the process of the answer was stopped for too long"
 
 STREAMING, WATCHED, CANCEL = "generation", "watched", "cancel a generation"
 """What a process tells the others: that a generation streams in it, that one of another process is watched in it; and
@@ -336,7 +337,7 @@ class Generations:
                 self._log.gone(process)
             return
         for stream in filter(self._is_own, list(self._streams.values())):
-            stream.fail("producer_lost", "the process of the answer was stopped for too long")
+            self._give_up(stream, "producer_lost", STOPPED)
 
     async def cancel(self, stream: Generation) -> None:
         """Cancel *stream*, in whatever process it is, and wait until it has ended.
@@ -443,16 +444,24 @@ class Generations:
 
     def _keep(self, stream: Generation, what: str | Ending) -> None:
         stream.touched = time.monotonic()
-        if self._log is not None:
-            self._log.keep(stream, what)
-        else:
+        if self._log is None:
             stream.kept(what)
+        elif self._peers.sure:
+            self._log.keep(stream, what)
+        else:  # others may have said that it has failed
+            self._give_up(stream, "producer_lost", STOPPED)
 
     def _lost(self, stream: Generation, error: Exception) -> None:
-        if stream.ending is not None:  # an earlier part was lost already
-            return
-        logger.error("generation %s could not be kept: %s", stream.id[:6], error)
-        stream.lose("unavailable", "the answer could not be kept")
+        if stream.ending is None:  # else an earlier part was lost already
+            logger.error("generation %s could not be kept: %s", stream.id[:6], error)
+            self._give_up(stream, "unavailable", "the answer could not be kept")
+
+    def _give_up(self, stream: Generation, reason: str, message: str) -> None:
+        """End *stream* as failed, unless it has ended, whatever the log has of it; that is stored as well."""
+        if stream.ending is None:
+            stream.lose(reason, message)
+            if self._log is not None:
+                self._log.give_up(stream)
 
     async def _restore(self, id: str) -> Generation | None:
         """Return the generation *id* of an earlier process from the log; None if it is not there or has expired."""

@@ -12,6 +12,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 from hub.errors import GenerationExpired, HubError, LogUnavailable
 from hub.generations.generation import Ending, Generation, Head, Phase
@@ -31,6 +32,9 @@ CLOSE_SECONDS = 10.0
 """Seconds that a cancelled opening may take to end: longer than it takes to kill a process of the log."""
 SPARE = 100
 """Factor of the log's size on that of the kept text: a part of a few bytes takes a record of hundreds."""
+
+UNKNOWN = -1
+"""Stands for the number of parts where it is not known how many of them are stored."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
@@ -76,6 +80,8 @@ class GenerationLog:
         self._peers = peers
         self._holding: dict[object, tuple[str, list[Notification]]] = {}  # what comes while a generation is read
         self._followed: dict[str, Generation] = {}  # those of other processes that stream
+        self._unended: dict[str, Ending] = {}  # of generations that were given up, until it is stored
+        self._ending: set[str] = set()  # those of them for which that is under way
         log.announce_to(self._announced, self._renewed)
         self._looking: asyncio.Task[None] | None = None
         self._look_at: float | None = None  # time of the next try of `look`, in seconds of time.monotonic
@@ -145,9 +151,11 @@ class GenerationLog:
             await self._log.aclose()
 
     def trim(self) -> None:
-        """Remove what is too old."""
+        """Remove what is too old, and store the end of what was given up."""
         if self._opened:
             self._log.trim()
+            for id in self._unended.keys() - self._ending:
+                self._end(id)
         elif self._look_at is not None and time.monotonic() >= self._look_at and self._opening is None:
             self.look()
 
@@ -174,6 +182,25 @@ class GenerationLog:
             self._lost(stream, error)
         else:
             receipt.tell(lambda: _take(stream, number, what), lambda error: self._lost(stream, error))
+
+    def give_up(self, stream: Generation) -> None:
+        """Store the ending of *stream*, whatever is kept of its parts, as soon as the log takes it."""
+        if stream.ending is not None:
+            self._unended[stream.id] = stream.ending
+            if self._opened:
+                self._end(stream.id)
+
+    def _end(self, id: str) -> None:
+        def over(*, stored: bool) -> None:
+            self._ending.discard(id)
+            if stored:
+                self._unended.pop(id, None)
+
+        ending = self._unended[id]
+        with suppress(HubError):  # then it is tried again
+            receipt = self._append(id, {"number": UNKNOWN, "phase": ending.phase, "facts": ending.facts}, "end")
+            self._ending.add(id)
+            receipt.tell(lambda: over(stored=True), lambda error: over(stored=False))
 
     def _append(self, id: str, data: object, type: str, *more: str) -> Receipt:
         return self._log.append([Draft.of(data, topics=(id, *more), type=type)])[0]
@@ -286,7 +313,7 @@ class _Stored:
                 self.head = Head.from_json(said)
             elif record.type == "part" and said["number"] == len(self.parts) + 1:
                 self.parts.append(said["text"])
-            elif record.type == "end" and said["number"] == len(self.parts):
+            elif record.type == "end" and said["number"] in {len(self.parts), UNKNOWN}:
                 self.ending = Ending(Phase(said["phase"]), said["facts"])
 
 
@@ -295,7 +322,7 @@ def _go_on(stream: Generation, record: Notification) -> None:
     said = record.data
     if record.type == "part" and said["number"] == stream.newest + 1:
         stream.kept(said["text"])
-    elif record.type == "end" and said["number"] == stream.newest:
+    elif record.type == "end" and said["number"] in {stream.newest, UNKNOWN}:
         stream.kept(Ending(Phase(said["phase"]), said["facts"]))
     elif record.type in {"part", "end"} and said["number"] > stream.newest:  # viewers get no text with a hole
         stream.lose("unavailable", "the answer could not be kept")

@@ -277,3 +277,17 @@ class Lasting(Protocol):
             LogUnavailable: what keeps it can't be used; says why.
         """
         ...
+
+
+@runtime_checkable
+class Elsewhere(Protocol):
+    """A log whose home is outside this process, and may hang there.
+
+    Attributes:
+        answered: when that has last answered, in seconds of `time.monotonic`. It is asked every few seconds at least.
+    """
+
+    @property
+    def answered(self) -> float:
+        """See above."""
+        ...

@@ -20,7 +20,7 @@ class Receipt:
         repeated: its idempotency key was used before; the position is the first one's and nothing was delivered.
     """
 
-    __slots__ = ("_failure", "_followers", "_position", "_told", "_waiters", "repeated", "topics")
+    __slots__ = ("_failure", "_followers", "_position", "_told", "_waiters", "_watcher", "repeated", "topics")
 
     def __init__(self, topics: tuple[str, ...], position: Position | None = None, *, repeated: bool = False) -> None:
         self.topics = topics
@@ -30,6 +30,7 @@ class Receipt:
         self._waiters: list[asyncio.Future[None]] | None = None
         self._followers: list[Receipt] | None = None
         self._told: tuple[Callable[[], None], Callable[[Exception], None]] | None = None
+        self._watcher: Callable[[bool], object] | None = None
 
     @property
     def done(self) -> bool:
@@ -73,6 +74,14 @@ class Receipt:
         else:
             self._told = (confirmed, failed)
 
+    def watch(self, settled: Callable[[bool], object]) -> None:
+        """Call *settled* when the log has answered, which it has not yet, with whether it has confirmed.
+
+        For whoever only looks on: a failure counts as observed no more than it did before. Only one may ask for it, and
+        the call may not raise.
+        """
+        self._watcher = settled
+
     def repeat(self) -> Receipt:
         """Return the receipt for another publish with the same key: it shares the answer, now or later."""
         again = Receipt(self.topics, self._position, repeated=True)
@@ -88,6 +97,8 @@ class Receipt:
         """Confirm that the log has it. Called by the log, once."""
         self._position = position
         self._settle(lambda follower: follower.confirm(position))
+        if self._watcher is not None:
+            self._watcher(True)
         if self._told is not None:
             self._told[0]()
 
@@ -95,6 +106,8 @@ class Receipt:
         """Fail: the log will never have it. Called by the log, once; *unobserved* gets the error if nobody looks."""
         self._failure = _Failure(error, unobserved)
         self._settle(lambda follower: follower.fail(error, unobserved))
+        if self._watcher is not None:
+            self._watcher(False)
         if self._told is not None:
             self._told[1](self._failure.look())
 

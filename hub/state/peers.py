@@ -75,6 +75,11 @@ class Peers(Protocol):
         """Return which other process holds something under *key*; None: none does."""
         ...
 
+    @property
+    def sure(self) -> bool:
+        """Whether this process has its lease for certain: none of the others can take it for gone."""
+        ...
+
     async def alive(self, peer: str) -> bool:
         """Return whether *peer* is a process that has its lease.
 
@@ -133,6 +138,7 @@ class Alone:
     id = "here"
     others = 0
     first = True
+    sure = True
 
     async def open(self) -> None:
         pass

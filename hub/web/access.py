@@ -164,7 +164,7 @@ class Access:
 
     @property
     def asks(self) -> bool:
-        """Whether somebody can be asked who sends a request: a hook of the application, or keys for tokens."""
+        """Whether somebody can be asked who sends a request."""
         return self._asks
 
     @classmethod
@@ -292,7 +292,7 @@ class Access:
         if topics is not None:
             if not isinstance(topics, list):
                 raise InvalidInput("topics", "is not a list of topics")
-            await self._reading(identity, topics := check_wanted(topics))
+            await self.reading(identity, topics := check_wanted(topics))
         count_ticket(self._hub, identity)
         if not self._warned and shows_queries(request):
             self._warned = True
@@ -321,7 +321,7 @@ class Access:
         if admission.ticket is None and not admission.identity.by_token:
             admission = replace(admission, identity=await self._again(request, admission.identity))
         within = admission.within
-        return admission, await self._reading(admission.identity, topics, rooms=rooms, opens=True, within=within)
+        return admission, await self.reading(admission.identity, topics, rooms=rooms, opens=True, within=within)
 
     async def _again(self, request: web.Request, identity: Identity) -> Identity:
         """Return the present rights of *identity*, whom the login knew when its ticket was given.
@@ -367,7 +367,7 @@ class Access:
             Unauthorized, Forbidden: the reader may not read one of them; names the first.
             AuthUnavailable: that can't be told now.
         """
-        return await self._reading(await self.identity(request), topics, rooms=rooms, opens=opens)
+        return await self.reading(await self.identity(request), topics, rooms=rooms, opens=opens)
 
     async def presence(self, request: web.Request, topic: str) -> bool:
         """Return whether the sender of *request* may know who is on *topic*; else only how many are.
@@ -378,7 +378,7 @@ class Access:
         """
         identity = await self.identity(request)
         if identity is None or not identity.admin:
-            await self._reading(identity, (topic,))
+            await self.reading(identity, (topic,))
         return self.names(identity)
 
     def granted(self, identity: Identity | None, topic: str) -> bool:
@@ -460,7 +460,7 @@ class Access:
         rooms = await self._held(sender, added)
         self.policy.read(sender, added, NO_ROOMS if rooms is None else rooms.floors(added))
 
-    async def _reading(
+    async def reading(
         self,
         identity: Identity | None,
         topics: Sequence[str],
@@ -469,7 +469,19 @@ class Access:
         opens: bool = False,
         within: Collection[str] | None = None,
     ) -> Reading:
-        """Return what *identity* may see of *topics*, by its grants, its rooms and the application's hook."""
+        """Return what *identity* may see of *topics*, by its grants, its rooms and the application's hook.
+
+        Args:
+            identity: who asks; None: nobody known.
+            topics: topics and patterns.
+            rooms: the rooms of *identity*, too; as far as they are *within*, if that is not None.
+            opens: a stream, so that the application is asked for the rooms of *identity*.
+            within: topics and patterns.
+
+        Raises:
+            Unauthorized, Forbidden: it may not read one of *topics*; names the first.
+            AuthUnavailable: that can't be told now.
+        """
         if rooms and identity is None:
             raise Unauthorized("unauthorized", "only a user who is known has rooms: log in, or send a token")
         held = await self._held(identity, topics, rooms=rooms, opens=opens)
@@ -590,16 +602,21 @@ class Access:
         identity = await self.identity(request)
         if self.policy.trusted and self.hooks.authorize_publish is None:
             return drafts
-        as_member = await self._check_publish(identity, drafts)
+        as_member = await self.check_publish(identity, drafts)
         if self.hooks.authorize_publish is not None:
             await bounded("authorize_publish", _allowed(self.hooks.authorize_publish, identity, drafts))
             self.check(identity)
             if as_member:  # who may have left in the meantime
-                await self._check_publish(identity, drafts)
+                await self.check_publish(identity, drafts)
         return drafts if self.policy.trusted else [_own_key(identity, draft) for draft in drafts]
 
-    async def _check_publish(self, identity: Identity | None, drafts: Sequence[Draft]) -> bool:
-        """Check that *identity* may publish *drafts* by its grants or as a member; return whether as a member."""
+    async def check_publish(self, identity: Identity | None, drafts: Sequence[Draft]) -> bool:
+        """Check that *identity* may publish *drafts* by its grants or as a member; return whether as a member.
+
+        Raises:
+            Unauthorized, Forbidden: it may not publish to one of their topics; names the first.
+            AuthUnavailable: that can't be told now.
+        """
         rooms = await self._publishable(identity, drafts)
         if len(drafts) == 1:
             self.policy.publish(identity, drafts[0].topics, private=drafts[0].private, rooms=rooms)

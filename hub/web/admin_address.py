@@ -12,7 +12,9 @@ from hub.hub import Hub
 from hub.settings import is_loopback
 from hub.web.access import Access
 from hub.web.app import ADMINISTRATION, HUB, routes_of
-from hub.web.endpoint import Endpoint, Handler, nothing_here
+from hub.web.dashboard.dashboard import Dashboard
+from hub.web.endpoint import OTHER, Endpoint, Handler, nothing_here
+from hub.web.handler_streams import HandlerStreams
 from hub.web.monitoring import open_metrics
 
 
@@ -20,17 +22,19 @@ def admin_app(app: web.Application) -> web.Application:
     """Return the application for the administration of the hub of *app*; that one opens and closes the hub.
 
     Its routes are those of `ADMINISTRATION`, for administrators only, and the metrics and the health checks, for
-    whoever reaches them. There are no streams. It answers to its own names, and to no page of another site, allowed by
-    `HUB_CORS_ORIGINS` or not: a cookie of the hub is sent to all ports of its host.
+    whoever reaches them. The only streams are those of the dashboard. It answers to its own names, and to no page of
+    another site, allowed by `HUB_CORS_ORIGINS` or not: a cookie of the hub is sent to all ports of its host.
     """
     hub, admin = app[HUB], web.Application()
     admin[HUB], admin[Access.KEY] = hub, app[Access.KEY]
+    if Dashboard.KEY in app:
+        admin[Dashboard.KEY], admin[HandlerStreams.KEY] = app[Dashboard.KEY], app[HandlerStreams.KEY]
     host = hub.settings.admin_host
     hosts = Hosts((*hub.settings.allowed_hosts, host), addresses=not is_loopback(host))
     routes: dict[str, dict[str, Handler]] = routes_of(hub, ADMINISTRATION | {"health"})
     routes |= {"/metrics": {"GET": open_metrics}, "/{path:.*}": {}}
     for path, handlers in routes.items():
-        AdminEndpoint(hub, handlers, hosts).add_to(admin, path)
+        AdminEndpoint(hub, handlers, hosts, path if handlers else OTHER).add_to(admin, path)
     return admin
 
 
@@ -41,10 +45,11 @@ class AdminEndpoint(Endpoint):
         hub: the hub that is passed to the handlers.
         handlers: the handlers by method.
         hosts: the names in `Host` to which it answers.
+        route: as of any endpoint.
     """
 
-    def __init__(self, hub: Hub, handlers: Mapping[str, Handler], hosts: Hosts) -> None:
-        super().__init__(hub, handlers)
+    def __init__(self, hub: Hub, handlers: Mapping[str, Handler], hosts: Hosts, route: str) -> None:
+        super().__init__(hub, handlers, route)
         self._hosts, self._origins = hosts, frozenset()
 
     def _without_handler(self, request: web.Request) -> web.StreamResponse:

@@ -8,7 +8,8 @@ from aiohttp import web
 
 from hub.access.tickets import as_values, from_values
 from hub.connections.changes import CHANGE_SECONDS, check_changed
-from hub.connections.client_stream import StreamFacts
+from hub.connections.client_stream import StreamKind
+from hub.connections.elsewhere import Listed, Wanted
 from hub.connections.holders import Holder
 from hub.encoding import moment
 from hub.errors import Forbidden, InvalidInput, NotThere, Unauthorized
@@ -21,20 +22,30 @@ from hub.web.query import Parameters, page_limit
 
 CHANGE = "change topics"
 _CHANGE = ("add", "remove", "after")
-_PARAMETERS = Parameters("limit", "after")
+_PARAMETERS = Parameters("limit", "after", "order", *Wanted._fields)
+_ORDERS = ("oldest", "slowest")
 
 
 async def connections(hub: Hub, request: web.Request) -> web.Response:
-    """Return a page of the open streams, the oldest first."""
+    """Return a page of the open streams, the oldest first, or those for which most waits."""
     await Access.of(request).administer(request)
     query = _PARAMETERS.read(request)
-    limit = page_limit(query)
-    page, more = await hub.elsewhere.page(query.get("after"), limit)
+    limit, order = page_limit(query), query.get("order", _ORDERS[0])
+    wanted = Wanted(*(query.get(name) for name in Wanted._fields))
+    if order not in _ORDERS:
+        raise InvalidInput("order", f"is none of {', '.join(_ORDERS)}")
+    if wanted.kind is not None and wanted.kind not in {*StreamKind}:
+        raise InvalidInput("kind", f"is none of {', '.join(StreamKind)}")
+    more = None
+    if order == "oldest":
+        page, more = await hub.elsewhere.page(query.get("after"), limit, wanted)
+    else:
+        page = await hub.elsewhere.slowest(limit, wanted)
     return web.json_response({"connections": [*map(_shown, page)], "next": more})
 
 
-def _shown(facts: StreamFacts) -> dict[str, object]:
-    shown = {**facts._asdict(), "opened": moment(facts.opened)}
+def _shown(listed: Listed) -> dict[str, object]:
+    shown = {**listed.facts._asdict(), "opened": moment(listed.facts.opened), "worker": listed.worker}
     del shown["reason"]
     return shown
 

@@ -50,6 +50,8 @@ from hub.web.administration import (
 )
 from hub.web.check import PATH as PATH_OF_CHECK
 from hub.web.check import check
+from hub.web.dashboard import routes as dashboard_routes
+from hub.web.dashboard.dashboard import Dashboard
 from hub.web.endpoint import Endpoint, Handler, NotFound
 from hub.web.handler_streams import HandlerStreams
 from hub.web.history import export, history, history_pages
@@ -114,9 +116,9 @@ def setup_hub(
         authorize_join: `async (identity, room, publish) -> bool`: whether a user may join a room by itself, over HTTP;
             without it, none may.
         routes: what is mounted: `"all"`, or some of `subscribe`, `publish`, `history`, `stats`, `metrics`, `health`,
-            `ai`, `events`, `tickets`, `connections`, `topics`, `presence`, `rooms`, `export`, `api`. None: everything
-            where identities are known; else `subscribe`, for public notifications, and `health`. Routes that are named
-            where nobody is known serve whoever reaches them, with all rights.
+            `ai`, `events`, `tickets`, `connections`, `topics`, `presence`, `rooms`, `export`, `dashboard`, `api`. None:
+            everything where identities are known; else `subscribe`, for public notifications, and `health`. Routes that
+            are named where nobody is known serve whoever reaches them, with all rights.
         clock: seconds since 1970, for tests of what expires.
 
     Raises:
@@ -145,50 +147,72 @@ def setup_hub(
     access = app[Access.KEY] = Access(hub, policy, hooks, verifier, state)
     changes_by_rights(hub, access)
     hub.rooms.rights = Rights(access.granted, None if authorize_subscribe is None else access.ask)
+    dashboard = Dashboard(hub, access, verifier) if hub.settings.dashboard else None
+    if dashboard is not None:
+        app[Dashboard.KEY] = dashboard
     if state is not None:
-        state.announce_to(partial(end_revoked, hub.connections))
+        announce = partial(end_revoked, hub.connections)
+        state.announce_to(announce if dashboard is None else dashboard.noting(announce))
         if not state.lasting:
             logger.info("revocations will be lost when the process ends; set HUB_STATE to a file to keep them")
     rechecks = None if recheck is None else Rechecks(hub.connections, policy, recheck, hub.settings.recheck, hub.rooms)
     streams = app[HandlerStreams.KEY] = HandlerStreams(hub)
     prefix = _as_matched(prefix.rstrip("/"))
     chosen = _chosen(routes, guarded=guarded)
-    mounted = routes_of(hub, chosen)
+    mounted = routes_of(hub, frozenset(chosen) - {"dashboard"})
     if "api" in chosen:
         mounted |= openapi.routes(mounted, _terms(hub, policy, hooks, guarded=guarded, tokens=verifier is not None))
+    if "dashboard" in chosen:
+        mounted |= routes_of(hub, {"dashboard"})
     _mount(hub, mounted, app, prefix)
 
-    async def live(app: web.Application) -> AsyncIterator[None]:
-        await handover.check()
-        await access.open()
-        try:
-            await hub.open()
-        except BaseException:
-            await access.aclose()
-            raise
-        if rechecks is not None:
-            rechecks.start()
-        yield
-        try:
-            await hub.connections.drain(0.0)  # a last word to whatever was opened since the drain
-            await streams.aclose()
-        finally:
-            async with AsyncExitStack() as last:  # what is pushed first comes last
-                last.push_async_callback(access.aclose)
-                last.push_async_callback(hub.aclose)
-                if rechecks is not None:
-                    last.push_async_callback(rechecks.aclose)
-
-    app.cleanup_ctx.append(live)
+    app.cleanup_ctx.append(
+        partial(_live, hub=hub, access=access, streams=streams, rechecks=rechecks, dashboard=dashboard)
+    )
     # On shutdown, not in the cleanup: aiohttp waits before the cleanup for open requests, which only this ends.
     app.on_shutdown.append(drain_hub)
     return hub
 
 
+async def _live(
+    app: web.Application,
+    *,
+    hub: Hub,
+    access: Access,
+    streams: HandlerStreams,
+    rechecks: Rechecks | None,
+    dashboard: Dashboard | None,
+) -> AsyncIterator[None]:
+    """Open the parts of *app*'s hub, and close them after the yield."""
+    await handover.check()
+    await access.open()
+    try:
+        await hub.open()
+    except BaseException:
+        await access.aclose()
+        raise
+    if rechecks is not None:
+        rechecks.start()
+    if dashboard is not None:
+        dashboard.open()
+    yield
+    try:
+        await hub.connections.drain(0.0)  # a last word to whatever was opened since the drain
+        await streams.aclose()
+    finally:
+        async with AsyncExitStack() as last:  # what is pushed first comes last
+            last.push_async_callback(access.aclose)
+            last.push_async_callback(hub.aclose)
+            if rechecks is not None:
+                last.push_async_callback(rechecks.aclose)
+            if dashboard is not None:
+                last.push_async_callback(dashboard.aclose)
+
+
 def _mount(hub: Hub, mounted: Mapping[str, Mapping[str, Handler]], app: web.Application, prefix: str) -> None:
     """Add an endpoint to *app* for each path that is *mounted*, under *prefix*."""
     for path, handlers in mounted.items():
-        Endpoint(hub, handlers).add_to(app, (_in_pattern(prefix) if "{" in path else prefix) + path)
+        Endpoint(hub, handlers, path).add_to(app, (_in_pattern(prefix) if "{" in path else prefix) + path)
     if prefix:
         # A first segment that is a parameter makes aiohttp try this route last, after all that the application adds.
         NotFound(hub).add_to(app, _in_pattern(prefix, first_too=True) + "/{path:.*}")
@@ -259,7 +283,7 @@ def _in_pattern(prefix: str, *, first_too: bool = False) -> str:
     return "/".join(segments)
 
 
-ADMINISTRATION = frozenset({"stats", "metrics", "connections", "events", "export"})
+ADMINISTRATION = frozenset({"stats", "metrics", "connections", "events", "export", "dashboard"})
 """What only administrators may use, of what `routes` of `setup_hub` may name."""
 NAMES = ADMINISTRATION | {
     "subscribe", "publish", "history", "health", "ai", "tickets", "topics", "presence", "rooms", "api",
@@ -320,6 +344,7 @@ def routes_of(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]
             "/notifications/rooms/{room}/members/{userId}": {"PUT": rooms.join, "DELETE": rooms.leave},
         },
         "events": {"/events/{name}": {"POST": emit}} if hub.settings.events_api else {},
+        "dashboard": dashboard_routes.routes() if hub.settings.dashboard else {},
     }
     routes: dict[str, dict[str, Handler]] = {}
     for path, handlers in (each for name in all_routes if name in chosen for each in all_routes[name].items()):

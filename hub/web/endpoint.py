@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TypeVar
 
@@ -30,6 +31,9 @@ def opens_stream(handler: H) -> H:
     return handler
 
 
+OTHER = "other"
+"""What a method or a path is called in the figures that nobody serves: there is no end of names for these."""
+
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~\-]+(?: *, *[A-Za-z0-9!#$%&'*+.^_`|~\-]+)*")
 _HEADERS = ("Authorization", "Cache-Control", "Content-Type", "Idempotency-Key", "Last-Event-ID")
 _EXPOSED_HEADERS = "Content-Location, Location, Retry-After"
@@ -41,22 +45,28 @@ class Endpoint:
     Args:
         hub: the hub that is passed to the handlers.
         handlers: the handlers by method; `OPTIONS` is answered here.
+        route: what it is called in the figures: its path, without the prefix of the hub.
     """
 
-    def __init__(self, hub: Hub, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, hub: Hub, handlers: Mapping[str, Handler], route: str = OTHER) -> None:
         self._hub = hub
+        self._route = route
         self._hosts = hub.hosts
         self._handlers = handlers
-        self._allow = ", ".join(sorted({*handlers, "OPTIONS"}))
+        self._methods = frozenset({*handlers, "OPTIONS"})
+        self._allow = ", ".join(sorted(self._methods))
         self._origins = frozenset(hub.settings.cors_origins)
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Return the answer to *request*."""
+        began = time.perf_counter()
         try:
             answer = await answered(request, self._answer(request))
         except _REFUSALS as error:
             answer = self._refused(request, error)
         if not answer.prepared:
+            method = request.method if request.method in self._methods else OTHER
+            self._hub.metrics.requested(f"{method} {self._route} {answer.status}", time.perf_counter() - began)
             answer.headers.setdefault("Cache-Control", "no-store")
             if self._origins:
                 answer.headers.update(cors(request, self._origins))

@@ -123,8 +123,10 @@ class HandlerStreams:
         """Return the headers that let a page of an allowed origin read the answer to *request*."""
         return cors(request, self.hub.settings.cors_origins)
 
-    async def answer(self, request: web.Request, source: Source, drain: Drain, name: str) -> web.StreamResponse:
-        """Stream *source*, which the handler *name* made, to the client of *request*.
+    async def answer(
+        self, request: web.Request, source: Source, drain: Drain, name: str, *, holder: Holder | None = None
+    ) -> web.StreamResponse:
+        """Stream *source*, which the handler *name* made, to the client of *request*, who is *holder* if that is known.
 
         Return when it has ended, or the client has left, and *source* has cleaned up.
         """
@@ -141,7 +143,7 @@ class HandlerStreams:
                 chunked=is_chunked(request),
                 finishes=drain == "finish",
                 on_end=reading.stop,
-                holder=holder_of(self.hub, request),
+                holder=holder_of(self.hub, request) if holder is None else holder,
             )
             if await response.hand_over(request, stream):
                 reading.write_to(stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache, partial
 
@@ -81,6 +82,7 @@ async def _open(
     topics: Sequence[str],
     last_event_id: str | None = None,
 ) -> web.StreamResponse:
+    began = time.monotonic()
     rooms = _flag(query, "rooms")
     wanted = check_wanted(topics) if topics or not rooms else ()
     access, ticket, admission = Access.of(request), query.get("ticket"), None
@@ -101,6 +103,7 @@ async def _open(
         _presence(access, identity) if _flag(query, "presence") else PresenceView.NOTHING,
         rooms,
         first_retry(request, 2, 4),
+        began,
     )
     holder = holder_of(hub, request, identity, None if admission is None else admission.within)
     away = sent_away(hub, request, holder)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import hub.access.grants
 from hub.access.grants import Grants, covers
 from hub.topics import EVERY_TOPIC, MAX_SEGMENTS
+from tests.chance import examples
 from tests.test_patterns import most_expensive
 from tests.test_topics import reaches
 
@@ -38,14 +39,14 @@ def covers_few(grant: str, pattern: str) -> bool:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=1_000)
+@settings(deadline=None, max_examples=examples(300, 10_000))
 @given(grant=patterns, pattern=patterns)
 def test_a_grant_covers_a_pattern_that_reaches_no_other_topic(grant: str, pattern: str):
     assert covers_few(grant, pattern) == (reached(pattern) <= reached(grant))
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(100, 3_000))
 @given(pattern=st.lists(segments, min_size=1, max_size=FEW), data=st.data())
 def test_a_grant_that_is_a_little_wider_or_narrower_is_told_apart(pattern: list[str], data: st.DataObject):
     """Of two patterns by chance hardly one covers the other; of two that are alike, often."""

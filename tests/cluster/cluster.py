@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Mapping
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
+from tests.cluster.network import Network
 from tests.log.redis.proxy import Proxy, proxy
 from tests.ports import free_port
 from tests.redis_server import RedisServer, servers
 from tests.web.process import STARTING, ServeProcess
 
 HUBS = 3
+_OPTIONS = ("--drain", "0.5", "--heartbeat", "1", "--log-level", "info")
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
 
@@ -70,13 +73,20 @@ class Cluster:
             await asyncio.gather(*waiting, return_exceptions=True)
 
     async def start_hub(self, number: int) -> None:
-        """Start the hub with this number where it was, or will be."""
-        command = ("serve", "--port", str(self.ports[number]), "--log", self._log[number], "--drain", "0.5")
-        hub = await ServeProcess.start(
-            *command, "--heartbeat", "1", "--log-level", "info", *self._options, environ=self._environ
-        )
-        self._hubs[number] = hub
-        await hub.listening()
+        """Start the hub with this number where it was, or will be; again if its Redis was too busy, as operators do."""
+        while True:
+            self._hubs[number] = hub = await self._started(number)
+            try:
+                await hub.listening()
+                return
+            except AssertionError:
+                if not hub.err.endswith(": Redis does not answer\n"):
+                    raise
+                await self.kill_hub(number)
+
+    async def _started(self, number: int) -> ServeProcess:
+        command = ("serve", "--port", str(self.ports[number]), "--log", self._log[number], *_OPTIONS, *self._options)
+        return await ServeProcess.start(*command, environ=self._environ)
 
     async def start(self) -> None:
         """Start all hubs."""
@@ -132,6 +142,26 @@ class Cluster:
         error.add_note("the hubs wrote:\n" + self.said + "".join(hub.err for hub in self._hubs.values()))
 
 
+class OnNetwork(Cluster):
+    """Hubs of which the first one reaches its Redis through a network of its own."""
+
+    def __init__(self, log: list[str], network: Network) -> None:
+        super().__init__(log)
+        self.network = network
+
+    async def _started(self, number: int) -> ServeProcess:
+        if number:
+            return await super()._started(number)
+        # Its clients come from outside: the socket stays there.
+        with socket.create_server(("127.0.0.1", self.ports[0])) as listening:
+            return await ServeProcess.start(
+                *("serve", "--log", self._log[0], *_OPTIONS),
+                program=("-c", self.network.program),
+                environ={"LISTEN_FDS": "1"},
+                descriptors=[listening.fileno()],
+            )
+
+
 @contextlib.asynccontextmanager
 async def running(made: Cluster) -> AsyncIterator[Cluster]:
     """Start the hubs of *made*, and end them."""
@@ -147,7 +177,7 @@ async def running(made: Cluster) -> AsyncIterator[Cluster]:
 
 
 @contextlib.asynccontextmanager
-async def on_one(kind: str = "redis", *options: str, replica: bool = False) -> AsyncIterator[Cluster]:
+async def on_one(kind: str, options: Sequence[str] = (), *, replica: bool = False) -> AsyncIterator[Cluster]:
     """Run three hubs on one server that loses nothing, each through a proxy; if asked for, beside it a replica.
 
     Args:
@@ -171,7 +201,7 @@ async def on_one(kind: str = "redis", *options: str, replica: bool = False) -> A
 
 
 @contextlib.asynccontextmanager
-async def on_sentinels(kind: str = "redis", *options: str) -> AsyncIterator[Cluster]:
+async def on_sentinels(kind: str, options: Sequence[str] = ()) -> AsyncIterator[Cluster]:
     """Run three hubs on a server with two replicas, of which three Sentinels choose the master."""
     with servers() as make:
         made = [make(kind, *DURABLE, port=True) for _ in range(3)]
@@ -191,6 +221,21 @@ async def on_sentinels(kind: str = "redis", *options: str) -> AsyncIterator[Clus
             yield cluster
 
 
+@contextlib.asynccontextmanager
+async def on_network(kind: str) -> AsyncIterator[OnNetwork]:
+    """Run three hubs on one server; the first one is in a network of its own, which can be cut."""
+    with servers() as make, Network() as network:
+        server = make(kind, *DURABLE)
+        await server.start()
+        way = socket.create_server((network.here, 0))
+        async with proxy(server.socket, way):
+            here = f"redis://{network.here}:{way.getsockname()[1]}"
+            cluster = OnNetwork([here, server.url, server.url], network)
+            cluster.servers = [server]
+            async with running(cluster):
+                yield cluster
+
+
 def _configuration(folder: Path, port: int) -> Path:
     configuration = folder / "sentinel.conf"
     configuration.write_text(
@@ -202,7 +247,7 @@ def _configuration(folder: Path, port: int) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def of_workers(kind: str = "redis", count: int = HUBS) -> AsyncIterator[Cluster]:
+async def of_workers(kind: str, count: int = HUBS) -> AsyncIterator[Cluster]:
     """Run one supervisor with three workers."""
     with servers() as make:
         server = make(kind, *DURABLE)

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import NamedTuple
 
-from tests.cluster.cluster import Cluster, of_workers, on_one, on_sentinels
+from tests.cluster.cluster import Cluster, OnNetwork, of_workers, on_network, on_one, on_sentinels
 from tests.cluster.traffic import Load, Outcome, Promise, Traffic
 
 Break = Callable[[Cluster, Traffic, random.Random], Awaitable[None]]
@@ -20,12 +20,12 @@ class Fault(NamedTuple):
     """Something that breaks.
 
     Attributes:
-        cluster: what runs.
+        cluster: what runs, on servers of a kind.
         happens: what is done to it under load; in the end all is there again.
         promise: what holds all the same.
     """
 
-    cluster: Callable[[], AbstractAsyncContextManager[Cluster]]
+    cluster: Callable[[str], AbstractAsyncContextManager[Cluster]]
     happens: Break
     promise: Promise = "everything"
 
@@ -82,6 +82,18 @@ async def network_cut(cluster: Cluster, traffic: Traffic, chance: random.Random,
         proxy.cut()
         await asyncio.sleep(chance.uniform(0.5, 4))
         proxy.mend()
+        await cluster.ready()
+
+
+async def network_of_one_cut(cluster: Cluster, traffic: Traffic, chance: random.Random) -> None:
+    """One hub reaches Redis no more, first for a while, then for longer than its lease; its clients reach it."""
+    assert isinstance(cluster, OnNetwork)
+    for seconds in (chance.uniform(1, 8), 17.0):
+        await traffic.confirm(20)
+        cluster.network.cut()
+        await asyncio.sleep(seconds)
+        assert 503 in await cluster.readiness() or seconds < 8
+        cluster.network.mend()
         await cluster.ready()
 
 
@@ -175,21 +187,27 @@ async def workers_replaced(cluster: Cluster, traffic: Traffic, chance: random.Ra
         await cluster.replace_workers()
 
 
+CONFIRMING = ("--redis-wait", "1")
+
+NETWORK = "network of one hub cut"
+"""This one needs a namespace, which root may make."""
+
 FAULTS: dict[str, Fault] = {
     "redis killed": Fault(on_one, redis_killed),
     "redis paused": Fault(on_one, redis_paused),
     "connections reset": Fault(on_one, connections_reset),
     "network cut": Fault(on_one, network_cut),
+    NETWORK: Fault(on_network, network_of_one_cut),
     "hub killed": Fault(on_one, hub_killed),
     "hub paused": Fault(on_one, hub_paused),
     "everything lost": Fault(on_one, everything_lost, "told"),
     "workers replaced": Fault(of_workers, workers_replaced),
     "promoted by hand": Fault(
-        partial(on_one, "redis", "--redis-wait", "1", replica=True), partial(promoted_by_hand, lost=False), "confirmed"
+        partial(on_one, options=CONFIRMING, replica=True), partial(promoted_by_hand, lost=False), "confirmed"
     ),
     "promoted by hand, writes lost": Fault(partial(on_one, replica=True), partial(promoted_by_hand, lost=True), "told"),
     "promoted by Sentinels": Fault(
-        partial(on_sentinels, "redis", "--redis-wait", "1"), partial(promoted_by_sentinels, lost=False), "confirmed"
+        partial(on_sentinels, options=CONFIRMING), partial(promoted_by_sentinels, lost=False), "confirmed"
     ),
     "promoted by Sentinels, writes lost": Fault(on_sentinels, partial(promoted_by_sentinels, lost=True), "told"),
     "master paused": Fault(on_sentinels, master_paused, "told"),
@@ -214,14 +232,14 @@ async def random_faults(cluster: Cluster, traffic: Traffic, chance: random.Rando
 RANDOM = Fault(on_one, random_faults)
 
 
-async def suffer(fault: Fault, seed: int, load: Load) -> Outcome:
-    """Let *fault* happen under *load*; return how it went.
+async def suffer(fault: Fault, seed: int, load: Load, kind: str = "redis") -> Outcome:
+    """Let *fault* happen under *load*, on servers of this *kind*; return how it went.
 
     Raises:
         AssertionError: a promise was broken.
         TimeoutError: something stands still.
     """
-    async with fault.cluster() as cluster:
+    async with fault.cluster(kind) as cluster:
         traffic = Traffic(cluster.now, seed, load)
         try:
             async with traffic.going_on(fault.promise):

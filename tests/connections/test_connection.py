@@ -25,6 +25,7 @@ from hub.metrics import Metrics
 from hub.notification import Position
 from hub.notifications import NotificationService
 from hub.settings import SlowPolicy
+from tests.chance import examples
 from tests.fakes import FakeTransport, SlowLog
 from tests.wire import Block, blocks, dechunk
 
@@ -613,7 +614,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(150, 4_000), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=STEPS, slow=POLICIES, before=st.integers(0, 5), slow_log=st.booleans())
 def test_nothing_is_lost_nothing_comes_twice_whatever_races(
     steps: list[tuple[str, Any]], slow: SlowPolicy, before: int, slow_log: bool

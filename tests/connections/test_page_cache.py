@@ -180,10 +180,15 @@ async def test_floors_of_another_epoch_are_a_log_that_can_not_be_read_now(encodi
         asked.result()
 
 
-async def test_a_failure_that_nobody_waits_for_any_more_is_no_complaint(caplog: pytest.LogCaptureFixture):
+@pytest.mark.parametrize("cleared", [False, True])
+async def test_a_failure_that_nobody_waits_for_any_more_is_no_complaint(
+    caplog: pytest.LogCaptureFixture, cleared: bool
+):
     desk = Desk()
     desk.send()
     desk.ask()
+    if cleared:
+        desk.pages.clear()
     desk.log.fail(LogUnavailable("gone"))
     await settle()
     assert not caplog.records

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hub.errors import LogUnavailable
 from hub.log.log import Log
 from hub.notification import Notification, Position
+from tests.chance import examples
 from tests.contracts.conftest import Make
 from tests.contracts.far import Elsewhere, FarLog, turns
 from tests.contracts.test_log import append, drafts, offsets
@@ -79,7 +80,7 @@ async def test_a_log_elsewhere_says_it_when_it_has_been_announced_here():
     await log.aclose()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(50, 1_000))
 @given(delays=st.lists(st.integers(0, 5), min_size=1, max_size=7), steps=st.lists(st.integers(0, 3), max_size=12))
 def test_a_log_elsewhere_parts_what_was_appended_before_from_what_follows(delays: list[int], steps: list[int]):
     async def follow() -> None:

@@ -25,6 +25,7 @@ from hub.log.trimmed import TrimmedState
 from hub.notification import MAX_OFFSET, Draft, Notification, Position
 from hub.redis_url import RedisURL
 from hub.topics import EVERY_TOPIC
+from tests.chance import examples
 from tests.contracts.conftest import Clock as Clock  # noqa: PLC0414 - said to mypy: others take it from here
 from tests.contracts.conftest import Make, MakeMovable, nothing
 from tests.contracts.far import Elsewhere, FarLog, turns
@@ -313,11 +314,14 @@ async def test_a_key_twice_in_one_list_is_one_notification(make: Make):
 
 
 @pytest.mark.slow
-async def test_only_so_many_keys_are_remembered(make: Make):
+async def test_only_so_many_keys_are_remembered(make: Make, monkeypatch: pytest.MonkeyPatch):
+    for module in ("hub.log.keys", "hub.log.sqlite.log", "hub.log.redis.sender"):
+        monkeypatch.setattr(f"{module}.KEY_COUNT", 5_000)
     log = await make(count=10)
-    for start in range(0, 100_001, 1_000):
-        log.append([Draft.of("x", key=str(n)) for n in range(start, min(start + 1_000, 100_001))])
-    (oldest, newest) = log.append([*drafts("a", key="0"), *drafts("a", key="100000")])
+    for start in range(0, 5_001, 1_000):
+        # Not all of them at once: each call waits for those before it, and there is a limit to how long.
+        await log.append([Draft.of("x", key=str(n)) for n in range(start, min(start + 1_000, 5_001))])[-1]
+    (oldest, newest) = log.append([*drafts("a", key="0"), *drafts("a", key="5000")])
     await oldest, await newest
     assert (oldest.repeated, newest.repeated) == (False, True)
 
@@ -787,7 +791,7 @@ async def follow(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(150, 3_000))
 @given(count=st.integers(1, 20), age=st.none() | st.integers(5, 60), bounds=limits, plan=plans)
 def test_a_log_in_memory_holds_what_a_plain_list_would(
     count: int, age: float | None, bounds: dict[str, int], plan: list[Any]
@@ -797,7 +801,7 @@ def test_a_log_in_memory_holds_what_a_plain_list_would(
     asyncio.run(follow(log, clock, ListLog(count, age=age, topics=bounds), plan))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(150, 3_000))
 @given(
     sizes=st.fixed_dictionaries(
         {
@@ -827,7 +831,8 @@ def test_the_ways_to_find_in_memory_hold_what_a_plain_list_would(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=80, phases=[Phase.explicit, Phase.generate])  # each starts two processes
+# Each starts two processes.
+@settings(max_examples=examples(20, 400), phases=[Phase.explicit, Phase.generate])
 @given(count=st.integers(1, 20), age=st.none() | st.integers(5, 60), bounds=limits, plan=plans)
 def test_a_log_in_a_file_holds_what_a_plain_list_would(
     count: int, age: float | None, bounds: dict[str, int], plan: list[Any]
@@ -839,7 +844,7 @@ def test_a_log_in_a_file_holds_what_a_plain_list_would(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=100, phases=[Phase.explicit, Phase.generate])
+@settings(deadline=None, max_examples=examples(30, 500), phases=[Phase.explicit, Phase.generate])
 @given(
     sizes=st.fixed_dictionaries(
         {
@@ -910,7 +915,7 @@ async def check_runs(server: RedisServer, prefix: str, model: ListLog) -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=100, phases=[Phase.explicit, Phase.generate])
+@settings(deadline=None, max_examples=examples(30, 500), phases=[Phase.explicit, Phase.generate])
 @given(
     length=st.integers(1, 5),
     steps=st.integers(1, 8),
@@ -965,7 +970,7 @@ def test_processes_with_other_bounds_of_topics_share_a_log_in_redis(
         asyncio.run(share())
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(50, 500))
 @given(
     delays=st.lists(st.integers(0, 5), min_size=1, max_size=7),
     count=st.integers(1, 20),

@@ -31,6 +31,7 @@ from hub.state.memory import MemoryState
 from hub.state.redis.state import RedisState
 from hub.state.sqlite import SQLiteState
 from hub.state.state import Membership, Revocation, State
+from tests.chance import examples
 from tests.conftest import Disk
 from tests.contracts.conftest import Clock
 from tests.log.image import Image
@@ -500,7 +501,7 @@ def test_the_memory_does_what_the_model_does(steps: list[Any]):
 
 
 @pytest.mark.slow
-@settings(max_examples=40)
+@settings(max_examples=examples(15, 300))
 @given(STEPS)
 def test_the_file_does_what_the_model_does_also_when_it_is_opened_again(steps: list[Any]):
     with tempfile.TemporaryDirectory() as folder:

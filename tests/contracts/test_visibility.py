@@ -21,6 +21,7 @@ from hub.log.sqlite.worker.reader import Reader
 from hub.log.sqlite.worker.writer import Writer
 from hub.notification import Draft, Notification, Position
 from hub.redis_url import RedisURL
+from tests.chance import examples
 from tests.contracts.conftest import Make, nothing
 from tests.contracts.model import ListLog
 from tests.contracts.test_log import hole, limits, names, offsets, pages, read_all, send, several, wishes
@@ -267,7 +268,7 @@ async def read_only(log: Log, after: int, wanted: Sequence[str], **options: Any)
     return found
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(100, 3_000))
 @given(sizes=st.fixed_dictionaries(SIZES), bounds=limits, plan=steps)
 def test_a_log_in_memory_shows_what_a_plain_list_would(sizes: dict[str, int], bounds: dict[str, int], plan: list[Any]):
     async def follow() -> None:
@@ -294,7 +295,7 @@ def test_a_log_in_memory_shows_what_a_plain_list_would(sizes: dict[str, int], bo
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60, phases=[Phase.explicit, Phase.generate])
+@settings(deadline=None, max_examples=examples(20, 300), phases=[Phase.explicit, Phase.generate])
 @given(
     sizes=st.fixed_dictionaries(
         {
@@ -394,7 +395,7 @@ async def test_what_one_reader_learned_of_private_ones_is_not_what_another_one_w
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(80, 2_000))
 @given(sizes=st.fixed_dictionaries(SIZES), bounds=limits, plan=steps)
 def test_the_reader_of_a_file_shows_what_a_plain_list_would(
     sizes: dict[str, int], bounds: dict[str, int], plan: list[Any]

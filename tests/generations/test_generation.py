@@ -23,6 +23,7 @@ from hub.generations.generation import (
     Head,
     Phase,
 )
+from tests.chance import examples
 from tests.web.client import until
 
 HEAD = Head("session", None, None, 0.0)
@@ -325,7 +326,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100, 3_000), deadline=None)
 @given(steps=STEPS, end=st.sampled_from(["finish", "cancel", "fail"]), end_at=st.integers(0, 40), at_once=st.booleans())
 def test_who_reaches_the_end_has_exactly_the_text_once(
     steps: list[tuple[str, object]], end: str, end_at: int, at_once: bool

@@ -298,7 +298,20 @@ async def test_no_text_with_a_hole_is_delivered(make: Make, caplog: pytest.LogCa
     assert stream.text() == "a"
     assert (await over(stream))["reason"] == "unavailable"
     again = await (await make(log=log)).find(stream.id)
+    assert (again.text(), (await over(again))["reason"]) == ("a", "unavailable")
+
+
+async def test_nothing_is_added_by_a_process_that_others_may_take_for_gone(make: Make, monkeypatch: pytest.MonkeyPatch):
+    log = MemoryLog(clock=Clock())
+    stream = await (await make(log=log)).begin()
+    stream.append("a")
+    monkeypatch.setattr(Alone, "sure", False)
+    stream.append("b")
+    stream.finish()
+    assert (stream.text(), (await over(stream))["reason"]) == ("a", "producer_lost")
+    again = await (await make(log=log)).find(stream.id)
     assert (again.text(), (await over(again))["reason"]) == ("a", "producer_lost")
+    assert log.bounds().newest.offset == 3, "its start, a part, its end"
 
 
 @pytest.mark.parametrize("window", [0.0, 3600.0])

@@ -27,6 +27,7 @@ from hub.log.sqlite.snapshot import snapshot
 from hub.log.trimmed import TrimmedState
 from hub.notification import Draft, Notification, Position
 from hub.topics import EVERY_TOPIC
+from tests.chance import examples
 from tests.contracts.test_log import Clock, append, offsets, read_all, trimmed
 
 EPOCH = "8e844e1e90"
@@ -160,7 +161,7 @@ def test_any_log_is_the_same_in_the_memory_of_another(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=15)  # each starts four processes
+@settings(deadline=None, max_examples=examples(5, 50))  # each starts four processes
 @given(batches=batches, count=st.integers(1, 30), limits=limits)
 def test_any_log_is_the_same_in_a_file_and_back_in_memory(
     batches: list[tuple[list[Draft], float]], count: int, limits: dict[str, int]

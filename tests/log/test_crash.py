@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 
 from tests import torture
+from tests.chance import seeds
 from tests.conftest import Disk
 from tests.log.image import Image
 from tests.spec_decoder import Event
@@ -24,17 +25,15 @@ from tests.web.client import Client, StreamEnded
 
 pytestmark = pytest.mark.slow
 
-ROUNDS = 10
 
-
-@pytest.mark.parametrize("seed", range(ROUNDS))
+@pytest.mark.parametrize("seed", seeds(2, 10))
 async def test_a_killed_hub_loses_nothing_and_repeats_nothing(tmp_path: Path, seed: int):
     result = await torture.run(tmp_path, seed)
     assert result.lives == torture.LIVES
     assert result.connections > len(torture.SUBSCRIPTIONS)
 
 
-@pytest.mark.parametrize("seed", [100, 101])
+@pytest.mark.parametrize("seed", seeds(1, 4, first=100))
 async def test_a_hub_that_is_stopped_under_load_ends_well_and_loses_nothing(tmp_path: Path, seed: int):
     async with torture.at(tmp_path, seed) as rack:
         result = await rack.run("stopped")

@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.log.index import Names, Offsets
+from tests.chance import examples
 from tests.test_patterns import names
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(100, 2_000))
 @given(
     steps=st.lists(names, max_size=40),
     low=names | st.just(""),

@@ -92,12 +92,12 @@ def fill(log: MemoryLog, bodies: list[str]) -> tuple[int, int]:
 
 
 def test_a_log_that_is_full_uses_no_more_than_its_bound():
-    log = MemoryLog(count=10**9, size=8 * 1024 * 1024)
-    bodies = [json.dumps(deep(n)) for n in range(2_000)]
+    log = MemoryLog(count=10**9, size=2 * 1024 * 1024)
+    bodies = [json.dumps(deep(n)) for n in range(600)]
     counted, used = fill(log, bodies)
-    assert log.bounds().kept < 2_000
-    assert counted <= 8 * 1024 * 1024
-    assert used < 9 * 1024 * 1024
+    assert log.bounds().kept < 600
+    assert counted <= 2 * 1024 * 1024
+    assert used < 2.5 * 1024 * 1024
 
 
 def test_what_is_remembered_of_the_gone_is_bounded_in_bytes_however_deep_the_topics_are():
@@ -191,7 +191,7 @@ def held_by(search: Search) -> int:
 async def test_searches_that_were_given_up_hold_few_bytes_of_names_that_are_gone():
     log = MemoryLog(count=5_000)
     after = 0
-    for turn in range(40):
+    for turn in range(20):
         log.append([Draft.of("x", topic=f"{'é' * 110}/{turn}/{number}") for number in range(5_000)])
         end = after + 5_000
         for _ in range(2):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hub.log.search import cost
 from hub.log.trimmed import REMEMBERED_TOPICS, Trimmed, TrimmedState
 from hub.patterns import Patterns
+from tests.chance import examples
 from tests.test_patterns import most_expensive
 from tests.test_topics import names, patterns, reaches
 
@@ -81,7 +82,7 @@ def test_what_another_home_is_told_is_all_there_is_to_know(
     assert heir.newest(wanted, after) == everything.newest(wanted, after)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(100, 2_000))
 @given(steps=trims(), wanted=wishes, after=st.integers(0, 60), room=st.integers(1, 4))
 def test_what_it_has_no_room_for_may_be_gone_and_is_never_said_to_be_kept(
     steps: list[tuple[str, list[str], int]], wanted: list[str], after: int, room: int

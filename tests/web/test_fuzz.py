@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.chance import examples, seeds
 from tests.web.client import PATIENCE, StreamEnded, request
 from tests.web.conftest import Complaints, Serve
 from tests.web.server import Answer, Server
@@ -128,7 +129,7 @@ async def test_a_control_character_in_the_last_event_id_header_is_refused_or_har
     await check_alive(server)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(30, 600), deadline=None)
 @given(
     topics=st.lists(st.text(max_size=12) | st.sampled_from(["a", "a/*", "**", "b/c"]), max_size=4),
     asked=st.text(max_size=20) | st.from_regex(r"[a-z0-9]{0,4}-?[0-9]{0,30}", fullmatch=True),
@@ -161,7 +162,7 @@ def test_whatever_is_asked_the_stream_is_whole(topics: list[str], asked: str, he
     asyncio.run(ask())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(30, 600), deadline=None)
 @given(
     data=st.text(alphabet=st.characters(codec="utf-8") | st.sampled_from("\r\n:\0 \ufeff"), max_size=80),
     type=st.none() | st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=20),
@@ -313,7 +314,7 @@ async def converse(server: Server, noise: bytes) -> list[int]:
     return statuses
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", seeds(3, 30))
 async def test_10000_random_bytes_are_no_request(demo: Server, seed: int) -> None:
     noise = random.Random(seed).randbytes(10_000)
     # Up to the first line end it is a request line: let it have one early, and late.
@@ -325,7 +326,7 @@ async def test_10000_random_bytes_are_no_request(demo: Server, seed: int) -> Non
     await check_alive(demo)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(2, 20))
 async def test_a_request_with_some_wrong_bytes_is_answered_or_ended(demo: Server, seed: int) -> None:
     chance = random.Random(seed)
     answered = 0
@@ -345,7 +346,7 @@ async def test_a_request_with_some_wrong_bytes_is_answered_or_ended(demo: Server
     await check_alive(demo)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(20, 400), deadline=None)
 @given(noise=st.lists(st.binary(max_size=60), min_size=1, max_size=10))
 def test_any_bytes_are_answered_with_a_400_or_the_end(noise: list[bytes]) -> None:
     async def send() -> None:

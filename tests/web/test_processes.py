@@ -323,6 +323,28 @@ async def test_an_answer_whose_process_died_has_failed_and_one_that_lives_has_no
     assert (await kept.next("done")).json()["finishReason"] == "stop"
 
 
+async def test_an_answer_that_could_not_be_kept_has_failed_in_all(
+    chats: list[Chat], redis: RedisServer, complaints: Complaints
+) -> None:
+    id, answering = await chats[0].begin()
+    answering.say("a")
+    watching = [await each.watch(id) for each in chats]
+    for client in watching:
+        await told(client, "a")
+    redis.pause()
+    try:
+        answering.say("b")
+        assert (await watching[0].next("failed")).json()["reason"] == "unavailable"
+    finally:
+        redis.resume()
+    event = await watching[1].event()
+    if event.type == "message":  # it was not known whether this is kept
+        assert event.json()["content"] == "b"
+        event = await watching[1].event()
+    assert (event.type, event.json()["reason"]) == ("failed", "unavailable")
+    complaints.take()
+
+
 async def test_an_answer_goes_on_while_the_process_that_watches_it_ends(chats: list[Chat]) -> None:
     id, answering = await chats[0].begin()
     answering.say("a")

@@ -21,6 +21,7 @@ from aiohttp import web
 
 from hub import Identity
 from hub.access.grants import covers
+from tests.chance import seeds
 from tests.spec_decoder import Event
 from tests.web.client import Client
 from tests.web.conftest import Serve
@@ -45,7 +46,7 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", seeds(2, 12))
 async def test_everybody_gets_what_the_rules_allow_and_nothing_else(serve: Serve, home: str, seed: int) -> None:
     walk = Walk(random.Random(seed))
     await walk.begin(serve, home)

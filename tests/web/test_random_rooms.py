@@ -23,6 +23,7 @@ from hub import Identity
 from hub.connections.client_stream import ClientStream
 from hub.errors import Forbidden
 from hub.log.receipt import Receipt
+from tests.chance import seeds
 from tests.web.client import PATIENCE, Client, StreamEnded
 from tests.web.conftest import Serve
 from tests.web.rooms_model import GRANTED, PUBLIC, ROOMS, USERS, Asked, Model, Sent
@@ -40,7 +41,7 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("asks", [False, True], ids=["", "the application says who belongs"])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(1, 6))
 async def test_everybody_gets_what_present_memberships_cover(
     serve: Serve, home: Home, seed: int, *, asks: bool
 ) -> None:

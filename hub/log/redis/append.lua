@@ -2,7 +2,8 @@
 -- and trims. One call is one step: nobody sees a part of it. What it may do is bounded by the number of its drafts.
 --
 -- The keys, all of one hub:
---   meta     hash    what is known of the whole: the epoch, the newest offset, counts
+--   meta     hash    what is known of the whole: the epoch, the newest offset, counts; `ended` has the earlier epochs,
+--                    each with how far it went, `strange` those of which nothing is left
 --   log      stream  the notifications, `{offset}-0`: what every process follows. What was trimmed stays a while longer,
 --                    for those that have not come so far; `{offset}-{n}` are notices that have no notification
 --   dir      stream  per run of notifications that were kept by one call, one after the other: under the offset of the
@@ -62,7 +63,8 @@ if fenced then
 end
 
 local meta = call('HMGET', META, 'epoch', 'newest', 'notice', 'fence', 'kept', 'size', 'places', 'deadsize', 'trims',
-  'overall', 'forgotten', 'usedsize', 'ended', 'oldest', 'format', 'dead', 'gone', 'runs', 'holes')
+  'overall', 'forgotten', 'usedsize', 'ended', 'oldest', 'format', 'dead', 'gone', 'runs', 'holes',
+  'writers', 'doubtful')
 local epoch, fence, ended = meta[1], meta[4], meta[13] or ''
 token = token or fence or 'off'
 local newest, notice, kept, size = tonumber(meta[2] or 0), tonumber(meta[3] or 0), tonumber(meta[5] or 0), tonumber(meta[6] or 0)
@@ -76,21 +78,35 @@ if epoch and meta[15] ~= known_format then
   return redis.error_reply('FORMAT ' .. tostring(meta[15]) .. ' is not ' .. known_format)
 end
 
+local writers = tonumber(meta[20]) or call('HLEN', WRITERS) -- of how many processes
+local doubtful = tonumber(meta[21] or 0) -- when it was seen that the last calls of some were lost
+
 local rewound = false
--- Does the caller know of something that an earlier epoch has lost, and that nobody has said yet?
-local its_end = epoch and seen_epoch ~= epoch and tonumber(match('\n' .. ended, '\n' .. seen_epoch .. ' (%d+)\n'))
-local late = its_end and seen > its_end and overall <= its_end
+-- Does the caller know of something that an earlier epoch has lost, and that nobody has said yet? `overall` would not do:
+-- that is what was trimmed of any topic, and says nothing of one by its name.
+local late, strange = false, ''
+if epoch and seen_epoch ~= epoch and seen_epoch ~= '' then
+  local its_end = tonumber(match('\n' .. ended, '\n' .. seen_epoch .. ' (%d+)\n'))
+  if its_end then
+    late = seen > its_end and forgotten <= its_end
+  else
+    -- Its history never became a part of this one: a server is back that others had gone on without. All of it is lost.
+    strange = call('HGET', META, 'strange') or ''
+    late = seen > 0 and not find(strange, seen_epoch, 1, true)
+  end
+end
 if not epoch or call('XLEN', DIR) ~= runs or call('ZCARD', PLACES) ~= places or call('XLEN', LOG) ~= kept + deadcount
   or call('ZCARD', GONE) ~= gonecount then
   -- Nothing was here, or a part of it was lost: nothing of the rest can be relied upon. What was given out is not given
   -- out again as far as anybody knows; everything up to there counts as trimmed.
   rewound = epoch and 'lost' or 'new'
+  strange = (call('HGET', META, 'strange') or '') .. (epoch and epoch .. ' ' or '')
   call('DEL', LOG, DIR, PLACES, DEAD, GONE, USED, USEDORDER, WRITERS, WRITERAGES)
   newest = math.max(newest, seen)
   overall, forgotten, oldest = newest, newest, newest
   gonecount = 0
   kept, size, places, deadcount, deadsize, usedsize, notice, ended = 0, 0, 0, 0, 0, 0, 0, ''
-  runs, holes = 0, 0
+  runs, holes, writers = 0, 0, 0
 elseif fence ~= token or late or (seen_epoch == epoch and seen > newest) then
   -- Another server, or this one anew: it may lack the newest that others have seen. Each earlier epoch went no further
   -- than what has survived.
@@ -109,20 +125,30 @@ elseif fence ~= token or late or (seen_epoch == epoch and seen > newest) then
     if kept == 0 then oldest = newest end
   end
 end
-if rewound then epoch, trims = fresh, trims + 1 end
+if rewound then
+  -- A write that needs no room, after which all the others are let through: who may only read is told the new epoch
+  -- even where the memory is full.
+  call('HDEL', META, '')
+  if seen_epoch ~= '' and not find(ended, seen_epoch, 1, true) and not find(strange, seen_epoch, 1, true) then
+    strange = strange .. seen_epoch .. ' '
+  end
+  if strange ~= '' then call('HSET', META, 'strange', sub(strange, -EPOCHS * (#fresh + 1))) end
+  epoch, trims = fresh, trims + 1
+end
 local before = newest
 
 -- ---- has this call been made before? ----
 
 local verdict, answer = 'kept', ''
 if drafts > 0 then
+  if call('HLEN', WRITERS) ~= writers then doubtful = real end
   local last = call('HGET', WRITERS, writer)
   local done, what = match(last or '', '^(%d+) (.*)$')
   if done and tonumber(done) == number then
     verdict, answer = 'done', what
   elseif done and tonumber(done) > number then
     verdict = 'stale'
-  elseif attempt > 1 and begun > 0 and real - begun > LATE then
+  elseif attempt > 1 and ((begun > 0 and real - begun > LATE) or (doubtful > 0 and begun <= doubtful)) then
     verdict = 'late'
   elseif newest + drafts > LAST then
     verdict = 'full'
@@ -419,18 +445,21 @@ if drafts > 0 then
     call('ZREM', WRITERAGES, unpack(idle))
   end
 end
+if drafts > 0 or doubtful == real then writers = call('HLEN', WRITERS) end
 
 -- The last write: were this call broken off before it, the counts would not agree, and the next one would see that.
 -- One that was made before writes as well, so that to wait for replicas means something on this connection, too.
-if drafts > 0 or verdict == 'done' or rewound or trimmed or released or not fenced then
+if drafts > 0 or verdict == 'done' or rewound or trimmed or released or doubtful == real or not fenced then
   call('HSET', META, 'epoch', epoch, 'newest', text(newest), 'notice', text(notice), 'fence', token, 'kept', text(kept),
     'size', text(size), 'places', text(places), 'deadsize', text(deadsize), 'trims', text(trims), 'overall', text(overall),
     'forgotten', text(forgotten), 'usedsize', text(usedsize), 'ended', ended, 'oldest', text(oldest),
-    'format', known_format, 'dead', text(deadcount), 'gone', text(gonecount), 'runs', text(runs), 'holes', text(holes))
+    'format', known_format, 'dead', text(deadcount), 'gone', text(gonecount), 'runs', text(runs), 'holes', text(holes),
+    'writers', text(writers), 'doubtful', format('%.6f', doubtful))
 end
+local present = epoch
 if verdict == 'done' then
   epoch, before, repeated = match(answer, '^(%S+) (%d+) (.*)$')
 else
   before = text(before)
 end
-return {verdict, epoch, before, text(newest), text(trims), text(real), more, repeated, ended}
+return {verdict, epoch, before, text(newest), text(trims), text(real), more, repeated, ended, present}

@@ -179,6 +179,11 @@ class RedisLog:
 
     # ---- out ----
 
+    @property
+    def answered(self) -> float:
+        """When Redis last answered on the connection that follows the log: every 5 seconds, if nothing comes."""
+        return self._tail.answered
+
     def bounds(self) -> Bounds:
         self._must_be_open()
         away = self._tail.away or self._sender.away

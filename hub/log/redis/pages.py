@@ -66,7 +66,9 @@ class Pages:
         epoch = self._tail.epoch
         floors = visibility.floors(epoch, after)
         if self._searched != epoch:
+            # The connection may lead to a server that only follows that of the new epoch by now.
             self._searches, self._searched = Searches(), epoch
+            await self.aclose()
         own = (upto, visibility) if latest else ()
         search = self._searches.of(topics, *own)
         reading = _Reading(self, epoch, topics, search=search, upto=upto, visibility=visibility, floors=floors)
@@ -107,6 +109,7 @@ class Pages:
                     await self._connection.aclose()
                 continue
             if answer[0] == b"epoch":
+                await connection.aclose()
                 await self._tail.restart()
                 raise LogUnavailable("its history has just changed")
             found: list[Any] = answer

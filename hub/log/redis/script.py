@@ -33,7 +33,7 @@ class Script:
         seconds: float = ASK_SECONDS,
         then: Sequence[Any] = (),
     ) -> list[Any]:
-        """Return the answer, and that to the command *then*, if there is one.
+        """Return the answer, and that to the command *then*, if there is one; this may be an error.
 
         Raises:
             RedisError, OSError: as `RedisConnection.calls`, and if the script failed.
@@ -43,9 +43,8 @@ class Script:
         answers = await connection.calls([("EVALSHA", self.digest, *call), *more], seconds=seconds)
         if isinstance(answers[0], NoScriptError):
             answers = await connection.calls([("EVAL", self.text, *call), *more], seconds=seconds)
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
+        if isinstance(answers[0], Exception):
+            raise answers[0]
         return answers
 
 

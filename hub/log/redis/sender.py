@@ -120,8 +120,9 @@ class Sender:
         self._clock, self._unobserved = clock, unobserved
         self.away: LogUnavailable | None = None
         self.waiting_bytes = 0
-        self._name, self._number = secrets.token_hex(8), 0
+        self._name, self._number = "", 0
         self._newest = Position("", 0)  # of those that were given here
+        self._beside = ""  # the epoch that had been heard of then
         self._redis_time: tuple[float, float] | None = None  # of the last answer, and when that was here
         self._queue: deque[_Group | _Question] = deque()
         self._wanted = asyncio.Event()
@@ -131,6 +132,7 @@ class Sender:
 
     def open(self) -> None:
         """Begin to send."""
+        self._name = secrets.token_hex(8)  # not before: many processes may be forked from one that has made this
         self._working = asyncio.get_running_loop().create_task(self._work())
 
     async def aclose(self) -> None:
@@ -239,11 +241,12 @@ class Sender:
         outcome: Outcome = "not_kept"
         error: Exception = NoServer("too much waits to be sent")
         while (left := deadline - now()) > 0:
+            before = outcome
             try:
                 async with asyncio.timeout(left):
                     connection = await self._connected()
                 attempt += 1
-                outcome, before = "unknown", outcome
+                outcome = "unknown"
                 answer = await self._call(connection, drafts, attempt, begun, deadline - now())
             except BROKEN as caught:
                 # That it is kept, but by too few, says more than that there was no time to ask again.
@@ -290,11 +293,13 @@ class Sender:
         if self._wait and groups:
             wait = ("WAIT", self._wait, max(1, int(seconds * 600)))
         arguments = self._arguments(groups, attempt, begun)
-        answers = await APPEND.run(connection, self._keys, arguments, seconds=max(seconds, 0.001), then=wait)
-        if wait and answers[1] < self._wait:
-            raise TooFewReplicas(f"{answers[1]} of {self._wait} replicas have it")
-        answer: list[Any] = answers[0]
-        return answer
+        answer, *waited = await APPEND.run(connection, self._keys, arguments, seconds=max(seconds, 0.001), then=wait)
+        if wait and isinstance(waited[0], Exception):
+            raise TooFewReplicas(f"it is not known how many replicas have it ({reason(waited[0])})")
+        if wait and waited[0] < self._wait:
+            raise TooFewReplicas(f"{waited[0]} of {self._wait} replicas have it")
+        kept: list[Any] = answer
+        return kept
 
     def _arguments(self, groups: Sequence[_Group] = (), attempt: int = 1, begun: float = 0.0) -> list[Any]:
         seen, retention = self._newest_known(), self._retention
@@ -312,7 +317,10 @@ class Sender:
     def _newest_known(self) -> Position:
         """Return the newest position that was heard or given here: should Redis have lost it, it is told so."""
         seen = self._seen()
-        return max(seen, self._newest) if self._newest.epoch == seen.epoch else seen
+        if self._newest.epoch == seen.epoch:
+            return max(seen, self._newest)
+        # Of two epochs, that of the last answer is the later one until another one was heard of.
+        return self._newest if self._beside == seen.epoch else seen
 
     async def check(self, connection: RedisConnection) -> str:
         """Look on a new connection whether the history was rewound, and return its epoch.
@@ -327,7 +335,7 @@ class Sender:
     # ---- what came of it ----
 
     def _answered(self, batch: Sequence[_Group | _Question], answer: list[Any]) -> None:
-        verdict, epoch = answer[0].decode(), (answer[1] or b"").decode()
+        verdict, epoch, present = answer[0].decode(), answer[1].decode(), answer[9].decode()
         self._redis_time = float(answer[5]), self._now()
         if verdict not in {"kept", "done"}:
             why = "it has no position left to give" if verdict == "full" else "it was called too late"
@@ -336,12 +344,14 @@ class Sender:
         if answer[6] and not self._closing:
             self.trim()
         repeats = _repeats(answer[7])
-        standing = Standing(Position(epoch, int(answer[2])), ended_of(answer[8]))
+        ended, newest = ended_of(answer[8]), Position(present, int(answer[3]))
         number, offset = 0, int(answer[2])
         for item in batch:
             if isinstance(item, _Question):
                 if not item.answer.done():
-                    item.answer.set_result(standing._replace(newest=Position(epoch, offset)))
+                    # What was kept in an earlier epoch, before this attempt, stands before all of this one.
+                    stands = Position(epoch, offset) if epoch == present else newest
+                    item.answer.set_result(Standing(stands, ended))
                 continue
             self.waiting_bytes -= item.size
             for receipt in item.receipts:
@@ -353,9 +363,9 @@ class Sender:
                 else:
                     receipt.repeated, receipt.topics = True, first[1]
                     receipt.confirm(Position(epoch, first[0]))
-        self._newest = Position(epoch, offset)
-        if epoch != self._seen().epoch:
-            self._changed(epoch)
+        self._newest, self._beside = newest, self._seen().epoch
+        if present != self._beside:
+            self._changed(present)
 
     def _fail(self, batch: Iterable[_Group | _Question], error: LogUnavailable) -> None:
         failed = 0

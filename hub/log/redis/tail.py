@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -54,6 +55,7 @@ class Tail:
         trimmed: what was trimmed.
         trims: how often; and how often the history was rewound.
         away: why nothing is heard now; None: it is.
+        answered: when Redis last answered here, in seconds of `time.monotonic`.
     """
 
     def __init__(self, link: RedisLink, keys: Keys, check: Check, ring: Ring) -> None:
@@ -65,6 +67,7 @@ class Tail:
         self.trimmed = Trimmed()
         self.trims = 0
         self.away: LogUnavailable | None = LogUnavailable("it is not open")
+        self.answered = time.monotonic()
         self._last = b"0-0"
         self._count = 100
         self._connection: RedisConnection | None = None
@@ -176,6 +179,7 @@ class Tail:
                 *("XREAD", "COUNT", self._count, "BLOCK", block, "STREAMS", self._keys.log, self._last),
                 seconds=BLOCK_SECONDS + ANSWER_SECONDS,
             )
+            self.answered = time.monotonic()
             if not answer:
                 await self._begin(connection)
                 continue
@@ -194,6 +198,8 @@ class Tail:
 
     def _take(self, entries: Sequence[Any]) -> None:
         """Take *entries*, in order, and announce what is among them."""
+        if not entries:  # there was something behind the last one, and it is gone
+            raise _Another
         heard: list[Notification] = []
         try:
             for id, fields in entries:
@@ -222,6 +228,8 @@ class Tail:
             self.bounds = self.bounds._replace(newest=Position(self.epoch, number))
 
     def _note(self, notes: Notes, newest: int) -> None:
+        if notes.trims != self.trims + bool(notes.topics or notes.whole):
+            raise _Another  # one that told of more was gone before it was heard here
         for topic, offset in notes.topics:
             self.trimmed.trim_topic((topic,), offset)
             self.ring.lose(topic, offset)

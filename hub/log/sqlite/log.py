@@ -388,6 +388,11 @@ class SQLiteLog:
 
     # ---- out ----
 
+    @property
+    def answered(self) -> float:
+        """When both processes had last answered."""
+        return min(self._writer.answered, self._reader.answered)
+
     def bounds(self) -> Bounds:
         if not self._writer.up:
             raise self._writer.why

@@ -8,6 +8,7 @@ import logging
 import marshal
 import os
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -54,12 +55,14 @@ class WorkerProcess(asyncio.SubprocessProtocol):
     Attributes:
         on_end: called once, when it has ended.
         why: what became of it, for the log.
+        answered: when it last answered, in seconds of `time.monotonic`; at first, when it was started.
     """
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self.on_end: Callable[[], None] = lambda: None
         self.why = "died"
+        self.answered = time.monotonic()
         self._received = bytearray()
         self._asked: deque[tuple[asyncio.Future[Answer], int]] = deque()
         self._ended: asyncio.Future[None] = loop.create_future()
@@ -168,6 +171,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
             if end > place + size and self._asked:
                 answer, _ = self._asked.popleft()
                 self._late = 0
+                self.answered = time.monotonic()
                 if not answer.done():
                     answer.set_result(marshal.loads(memoryview(received)[place + size : end]))  # noqa: S302 - our own child
             place = end

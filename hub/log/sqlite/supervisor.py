@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -58,6 +59,7 @@ class Supervisor:
         self._age = 0
         self._said = ""
         self._why = "its file is not open"
+        self._answered = time.monotonic()  # when the process before this one last did
 
     async def begin(self) -> Answer:
         """Start the first process and return what it said.
@@ -77,6 +79,13 @@ class Supervisor:
     def process(self) -> WorkerProcess | None:
         """The process, dead or alive; None before the beginning and after the end."""
         return self._process
+
+    @property
+    def answered(self) -> float:
+        """When a process last answered, in seconds of `time.monotonic`."""
+        if not self.dead and self._process is not None:
+            self._answered = self._process.answered
+        return self._answered
 
     @property
     def late(self) -> bool:

@@ -57,12 +57,12 @@ class Calls:
         keys: of all its calls.
 
     Attributes:
-        writer: names this process in changes.
+        writer: names this process in changes, from its opening on: many may be forked from one that has made this.
     """
 
     def __init__(self, link: RedisLink, script: Script, keys: Sequence[str]) -> None:
         self._link, self._script, self._keys = link, script, keys
-        self.writer = secrets.token_hex(8)
+        self.writer = ""
         self._turn = 0
         self._waiting: deque[Call] = deque()
         self._awake = asyncio.Event()
@@ -72,6 +72,7 @@ class Calls:
 
     def open(self) -> None:
         """Send from now on, on the running loop."""
+        self.writer = secrets.token_hex(8)
         self._opened = True
         self._sending = asyncio.get_running_loop().create_task(self._send_all())
 

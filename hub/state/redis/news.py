@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
@@ -37,7 +38,7 @@ class News:
         link: the way to Redis.
         what: is said in the hub's own log.
         load, take, check: see above. The first two are called when something may have been missed, the last one when
-            nothing has come for 5 seconds, and on each new connection to the same server.
+            nothing has come of a stream for 5 seconds, and on each new connection to the same server.
 
     Attributes:
         away: why nothing is heard now; empty: it is.
@@ -118,14 +119,20 @@ class News:
 
     async def _hear(self, connection: RedisConnection) -> None:
         block = int(BLOCK_SECONDS * 1000)
+        heard = dict.fromkeys(self._last, time.monotonic())
         while True:
             answer = await connection.call(
                 *("XREAD", "COUNT", COUNT, "BLOCK", block, "STREAMS", *self._last, *self._last.values()),
                 seconds=BLOCK_SECONDS + ANSWER_SECONDS,
             )
-            same = bool(answer) or await self._check(connection)
+            now = time.monotonic()
+            heard |= {key.decode(): now for key, _ in answer or ()}
+            # Others may go on while one of the streams begins anew, and has nothing behind the last entry.
+            same = now - min(heard.values()) < BLOCK_SECONDS or await self._check(connection)
             if not same or not self._take_all(answer or ()):
                 self._last = dict(await self._load(connection))
+            if now - min(heard.values()) >= BLOCK_SECONDS:
+                heard = dict.fromkeys(self._last, now)
 
     def _take_all(self, answer: Iterable[Any]) -> bool:
         """Take what has come; return whether that was all that there is."""

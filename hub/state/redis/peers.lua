@@ -61,6 +61,7 @@ local function tell(kind, who, line)
 end
 local function forget(who, kind)
   call('ZREM', LEASES, who)
+  call('HDEL', META, 'lease:' .. who)
   call('UNLINK', HELD .. who, INBOX .. who)
   tell(kind, who, '')
 end
@@ -80,11 +81,14 @@ for _, each in ipairs(call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, 100
   if each ~= me then forget(each, 'died') end
 end
 
-if what == 'register' then
+if what == 'register' then  -- the answer names the lease: another name than before says that the process was gone
+  if not call('ZSCORE', LEASES, me) then call('HSET', META, 'lease:' .. me, text(news + 1)) end
   call('ZADD', LEASES, now + lease, me)
   call('UNLINK', HELD .. me)
   tell('registers', me, '')
-elseif not call('ZSCORE', LEASES, me) then
+  return {epoch, call('HGET', META, 'lease:' .. me)}
+end
+if not call('ZSCORE', LEASES, me) then
   return {epoch, 'lapsed'}
 end
 call('ZADD', LEASES, now + lease, me)

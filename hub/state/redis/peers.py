@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -41,19 +43,20 @@ class RedisPeers:
     """
 
     def __init__(self, url: RedisURL, prefix: str, *, lease: float = LEASE_SECONDS) -> None:
-        self.id = secrets.token_hex(6)
+        self.id = ""
         self._link, self._lease = RedisLink(url, prefix), lease
         begin = f"{{{prefix}}}:peers:"
         self._keys = [begin + field for field in ("meta", "news", "leases", "held:", "inbox:", "claim:")]
-        self._news_key, self._held_key, self._inbox_key = self._keys[1], self._keys[3], self._keys[4] + self.id
+        self._news_key, self._held_key, self._inbox_key = self._keys[1], self._keys[3], ""
         self._calls = Calls(self._link, SCRIPT, self._keys)
         self._news = News(self._link, "what other processes do", load=self._load, take=self._take, check=self._same)
-        self._candidate = secrets.token_hex(8)
         self._epoch, self._seen = "", 0
         self._inbox_seen = b"0-0"
-        self._mine: dict[str, str] = {}
-        self._untold: dict[str, str | None] = {}
+        self._mine: dict[str, Any] = {}
+        self._untold: dict[str, Any] = {}  # None: it is held no more
         self._registered = False
+        self._its_lease: tuple[str, bytes] | None = None  # the epoch, and the name of the lease
+        self._renewed_at = -math.inf  # in seconds of time.monotonic
         self._wake = asyncio.Event()
         self._telling: asyncio.Task[None] | None = None
         self._held: dict[str, dict[str, Any]] = {}  # by process, what it holds
@@ -67,6 +70,8 @@ class RedisPeers:
     # ---- the beginning and the end ----
 
     async def open(self) -> None:
+        self.id = secrets.token_hex(6)  # not before: many may be forked from a process that has made this
+        self._inbox_key = self._keys[4] + self.id
         try:
             await self._news.open()
         except BROKEN as error:
@@ -91,7 +96,7 @@ class RedisPeers:
         await self._news.aclose()
 
     async def _call(self, what: str, *arguments: Any) -> list[bytes]:
-        call = self._calls.send(what, "", self._candidate, self.id, *arguments)
+        call = self._calls.send(what, "", _candidate(), self.id, *arguments)
         answer: list[bytes] = await self._calls.answered(call)
         return answer
 
@@ -113,7 +118,7 @@ class RedisPeers:
         return next((peer for peer, held in self._held.items() if name in held), None)
 
     async def _begin(self, connection: RedisConnection, what: str) -> tuple[str, int, list[str]]:
-        (answer,) = await SCRIPT.run(connection, self._keys, [what, "", self._candidate, self.id])
+        (answer,) = await SCRIPT.run(connection, self._keys, [what, "", _candidate(), self.id])
         return answer[0].decode(), int(answer[1]), [each.decode() for each in answer[2]] if what == "begin" else []
 
     async def _same(self, connection: RedisConnection) -> bool:
@@ -190,13 +195,14 @@ class RedisPeers:
             gone(peer)
 
     def _lapse(self) -> None:
-        """Note that this process has lost its lease: it is gone for the others, until it says everything anew."""
-        if self._registered:
-            logger.warning("this process has lost its lease: it was stopped, or away from Redis, for too long")
-            self._registered = False
-            for gone in self._gone:
-                gone(self.id)
+        """Note that this process may have lost its lease: it asks for it, and says everything anew."""
+        self._registered = False
+        self._renewed_at = -math.inf
         self._wake.set()
+
+    @property
+    def sure(self) -> bool:
+        return time.monotonic() - self._renewed_at < self._lease
 
     async def alive(self, peer: str) -> bool:
         return peer == self.id or (await self._call("alive", peer))[1] == b"1"
@@ -229,11 +235,13 @@ class RedisPeers:
 
     def hold(self, kind: str, key: str, value: Any) -> None:
         name = f"{kind}:{key}"
+        if self._mine.get(name) == value:
+            return
         if value is None:
-            self._mine.pop(name, None)
-            self._untold[name] = None
+            del self._mine[name]
         else:
-            self._mine[name] = self._untold[name] = json.dumps(value, separators=(",", ":"))
+            self._mine[name] = value
+        self._untold[name] = value  # written when it is told: what changes often is written once for many changes
         self._wake.set()
 
     async def _register(self) -> None:
@@ -243,19 +251,32 @@ class RedisPeers:
             StateUnavailable: it was not heard.
         """
         self._untold.clear()
-        await self._call("register", self._lease)
+        epoch, lease = await self._renew("register")
+        before, self._its_lease = self._its_lease, (epoch.decode(), lease)
+        if before is not None and before != self._its_lease and before[0] == self._its_lease[0]:
+            # It was gone for the others until now. In another epoch, Redis has lost everything.
+            logger.warning("this process has lost its lease: it was stopped, or away from Redis, for too long")
+            for gone in self._gone:
+                gone(self.id)
         everything = list(self._mine.items())
         for first in range(0, len(everything), PART):
             await self._say(everything[first : first + PART])
-        answer = await self._call("registered", self._lease)
+        answer = await self._renew("registered")
         self._registered = answer[1] != b"lapsed"
 
-    async def _say(self, things: Sequence[tuple[str, str | None]]) -> bool:
+    async def _say(self, things: Sequence[tuple[str, Any]]) -> bool:
         """Say *things*; return whether this process has its lease still."""
-        news = [[name, None if value is None else json.loads(value)] for name, value in things]
         gone = [name for name, value in things if value is None]
-        held = [text for name, value in things if value is not None for text in (name, value)]
-        return self._has_lease(await self._call("hold", self._lease, json.dumps(news), len(gone), *gone, *held))
+        held = [text for name, value in things if value is not None for text in (name, _json(value))]
+        return self._has_lease(await self._renew("hold", _json(things), len(gone), *gone, *held))
+
+    async def _renew(self, what: str, *arguments: Any) -> list[bytes]:
+        """Return the answer to a call that renews the lease."""
+        asked = time.monotonic()
+        answer = await self._call(what, self._lease, *arguments)
+        if answer[1] != b"lapsed":
+            self._renewed_at = asked
+        return answer
 
     def _has_lease(self, answer: Sequence[bytes]) -> bool:
         if answer[1] != b"lapsed":
@@ -294,7 +315,7 @@ class RedisPeers:
         if things:
             self._registered = await self._say(things)
         else:
-            self._registered = self._has_lease(await self._call("renew", self._lease))
+            self._registered = self._has_lease(await self._renew("renew"))
 
     # ---- questions ----
 
@@ -354,6 +375,15 @@ class RedisPeers:
             await self._call("send", message["from"], json.dumps(reply, default=str))
         except StateUnavailable as error:
             logger.debug("another process was not answered: %s", error)
+
+
+def _candidate() -> str:
+    """Return a name for the history, if it has none: another one each time, or one that was lost would go on."""
+    return secrets.token_hex(8)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _raised(name: str, arguments: Sequence[Any]) -> HubError:

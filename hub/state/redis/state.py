@@ -83,7 +83,6 @@ class RedisState:
         self._key = dict(zip(_FIELDS, self._keys, strict=True))
         self._calls = Calls(link, SCRIPT, self._keys)
         self._news = News(link, "the state", load=self._load, take=self._take, check=self._same)
-        self._candidate = secrets.token_hex(8)
         self._epoch = ""
         self._seen = 0  # the number of the newest news that was taken
         self._behind: dict[asyncio.Future[None], tuple[str, int]] = {}
@@ -148,7 +147,7 @@ class RedisState:
                 self._announce(revocation)
             self._announce_difference(before)
             for change in lost:  # Redis has lost them, or never had them
-                self._calls.change("revoke", self._now(), self._candidate, *_written(change, None))
+                self._calls.change("revoke", self._now(), _candidate(), *_written(change, None))
         self._look()
         return {self._key["news"]: b"%d-0" % self._seen}
 
@@ -162,7 +161,7 @@ class RedisState:
                 self._joined(membership)
 
     async def _begin(self, connection: RedisConnection, what: str) -> tuple[str, int]:
-        ((epoch, seen),) = await SCRIPT.run(connection, self._keys, [what, self._now(), self._candidate])
+        ((epoch, seen),) = await SCRIPT.run(connection, self._keys, [what, self._now(), _candidate()])
         return epoch.decode(), int(seen)
 
     async def _same(self, connection: RedisConnection) -> bool:
@@ -241,7 +240,7 @@ class RedisState:
         """
         call = self._asking
         if call is None or call.sent or call.answer.done():  # of those who ask in one turn, one does
-            call = self._asking = self._calls.send("news", self._now(), self._candidate)
+            call = self._asking = self._calls.send("news", self._now(), _candidate())
         await self._reached(await self._calls.answered(call))
 
     # ---- revocations ----
@@ -256,7 +255,7 @@ class RedisState:
         change = self._revocations.add(revocation)
         self._unheard[change.digest] = revocation
         self._announce(revocation)
-        call = self._calls.change("revoke", self._now(), self._candidate, *_written(change, revocation))
+        call = self._calls.change("revoke", self._now(), _candidate(), *_written(change, revocation))
         try:
             await self._calls.answered(call)
         except StateUnavailable:
@@ -311,7 +310,7 @@ class RedisState:
         """Send a change of memberships: in *places*, what Redis says counts when it is known what became of it."""
         for place in places:
             self._pending[place] = self._pending.get(place, 0) + 1
-        call = self._calls.change(what, self._now(), self._candidate, *arguments)
+        call = self._calls.change(what, self._now(), _candidate(), *arguments)
         task = asyncio.get_running_loop().create_task(self._changed(call, places))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -363,14 +362,14 @@ class RedisState:
     async def carry_over(self, epoch: str, newest: Position, end: int | None) -> None:
         self._memberships.carry_over(epoch, newest, end)
         facts = (epoch, newest.epoch, newest.offset, "-" if end is None else end)
-        call = self._calls.change("carry", self._now(), self._candidate, *facts)
+        call = self._calls.change("carry", self._now(), _candidate(), *facts)
         await self._reached(await self._calls.answered(call))
 
     # ---- entries and counters ----
 
     async def put(self, key: str, value: str, *, expires: float, owner: str, lasting: bool = False) -> None:
         check_entry(key, Entry(value, expires, owner, lasting))
-        call = self._calls.send("put", self._now(), self._candidate, _bytes(key), value, repr(float(expires)), owner)
+        call = self._calls.send("put", self._now(), _candidate(), _bytes(key), value, repr(float(expires)), owner)
         await self._calls.answered(call)
 
     async def get(self, key: str) -> str | None:
@@ -380,12 +379,12 @@ class RedisState:
         return await self._entry("take", key)
 
     async def _entry(self, what: str, key: str) -> str | None:
-        call = self._calls.send(what, self._now(), self._candidate, _bytes(key))
+        call = self._calls.send(what, self._now(), _candidate(), _bytes(key))
         answer = await self._calls.answered(call)
         return None if answer[1] is None else answer[1].decode()
 
     async def count(self, key: str, *, window: float) -> int:
-        call = self._calls.send("count", self._now(), self._candidate, digest_of(key), repr(float(window)))
+        call = self._calls.send("count", self._now(), _candidate(), digest_of(key), repr(float(window)))
         return int((await self._calls.answered(call))[1])
 
 
@@ -473,6 +472,11 @@ class _Copy:
                 self.memberships.settle((room, facts[0]), None, [])
         else:
             self.memberships.carry_eras(_eras(facts))
+
+
+def _candidate() -> str:
+    """Return a name for the history, if it has none: another one each time, or one that was lost would go on."""
+    return secrets.token_hex(8)
 
 
 def _written(change: Change, revocation: Revocation | None) -> list[Any]:

@@ -10,6 +10,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hub.connections.client_stream import StreamKind
 from hub.errors import (
     CrossSite,
     EventBufferFull,
@@ -376,7 +377,18 @@ _ACCESS: dict[str, dict[str, Operation]] = {
             tag="access",
             summary="List the open streams",
             rights=Rights.ADMINISTRATOR,
-            parameters=_PAGE,
+            parameters=(
+                *_PAGE,
+                _query(
+                    "order",
+                    "`slowest`: those for which most waits; one page, without `next`",
+                    {"enum": ["oldest", "slowest"]},
+                ),
+                _query("kind", "only streams of this kind", {"enum": [*StreamKind]}),
+                _query("user", "only those of this user", text()),
+                _query("address", "only those from this IP address", text()),
+                _query("topic", "only those that asked for this topic or pattern, as it is written", text()),
+            ),
             answers={200: _json("a page", "StreamsPage")},
             problems=(InvalidInput, StateUnavailable),
         )

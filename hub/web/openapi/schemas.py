@@ -21,7 +21,7 @@ from hub.errors import (
 )
 from hub.generations.generation import MODEL_LENGTH, Phase
 from hub.log.archive.format import VERSION
-from hub.metrics import COUNTERS
+from hub.metrics import COUNTERS, HISTOGRAMS, HTTP_REQUESTS, OF_WORKERS, STREAMS_ENDED
 from hub.notification import MAX_KEY_LENGTH, MAX_RETRY, MAX_TAG_LENGTH, MAX_TAGS, MAX_TYPE_BYTES
 from hub.topics import MAX_SEGMENTS, MAX_TOPICS_PER_NOTIFICATION, MAX_TOPICS_PER_SUBSCRIPTION
 from hub.web.problems import type_of
@@ -106,6 +106,13 @@ def as_text(schema: Schema) -> Schema:
 
 # ---- words ----
 
+_NUMBER: Schema = {"type": "number", "minimum": 0}
+_OF_PROCESSES: Mapping[str, Schema] = {
+    "uptime": {**_NUMBER, "description": "seconds since the start"},
+    "memory_bytes": whole("memory that the process has in use"),
+    "cpu_seconds": {**_NUMBER, "description": "time of processors that it has used"},
+    "log_answered_seconds_ago": {**_NUMBER, "description": "0 if the log is in the process"},
+}
 _SEGMENT, _ANY = r"[^/*\u0000-\u001f]+", r"\*\*?"
 _REST = MAX_SEGMENTS - 1
 _TIME = {"type": "string", "format": "date-time"}
@@ -448,6 +455,8 @@ _ADMINISTRATION: dict[str, Schema] = {
             "delivered": whole(),
             "dropped": whole("left out because its reader was too slow"),
             "buffered": whole("bytes that wait for the client"),
+            "lag": whole("how many positions of the log it is behind the newest; 0: nothing waits for it"),
+            "worker": text("the process of the hub that it is in"),
         }
     ),
     "TopicsChange": fields(
@@ -522,7 +531,40 @@ _ADMINISTRATION: dict[str, Schema] = {
                 )
             ),
             "draining": {"type": "boolean"},
-            "uptime": {"type": "number", "minimum": 0, "description": "seconds"},
+            "streams_limit": whole("client streams that may be open; 0: no limit"),
+            "streams_ended": {"type": "object", "additionalProperties": whole(), "description": STREAMS_ENDED},
+            **{name: {**ref("Histogram"), "description": description} for name, description in HISTOGRAMS.items()},
+            "http_request_seconds": {
+                "type": "object",
+                "additionalProperties": ref("Histogram"),
+                "description": HTTP_REQUESTS,
+            },
+            **_OF_PROCESSES,
+            "workers": {
+                "type": "object",
+                "additionalProperties": fields(
+                    {
+                        "streams": whole(),
+                        **{name: whole() for name in COUNTERS},
+                        **{name: ref("Histogram") for name in OF_WORKERS},
+                        **_OF_PROCESSES,
+                    }
+                ),
+                "description": "each process by its name",
+            },
+        }
+    ),
+    "Histogram": fields(
+        {
+            "count": whole("how many values there are"),
+            "sum": _NUMBER,
+            "p50": _or_null({**_NUMBER, "description": "estimated: half of the values are not greater"}),
+            "p99": _or_null({**_NUMBER, "description": "likewise, of 100 values 99"}),
+            "buckets": {
+                "type": "object",
+                "additionalProperties": whole(),
+                "description": "by upper bound, the values beyond the bound before it",
+            },
         }
     ),
     "Check": fields(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import signal
@@ -142,6 +143,46 @@ async def test_one_that_is_killed_is_started_again_with_what_it_confirmed(folder
         assert not runs(second)
         assert await ask(redis, "GET", "a") == b"1"
     assert not runs(third)
+
+
+async def test_one_that_can_not_be_started_again_at_once_is_started_later(
+    folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, tries = asyncio.create_subprocess_exec, 0
+
+    async def fail_at_first(*arguments: Any, **options: Any) -> asyncio.subprocess.Process:
+        nonlocal tries
+        tries += 1
+        if tries <= 2:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return await start(*arguments, **options)
+
+    async with PrivateRedis(folder) as redis:
+        pid = await pid_of(redis)
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", fail_at_first)
+        os.kill(pid, signal.SIGKILL)
+        await again(redis, pid)
+    assert tries == 3
+
+
+async def test_a_disk_that_is_full_does_not_take_away_which_version_wrote_the_files(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with PrivateRedis(folder):
+        pass
+    (folder / "version").write_text("redis 6.2.0\n")  # it was written by an older one
+    before = (folder / "version").read_text()
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(LogUnavailable, match="No space left on device"):
+        await PrivateRedis(folder).__aenter__()
+    assert (folder / "version").read_text() == before
+    monkeypatch.undo()
+    async with PrivateRedis(folder):
+        assert (folder / "version").read_text() != before
 
 
 def parent_of(pid: int) -> int:

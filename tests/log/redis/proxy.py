@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -50,7 +51,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while part := await reader.read(65_536):
                 # Only what carries a call of the script, or its answer: the tail asks and hears other things.
-                if getattr(self, fault) and (b"EVALSHA" in part if fault == "deaf" else part.startswith(b"*9\r\n")):
+                if getattr(self, fault) and (b"EVALSHA" in part if fault == "deaf" else part.startswith(b"*10\r\n")):
                     setattr(self, fault, getattr(self, fault) - 1)
                     break
                 await self._passes.wait()
@@ -82,10 +83,13 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxy(server: Path, place: Path) -> AsyncIterator[Proxy]:
-    """Run a proxy at the Unix socket *place*."""
+async def proxy(server: Path, place: Path | socket.socket) -> AsyncIterator[Proxy]:
+    """Run a proxy at *place*, which is a Unix socket, or a socket that is bound."""
     made = Proxy(server)
-    listening = await asyncio.start_unix_server(made.serve, str(place))
+    if isinstance(place, Path):
+        listening = await asyncio.start_unix_server(made.serve, str(place))
+    else:
+        listening = await asyncio.start_server(made.serve, sock=place)
     try:
         yield made
     finally:

@@ -190,6 +190,21 @@ async def test_a_redis_without_room_keeps_nothing_and_goes_on_when_it_has_some(s
     assert not one.renewed
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_redis_that_begins_without_room_can_be_read(make_server: MakeServer, begin: Begin, kind: str):
+    server = make_server(kind, "--appendonly", "yes", "--appendfsync", "always")
+    await server.start()
+    one = await begin(server.url)
+    (given,) = await one.publish("a")
+    server.kill()
+    await server.start("--maxmemory", "1")
+    await until(lambda: bool(one.renewed))
+    await once_up(one)
+    assert (await one.log.locate(given)).after == 1
+    assert [each.text for each in await read_all(one.log, 0, ["t"])] == ["a"]
+    assert (await failure(one, "b")).outcome == "not_kept"
+
+
 async def test_a_list_of_very_many_is_kept_as_one(server: RedisServer, begin: Begin):
     one = await begin(server.url)
     given = await one.publish(*map(str, range(5_000)))

@@ -82,6 +82,35 @@ async def test_sentinels_say_who_the_master_is_and_a_failover_is_followed(make_s
         await begin(f"redis+sentinel://127.0.0.1:{sentinel.port}/other")
 
 
+@pytest.mark.parametrize("way", ["sentinel", "cluster"])
+async def test_of_those_who_know_the_server_one_may_be_silent(make_server: MakeServer, begin: Begin, way: str):
+    """As one whose machine has lost its power: it does not even refuse."""
+    server = make_server("redis", *(("--cluster-enabled", "yes") if way == "cluster" else ()), port=True)
+    await server.start()
+    if way == "cluster":
+        await server.ask("CLUSTER", "ADDSLOTS", *range(16384))
+        await server.says(b"cluster_state:ok", "CLUSTER", "INFO")
+    silent, knows = make_server("redis", port=True), server if way == "cluster" else make_server("redis", port=True)
+    for each in {silent, knows} - {server}:
+        configuration = each.folder / "sentinel.conf"
+        configuration.write_text(f"sentinel monitor main 127.0.0.1 {server.port} 1\n")
+        await each.start(configuration=configuration)
+    rest = "/main" if way == "sentinel" else ""
+    one = await begin(f"redis+{way}://127.0.0.1:{silent.port},127.0.0.1:{knows.port}{rest}")
+    await one.publish("a")
+    silent.pause()
+    await server.ask("CLIENT", "KILL", "TYPE", "normal")
+    await once_up(one)
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await one.publish("b")
+                break
+            except LogUnavailable:
+                pass
+    await until(partial(all_heard, one, 2))
+
+
 async def test_over_tls_the_server_has_to_be_known(make_server: MakeServer, begin: Begin, tmp_path: Path):
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1", "localhost")

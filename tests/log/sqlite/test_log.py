@@ -23,6 +23,7 @@ from hub.log.sqlite import log as sqlite_log
 from hub.log.sqlite import process
 from hub.log.sqlite.log import SQLiteLog
 from hub.notification import Draft, Notification, Position
+from tests.chance import examples, seeds
 from tests.contracts.model import ListLog
 from tests.contracts.test_log import (
     adopt,
@@ -114,7 +115,7 @@ async def test_an_emptied_log_gives_no_position_twice_after_a_restart(home: Home
 # ---- a writer that dies ----
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(2, 12))
 async def test_a_writer_killed_in_mid_append_confirms_or_fails_each_publish(home: Home, seed: int):
     chance = random.Random(seed)
     log = await home.open()
@@ -378,7 +379,8 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=20, deadline=None, phases=[Phase.explicit, Phase.generate])  # each step may start processes
+# Each step may start processes.
+@settings(max_examples=examples(5, 100), phases=[Phase.explicit, Phase.generate])
 @given(
     count=st.integers(1, 12),
     age=st.none() | st.integers(5, 60),

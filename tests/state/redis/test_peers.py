@@ -11,6 +11,7 @@ import pytest
 from hub.errors import Forbidden, NotThere, StateUnavailable
 from hub.redis_url import RedisURL
 from hub.state.peers import News
+from hub.state.redis import news as redis_news
 from hub.state.redis import peers as redis_peers
 from hub.state.redis.peers import RedisPeers
 from tests.redis_server import RedisServer, servers
@@ -121,9 +122,37 @@ async def test_a_process_that_was_stopped_beyond_its_lease_says_everything_anew(
     await until(lambda: what(one, other) == {"k:mine": 1})
 
 
+@pytest.mark.parametrize("reads_anew", [False, True])
+async def test_a_process_that_was_away_beyond_its_lease_learns_that_it_was_gone(
+    opened: Open, server: RedisServer, reads_anew: bool
+):
+    one, other = await opened(lease=1.0), await opened(lease=1.0)
+    gone: list[str] = []
+    one.on_gone(gone.append)
+    other.on_gone(gone.append)
+    one.hold("k", "a", 1)
+    await until(lambda: what(other, one) == {"k:a": 1})
+    way, one._link._url = one._link._url, RedisURL.parse("redis+unix:///nowhere")
+    for connection in (one._calls._connection, one._news._connection):
+        assert connection is not None
+        await connection.aclose()
+    await until(lambda: gone == [one.id])
+    if reads_anew:
+        await server.ask("DEL", "{hub}:peers:news")
+        one._news._server = None
+    one._link._url = way
+    await until(lambda: what(other, one) == {"k:a": 1})
+    await until(lambda: gone == [one.id, one.id])
+    await until(lambda: what(one, other) == {})
+    assert gone == [one.id, one.id]
+
+
 async def test_nobody_is_gone_because_redis_was_away_or_lost_everything(opened: Open, server: RedisServer):
     one, other = await opened(), await opened()
     heard = following(other)
+    gone: list[str] = []
+    for each in (one, other):
+        each.on_gone(lambda peer, its=each.id: gone.append(peer) if peer == its else None)  # type: ignore[misc]
     one.hold("k", "a", 1)
     one.hold("k", "b", 1)
     await until(lambda: len(heard) == 2)
@@ -144,6 +173,41 @@ async def test_nobody_is_gone_because_redis_was_away_or_lost_everything(opened: 
     one.hold("k", "d", 4)
     other.hold("k", "e", 5)
     await until(lambda: what(other, one) == {"k:a": 2, "k:c": 3, "k:d": 4} and what(one, other) == {"k:e": 5})
+    assert gone == []
+
+
+async def test_that_redis_lost_everything_is_noticed_while_questions_come(
+    opened: Open, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(redis_news, "BLOCK_SECONDS", 0.5)
+    one, other = await opened(), await opened()
+    for number in range(10):
+        one.hold("k", "a", number)
+        await until(lambda n=number: what(other, one) == {"k:a": n})  # type: ignore[misc]  # each is told by itself
+
+    async def ask() -> None:
+        while True:
+            await server.ask("XADD", f"{{hub}}:peers:inbox:{other.id}", "*", "f", '{"id": "x", "answer": 1}')
+
+    asking = asyncio.create_task(ask())
+    await server.ask("FLUSHALL")
+    one.hold("k", "b", 1)
+    await until(lambda: what(other, one) == {"k:a": 9, "k:b": 1})
+    asking.cancel()
+
+
+async def test_what_is_held_already_is_not_told_again(opened: Open, server: RedisServer):
+    one, other = await opened(), await opened()
+    one.hold("k", "a", {"x": 1})
+    await until(lambda: what(other, one) == {"k:a": {"x": 1}})
+    told = await server.ask("XLEN", "{hub}:peers:news")
+    for _ in range(3):
+        one.hold("k", "a", {"x": 1})
+        one.hold("k", "never", None)
+    one.hold("k", "b", 1)
+    await until(lambda: what(other, one) == {"k:a": {"x": 1}, "k:b": 1})
+    assert await server.ask("XLEN", "{hub}:peers:news") == told + 1
+    assert b"k:a" not in (await server.ask("XREVRANGE", "{hub}:peers:news", "+", "-", "COUNT", 1))[0][1][5]
 
 
 async def test_a_process_answers_what_another_one_asks(opened: Open):

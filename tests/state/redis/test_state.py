@@ -16,8 +16,10 @@ from hub.errors import StateUnavailable, TooManyMemberships
 from hub.notification import Position
 from hub.redis_url import RedisURL
 from hub.state.memberships import MOST_OF_A_USER
+from hub.state.redis import news
 from hub.state.redis.state import RedisState
 from hub.state.state import Membership, Revocation
+from tests.chance import examples
 from tests.contracts.conftest import Clock
 from tests.contracts.test_state import STEPS, Model, walk_on
 from tests.redis_server import RedisServer, servers
@@ -86,7 +88,7 @@ async def walk_in_two(steps: list[Any], server: RedisServer) -> None:
             await each.aclose()
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(10, 200))
 @given(STEPS)
 def test_two_processes_do_what_the_model_does(redis_server: RedisServer, steps: list[Any]):
     asyncio.run(walk_in_two(steps, redis_server))
@@ -230,6 +232,21 @@ async def test_a_redis_that_has_lost_everything_gets_the_revocations_again(opene
     assert one.revoked(user("ann"))
     await one.join([member("r", "cid")])
     assert await other.members("r") == [member("r", "cid")]
+
+
+async def test_a_loss_is_noticed_though_as_much_came_since(
+    opened: Open, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(news, "BLOCK_SECONDS", 0.5)
+    one = await opened()  # gives the history its name
+    other = await opened()
+    await one.revoke(Revocation("user", "ann", 100.0))
+    await until(lambda: other.revoked(user("ann")))
+    await server.ask("FLUSHALL")
+    await one.revoke(Revocation("user", "bob", 100.0))
+    await until(lambda: other.revoked(user("bob")))
+    third = await opened()
+    await until(lambda: third.revoked(user("ann")))
 
 
 async def test_a_process_that_was_away_for_longer_than_the_news_are_kept_knows_what_it_has_missed(

@@ -80,7 +80,7 @@ class PrivateRedis:
             await self._take_folder()
             self._program = await asyncio.to_thread(choose, self._recorded())
             await self._start()
-            (self._folder / VERSION).write_text(f"{self._program.version}\n")
+            await asyncio.to_thread(self._record, self._program.version)
         except BaseException as error:
             await self._end()
             if isinstance(error, OSError):
@@ -135,6 +135,16 @@ class PrivateRedis:
         if version is None:
             raise self._unavailable(f"{VERSION} does not say which server wrote its files")
         return version
+
+    def _record(self, version: Version) -> None:
+        """Write down which server writes the files, in a step: a disk that is full leaves what was there."""
+        if version != self._recorded():
+            new = self._folder / f"{VERSION}.new"
+            with new.open("w") as file:
+                file.write(f"{version}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self._folder / VERSION)
 
     # ---- the server ----
 
@@ -208,12 +218,15 @@ class PrivateRedis:
         clock = asyncio.get_running_loop().time
         pause, since = 0.0, clock()
         while True:
-            assert self._guard is not None
-            status = await self._guard.wait()
+            how = "could not be started"  # such as because there is no memory for a process now
+            if self._guard is not None and self._reading is not None:
+                how = f"ended with status {await self._guard.wait()}"
+                await asyncio.wait([self._reading], timeout=KILL_SECONDS)
+                how += f" ({' '.join(self._said)})" if self._said else ""
             if clock() - since >= HEALTHY_SECONDS:
                 pause = 0.0
             again = f" in {pause:g} s" if pause else ""
-            logger.error("the Redis in %s ended with status %d: it is started again%s", self._folder, status, again)
+            logger.error("the Redis in %s %s: it is started again%s", self._folder, how, again)
             await asyncio.sleep(pause)
             pause = min(max(2 * pause, FIRST_PAUSE), LONGEST_PAUSE)
             since = clock()

@@ -29,6 +29,7 @@ from hub.log.sqlite.worker.pipe import COLUMNS
 from hub.log.sqlite.worker.place import Place, Refused
 from hub.log.trimmed import TrimmedState
 from hub.notification import MAX_OFFSET, Draft, Notification, Position
+from tests.chance import examples, seeds
 from tests.contracts.test_log import append, drafts, offsets, read_all
 from tests.log.sqlite.home import Home, change, numbered
 from tests.log.sqlite.processes import crash, kill, processes, workers
@@ -158,7 +159,7 @@ async def test_a_damaged_file_is_put_aside_and_a_new_log_begins(
     assert home.put_aside() == [aside]
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", seeds(4, 40))
 async def test_a_file_that_was_cut_anywhere_is_put_aside(home: Home, seed: int):
     chance = random.Random(seed)
     log = await home.open()
@@ -203,7 +204,7 @@ async def test_a_file_damaged_beside_its_write_ahead_log_is_put_aside_with_it(ho
     assert len(home.put_aside()) == 1
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", seeds(8, 60))
 async def test_a_write_ahead_log_that_lost_its_end_is_noticed(home: Home, seed: int, capfd: pytest.CaptureFixture[str]):
     # What was confirmed is gone and its offsets will be given again: nobody may resume as if they were the same.
     chance = random.Random(seed)
@@ -337,7 +338,7 @@ async def test_a_file_of_version_1_keeps_all_it_had(home: Home):
     assert await append(log, "a") == [kept[-1].position.offset + 1]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50, 1_000), deadline=None)
 @given(
     text=st.text(st.sampled_from("\r\n\0 ab:é𝄞"), max_size=30) | st.text(st.characters(exclude_categories=["Cs"])),
     type=st.none() | st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=10),

@@ -15,6 +15,7 @@ from hub.log.search import FIND_STEPS, SEARCHED_BYTES, Search
 from hub.log.sqlite.worker.reader import LOOK_UP_STEPS, LOOKED_UP, PAGE_WALK, Asked, Reader
 from hub.log.sqlite.worker.writer import Writer
 from hub.patterns import Patterns
+from tests.chance import examples
 from tests.contracts.model import ListLog
 from tests.contracts.test_log import append, batches, drafts, limits, wishes
 from tests.log.sqlite.home import Home, settled
@@ -166,7 +167,7 @@ def test_a_page_of_an_expensive_question_is_short_so_that_another_one_has_its_tu
     reader.close()
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(50, 1_000))
 @given(
     sizes=st.fixed_dictionaries(
         {

@@ -12,6 +12,7 @@ import pytest
 from hub.errors import LogUnavailable
 from hub.log.sqlite.worker.writer import Writer
 from hub.notification import Draft, Position
+from tests.chance import examples
 from tests.conftest import Disk
 from tests.contracts.test_log import append, check_counts, drafts, offsets, read_all
 from tests.log.sqlite.home import Home, fill, settled
@@ -19,6 +20,9 @@ from tests.log.sqlite.processes import crash, goes_on, swept
 from tests.log.sqlite.worker.in_process import rows
 
 pytestmark = pytest.mark.slow
+
+LONG = examples(40_000, 400_000)
+"""How many are published to a log that keeps about 5,000 of them."""
 
 
 # ---- the retention ----
@@ -36,25 +40,26 @@ async def test_the_retention_bounds_the_file(home: Home, bounds: dict[str, Any],
         home.clock.now += age / 1_000
         return Draft.of(f"{number:0100}", topic=f"user/{number % 100}")
 
-    await fill(log, 200_000, draft)
-    assert log.bounds().newest.offset == 200_000
+    await fill(log, LONG, draft)
+    assert log.bounds().newest.offset == LONG
     assert 1_000 <= log.bounds().kept <= 6_500
     assert home.size < 8_000_000
     first = log.bounds().oldest.offset
-    assert offsets(await read_all(log, 0, ["user/*"])) == list(range(first, 200_001))
+    assert offsets(await read_all(log, 0, ["user/*"])) == list(range(first, LONG + 1))
 
 
 async def test_the_file_is_bounded_with_ever_new_topics_too(home: Home):
     log = await home.open(count=5_000)
-    await fill(log, 200_000, lambda number: Draft.of("x", topic=f"session/{number:032}"))
+    await fill(log, LONG, lambda number: Draft.of("x", topic=f"session/{number:032}"))
     assert home.size < 24_000_000, "5,000 notifications, what is remembered of topics, and the write-ahead log"
     assert home.ask("SELECT count(*) FROM topic")[0][0] == 5_000
 
 
-async def test_the_file_remembers_no_more_keys_than_count(home: Home):
+async def test_the_file_remembers_no_more_keys_than_count(home: Home, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("hub.log.sqlite.log.KEY_COUNT", 10_000)
     log = await home.open(count=5_000)
-    await fill(log, 150_000, lambda number: Draft.of("x", key=str(number)))
-    assert home.ask("SELECT count(*) FROM key")[0][0] <= 110_000, "100,000 count, the rest is on its way out"
+    await fill(log, 30_000, lambda number: Draft.of("x", key=str(number)))
+    assert 10_000 <= home.ask("SELECT count(*) FROM key")[0][0] <= 11_000, "10,000 count, the rest is on its way out"
 
 
 async def test_the_file_remembers_no_more_keys_than_fit(home: Home, monkeypatch: pytest.MonkeyPatch):
@@ -106,12 +111,12 @@ async def test_the_file_levels_off(home: Home):
 
 async def test_a_file_with_new_smaller_bounds_gives_space_back_step_by_step_while_publishes_are_confirmed(home: Home):
     log = await home.open()
-    await fill(log, 30_000, lambda number: Draft.of("x" * 500, topics=["all", f"user/{number % 100}"]))
+    await fill(log, 20_000, lambda number: Draft.of("x" * 500, topics=["all", f"user/{number % 100}"]))
     await log.aclose()
     big = home.path.stat().st_size
-    assert big > 15_000_000
+    assert big > 10_000_000
     log = await home.open(count=500)
-    assert log.bounds().kept == 30_000, "opening waits for nothing of it"
+    assert log.bounds().kept == 20_000, "opening waits for nothing of it"
     steps: list[int] = []
     published = 0
     async with asyncio.timeout(60):
@@ -128,7 +133,7 @@ async def test_a_file_with_new_smaller_bounds_gives_space_back_step_by_step_whil
     await log.aclose()
     assert home.path.stat().st_size < big / 5
     log = await home.open(count=500)
-    assert offsets(await read_all(log, 0, ["all"])) == list(range(30_000 + published - 499, 30_000 + published + 1))
+    assert offsets(await read_all(log, 0, ["all"])) == list(range(20_000 + published - 499, 20_000 + published + 1))
 
 
 def free_pages(home: Home) -> int:
