@@ -43,6 +43,17 @@ FIGURES: dict[str, Any] = {
 }
 
 
+def histogram(**buckets: int) -> dict[str, Any]:
+    """Return the figures of a histogram: `ms_5=3` are three values of at most 5 ms."""
+    counts = {f"{int(name[3:]) / 1000:g}": count for name, count in buckets.items()}
+    return {"count": sum(counts.values()), "sum": 1.0, "buckets": counts}
+
+
+def worker(delivered: int, cpu: float, lags: int = 10) -> dict[str, Any]:
+    figures = {"streams": 600, "delivered": delivered, "cpu_seconds": cpu, "memory_bytes": 2**26, "uptime": 70.0}
+    return figures | {"loop_lag_seconds": histogram(ms_1=lags)}
+
+
 def shown(screen: Screen) -> str:
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(screen.table())
@@ -78,6 +89,20 @@ def test_counters_are_shown_by_how_fast_they_grow() -> None:
     assert row(text, "delivered/s") == "-", "a process has gone, and with it what it had counted"
 
 
+def test_times_and_processes_are_those_since_the_last_look() -> None:
+    screen = Screen("http://hub")
+    slow = {"publish_written_seconds": histogram(ms_1=0, ms_1000=50), "log_answered_seconds_ago": 0.0}
+    screen.show({**FIGURES, **slow, "workers": {"a-1": worker(0, 1.0), "a-2": worker(50, 2.0)}}, 10.0)
+    later = {"publish_written_seconds": histogram(ms_1=100, ms_1000=50), "log_answered_seconds_ago": 7.0}
+    screen.show({**FIGURES, **later, "workers": {"a-1": worker(2_000, 1.5, 12), "b-1": worker(9, 0.1)}}, 12.0)
+    text = shown(screen)
+    assert row(text, "publish → written") == "0.5", "the slow ones were before"
+    assert row(text, "log answered") == "7"
+    assert re.search(r"a-1 +600 +1,000 +64.0 MiB +25 % .* ms +1 min 10 s", text), text
+    assert re.search(r"b-1 +600 +- +64.0 MiB +- ", text), "it is new"
+    assert "a-2" not in text
+
+
 def test_numbers_are_written_as_people_say_them() -> None:
     assert [size(n) for n in (0, 1023, 1024, 5_300_000, 2**40, 2**50)] == [
         *("0 B", "1,023 B", "1.0 KiB", "5.1 MiB", "1.0 TiB", "1,024.0 TiB")
@@ -100,6 +125,8 @@ async def test_once_it_prints_what_the_hub_counts(serving: Serving, run: Run) ->
     assert row(top.out, "published in all") == "5"
     assert row(top.out, "delivered in all") == "15"
     assert row(top.out, "newest").endswith("-5")
+    assert re.search(r"^ *\S+ +3 +\d+ +[\d.]+ MiB +\d+ % .* s *$", top.out, re.MULTILINE), "the process"
+    assert row(top.out, "publish → kept") == "-", "nothing was published since the first look"
     away = await run("top", "--once", "--url", f"http://127.0.0.1:{free_port()}")
     assert await away.end() == 1
     assert away.err.count("\n") == 1
