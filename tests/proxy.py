@@ -75,6 +75,7 @@ async def documented(
     certificate.private_key_and_cert_chain_pem.write_to_path(place / "both.pem")
     certificate.private_key_pem.write_to_path(place / "key.pem")
     certificate.cert_chain_pems[0].write_to_path(place / "cert.pem")
+    authority.cert_pem.write_to_path(place / "ca.pem")
     tls = ssl.create_default_context()
     authority.configure_trust(tls)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from hub.client.probe import Reply, Streamed, Tls
+from hub.client.probe import NOTHING, Reply, Streamed, Tls
 
 SLOW_SECONDS = 2.0
 """A first byte that takes longer, and a clock that is further away, is worth a word."""
@@ -137,7 +137,7 @@ def _http2(sight: Sight) -> Found:
 
 def _refused(stream: Streamed) -> str:
     """Return why *stream* is none; empty: it is one."""
-    if stream.reply.status != 200:
+    if stream.reply.status not in {200, NOTHING}:
         return f"it was refused with {stream.reply.status}"
     if b"event: hub.close" in stream.text:
         return "the hub ended it at once"
@@ -190,21 +190,14 @@ def _compression(sight: Sight) -> Found:
 
 
 def _body(sight: Sight) -> Found:
-    large = sight.large
+    large, todo = sight.large, "raise the limit of the proxy to 1 MiB (client_max_body_size)"
     if large is None:
-        yield (
-            WARN,
-            "a body of 1 MB does not get through",
-            "raise the limit of the proxy to 1 MiB (client_max_body_size)",
-        )
+        yield WARN, "a body of 1 MB does not get through", todo
     elif "problem+json" in large.headers.get("content-type", ""):
         yield OK, "a body of 1 MB reaches the hub", ""
     else:
-        yield (
-            WARN,
-            f"a body of 1 MB is refused with {large.status} before the hub sees it",
-            "raise the limit of the proxy to 1 MiB (client_max_body_size)",
-        )
+        text = f"a body of 1 MB is refused with {large.status} before the hub sees it"
+        yield WARN, text, todo if large.status == 413 else "look at the log of the proxy"
 
 
 def _clock(sight: Sight) -> Found:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -18,11 +18,20 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from hub.histogram import HistogramFigures, difference, quantile
+
 KEPT = 60  # looks, for the line of what was
 BARS = "▁▂▃▄▅▆▇█"
 KINDS = {"subscription": "subscriptions", "handler": "handler streams", "generation": "answers watched"}
 BAD = ("dropped", "slow_disconnects", "peer_timeouts", "refused", "limited", "unauthorized", "forbidden")
 """Counters that stand out while they grow."""
+TIMES = {
+    "publish_confirmed_seconds": "publish → kept",
+    "publish_written_seconds": "publish → written",
+    "connect_seconds": "connect",
+    "loop_lag_seconds": "loop lag",
+}
+LONG_AGO = 5.0  # seconds in which a log answers
 
 
 class Look(NamedTuple):
@@ -43,6 +52,14 @@ def rate(before: Look | None, now: Look, name: str) -> float | None:
     return grown / (now.at - before.at) if grown >= 0 else None
 
 
+def between(before: Look | None, now: Look, name: str) -> HistogramFigures | None:
+    """Return what was observed in the histogram *name* since the last look; None: there is no such histogram."""
+    figures = now.figures.get(name)
+    if figures is None or before is None:
+        return figures
+    return difference(figures, before.figures.get(name))
+
+
 def spark(values: list[float], width: int) -> str:
     """Return the last *width* of *values* as bars, the largest one full."""
     shown = values[-width:]
@@ -59,6 +76,13 @@ def size(count: float) -> str:
             return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
         count /= 1024
     return f"{count:,.1f} TiB"
+
+
+def short(seconds: float | None) -> str:
+    """Return a time that is usually short, as people say it; `-` if there is none."""
+    if seconds is None:
+        return "-"
+    return f"{seconds:,.1f} s" if seconds >= 1 else f"{seconds * 1000:,.1f} ms"
 
 
 def span(seconds: float) -> str:
@@ -117,8 +141,9 @@ class Screen:
         if self._now is None:
             return Text("…")
         figures = self._now.figures
-        tables = (self._streams(figures), self._flow(figures), self._trouble(figures), self._place(figures))
-        return Group(self._head(figures), Columns(tables, padding=(0, 3)))
+        parts = (self._streams, self._flow, self._times, self._trouble, self._place)
+        tables = Columns((part(figures) for part in parts), padding=(0, 3))
+        return Group(self._head(figures), tables, *self._workers(figures))
 
     def _head(self, figures: Mapping[str, Any]) -> Text:
         many = figures.get("processes", 1)
@@ -153,6 +178,43 @@ class Screen:
             table.add_row(f"{name} in all", f"{figures[name]:,}")
         table.add_row("replayed/s", self._per_second("replayed"))
         return table
+
+    def _times(self, figures: Mapping[str, Any]) -> Table:
+        assert self._now is not None
+        table = _table("times, p50 and p99")
+        for name, what in TIMES.items():
+            observed = between(self._before, self._now, name)
+            found = [None, None] if observed is None else [quantile(q, observed) for q in (0.5, 0.99)]
+            table.add_row(what, "  ".join(f"{short(each):>9}" for each in found))
+        if (ago := figures.get("log_answered_seconds_ago")) is not None:
+            table.add_row("log answered", Text(f"{span(ago)} ago", "bold red" if ago >= LONG_AGO else ""))
+        return table
+
+    def _workers(self, figures: Mapping[str, Any]) -> Iterator[Table]:
+        """Yield a table with a row for each process, if the hub tells of them."""
+        if not figures.get("workers"):
+            return
+        table = Table(title="processes", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+        table.add_column("name", no_wrap=True)
+        for name in ("streams", "delivered/s", "memory", "CPU", "lag p99", "up"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for name, worker in sorted(figures["workers"].items()):
+            assert self._now is not None
+            now = Look(self._now.at, worker)
+            old = {} if self._before is None else self._before.figures.get("workers", {})
+            before = Look(self._before.at, old[name]) if self._before is not None and name in old else None
+            delivered, cpu = rate(before, now, "delivered"), rate(before, now, "cpu_seconds")
+            lag = between(before, now, "loop_lag_seconds")
+            table.add_row(
+                name,
+                f"{worker['streams']:,}",
+                "-" if delivered is None else f"{delivered:,.0f}",
+                size(worker["memory_bytes"]),
+                "-" if cpu is None else f"{100 * cpu:,.0f} %",
+                short(None if lag is None else quantile(0.99, lag)),
+                span(worker["uptime"]),
+            )
+        yield table
 
     def _trouble(self, figures: Mapping[str, Any]) -> Table:
         table = _table("trouble")

@@ -18,6 +18,8 @@ from hub.client.errors import Unreachable
 from hub.client.transport import checked_token, checked_url, lower, options, unreachable
 
 MAX_BYTES = 1024 * 1024
+NOTHING = 0
+"""The status of a stream of which not even the head came."""
 PLAIN_PORTS = {"http": 80, "https": 443}
 
 
@@ -139,7 +141,7 @@ class Probe:
         return (await self._asked(path, method, body, known=known, seconds=seconds or self._seconds)).reply
 
     async def stream(self, path: str, seconds: float, until: bytes) -> Streamed:
-        """Read a stream for *seconds*, or until it ends, or *until* has come in it.
+        """Read a stream for *seconds*, or until it ends or breaks, or *until* has come in it.
 
         Raises:
             Unreachable: as for `ask`; that nothing more comes is none.
@@ -179,8 +181,11 @@ class Probe:
                 else:
                     streamed.ended = True
         except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError) as error:
-            if until is None or streamed is None:
+            late = isinstance(error, TimeoutError | httpx.TimeoutException)
+            if until is None or (streamed is None and not late):
                 raise unreachable(self.url, error) from None
+        if streamed is None:
+            return Streamed(Reply(NOTHING, {}, b"", time.monotonic() - began))
         reply = streamed.reply
         streamed.reply = Reply(reply.status, reply.headers, streamed.text, time.monotonic() - began)
         return streamed
