@@ -44,9 +44,9 @@ class Systemd:
         self._socket.close()
 
 
-@pytest.fixture(params=["path", "abstract"])
-async def systemd(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Systemd]:
-    systemd = Systemd(f"@hub-test-{os.getpid()}" if request.param == "abstract" else str(tmp_path / "notify"))
+@pytest.fixture
+async def systemd(tmp_path: Path) -> AsyncIterator[Systemd]:
+    systemd = Systemd(str(tmp_path / "notify"))
     yield systemd
     systemd.close()
 
@@ -68,7 +68,6 @@ async def test_it_hears_that_the_hub_is_ready_that_it_lives_and_that_it_stops(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("systemd", ["path"], indirect=True)
 async def test_of_several_processes_only_the_supervisor_speaks(systemd: Systemd, tmp_path: Path) -> None:
     environ = {"NOTIFY_SOCKET": systemd.name, "WATCHDOG_USEC": "100000000"}
     hub = await Supervised.serve(tmp_path, "--workers", "2", "--drain", "0", environ=environ)
@@ -80,6 +79,13 @@ async def test_of_several_processes_only_the_supervisor_speaks(systemd: Systemd,
         assert await hub.end() == 0
     finally:
         await hub.aclose()
+
+
+async def test_its_socket_may_have_a_name_that_is_no_path() -> None:
+    systemd = Systemd(f"@hub-test-{os.getpid()}")
+    Notifier({"NOTIFY_SOCKET": systemd.name}).say("READY=1")
+    assert await systemd.hears() == "READY=1"
+    systemd.close()
 
 
 def test_without_systemd_nothing_is_said_and_one_that_has_gone_stops_nothing(
