@@ -54,12 +54,15 @@ from hub.web.history import export, history, history_pages
 from hub.web.monitoring import healthz, metrics, readyz, stats
 from hub.web.openapi import routes as openapi
 from hub.web.openapi.document import Terms
+from hub.web.poll import poll
 from hub.web.position import position
 from hub.web.presence import presence
 from hub.web.publish import emit, publish
 from hub.web.rights import Rechecks, end_revoked
 from hub.web.subscribe import subscribe, subscribe_by_post
 from hub.web.verifier import verifier_of
+from hub.web.websocket.handshake import OPERATIONS, websocket
+from hub.web.websocket.operations import Operations
 
 logger = logging.getLogger("hub.web")
 
@@ -129,8 +132,8 @@ def setup_hub(
     guarded = authenticate is not None or verifier is not None
     state = _state(settings, clock, guarded=guarded, named=routes is not None)
     hub = Hub(settings, clock=clock, json_default=json_default, provider=provider, state=state)
-    app[HUB], app[NOTIFICATIONS], app[BUS] = hub, hub.notifications, hub.bus
-    app[PRESENCE], app[ROOMS] = hub.presence, hub.rooms
+    app[HUB], app[NOTIFICATIONS], app[BUS], app[PRESENCE] = hub, hub.notifications, hub.bus, hub.presence
+    app[ROOMS] = hub.rooms
     hooks = Hooks(
         authenticate=authenticate,
         authorize_subscribe=authorize_subscribe,
@@ -140,7 +143,7 @@ def setup_hub(
         authorize_join=authorize_join,
     )
     policy = _policy(hub.settings, guarded=guarded, named=routes is not None)
-    access = app[Access.KEY] = Access(hub, policy, hooks, verifier, state)
+    app[Access.KEY] = access = Access(hub, policy, hooks, verifier, state)
     changes_by_rights(hub, access)
     hub.rooms.rights = Rights(access.granted, None if authorize_subscribe is None else access.ask)
     if state is not None:
@@ -148,7 +151,8 @@ def setup_hub(
         if not state.lasting:
             logger.info("revocations will be lost when the process ends; set HUB_STATE to a file to keep them")
     rechecks = None if recheck is None else Rechecks(hub.connections, policy, recheck, hub.settings.recheck, hub.rooms)
-    streams = app[HandlerStreams.KEY] = HandlerStreams(hub)
+    streams, operations = HandlerStreams(hub), Operations(hub, access)
+    app[HandlerStreams.KEY], app[OPERATIONS] = streams, operations
     prefix = _as_matched(prefix.rstrip("/"))
     chosen = _chosen(routes, guarded=guarded)
     mounted = routes_of(hub, chosen)
@@ -167,15 +171,10 @@ def setup_hub(
         if rechecks is not None:
             rechecks.start()
         yield
-        try:
+        async with AsyncExitStack() as last:  # what is pushed first comes last
+            for part in (access, hub, operations, *(() if rechecks is None else (rechecks,)), streams):
+                last.push_async_callback(part.aclose)
             await hub.connections.drain(0.0)  # a last word to whatever was opened since the drain
-            await streams.aclose()
-        finally:
-            async with AsyncExitStack() as last:  # what is pushed first comes last
-                last.push_async_callback(access.aclose)
-                last.push_async_callback(hub.aclose)
-                if rechecks is not None:
-                    last.push_async_callback(rechecks.aclose)
 
     app.cleanup_ctx.append(live)
     # On shutdown, not in the cleanup: aiohttp waits before the cleanup for open requests, which only this ends.
@@ -295,6 +294,8 @@ def routes_of(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]
         "subscribe": {
             "/notifications/subscribe": {"GET": subscribe, "POST": subscribe_by_post},
             "/notifications/position": {"GET": position},
+            "/notifications/ws": {"GET": websocket},
+            "/notifications/poll": {"GET": poll},
             client_files.PATH: {"GET": client_files.client_file},
         },
         "publish": {"/notifications/publish": {"POST": publish}},

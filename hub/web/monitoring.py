@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from hub.connections.client_stream import StreamKind
+from hub.connections.client_stream import SUBSCRIPTIONS, StreamKind
 from hub.errors import LogUnavailable, ShuttingDown
 from hub.hub import Hub
 from hub.metrics import COUNTERS
@@ -38,7 +38,7 @@ async def stats(hub: Hub, request: web.Request) -> web.Response:
     uptime, processes = figures.pop("uptime"), figures.pop("processes")
     return web.json_response(
         {
-            "connections": figures["streams"][StreamKind.SUBSCRIPTION],
+            "connections": _subscriptions(figures),
             **figures,
             "log": _log_bounds(hub),
             "draining": hub.draining,
@@ -46,6 +46,11 @@ async def stats(hub: Hub, request: web.Request) -> web.Response:
             "uptime": round(uptime, 3),
         }
     )
+
+
+def _subscriptions(figures: Mapping[str, Any]) -> int:
+    """Return how many subscriptions are open, over whatever wire."""
+    return sum(figures["streams"][kind] for kind in SUBSCRIPTIONS)
 
 
 def _log_bounds(hub: Hub) -> dict[str, object] | None:
@@ -89,8 +94,7 @@ class _Figures(Collector):
         for kind in StreamKind:
             streams.add_metric([kind], figures["streams"][kind])
         yield streams
-        subscriptions = figures["streams"][StreamKind.SUBSCRIPTION]
-        yield GaugeMetricFamily("hub_connections", "Open subscriptions.", value=subscriptions)
+        yield GaugeMetricFamily("hub_connections", "Open subscriptions.", value=_subscriptions(figures))
         yield GaugeMetricFamily("hub_topics", "Exact topics somebody wants.", value=figures["topics"])
         yield GaugeMetricFamily("hub_generations", "Answers being generated.", value=figures["generations"])
         yield GaugeMetricFamily("hub_viewers", "Open streams of answers.", value=figures["viewers"])
