@@ -15,6 +15,7 @@ HubError
 ├── WrongHost                       421  a host name to which the hub does not answer
 ├── TooSlow                         408  a request whose body comes too slowly
 ├── UnsupportedEncoding             415  a compressed body
+├── NotAWebSocket                   426  a path for WebSockets asked for anything else
 ├── NotThere                        404  something that is not there, or not any more
 ├── UnknownGeneration               404  an answer that does not exist, or belongs to somebody else
 ├── NotASubscription                409  changing the topics of a stream that has none
@@ -150,6 +151,15 @@ class UnsupportedMediaType(HubError):
 
     def __str__(self) -> str:
         return f"Content-Type: {self.media_type[:80]!r} is not application/json"
+
+
+class NotAWebSocket(HubError):
+    """The caller asked for a WebSocket without saying so as RFC 6455 does, or for another version than 13."""
+
+    status = 426
+
+    def __str__(self) -> str:
+        return "send Connection: Upgrade, Upgrade: websocket and Sec-WebSocket-Version: 13"
 
 
 class Unauthorized(HubError):

@@ -16,7 +16,7 @@ from hub.access.hosts import Hosts
 from hub.access.rates import PublishRates, Rates
 from hub.cleanup import cleaned_up
 from hub.connections.changes import TopicChanges, TopicsChanged
-from hub.connections.client_stream import CloseReason, StreamFacts, StreamKind
+from hub.connections.client_stream import SUBSCRIPTIONS, CloseReason, StreamFacts, StreamKind
 from hub.connections.connection import Wiring
 from hub.connections.elsewhere import StreamsElsewhere
 from hub.connections.page_cache import PageCache
@@ -348,7 +348,7 @@ class Hub:
         this in the same step in which it changes: what it announces after that belongs to the new history.
         """
         if newest != self.fanout.newest:
-            self.connections.end_all(StreamKind.SUBSCRIPTION, CloseReason.LOG_UNAVAILABLE)
+            self.connections.end_all((*SUBSCRIPTIONS, StreamKind.POLL), CloseReason.LOG_UNAVAILABLE)
             self._pages.clear()
             self.fanout.begin(newest)
             self.rooms.begin_anew(newest)

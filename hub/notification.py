@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
@@ -98,9 +99,9 @@ class Draft(NamedTuple):
         """Check the fields and return them as a draft.
 
         Args:
-            data: a string is sent as it is, anything else as compact JSON; at most 1 MiB encoded, and 60 levels of
-                lists and objects. What pydantic can turn into JSON (`datetime`, `UUID`, dataclasses, models and more)
-                is accepted too.
+            data: a string is sent as it is, bytes as `{"base64": …}`, anything else as compact JSON; at most 1 MiB
+                encoded, and 60 levels of lists and objects. What pydantic can turn into JSON (`datetime`, `UUID`,
+                dataclasses, models and more) is accepted too.
             topic: one topic; with *topics*, their union in this order; with neither, `notifications`.
             topics: several topics; at most 16 together with *topic*.
             type: the SSE event type; at most 256 bytes without control characters, not `error`, not `hub.…`.
@@ -165,6 +166,8 @@ def _shown(name: str) -> str:
 
 
 def _json(data: object, default: JsonDefault | None) -> str:
+    if isinstance(data, bytes | bytearray | memoryview):
+        return f'{{"base64":"{base64.b64encode(data).decode()}"}}'
     try:
         text = compact_json(data, default)
     except RecursionError:

@@ -213,6 +213,9 @@ class Settings(BaseModel):
         default="auto",
         description="How streams are refused: `auto`: so that an `EventSource` can read it; `status`: by status.",
     )
+    websocket_deflate: bool = Field(
+        default=False, description="Compress messages over WebSocket for clients that offer it."
+    )
     jwt_audience: Annotated[str | None, BeforeValidator(_none)] = Field(
         default=None, description="Audience (`aud`) that tokens must be for; unset: tokens must not name one."
     )

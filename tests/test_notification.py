@@ -1,3 +1,4 @@
+import base64
 import datetime
 import enum
 import json
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from hub.errors import InvalidDraft, InvalidInput, TooLarge
 from hub.notification import MAX_DATA_BYTES, MAX_DATA_LEVELS, Draft, Notification, Position
+from hub.wires import with_bytes
 from tests.wire import blocks
 
 scalars = st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"]))
@@ -98,6 +100,14 @@ def test_data_is_whatever_pydantic_can_turn_into_json_and_what_the_hook_adds():
         Draft.of({"at": at, "n": range(2)})
 
 
+@pytest.mark.parametrize("data", [b"", b"\x00\xff", bytearray(b"\x00\xff"), memoryview(b"text")])
+def test_binary_data_is_base64(data: Any):
+    draft = Draft.of(data)
+    assert draft.is_json
+    assert base64.b64decode(json.loads(draft.text)["base64"], validate=True) == bytes(data)
+    assert with_bytes(accept(draft).data) == bytes(data)
+
+
 def test_an_envelope_is_json_whatever_the_data():
     for data in ("text\nlines", {"a": 1}, None):
         (block,) = blocks(accept(Draft.of(data, type="t", topic='qu"ote')).envelope('qu"ote').split(b"\r\n", 1)[1][:-2])
@@ -122,7 +132,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"topics": [f"t{n}" for n in range(17)]}, "topics"),
     ({"data": object()}, "data"),
     ({"data": {object(): 1}}, "data"),
-    ({"data": b"\xff"}, "data"),
+    ({"data": [b"\xff"]}, "data"),
     ({"data": float("nan")}, "data"),
     ({"data": "\ud800"}, "data"),
     ({"data": {"a": "\ud800"}}, "data"),

@@ -151,6 +151,15 @@ class Policy:
         if not self.trusted and identity is None and not self._subscribe.patterns:
             raise _nobody()
 
+    def check_may_speak(self, identity: Identity | None) -> None:
+        """Check that there may be a topic that *identity* may read or publish to.
+
+        Raises:
+            Unauthorized: nobody known asks, and nobody unknown may do anything.
+        """
+        if not (self.trusted or self._publish.patterns):
+            self.check_may_read(identity)
+
     def administer(self, identity: Identity | None) -> None:
         """Check that *identity* is an administrator.
 

@@ -181,7 +181,7 @@ class TopicChanges:
 
 def _check(topics: Collection[str], stream: Connection) -> None:
     """Raise if *stream* can't have *topics*."""
-    if not topics and not stream.rooms.follow:
+    if not (topics or stream.rooms.follow or stream.rests):
         raise InvalidInput("remove", "leaves the stream without a topic: end it instead")
     most = MAX_TOPICS_PER_SUBSCRIPTION + (MOST_OF_A_USER if stream.rooms != NO_ROOMS else 0)
     if len(topics) > most:

@@ -37,6 +37,12 @@ class StreamKind(enum.StrEnum):
     SUBSCRIPTION = "subscription"  # notifications of the topics it asked for
     HANDLER = "handler"  # what a handler with `@sse` makes for it
     GENERATION = "generation"  # an answer of an AI as it grows
+    WEBSOCKET = "websocket"  # notifications of the topics that it asks for, and a way to send some
+    POLL = "poll"  # the next notifications of its topics, in one answer
+
+
+SUBSCRIPTIONS = (StreamKind.SUBSCRIPTION, StreamKind.WEBSOCKET)
+"""Those that stay open, and bring notifications; a poll ends with the first ones."""
 
 
 class CloseReason(enum.StrEnum):
@@ -44,7 +50,11 @@ class CloseReason(enum.StrEnum):
 
     CLIENT = "client"  # the client left, or its network did
     SLOW = "slow"  # its reader was too slow
-    PEER_TIMEOUT = "peer_timeout"  # its peer took nothing for too long
+    PEER_TIMEOUT = "peer_timeout"  # its peer took nothing for too long, or did not answer a ping
+    UNAUTHORIZED = "unauthorized"  # its client did not say who it is, and may do nothing without
+    TOKEN_INVALID = "token_invalid"  # noqa: S105 - a word: what its client has shown is no token
+    FORBIDDEN = "forbidden"  # its client may not have it
+    PROTOCOL = "protocol"  # what its client sent breaks the rules of the protocol
     FLOOD = "flood"  # the client sent much where it should only listen
     COMPLETE = "complete"  # everything was sent
     SHUTDOWN = "shutdown"  # this process ends
@@ -163,6 +173,8 @@ class ClientStream(asyncio.Protocol, abc.ABC):
     kind: ClassVar[StreamKind]
     finishes = False
     """Whether shutdown lets it go on for a while, to end by itself."""
+    known: bool = True
+    """Whether it is known who holds it, as far as that will be known."""
 
     __slots__ = (
         "_expires",
@@ -256,6 +268,11 @@ class ClientStream(asyncio.Protocol, abc.ABC):
     def buffered(self) -> int:
         """Bytes that wait for the client, in the hub and in the transport."""
         return self._waiting + self._transport.get_write_buffer_size()
+
+    def identify(self, holder: Holder) -> None:
+        """Note that *holder* holds it, which was not known before; only the registry calls this."""
+        self.holder = holder
+        self._expires = _end_of_rights(holder.expires)
 
     # ---- the socket's side: asyncio.Protocol ----
 

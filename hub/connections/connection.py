@@ -138,6 +138,9 @@ class Connection(ClientStream):
     """
 
     kind: ClassVar[StreamKind] = StreamKind.SUBSCRIPTION
+    rests: ClassVar[bool] = False
+    """Whether it stays open without topics. The first ones after that begin anew: with them its client gets a cursor,
+    which may lie before the last one."""
 
     __slots__ = (
         "_asked",
@@ -270,6 +273,22 @@ class Connection(ClientStream):
             self._transport.write(framed)
         else:
             self._missed = missed
+
+    def say(self, framed: bytes) -> None:
+        """Write *framed*, which answers the client, behind what is half written; whoever calls waits for `at_leisure`.
+
+        Like `tell`, it does not put the next heartbeat off.
+        """
+        if self._rest:
+            self._rest = memoryview(bytes(self._rest) + framed)
+            self._said += len(framed)
+        else:
+            self._transport.write(framed)
+
+    @property
+    def at_leisure(self) -> bool:
+        """Whether nothing waits for the client that it has been answered."""
+        return not (self._paused or self._rest)
 
     # ---- the trunk's side: a receiver of the fan-out ----
 
@@ -602,21 +621,30 @@ class Connection(ClientStream):
             return begins
         waiting = self._take_what_waits()
         written = self._cursor if self._seam is None else self._seam.cursor
+        if self.rests and not former.topics and change.topics:
+            anew = Stretch(begins.offset, OPEN, change.topics, change.visibility)
+            self._cursor = begins.offset
+            self._seam = Seam(None, tail, self._wiring.buffer_bytes // 4, Stretches(begins.offset, [anew]))
+            self._seam.change(change.hole)
+            self._read_on_after(waiting, said)
+            return begins
         if self._seam is None:
             self._seam = Seam(None, tail, self._wiring.buffer_bytes // 4, Stretches(tail.offset, [former]))
         self._seam.change(change.hole)
         self._seam.stretches.change(
             change.topics, change.visibility, added=change.added, after=begins.offset, had=had, written=written
         )
+        self._read_on_after(waiting, said)
+        return begins
+
+    def _read_on_after(self, waiting: bytes, said: bytes) -> None:
+        """Write *waiting*, then *said*, and read on."""
         self._said += len(said)
-        if (
-            waiting and self._said > self._wiring.buffer_bytes
-        ):  # what waits beside that is one page, or what the queue had
+        if waiting and self._said > self._wiring.buffer_bytes:  # beside that one page waits, or what the queue had
             self.abort(CloseReason.SLOW)
-            return begins
+            return
         self._rest = memoryview(waiting + said)
         self._catch_up()
-        return begins
 
     def _take_what_waits(self) -> bytes:
         """Return what waits for the reader, as it goes out, and give up the page that is being read."""

@@ -191,7 +191,7 @@ class StreamRegistry:
             self._kinds[stream.kind] += 1
             self.holders.add(stream)
             self._tell_held(user)
-            if self._follower is not None:
+            if self._follower is not None and stream.known:
                 _guarded(self._follower.opened, stream)
         else:
             self._refused.add(stream.id)
@@ -206,8 +206,31 @@ class StreamRegistry:
 
     def moved(self, stream: ClientStream, before: Collection[str]) -> None:
         """Note that *stream*, which is open, has other topics than *before*."""
-        if self._follower is not None and stream.id in self._streams and stream.id not in self._refused:
+        if self._follower is not None and stream.known and self.holds(stream):
             _guarded(partial(self._follower.moved, before=before), stream)
+
+    def holds(self, stream: ClientStream) -> bool:
+        """Return whether *stream* is counted, and was not refused."""
+        return stream.id in self._streams and stream.id not in self._refused
+
+    def identify(self, stream: ClientStream, holder: Holder) -> Ending | None:
+        """Count *stream*, of which nobody knew who holds it, among those of *holder*; it is known from now on.
+
+        Return how it has to end if that user may not hold another one.
+        """
+        user = holder.user
+        if user is not None and 0 < self.per_user <= self.held_by(user):
+            if self._policy is PerUser.NEWEST:
+                self.metrics.refused += 1
+                return Ending(CloseReason.CAPACITY, retry_between(10, 60), Limit.MAX_PER_USER)
+            self._make_room(user)
+        self.holders.remove(stream)
+        stream.identify(holder)
+        self.holders.add(stream)
+        self._tell_held(user)
+        if self._follower is not None:
+            _guarded(self._follower.opened, stream)
+        return None
 
     def remove(self, stream: ClientStream) -> None:
         """Count *stream* no more: its socket is closed."""
@@ -218,7 +241,7 @@ class StreamRegistry:
                 self._kinds[stream.kind] -= 1
                 self.holders.remove(stream)
                 self._tell_held(stream.holder.user)
-                if self._follower is not None:
+                if self._follower is not None and stream.known:
                     _guarded(self._follower.closed, stream)
             self.metrics.disconnects += 1
             self.metrics.ended(stream.closed_because or CloseReason.CLIENT, time.monotonic() - stream.begun)
@@ -317,10 +340,10 @@ class StreamRegistry:
 
     # ---- the end ----
 
-    def end_all(self, kind: StreamKind, reason: CloseReason) -> None:
-        """End every stream of *kind* at once; each client gets a time of its own to come back."""
+    def end_all(self, kinds: Collection[StreamKind], reason: CloseReason) -> None:
+        """End every stream of *kinds* at once; each client gets a time of its own to come back."""
         for stream in self:
-            if stream.kind is kind:
+            if stream.kind in kinds:
                 _end(stream, Ending(reason, retry_between(1, 6)))
 
     def end_of(self, reason: CloseReason, matches: Callable[[Holder], bool]) -> int:

@@ -398,7 +398,7 @@ class Rooms:
 
     def _end_if_empty(self, stream: Connection) -> None:
         """End *stream* if it has no topic any more, and none can come."""
-        if not stream.topics and not stream.rooms.follow and stream.closed_because is None:
+        if not (stream.topics or stream.rooms.follow or stream.rests) and stream.closed_because is None:
             stream.end(CloseReason.REVOKED, retry_between(10, 60))
 
     def _follow(self, stream: Connection, membership: Membership) -> None:

@@ -369,14 +369,26 @@ class Access:
         """
         return await self.reading(await self.identity(request), topics, rooms=rooms, opens=opens)
 
-    async def presence(self, request: web.Request, topic: str) -> bool:
-        """Return whether the sender of *request* may know who is on *topic*; else only how many are.
+    async def token_identity(self, token: str) -> Identity:
+        """Return the identity that *token* proves, which a client has sent over an open connection.
 
         Raises:
-            Unauthorized, Forbidden: the sender may not read *topic*, and is no administrator.
+            Unauthorized: it is not valid, tokens are not accepted, or its rights were revoked.
             AuthUnavailable: that can't be told now.
         """
-        identity = await self.identity(request)
+        if self._verifier is None:
+            raise Unauthorized("token_invalid", "tokens are not accepted here")
+        identity = await self._verifier.verify(token)
+        self.check(identity)
+        return identity
+
+    async def presence(self, identity: Identity | None, topic: str) -> bool:
+        """Return whether *identity* may know who is on *topic*; else only how many are.
+
+        Raises:
+            Unauthorized, Forbidden: it may not read *topic*, and is no administrator.
+            AuthUnavailable: that can't be told now.
+        """
         if identity is None or not identity.admin:
             await self.reading(identity, (topic,))
         return self.names(identity)
@@ -599,7 +611,10 @@ class Access:
             Unauthorized, Forbidden: the sender may not publish to one of their topics; names the first.
             AuthUnavailable: that can't be told now.
         """
-        identity = await self.identity(request)
+        return await self.publish_as(await self.identity(request), drafts)
+
+    async def publish_as(self, identity: Identity | None, drafts: Sequence[Draft]) -> Sequence[Draft]:
+        """Return *drafts*, which *identity* may publish, with keys that are its own. Raises as `publish`."""
         if self.policy.trusted and self.hooks.authorize_publish is None:
             return drafts
         as_member = await self.check_publish(identity, drafts)
@@ -643,7 +658,10 @@ class Access:
             NotThere: nobody is known here.
             AuthUnavailable: that can't be told now.
         """
-        identity = await self.known(request)
+        return self.check_member(await self.known(request), user)
+
+    def check_member(self, identity: Identity | None, user: str) -> Identity:
+        """Return *identity*, which joins or leaves a room in the name of *user*. Raises as `member`."""
         if identity is None or self.state is None:
             raise NotThere("user", NOBODY_IS_KNOWN)
         if not identity.admin:

@@ -59,6 +59,7 @@ from hub.web.history import export, history, history_pages
 from hub.web.monitoring import healthz, metrics, readyz, stats
 from hub.web.openapi import routes as openapi
 from hub.web.openapi.document import Terms
+from hub.web.poll import poll
 from hub.web.position import position
 from hub.web.presence import presence
 from hub.web.publish import emit, publish
@@ -66,6 +67,8 @@ from hub.web.rights import Rechecks, end_revoked
 from hub.web.subscribe import subscribe, subscribe_by_post
 from hub.web.tracing import traced
 from hub.web.verifier import verifier_of
+from hub.web.websocket.handshake import OPERATIONS, websocket
+from hub.web.websocket.operations import Operations
 
 logger = logging.getLogger("hub.web")
 
@@ -149,7 +152,7 @@ def setup_hub(
         authorize_join=authorize_join,
     )
     policy = _policy(hub.settings, guarded=guarded, named=routes is not None)
-    access = app[Access.KEY] = Access(hub, policy, hooks, verifier, state)
+    app[Access.KEY] = access = Access(hub, policy, hooks, verifier, state)
     changes_by_rights(hub, access)
     hub.rooms.rights = Rights(access.granted, None if authorize_subscribe is None else access.ask)
     dashboard = Dashboard(hub, access, verifier) if hub.settings.dashboard else None
@@ -161,7 +164,8 @@ def setup_hub(
         if not state.lasting:
             logger.info("revocations will be lost when the process ends; set HUB_STATE to a file to keep them")
     rechecks = None if recheck is None else Rechecks(hub.connections, policy, recheck, hub.settings.recheck, hub.rooms)
-    streams = app[HandlerStreams.KEY] = HandlerStreams(hub)
+    streams, operations = HandlerStreams(hub), Operations(hub, access)
+    app[HandlerStreams.KEY], app[OPERATIONS] = streams, operations
     prefix = _as_matched(prefix.rstrip("/"))
     chosen = _chosen(routes, guarded=guarded)
     mounted = routes_of(hub, frozenset(chosen) - {"dashboard"})
@@ -171,9 +175,8 @@ def setup_hub(
         mounted |= routes_of(hub, {"dashboard"})
     _mount(hub, mounted, app, prefix)
 
-    app.cleanup_ctx.append(
-        partial(_live, hub=hub, access=access, streams=streams, rechecks=rechecks, dashboard=dashboard)
-    )
+    parts = partial(_live, hub=hub, access=access, operations=operations, streams=streams)
+    app.cleanup_ctx.append(partial(parts, rechecks=rechecks, dashboard=dashboard))
     # On shutdown, not in the cleanup: aiohttp waits before the cleanup for open requests, which only this ends.
     app.on_shutdown.append(drain_hub)
     return hub
@@ -184,6 +187,7 @@ async def _live(
     *,
     hub: Hub,
     access: Access,
+    operations: Operations,
     streams: HandlerStreams,
     rechecks: Rechecks | None,
     dashboard: Dashboard | None,
@@ -208,6 +212,7 @@ async def _live(
         async with AsyncExitStack() as last:  # what is pushed first comes last
             last.push_async_callback(access.aclose)
             last.push_async_callback(hub.aclose)
+            last.push_async_callback(operations.aclose)
             if rechecks is not None:
                 last.push_async_callback(rechecks.aclose)
             if dashboard is not None:
@@ -326,6 +331,8 @@ def routes_of(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]
         "subscribe": {
             "/notifications/subscribe": {"GET": subscribe, "POST": subscribe_by_post},
             "/notifications/position": {"GET": position},
+            "/notifications/ws": {"GET": websocket},
+            "/notifications/poll": {"GET": poll},
             client_files.PATH: {"GET": client_files.client_file},
         },
         "publish": {

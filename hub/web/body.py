@@ -59,12 +59,21 @@ async def read_json(request: web.Request) -> Any:
     body = content.read_nowait() if received else await _read(request)
     if len(body) > MAX_BODY_BYTES:
         raise TooLarge("body", MAX_BODY_BYTES)
+    return decoded(body)
+
+
+def decoded(body: bytes, field: str = "body") -> Any:
+    """Return *body*, decoded as JSON (RFC 8259); errors name it *field*.
+
+    Raises:
+        InvalidInput: it is not valid JSON in UTF-8, or is nested too deeply.
+    """
     try:
         return _decode(body.decode())
     except RecursionError:
-        raise InvalidInput("body", "is nested too deeply") from None
+        raise InvalidInput(field, "is nested too deeply") from None
     except ValueError as error:
-        raise InvalidInput("body", f"is not JSON in UTF-8: {str(error)[:200]}") from None
+        raise InvalidInput(field, f"is not JSON in UTF-8: {str(error)[:200]}") from None
 
 
 def check_fields(body: Mapping[str, Any], known: Sequence[str]) -> None:
@@ -74,7 +83,7 @@ def check_fields(body: Mapping[str, Any], known: Sequence[str]) -> None:
         InvalidInput: names the first field that is unknown, and those that there are.
     """
     if unknown := sorted(body.keys() - set(known)):
-        there = " and ".join(filter(None, (", ".join(known[:-1]), known[-1])))
+        there = " and ".join(filter(None, (", ".join(known[:-1]), *known[-1:]))) or "none"
         why = f"unknown field; {hint(unknown[0], known)}there {'is' if len(known) == 1 else 'are'} {there}"
         raise InvalidInput(ascii(unknown[0])[1:-1][:80], why)
 

@@ -76,6 +76,11 @@ def publisher(hub: Hub, request: web.BaseRequest, identity: Identity | None = No
 
 def count_refusal(hub: Hub, request: web.Request, error: Refusal) -> None:
     """Count a request that was refused with *error*, in the statistics and among those of its sender."""
+    count_refusal_of(hub, publisher(hub, request, request.get(IDENTITY)), error)
+
+
+def count_refusal_of(hub: Hub, who: str, error: Refusal) -> None:
+    """Count what *who*, as `publisher` says, asked for, and was refused with *error*."""
     if isinstance(error, TooManyRefusals):
         hub.metrics.limited += 1
     elif isinstance(error, AuthUnavailable):
@@ -85,7 +90,6 @@ def count_refusal(hub: Hub, request: web.Request, error: Refusal) -> None:
             hub.metrics.forbidden += 1
         else:
             hub.metrics.unauthorized += 1
-        who = publisher(hub, request, request.get(IDENTITY))
         if who:
             hub.refusing.spend(who)
 
@@ -96,9 +100,12 @@ def check_refusals(hub: Hub, request: web.BaseRequest, identity: Identity | None
     Raises:
         TooManyRefusals: it says when to come back.
     """
-    if not len(hub.refusing):
-        return
-    who = publisher(hub, request, identity)
+    if len(hub.refusing):
+        check_refusals_of(hub, publisher(hub, request, identity))
+
+
+def check_refusals_of(hub: Hub, who: str) -> None:
+    """Raise as `check_refusals` if so much of *who* was refused."""
     if who and (wait := hub.refusing.wait(who)):
         raise TooManyRefusals("refuse_rate", hub.refusing.per_second, wait)
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from hub.connections.client_stream import StreamKind
+from hub.connections.client_stream import SUBSCRIPTIONS, StreamKind
 from hub.errors import LogUnavailable, ShuttingDown
 from hub.histogram import HistogramFigures, quantile
 from hub.hub import Hub
@@ -40,7 +40,7 @@ async def stats(hub: Hub, request: web.Request) -> web.Response:
     last = {name: figures.pop(name) for name in ("processes", "workers")}
     return web.json_response(
         {
-            "connections": figures["streams"][StreamKind.SUBSCRIPTION],
+            "connections": _subscriptions(figures),
             **_shown(figures),
             "log": log_bounds(hub),
             "draining": hub.draining,
@@ -64,6 +64,11 @@ def _with_quantiles(figures: HistogramFigures) -> dict[str, Any]:
     quantiles = {f"p{round(100 * q)}": quantile(q, figures) for q in (0.5, 0.99)}
     rounded = {name: None if value is None else round(value, 6) for name, value in quantiles.items()}
     return {"count": figures["count"], "sum": round(figures["sum"], 6), **rounded, "buckets": figures["buckets"]}
+
+
+def _subscriptions(figures: Mapping[str, Any]) -> int:
+    """Return how many subscriptions are open, over whatever wire."""
+    return sum(figures["streams"][kind] for kind in SUBSCRIPTIONS)
 
 
 def log_bounds(hub: Hub) -> dict[str, object] | None:
@@ -117,7 +122,7 @@ class _Figures(Collector):
         for kind in StreamKind:
             streams.add_metric([kind], figures["streams"][kind])
         yield streams
-        subscriptions = figures["streams"][StreamKind.SUBSCRIPTION]
+        subscriptions = _subscriptions(figures)
         yield GaugeMetricFamily("hub_connections", "Open subscriptions.", value=subscriptions)
         limit = figures["streams_limit"]
         yield GaugeMetricFamily("hub_streams_limit", "Client streams that may be open; 0: no limit.", value=limit)

@@ -13,6 +13,7 @@ from hub.errors import (
     HubError,
     InvalidInput,
     LogUnavailable,
+    NotAWebSocket,
     ShuttingDown,
     TooLarge,
     TooManyGenerations,
@@ -56,7 +57,7 @@ def problem(status: int, detail: str, *, type: str = "about:blank", **facts: obj
 def from_error(error: HubError) -> web.Response:
     """Return the answer for *error*."""
     kind = Unauthorized if isinstance(error, Unauthorized) else error.__class__
-    answer = problem(error.status, str(error), type=type_of(kind), **_facts(error))
+    answer = problem(error.status, str(error), type=type_of(kind), **facts_of(error))
     if isinstance(error, Unauthorized):
         answer.headers["WWW-Authenticate"] = "Bearer"  # RFC 6750, 3
     elif isinstance(error, TryLater):
@@ -66,12 +67,14 @@ def from_error(error: HubError) -> web.Response:
     elif isinstance(error, UnsupportedEncoding):
         answer.headers["Accept-Encoding"] = "identity"  # RFC 9110, 15.5.16
         answer.force_close()
+    elif isinstance(error, NotAWebSocket):
+        answer.headers.update({"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"})
     elif isinstance(error, TooSlow):
         answer.force_close()
     return answer
 
 
-def _facts(error: HubError) -> dict[str, str]:
+def facts_of(error: HubError) -> dict[str, str]:
     """Return the additional members of the problem of *error*."""
     if isinstance(error, InvalidInput | TooLarge):
         return {"field": error.field}

@@ -33,6 +33,8 @@ class Away(enum.StrEnum):
     LOG_UNAVAILABLE = "log_unavailable"
 
 
+LINES = "application/x-ndjson"
+
 _SECONDS = {Away.CAPACITY: (10, 60), Away.DRAINING: (1, 6), Away.LOG_UNAVAILABLE: (2, 10)}
 _REFUSED_SECONDS = (10, 60)
 _DOUBLED = (0.5, 1.5)
@@ -43,25 +45,11 @@ def is_chunked(request: web.BaseRequest) -> bool:
     return request.version >= (1, 1)
 
 
-class EventStream(EventSourceResponse):
-    """The response with the headers of an event stream; the protocol that takes the socket over writes the rest.
-
-    Unlike its base class, it has no ping task, allows any method, and ignores a middleware that enables compression,
-    which would break the stream.
-    """
+class HandedOver(web.StreamResponse):
+    """A response with headers only: a protocol of the hub takes the socket over and writes the rest."""
 
     _handed_over = False
     _send_headers_immediately = False  # they are sent in one write with the first bytes of the stream
-
-    def __init__(self, request: web.BaseRequest) -> None:
-        super().__init__(headers=None)
-        self.headers.update(HEADERS)
-        if not is_chunked(request):
-            self.headers["Connection"] = "close"
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Prepare the headers, after the application's `on_response_prepare` signals."""
-        return await web.StreamResponse.prepare(self, request)
 
     async def hand_over(
         self, request: web.BaseRequest, successor: Successor, settle: Callable[[], object] = lambda: None
@@ -83,21 +71,56 @@ class EventStream(EventSourceResponse):
             await super().write_eof(data)
 
     def enable_compression(self, *args: Any, **options: Any) -> None:
-        """Do nothing: compression would hold back the events of a stream."""
+        """Do nothing: compression would hold back what is written to a stream."""
+
+
+class EventStream(HandedOver, EventSourceResponse):
+    """The response with the headers of an event stream, or of a stream of another *media_type*.
+
+    Unlike its base class, it has no ping task, allows any method, and ignores a middleware that enables compression,
+    which would break the stream.
+    """
+
+    def __init__(self, request: web.BaseRequest, media_type: str = MEDIA_TYPE) -> None:
+        super().__init__(headers=None)
+        self.headers.update(HEADERS)
+        self.headers["Content-Type"] = media_type
+        if not is_chunked(request):
+            self.headers["Connection"] = "close"
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Prepare the headers, after the application's `on_response_prepare` signals."""
+        return await web.StreamResponse.prepare(self, request)
 
 
 def sent_away(
-    hub: Hub, request: web.BaseRequest, holder: Holder, tell: Tell = DIALECTS["events"].away
+    hub: Hub,
+    request: web.BaseRequest,
+    holder: Holder,
+    tell: Tell = DIALECTS["events"].away,
+    media_type: str = MEDIA_TYPE,
 ) -> web.Response | None:
     """Return the answer to *holder*, who can't have a stream now, as `come_back` does; None if it can have one."""
+    end = no_room(hub, request, holder)
+    return None if end is None else _refusal(tell(end), media_type)
+
+
+def no_room(hub: Hub, request: web.BaseRequest, holder: Holder) -> End | None:
+    """Return how the stream that *holder* asks for ends before it begins; None: there is room for it."""
     if hub.draining:
         hub.metrics.refused += 1
-        return come_back(Away.DRAINING, tell)
+        return End(Away.DRAINING, retry_between(*_SECONDS[Away.DRAINING]))
     ending = refused(hub, request, holder)
     if ending is None:
         return None
     hub.metrics.refused += 1
-    return _refusal(tell(End(*ending)))
+    return End(*ending)
+
+
+def accepts_lines(request: web.BaseRequest) -> bool:
+    """Return whether the client of *request* wants a stream as NDJSON."""
+    accepted = [each.partition(";")[0].strip().lower() for each in request.headers.get("Accept", "").split(",")]
+    return LINES in accepted and MEDIA_TYPE not in accepted
 
 
 def is_event_source(request: web.BaseRequest) -> bool:
@@ -147,8 +170,8 @@ def come_back(why: Away, tell: Tell = DIALECTS["events"].away, limit: Limit | No
     return _refusal(tell(End(why, retry_between(*_SECONDS[why]), limit)))
 
 
-def _refusal(block: bytes) -> web.Response:
+def _refusal(block: bytes, media_type: str = MEDIA_TYPE) -> web.Response:
     return web.Response(
         body=block,
-        headers=HEADERS | {"Content-Type": MEDIA_TYPE, "Connection": "close"},
+        headers=HEADERS | {"Content-Type": media_type, "Connection": "close"},
     )

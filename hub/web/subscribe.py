@@ -12,7 +12,7 @@ from multidict import MultiMapping
 from hub.access.identity import Identity
 from hub.connections.client_stream import CloseReason
 from hub.connections.connection import Connection, PresenceView, Subscription
-from hub.encoding import SSE, Envelope, retry_between
+from hub.encoding import SSE, Encoding, Envelope, retry_between
 from hub.errors import Forbidden, InvalidInput, Unauthorized
 from hub.hub import Hub
 from hub.state.tickets import Admission
@@ -23,10 +23,11 @@ from hub.web.denials import SUBSCRIBE, note_denial
 from hub.web.endpoint import cors, opens_stream
 from hub.web.limits import holder_of
 from hub.web.query import Parameters
-from hub.web.stream import EventStream, first_retry, is_chunked, sent_away
+from hub.web.stream import LINES, MEDIA_TYPE, EventStream, accepts_lines, first_retry, is_chunked, sent_away
 from hub.web.stream_cookie import stream_cookies
+from hub.wires import Lines
 
-_encoding = lru_cache(maxsize=None)(SSE)  # there are eight, and each connection holds one
+_sse, _lines = lru_cache(maxsize=None)(SSE), lru_cache(maxsize=None)(Lines)  # few, and each connection holds one
 _ENVELOPES = {"0": Envelope.NONE, "1": Envelope.TOPIC, "topics": Envelope.TOPICS, "all": Envelope.ALL}
 _FIELDS = ("topics", "lastEventId")
 _OPTIONS = ("lastEventId", "envelope", "presence")
@@ -83,7 +84,7 @@ async def _open(
     last_event_id: str | None = None,
 ) -> web.StreamResponse:
     began = time.monotonic()
-    rooms = _flag(query, "rooms")
+    rooms, encoding = flag(query, "rooms"), _encoding(request, query)
     wanted = check_wanted(topics) if topics or not rooms else ()
     access, ticket, admission = Access.of(request), query.get("ticket"), None
     try:
@@ -98,18 +99,22 @@ async def _open(
     subscription = Subscription(
         reading.topics,
         request.headers.get("Last-Event-ID") or last_event_id or query.get("lastEventId"),
-        _encoding(_envelope(query), is_chunked(request)),
+        encoding,
         reading.visibility,
-        _presence(access, identity) if _flag(query, "presence") else PresenceView.NOTHING,
+        presence_view(access, identity) if flag(query, "presence") else PresenceView.NOTHING,
         rooms,
         first_retry(request, 2, 4),
         began,
     )
     holder = holder_of(hub, request, identity, None if admission is None else admission.within)
-    away = sent_away(hub, request, holder)
+    lines = isinstance(encoding, Lines)
+    if lines:
+        away = sent_away(hub, request, holder, Lines(chunked=False).end, LINES)
+    else:
+        away = sent_away(hub, request, holder)
     if away is not None:
         return away
-    response = EventStream(request)
+    response = EventStream(request, LINES) if lines else EventStream(request)
     response.headers.update(cors(request, hub.settings.cors_origins))
     connection = Connection(subscription, hub.wiring, holder=holder)
     connection.name(wanted)
@@ -147,7 +152,17 @@ async def _begin_with_ticket(
         await tickets.take_back(admission)
 
 
-def _presence(access: Access, identity: Identity | None) -> PresenceView:
+def _encoding(request: web.Request, query: MultiMapping[str]) -> Encoding:
+    """Return the encoding that *request* asks for."""
+    if not accepts_lines(request):
+        return _sse(_envelope(query), is_chunked(request))
+    if "envelope" in query:
+        raise InvalidInput("envelope", f"is for {MEDIA_TYPE}: each line of {LINES} has the topics")
+    return _lines(is_chunked(request))
+
+
+def presence_view(access: Access, identity: Identity | None) -> PresenceView:
+    """Return what a stream of *identity* is told of who is on its topics, if it asks for that."""
     return PresenceView.NAMES if access.names(identity) else PresenceView.NUMBERS
 
 
@@ -158,7 +173,12 @@ def _envelope(query: MultiMapping[str]) -> Envelope:
     return envelope
 
 
-def _flag(query: MultiMapping[str], name: str) -> bool:
+def flag(query: MultiMapping[str], name: str) -> bool:
+    """Return whether the parameter *name* of *query* is 1.
+
+    Raises:
+        InvalidInput: it is neither 0 nor 1.
+    """
     value = query.get(name, "0")
     if value not in {"0", "1"}:
         raise InvalidInput(name, "is neither 0 nor 1")

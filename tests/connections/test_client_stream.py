@@ -6,8 +6,16 @@ import json
 from typing import Any
 
 import pytest
+from wsproto.frame_protocol import Opcode
 
-from hub.connections.client_stream import UNREAD_BYTES, ClientStream, CloseReason, StreamFacts, StreamKind
+from hub.connections.client_stream import (
+    SUBSCRIPTIONS,
+    UNREAD_BYTES,
+    ClientStream,
+    CloseReason,
+    StreamFacts,
+    StreamKind,
+)
 from hub.connections.connection import Connection, Subscription, Wiring
 from hub.connections.holders import NOBODY, Holder
 from hub.connections.page_cache import PageCache
@@ -18,12 +26,26 @@ from hub.log.memory import MemoryLog
 from hub.metrics import Metrics
 from hub.web.dialects import DIALECTS
 from hub.web.handler_streams import HandlerStream
+from hub.web.poll import LINES, Poll
 from hub.web.viewer import GenerationViewer
+from hub.web.websocket.socket import WebSocket
+from hub.wires import Messages
 from tests.fakes import FakeTransport
 from tests.spec_decoder import SpecDecoder
 from tests.wire import dechunk
+from tests.wires.frames import close, frames
 
 PEER_TIMEOUT = 30.0
+
+
+class NoAnswers:
+    """What answers nothing: no client here asks for anything."""
+
+    async def answer(self, socket: WebSocket, message: bytes) -> None:
+        raise AssertionError(message)
+
+    def start(self, socket: WebSocket) -> None:
+        raise AssertionError(socket)
 
 
 class Desk:
@@ -45,6 +67,12 @@ class Desk:
         if kind is StreamKind.SUBSCRIPTION:
             wiring = Wiring(self.log, PageCache(self.log), self.fanout, self.metrics, self.streams)
             stream = Connection(Subscription(("a",)), wiring, holder=holder)
+        elif kind is StreamKind.WEBSOCKET:
+            wiring = Wiring(self.log, PageCache(self.log), self.fanout, self.metrics, self.streams)
+            stream = WebSocket(Subscription(("a",), encoding=Messages()), wiring, NoAnswers(), holder=holder)
+        elif kind is StreamKind.POLL:
+            wiring = Wiring(self.log, PageCache(self.log), self.fanout, self.metrics, self.streams)
+            stream = Poll(Subscription(("a",), encoding=LINES), wiring, holder=holder, limit=1, wait=60, chunked=True)
         elif kind is StreamKind.HANDLER:
             stream = HandlerStream(self.streams, chunked=True, finishes=finishes, on_end=lambda: None, holder=holder)
         else:
@@ -54,6 +82,8 @@ class Desk:
             )
         connection = FakeTransport(stream, **transport)
         connection.abort = lambda: _lose(connection)  # type: ignore[method-assign]  # as a real one does, a turn later
+        if isinstance(stream, Poll):
+            stream.start(connection)
         stream.take_over(connection, b"headers;")
         return stream, connection
 
@@ -63,7 +93,29 @@ def _lose(transport: FakeTransport) -> None:
     transport.lose()
 
 
+def end_told(kind: StreamKind, received: bytes) -> Any:
+    """Return what `hub.close` says, the last or the only one of a stream of *kind*."""
+    if kind is StreamKind.WEBSOCKET:
+        told, code = frames(received)[-2:]
+        assert (told.json().pop("op"), code.opcode) == ("hub.close", Opcode.CLOSE)
+        return {name: each for name, each in told.json().items() if name not in {"op", "retry"}}
+    if kind is StreamKind.POLL:
+        told = json.loads(dechunk(received))["close"]
+        return {name: each for name, each in told.items() if name != "retry"}
+    *_, last = SpecDecoder().feed(dechunk(received))
+    assert last.type == "hub.close" or "error" in last.data
+    return json.loads(last.data)
+
+
+def answer_close(stream: ClientStream) -> None:
+    """Answer as the client of a WebSocket does when the hub closes; other streams need no answer."""
+    if isinstance(stream, WebSocket):
+        stream.data_received(close())
+
+
 each_kind = pytest.mark.parametrize("kind", list(StreamKind))
+each_that_writes = pytest.mark.parametrize("kind", [kind for kind in StreamKind if kind is not StreamKind.POLL])
+"""A poll writes nothing before its answer, which is complete."""
 
 
 @each_kind
@@ -95,8 +147,8 @@ async def test_what_opens_beyond_the_limit_is_told_so_and_ends(kind: StreamKind)
     desk.open(StreamKind.HANDLER)
     stream, transport = desk.open(kind)
     assert stream.closed_because is CloseReason.CAPACITY
-    (last,) = SpecDecoder().feed(dechunk(bytes(transport.received).removeprefix(b"headers;")))
-    assert (last.type, json.loads(last.data)) == ("hub.close", {"reason": "capacity"})
+    assert end_told(kind, bytes(transport.received).removeprefix(b"headers;")) == {"reason": "capacity"}
+    answer_close(stream)
     assert transport.closed
     assert desk.metrics.refused == 1
 
@@ -107,16 +159,16 @@ async def test_what_opens_after_shutdown_has_begun_is_told_so_and_ends(kind: Str
     await desk.streams.drain(0)
     stream, transport = desk.open(kind)
     assert stream.closed_because is CloseReason.SHUTDOWN
-    assert b'{"reason":"shutdown"}' in transport.received
+    assert end_told(kind, bytes(transport.received).removeprefix(b"headers;")) == {"reason": "shutdown"}
 
 
-@each_kind
+@each_that_writes
 async def test_the_headers_go_out_first_whatever_the_beginning_takes(kind: StreamKind):
     _, transport = Desk().open(kind)
     assert transport.received.startswith(b"headers;")
 
 
-@each_kind
+@each_that_writes
 async def test_an_idle_stream_gets_a_heartbeat_and_a_busy_one_none(kind: StreamKind):
     desk = Desk(heartbeat=15.0)
     stream, transport = desk.open(kind)
@@ -128,10 +180,15 @@ async def test_an_idle_stream_gets_a_heartbeat_and_a_busy_one_none(kind: StreamK
     if isinstance(stream, Connection) and stream._audience is not None:
         stream._audience.touched = -1e9
     desk.streams.sweep()
-    assert bytes(transport.received[before:]).partition(b"\r\n")[2].startswith(b":\n")
+    received = bytes(transport.received[before:])
+    if kind is StreamKind.WEBSOCKET:
+        told, ping = frames(received)
+        assert (told.json()["op"], ping.opcode) == ("hub.heartbeat", Opcode.PING)
+    else:
+        assert received.partition(b"\r\n")[2].startswith(b":\n")
 
 
-@each_kind
+@each_that_writes
 async def test_a_peer_that_takes_nothing_is_cut_and_counted_once(kind: StreamKind):
     desk = Desk()
     stream, transport = desk.open(kind, capacity=0, high=0)
@@ -150,6 +207,7 @@ async def test_a_stream_that_has_ended_with_unsent_bytes_is_cut_if_its_peer_take
     desk = Desk()
     stream, transport = desk.open(kind, capacity=0, high=1 << 20)  # never paused
     stream.end(CloseReason.SHUTDOWN, 1_000)
+    answer_close(stream)
     assert transport.closed
     assert transport.unsent
     desk.now = stream._touched + PEER_TIMEOUT - 1
@@ -166,8 +224,8 @@ async def test_a_stream_that_has_ended_with_unsent_bytes_is_cut_if_its_peer_take
     assert (stream.closed_because, desk.metrics.peer_timeouts) == (CloseReason.SHUTDOWN, 1)
 
 
-@each_kind
-async def test_a_client_that_sends_much_is_cut(kind: StreamKind):
+@pytest.mark.parametrize("kind", [kind for kind in StreamKind if kind is not StreamKind.WEBSOCKET])
+async def test_a_client_that_sends_much_where_it_should_listen_is_cut(kind: StreamKind):
     stream, transport = Desk().open(kind)
     stream.data_received(b"x" * UNREAD_BYTES)
     assert not transport.aborted
@@ -234,7 +292,7 @@ async def test_watchers_are_told_who_came_and_who_has_left(kind: StreamKind):
     ((first,), (last,)) = opened, closed
     assert (first.id, first.kind, first.reason) == (stream.id, kind, None)
     assert (last.id, last.kind, last.reason) == (stream.id, kind, CloseReason.CLIENT)
-    assert first.topics == last.topics == (("a",) if kind is StreamKind.SUBSCRIPTION else ())
+    assert first.topics == last.topics == (("a",) if kind in {*SUBSCRIPTIONS, StreamKind.POLL} else ())
     assert first.opened == pytest.approx(last.opened, abs=1)
 
 

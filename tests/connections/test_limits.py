@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from typing import Any
 
 import pytest
@@ -11,21 +11,18 @@ from hub.connections.client_stream import ClientStream, CloseReason, StreamFacts
 from hub.connections.holders import NOBODY, Holder
 from hub.encoding import Limit
 from hub.settings import PerUser
-from tests.connections.test_client_stream import Desk, each_kind
+from tests.connections.test_client_stream import Desk, each_kind, end_told
 from tests.fakes import FakeTransport
-from tests.spec_decoder import SpecDecoder
-from tests.wire import dechunk
 
 ANN, BOB = Holder("ann"), Holder("bob")
 HANDLER = StreamKind.HANDLER
 
 
-def last_word(transport: FakeTransport) -> tuple[Any, int | None]:
-    """Return the data of `hub.close`, and its `retry`."""
-    *_, last = SpecDecoder().feed(dechunk(bytes(transport.received).removeprefix(b"headers;")))
-    assert last.type == "hub.close"
-    retries = [line for line in bytes(transport.received).split(b"\n") if line.startswith(b"retry: ")]
-    return json.loads(last.data), int(retries[-1].removeprefix(b"retry: "))
+def last_word(kind: StreamKind, transport: FakeTransport) -> tuple[Any, int | None]:
+    """Return the data of `hub.close`, and its `retry`, of a stream of *kind*."""
+    received = bytes(transport.received)
+    retries = re.findall(rb'(?:retry: |"retry":)([0-9]+)', received)
+    return end_told(kind, received.removeprefix(b"headers;")), int(retries[-1])
 
 
 def is_open(stream: ClientStream) -> bool:
@@ -40,7 +37,7 @@ async def test_a_user_who_holds_as_many_as_allowed_is_refused_another(kind: Stre
     assert desk.streams.lacks_room("ann", "") is not None
     stream, transport = desk.open(kind, holder=ANN)
     assert stream.closed_because is CloseReason.CAPACITY
-    facts, retry = last_word(transport)
+    facts, retry = last_word(kind, transport)
     assert facts == {"reason": "capacity", "limit": "max_per_user"}
     assert retry is not None
     assert 10_000 <= retry <= 60_000
@@ -63,7 +60,7 @@ async def test_the_oldest_of_a_user_gives_way_and_is_told_to_stay_away(kind: Str
     other, _ = desk.open(kind, holder=BOB)
     (first, told), (second, _), (third, _) = (desk.open(kind, holder=ANN) for _ in range(3))
     assert first.closed_because is CloseReason.REPLACED
-    assert last_word(told) == ({"reason": "replaced"}, 86_400_000)
+    assert last_word(kind, told) == ({"reason": "replaced"}, 86_400_000)
     assert is_open(other)
     assert is_open(second)
     assert is_open(third)
@@ -87,7 +84,7 @@ async def test_one_who_is_refused_for_another_reason_replaces_nobody():
     second, transport = desk.open(HANDLER, holder=ANN)
     assert is_open(first)
     assert second.closed_because is CloseReason.CAPACITY
-    assert last_word(transport)[0] == {"reason": "capacity"}
+    assert last_word(HANDLER, transport)[0] == {"reason": "capacity"}
 
 
 async def test_an_address_that_holds_as_many_as_allowed_is_refused_another():
@@ -96,7 +93,7 @@ async def test_an_address_that_holds_as_many_as_allowed_is_refused_another():
         desk.open(HANDLER, holder=Holder(address="a.1"))
     stream, transport = desk.open(HANDLER, holder=Holder("ann", "a.2"))
     assert stream.closed_because is CloseReason.CAPACITY
-    assert last_word(transport)[0] == {"reason": "capacity", "limit": "max_per_address"}
+    assert last_word(HANDLER, transport)[0] == {"reason": "capacity", "limit": "max_per_address"}
     for address in ("b.1", "not counted", ""):
         assert desk.streams.lacks_room(None, address) is None
         assert is_open(desk.open(HANDLER, holder=Holder(address=address))[0])

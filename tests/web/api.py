@@ -26,7 +26,7 @@ async def described(site: Site, **headers: str) -> Description:
 
 
 async def beginning(site: Site, method: str, path: str, **said: Any) -> Answer:
-    """Return the answer to a request; of a stream, what there is up to the end of its first block."""
+    """Return the answer to a request; of a stream, what there is up to the end of its first block or line."""
     client = await site.client()
     await client.request(method, path, **said)
     await client.head()
@@ -36,6 +36,12 @@ async def beginning(site: Site, method: str, path: str, **said: Any) -> Answer:
         except StreamEnded:
             raise AssertionError("a stream without a block") from None
         body = bytes(client.received).rpartition(b"\n\n")[0] + b"\n\n"
+    elif client.status == 101:
+        body = b""
+    elif client.headers.get("Content-Type") == LINES and path.startswith("/notifications/subscribe"):
+        while b"\n" not in client.received:
+            assert await client.more(), "a stream without a line"
+        body = bytes(client.received).rpartition(b"\n")[0] + b"\n"
     else:
         body = await client.body()
     await client.aclose()

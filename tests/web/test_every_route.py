@@ -33,6 +33,12 @@ from tests.web.server import Answer, Server, Site
 JSON = {"Content-Type": "application/json"}
 STREAM = {"Accept": "text/event-stream"}
 ARCHIVE = {"Accept": "application/x-ndjson"}
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
 SECRET = "tell-tale secret of these tests, with more than 32 bytes"
 
 
@@ -47,6 +53,7 @@ class Way:
         open: everybody may, without being asked who they are; the reason.
         status: that of an administrator's request.
         stream: for an `EventSource`: it can read the refusal.
+        socket: a WebSocket, whose client may say over it who it is.
     """
 
     path: str = ""
@@ -57,6 +64,7 @@ class Way:
     open: str = ""
     status: int = 200
     stream: bool = False
+    socket: bool = False
 
 
 ADMINISTRATION: dict[tuple[str, str], list[Way]] = {
@@ -118,6 +126,8 @@ ROUTES: dict[tuple[str, str], list[Way]] = {
     ("PUT", "/notifications/rooms/{room}/members/{userId}"): [Way("/notifications/rooms/a/members/x", status=204)],
     ("DELETE", "/notifications/rooms/{room}/members/{userId}"): [Way("/notifications/rooms/a/members/x", status=204)],
     ("GET", "/notifications/position"): [Way()],
+    ("GET", "/notifications/poll"): [Way("/notifications/poll?topic=a&topic=b/*", reads=("a", "b/*"))],
+    ("GET", "/notifications/ws"): [Way(headers=UPGRADE, status=101, socket=True)],
     ("GET", "/notifications/presence"): [Way("/notifications/presence?topic=a")],
     ("GET", "/notifications/client/{file}"): [
         Way("/notifications/client/hub-client.js", open="it is a script that is the same for everybody")
@@ -261,7 +271,8 @@ async def come(site: Site, method: str, path: str, way: Way, **headers: str) -> 
     said = way.headers | (JSON if body else {}) | headers
     await client.request(method, way.path or path, headers=said, body=body)
     status = await client.head()
-    streams = client.headers.get("Content-Type") == "text/event-stream" and "Content-Length" not in client.headers
+    events = client.headers.get("Content-Type") == "text/event-stream" and "Content-Length" not in client.headers
+    streams = events or status == 101
     answer = Answer(status, client.headers, b"" if streams else await client.body())
     await client.aclose()
     return answer
@@ -325,6 +336,9 @@ async def check_refused(site: Site, method: str, path: str, way: Way) -> None:
     answer = await come(site, method, path, way)
     if way.open:
         assert answer.status == way.status
+        return
+    if way.socket:  # what it can do before it has said who it is: tests/web/test_websocket.py
+        assert answer.status == 101
         return
     assert (answer.status, answer.json()["code"]) == (401, "unauthorized")
     if way.stream:

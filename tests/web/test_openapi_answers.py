@@ -19,6 +19,7 @@ from hub.errors import (
     ShuttingDown,
     StateUnavailable,
     TooManyMemberships,
+    Unauthorized,
 )
 from hub.web.access import Access
 from hub.web.dialects import DIALECTS
@@ -60,6 +61,8 @@ REQUESTS = {
     "publish": Request("POST", "/notifications/publish", {"topic": "orders", "data": 1}),
     "history": Request("GET", "/notifications/history?topic=orders"),
     "position": Request("GET", "/notifications/position"),
+    "poll": Request("GET", "/notifications/poll?topic=orders&wait=0"),
+    "websocket": Request("GET", "/notifications/ws"),
     "presence": Request("GET", "/notifications/presence?topic=orders"),
     "members": Request("GET", "/notifications/rooms/lobby/members"),
     "join": Request("PUT", "/notifications/rooms/lobby/members/ann", {"publish": True}),
@@ -86,6 +89,12 @@ REQUESTS = {
     "cancelByPost": Request("POST", CHAT + "/SESSION/cancel"),
     "cancel": Request("DELETE", CHAT + "/SESSION/cancel"),
 }
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec_WebSocket_Version": "13",
+    "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
 WITH_BODY = [name for name, each in REQUESTS.items() if each.body is not None]
 
 
@@ -98,6 +107,8 @@ async def by_header(request: web.Request) -> Identity | None:
             return Identity(user="ann")
         case "banned":
             raise Forbidden("", "you are banned")
+        case "gone":
+            raise Unauthorized("revoked", "your login has ended")
         case "broken":
             raise OSError("the users are away")
         case _:
@@ -153,6 +164,7 @@ class Witness:
     ) -> Answer:
         """Send the request *name*, with *changes* to its headers (`_` stands for `-`) and its `body`."""
         request = REQUESTS[name]
+        changes = (UPGRADE if name == "websocket" else {}) | changes
         asked = self._filled(path or request.path + query)
         body = changes.pop("body", request.body)
         said = _said(body, raw, **{name: self._filled(text) for name, text in changes.items()})
@@ -199,6 +211,10 @@ async def wrong_requests(ask: Any) -> None:
         await ask(name, raw=b"{")
         await ask(name, raw=b" " * (1024 * 1024 + 1))
     await ask("subscribe", "&topics=a")
+    await ask("websocket", "?presence=2")
+    await ask("websocket", Upgrade="h2c")
+    await ask("poll", "&topic=*a")
+    await ask("poll", "&limit=0")
     await ask("subscribe", "&topic=*a")
     await ask("subscribeByPost", body={"topics": ["*a"]})
     await ask("publish", body={"data": 1, "topic": "*"})
@@ -240,6 +256,11 @@ async def right_requests(ask: Any) -> None:
     await ask("subscribe", "&lastEventId=earliest")
     await ask("subscribe", "&lastEventId=x-9&envelope=1")
     await ask("subscribe", "&presence=1")
+    await ask("subscribe", "&lastEventId=earliest", Accept="application/x-ndjson")
+    await ask("subscribeByPost", Accept="application/x-ndjson")
+    await ask("websocket")
+    await ask("poll", "&lastEventId=earliest&limit=1")
+    await ask("poll", "&lastEventId=x-9")
     await ask("subscribe", "&ticket=wrong", Accept="text/event-stream")
     await ask("history", "&after=x-9")
     await ask("history", Accept="application/x-ndjson")
@@ -260,6 +281,7 @@ async def right_requests(ask: Any) -> None:
 
 async def refusals(witness: Witness) -> None:
     """Send what nobody may send, or may send so."""
+    await witness.ask("websocket", X_User="gone")  # whoever is not known may say so over the socket
     for user in ("", "banned", "broken"):
         await witness.all(X_User=user)
     await witness.all(Host="evil.example")
@@ -334,7 +356,7 @@ async def at_a_limit(witness: Witness, serve: Serve) -> None:
     await witness.open(CHAT + "/SESSION")
     await ask("changeTopics")
     await witness.at(await serve(setup=LOGIN, **SETTINGS, max_connections=1))
-    for name in ("subscribe", "subscribeByPost", "askAndWatch", "ask", "watch"):
+    for name in ("subscribe", "subscribeByPost", "poll", "askAndWatch", "ask", "watch"):
         await ask(name)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
@@ -22,8 +22,9 @@ from hub.errors import (
     WrongHost,
 )
 from hub.web.endpoint import Handler
+from hub.web.openapi.messages import MESSAGES
 from hub.web.openapi.operations import TAGS, Answer, Content, Operation, Parameter, Rights, operation_of
-from hub.web.openapi.schemas import PLAIN_PROBLEM, SCHEMAS, problem, ref
+from hub.web.openapi.schemas import PLAIN_PROBLEM, SCHEMAS, problem, ref, used
 
 VERSION = "3.2.0"
 PROBLEM = "application/problem+json"
@@ -83,7 +84,7 @@ def document(mounted: Mapping[str, Mapping[str, Handler]], terms: Terms, server:
         "tags": [{"name": name, "description": text} for name, text in TAGS.items() if name in tags],
         "paths": paths,
         "components": {
-            "schemas": _used(paths, SCHEMAS | _problems(there, terms)),
+            "schemas": used(paths, SCHEMAS | MESSAGES | _problems(there, terms)),
             **({"securitySchemes": _SCHEMES} if terms.tokens else {}),
         },
     }
@@ -233,26 +234,3 @@ def _problems(there: Mapping[str, Mapping[str, Operation]], terms: Terms) -> dic
         for error in errors_of(operation, terms)
     }
     return {error.__name__: problem(error) for error in sorted(errors, key=lambda each: (each.status, each.__name__))}
-
-
-def _used(paths: Mapping[str, Any], schemas: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of *schemas* that *paths* refer to, directly or through each other."""
-    used: set[str] = set()
-    ahead = [*_named(paths)]
-    while ahead:
-        name = ahead.pop()
-        if name not in used:
-            used.add(name)
-            ahead += _named(schemas[name])
-    return {name: schema for name, schema in schemas.items() if name in used}
-
-
-def _named(part: object) -> Iterator[str]:
-    if isinstance(part, Mapping):
-        if isinstance(said := part.get("$ref"), str):
-            yield said.rpartition("/")[2]
-        for each in part.values():
-            yield from _named(each)
-    elif isinstance(part, list | tuple):
-        for each in part:
-            yield from _named(each)

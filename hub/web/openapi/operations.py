@@ -23,6 +23,7 @@ from hub.errors import (
     KeyReused,
     LogUnavailable,
     NotASubscription,
+    NotAWebSocket,
     NotThere,
     ShuttingDown,
     StateUnavailable,
@@ -43,6 +44,7 @@ from hub.web.generations import PATH as CHAT
 from hub.web.openapi.schemas import Schema, items, ref, text, whole
 from hub.web.publish import MAX_DRAFTS
 from hub.web.query import MOST_ON_A_PAGE, ON_A_PAGE
+from hub.web.stream import LINES
 from hub.web.stream import MEDIA_TYPE as EVENT_STREAM
 
 JSON = "application/json"
@@ -195,7 +197,10 @@ data: {"message":"new order","amount":99.5}
 _DRAFT = {"topic": "orders", "type": "order.created", "data": {"message": "new order", "amount": 99.5}}
 _STREAM = Answer(
     description=f"the stream; {_COME_BACK}",
-    content={EVENT_STREAM: Content(item=ref("SubscriptionEvent"), example=_OPENED)},
+    content={
+        EVENT_STREAM: Content(item=ref("SubscriptionEvent"), example=_OPENED),
+        LINES: Content(item=ref("Message")),
+    },
     headers={
         "X-Accel-Buffering": "`no`: a proxy sends each event at once",
         "Set-Cookie": "with a ticket: what a browser reconnects with",
@@ -278,6 +283,43 @@ _NOTIFICATIONS: dict[str, dict[str, Operation]] = {
         )
     },
     "/notifications/history": {"GET": _history(pages=True, archive=True)},
+    "/notifications/poll": {
+        "GET": Operation(
+            id="poll",
+            tag="notifications",
+            summary="Wait for the next notifications",
+            description="Answered at once if there are some, or if no id is given; else as soon as there are.",
+            rights=Rights.GRANTED,
+            parameters=(
+                _query("topic", "topics and patterns", ref("Topics")),
+                _query("lastEventId", "an id, `earliest` or `latest`: what follows it", text()),
+                _query("wait", "seconds", whole(maximum=60, default=25)),
+                _query("limit", "most notifications", whole(least=1, maximum=MOST_ON_A_PAGE, default=ON_A_PAGE)),
+                _ROOMS,
+            ),
+            answers={200: _json("what has come, maybe nothing", "Polled")},
+            problems=(InvalidInput, InvalidTopic, ShuttingDown, TooManyStreams, Unauthorized),
+        )
+    },
+    "/notifications/ws": {
+        "GET": Operation(
+            id="websocket",
+            tag="notifications",
+            summary="Open a WebSocket",
+            description=(
+                "With the headers of RFC 6455; the subprotocols are `hub.v1.json` and `hub.v1.msgpack`. What is said "
+                "over it stands in a JSON Schema of its own. A page learns over the socket why there is none."
+            ),
+            rights=Rights.READER,
+            parameters=(
+                _query("rooms", "`1`: the rooms of the user", _FLAG),
+                _query("lastEventId", "where these begin", text()),
+                _PRESENCE,
+            ),
+            answers={101: Answer(description="the socket is open, or says in its only message why not")},
+            problems=(InvalidInput, NotAWebSocket, Unauthorized),
+        )
+    },
     "/notifications/position": {
         "GET": Operation(
             id="position",

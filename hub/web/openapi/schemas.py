@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hub.connections.client_stream import CloseReason, StreamKind
@@ -252,10 +252,10 @@ _ENDED_BY = (
     CloseReason.REVOKED,
     CloseReason.LOG_UNAVAILABLE,
 )
-_ENDS = list(dict.fromkeys([*_ENDED_BY, *Away, *(code for codes in _CODES.values() for code in codes)]))
+ENDS = list(dict.fromkeys([*_ENDED_BY, *Away, *(code for codes in _CODES.values() for code in codes)]))
 
 _CLOSE = fields(
-    {"reason": {"enum": _ENDS, "description": "why the hub ends the stream, or has none for this client now"}},
+    {"reason": {"enum": ENDS, "description": "why the hub ends the stream, or has none for this client now"}},
     {
         "limit": {"enum": [*Limit, "refuse_rate"], "description": "the limit that leaves no room"},
         "topic": text("the first topic or pattern that may not be read"),
@@ -666,3 +666,26 @@ SCHEMAS: dict[str, Schema] = {
     PLAIN_PROBLEM: _problem("about:blank", whole(least=400, maximum=599), {}, {}, "An error of HTTP itself."),
 }
 """All schemas but those of problems, by name."""
+
+
+def used(paths: Mapping[str, Any], schemas: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of *schemas* that *paths* refer to, directly or through each other."""
+    used: set[str] = set()
+    ahead = [*_named(paths)]
+    while ahead:
+        name = ahead.pop()
+        if name not in used:
+            used.add(name)
+            ahead += _named(schemas[name])
+    return {name: schema for name, schema in schemas.items() if name in used}
+
+
+def _named(part: object) -> Iterator[str]:
+    if isinstance(part, Mapping):
+        if isinstance(said := part.get("$ref"), str):
+            yield said.rpartition("/")[2]
+        for each in part.values():
+            yield from _named(each)
+    elif isinstance(part, list | tuple):
+        for each in part:
+            yield from _named(each)

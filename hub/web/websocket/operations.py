@@ -1,0 +1,338 @@
+"""What a client can ask for over a WebSocket, each with its answer; by the same rights and limits as over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from hub.access.identity import Identity
+from hub.connections.client_stream import CloseReason
+from hub.connections.connection import PresenceView
+from hub.connections.holders import Holder
+from hub.connections.resume import LATEST
+from hub.encoding import retry_between
+from hub.errors import AuthUnavailable, Forbidden, HubError, InvalidInput, ShuttingDown, TooManyRefusals, Unauthorized
+from hub.hub import Hub
+from hub.names import hint
+from hub.notification import Draft
+from hub.topics import check_topic, check_wanted, topic_of
+from hub.web.access import Access
+from hub.web.body import check_fields, decoded
+from hub.web.denials import PUBLISH, SUBSCRIBE, note_denial_of
+from hub.web.limits import Refusal, check_publish, check_refusals_of, count_refusal_of
+from hub.web.presence import Users, present
+from hub.web.problems import facts_of
+from hub.web.query import MOST_ON_A_PAGE, ON_A_PAGE
+from hub.web.subscribe import presence_view
+from hub.web.websocket.socket import LastWords, WebSocket
+from hub.wires import Format
+
+logger = logging.getLogger("hub.web")
+
+MOST_REF = 256
+REFUSED_SECONDS = (10, 60)
+_REFUSALS = (Unauthorized, Forbidden, AuthUnavailable, TooManyRefusals)
+_WORD = re.compile(r"(?<!^)(?=[A-Z])")
+_ENDS = {each.value: each for each in CloseReason}
+
+Facts = dict[str, Any]
+
+
+def code_of(error: HubError) -> str:
+    """Return the word for *error*: its `code`, or the name of its kind, as the `type` of the problem has it."""
+    kind = Unauthorized if isinstance(error, Unauthorized) else error.__class__
+    return getattr(error, "code", "") or _WORD.sub("_", kind.__name__).lower()
+
+
+class Operations:
+    """Does what clients ask for over their WebSockets.
+
+    Args:
+        hub: the hub of the application.
+        access: its identities and rights.
+    """
+
+    def __init__(self, hub: Hub, access: Access) -> None:
+        self._hub, self._access = hub, access
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._leaving: set[LastWords] = set()
+        self._known: dict[str, tuple[tuple[str, ...], Callable[[WebSocket, Facts], Awaitable[Facts]]]] = {
+            "subscribe": (("topics", "lastEventId"), self._subscribe),
+            "unsubscribe": (("topics",), self._unsubscribe),
+            "publish": ((), self._publish),  # the fields of a draft, which checks them
+            "join": (("room", "publish"), self._join),
+            "leave": (("room",), self._leave),
+            "presence": (("topic", "after", "limit"), self._presence),
+            "ping": ((), self._ping),
+        }
+
+    def start(self, socket: WebSocket) -> None:
+        """Have the messages that wait at *socket* answered, in a task."""
+        task = asyncio.get_running_loop().create_task(socket.work())
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._done, socket))
+
+    def _done(self, socket: WebSocket, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("%s failed while it was answered, and is aborted", socket.id, exc_info=error)
+            socket.abort()
+
+    def last_words(self, words: bytes) -> LastWords:
+        """Return what takes the socket over of a client that is told *words*, and no more."""
+        leaving = LastWords(words, self._leaving.discard)
+        self._leaving.add(leaving)
+        return leaving
+
+    async def aclose(self) -> None:
+        """Cancel what is under way, once all sockets have ended."""
+        for leaving in list(self._leaving):
+            leaving.abort()
+        if self._tasks:
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    # ---- one message ----
+
+    async def answer(self, socket: WebSocket, message: bytes) -> None:
+        """Do what *message* asks for, and say so to *socket*, with its `ref`."""
+        ref: Facts = {}
+        try:
+            asked = _read(message, socket.messages.format)
+            ref = _ref(asked)
+            _check_op(asked.get("op"))
+            if socket.known:
+                said = await self._do(socket, asked)
+            else:
+                said = await self._introduce(socket, asked)
+        except HubError as error:
+            if error.status >= 500 and error.status != 503:
+                logger.exception("a message over %s failed", socket.id)
+            self._refuse(socket, ref, error)
+        except Exception:
+            logger.exception("a message over %s failed", socket.id)
+            failed = {"code": "failed", "status": 500, "detail": "the hub failed to answer; its log says why"}
+            socket.reply({"op": "error", **ref, **failed})
+        else:
+            socket.reply({"op": "ok", **ref, **said})
+
+    def _refuse(self, socket: WebSocket, ref: Facts, error: HubError) -> None:
+        if isinstance(error, _REFUSALS):
+            count_refusal_of(self._hub, self._who(socket), error)
+        retry = getattr(error, "retry_after", None)
+        more = {} if retry is None else {"retryAfter": retry}
+        facts = {"code": code_of(error), "status": error.status, "detail": str(error), **facts_of(error), **more}
+        socket.reply({"op": "error", **ref, **facts})
+
+    def _who(self, socket: WebSocket) -> str:
+        """Return whose doings those of *socket* count among, as `publisher` does."""
+        user = socket.holder.user
+        return self._hub.addresses.counted(socket.address) if user is None else f"user {user}"
+
+    async def _do(self, socket: WebSocket, asked: Facts) -> Facts:
+        op = asked.pop("op")
+        asked.pop("ref", None)
+        if op == "auth":
+            raise InvalidInput("op", "is auth, but it is known already who speaks")
+        fields, do = self._known[op]
+        if fields or op == "ping":
+            check_fields(asked, fields)
+        if len(self._hub.refusing):
+            check_refusals_of(self._hub, self._who(socket))
+        self._access.check(socket.holder.identity)
+        return await do(socket, asked)
+
+    # ---- who speaks ----
+
+    async def _introduce(self, socket: WebSocket, asked: Facts) -> Facts:
+        """Take the first message of a client of which nobody knows who it is: `auth`, or that of anybody."""
+        identity = None
+        try:
+            if asked["op"] == "auth":
+                identity = await self._authenticate(socket, asked)
+            else:
+                self._access.policy.check_may_speak(None)
+            await self._identify(socket, identity)
+        except (Unauthorized, Forbidden, AuthUnavailable, TooManyRefusals) as error:
+            self._end(socket, error)
+            raise
+        if asked["op"] != "auth":
+            return await self._do(socket, asked)
+        return {"user": None if identity is None else identity.user}
+
+    async def _authenticate(self, socket: WebSocket, asked: Facts) -> Identity:
+        check_fields({name: each for name, each in asked.items() if name not in {"op", "ref"}}, ("token",))
+        token = asked.get("token")
+        if not isinstance(token, str):
+            raise InvalidInput("token", "is not a string")
+        if len(self._hub.refusing):
+            check_refusals_of(self._hub, self._who(socket))
+        return await self._access.token_identity(token)
+
+    async def _identify(self, socket: WebSocket, identity: Identity | None) -> None:
+        """Have *socket* begin, in the name of *identity*."""
+        hub, access = self._hub, self._access
+        reading = await access.reading(identity, (), rooms=socket.asked.rooms, opens=True)
+        if socket.closed_because is not None:
+            return
+        access.check(identity)
+        address = socket.holder.address
+        holder = Holder(None, address)
+        if identity is not None:
+            holder = Holder(identity.user, address, identity.expires, identity)
+        if not reading.stands:
+            reading = access.again(reading, ())
+        socket.settle(reading.topics, reading.visibility)
+        ending = hub.connections.identify(socket, holder)
+        if ending is not None:
+            socket.end(*ending)
+            return
+        socket.begin(presence_view(access, identity) if socket.asked.presence else PresenceView.NOTHING)
+        if reading.held is not None:
+            hub.rooms.catch_up(socket, reading.held, reading.listed)
+
+    def _end(self, socket: WebSocket, error: Refusal) -> None:
+        """Say why *socket* ends whose client may not speak, behind the answer to its message."""
+        reason = _ENDS.get(code_of(error), CloseReason.UNAUTHORIZED)
+        within = (2, 10) if isinstance(error, AuthUnavailable) else REFUSED_SECONDS
+        asyncio.get_running_loop().call_soon(socket.end, reason, retry_between(*within))
+
+    # ---- what can be asked for ----
+
+    async def _subscribe(self, socket: WebSocket, asked: Facts) -> Facts:
+        topics = asked.get("topics", [])
+        if not isinstance(topics, list):
+            raise InvalidInput("topics", "is not a list of topics and patterns")
+        after = asked.get("lastEventId")
+        if after is not None and not isinstance(after, str):
+            raise InvalidInput("lastEventId", "is not a string")
+        if after == LATEST:
+            raise InvalidInput("lastEventId", "is 'latest', which only a stream over HTTP can ask for")
+        wanted = check_wanted(topics)
+        try:
+            self._access.policy.check_may_read(socket.holder.identity)
+            changed = await self._hub.change_topics(socket.id, add=wanted, after=after)
+        except (Unauthorized, Forbidden) as error:
+            self._note(socket, SUBSCRIBE, error, wanted)
+            raise
+        return {"topics": list(changed.topics), "from": str(changed.position)}
+
+    async def _unsubscribe(self, socket: WebSocket, asked: Facts) -> Facts:
+        topics = asked.get("topics")
+        if not isinstance(topics, list) or not topics:
+            raise InvalidInput("topics", "is not a list of at least one topic or pattern")
+        changed = await self._hub.change_topics(socket.id, remove=topics)
+        return {"topics": list(changed.topics), "from": str(changed.position)}
+
+    async def _publish(self, socket: WebSocket, asked: Facts) -> Facts:
+        hub, identity = self._hub, socket.holder.identity
+        if hub.draining:
+            raise ShuttingDown
+        try:
+            self._access.policy.check_may_publish(identity)
+            draft = Draft.from_json(asked)
+            check_publish(hub, self._who(socket), 1)
+            (receipt,) = hub.notifications.publish(await self._access.publish_as(identity, (draft,)))
+        except (Unauthorized, Forbidden) as error:
+            self._note(socket, PUBLISH, error)
+            raise
+        position = await receipt
+        return {"id": str(position), "topics": list(receipt.topics), **({"repeated": True} if receipt.repeated else {})}
+
+    async def _join(self, socket: WebSocket, asked: Facts) -> Facts:
+        user, room = self._member(socket, asked)
+        publish = asked.get("publish", False)
+        if not isinstance(publish, bool):
+            raise InvalidInput("publish", "is neither true nor false")
+        await self._access.check_join(socket.holder.identity, room, publish=publish)
+        since = await self._hub.rooms.join(user, room, publish=publish)
+        return {"room": room, "from": str(since)}
+
+    async def _leave(self, socket: WebSocket, asked: Facts) -> Facts:
+        user, room = self._member(socket, asked)
+        return {"room": room, "left": await self._hub.rooms.leave(user, room)}
+
+    def _member(self, socket: WebSocket, asked: Facts) -> tuple[str, str]:
+        """Return the user of *socket*, who joins or leaves the room that is *asked* for, and that room."""
+        identity, room = socket.holder.identity, asked.get("room")
+        self._access.policy.known(identity)
+        known = self._access.check_member(identity, "" if identity is None else identity.user)
+        if not isinstance(room, str):
+            raise InvalidInput("room", "is not a string")
+        topic_of("room", room, "room")
+        return known.user, room
+
+    async def _presence(self, socket: WebSocket, asked: Facts) -> Facts:
+        after, limit = asked.get("after", ""), asked.get("limit", ON_A_PAGE)
+        if not isinstance(after, str):
+            raise InvalidInput("after", "is not a string")
+        if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MOST_ON_A_PAGE:
+            raise InvalidInput("limit", f"is not a whole number from 1 to {MOST_ON_A_PAGE:,}")
+        topic = check_topic(asked.get("topic", ""))
+        return await present(self._hub, self._access, socket.holder.identity, topic, Users(after, limit))
+
+    async def _ping(self, socket: WebSocket, asked: Facts) -> Facts:
+        return {}
+
+    def _note(
+        self, socket: WebSocket, name: str, error: Unauthorized | Forbidden, topics: tuple[str, ...] = ()
+    ) -> None:
+        note_denial_of(self._hub, lambda: Holder(socket.holder.user, socket.address), name, error, topics)
+
+
+def _read(message: bytes, format: Format) -> Facts:
+    """Return the object in *message*.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    asked = decoded(message, "message") if format is Format.JSON else _unpacked(message)
+    if not isinstance(asked, dict):
+        raise InvalidInput("message", 'is not an object such as {"op": "ping"}')
+    return asked
+
+
+OPS = ("auth", "subscribe", "unsubscribe", "publish", "join", "leave", "presence", "ping")
+"""What a message can ask for."""
+
+
+def _check_op(op: object) -> None:
+    if op is None:
+        raise InvalidInput("op", f"is required: one of {', '.join(OPS)}")
+    if op not in OPS:
+        meant = hint(op, OPS) if isinstance(op, str) and len(op) <= MOST_REF else ""
+        raise InvalidInput("op", f"is not known; {meant}there are {', '.join(OPS)}")
+
+
+def _unpacked(message: bytes) -> Any:
+    import msgpack  # noqa: PLC0415 - an extra
+
+    try:
+        return msgpack.unpackb(message, ext_hook=_refuse_ext)
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+        raise InvalidInput("message", f"is not msgpack: {str(error)[:200]}") from None
+
+
+def _refuse_ext(code: int, data: bytes) -> Any:
+    raise ValueError(f"an extension type ({code})")
+
+
+def _ref(asked: Mapping[str, Any]) -> Facts:
+    """Return the `ref` of a message, as its answer repeats it."""
+    if "ref" not in asked:
+        return {}
+    ref = asked["ref"]
+    whole = isinstance(ref, int) and not isinstance(ref, bool) and abs(ref) < 1 << 53
+    if not (whole or (isinstance(ref, str) and len(ref) <= MOST_REF)):
+        raise InvalidInput("ref", f"is neither a string of up to {MOST_REF} characters nor a whole number")
+    with suppress(UnicodeEncodeError):
+        str(ref).encode()
+        return {"ref": ref}
+    raise InvalidInput("ref", "is not valid UTF-8 text: it has a lone surrogate")
