@@ -40,10 +40,10 @@ class Reply:
     seconds: float = 0.0
 
     def json(self) -> Any:
-        """Return what the body says; None if it is not JSON."""
+        """Return what the body says; None if it is not JSON, or nested without end."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
 
