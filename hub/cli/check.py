@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from hub.access.bearer import Bearer, add_token
+from hub.cli.answers import fits, flag, maybe, number, printable, text, whole
 from hub.cli.target import Failed, add_target, in_one_line
 
 if TYPE_CHECKING:
@@ -20,6 +21,17 @@ if TYPE_CHECKING:
 
 SECONDS = 20.0
 LARGE = b'{"no such field": "%s"}' % (b"x" * 1_000_000)
+
+FACTS = {
+    "time": number,
+    "streams": whole,
+    "limits": {"streams": whole, "files": maybe(whole), "backlog": maybe(whole)},
+    "log": {"kind": text, "answers": flag, "file_system": maybe(text), "network": flag},
+    "access": {"known": flag, "revocations": maybe(flag)},
+    "timeouts": {"heartbeat": number},
+    "request": {"peer": text, "client": text, "trusted": flag, "forwarded": flag, "secure": flag, "prefix": text},
+}
+"""What the hub has to say of itself, so that it can be judged."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,20 +133,22 @@ def _date(reply: Reply) -> float | None:
 def _facts(told: Reply, *, separate: bool) -> tuple[dict[str, Any] | None, str]:
     """Return what the hub says of itself, or why it does not."""
     said = told.json()
-    if told.status == 200 and isinstance(said, dict) and "limits" in said:
+    if told.status == 200 and fits(said, FACTS):
         return said, ""
     if told.status in {401, 403}:
         return None, "only an administrator is told: put a token with --admin into HUB_TOKEN"
     if told.status == 404 and not separate:
         return None, "it tells that only at its address for administration: --admin-url"
-    return None, f"it does not tell: /notifications/check answers {told.status}"
+    what = "something else" if told.status == 200 else told.status
+    return None, f"it does not tell: /notifications/check answers {what}"
 
 
 def _as_text(found: Iterable[Finding]) -> Iterable[str]:
     for each in found:
-        yield f"{each.level:<5} {each.name:<15} {each.text}" + (f"\n{'':<22}→ {each.todo}" if each.todo else "")
+        todo = f"\n{'':<22}→ {printable(each.todo)}" if each.todo else ""
+        yield f"{each.level:<5} {each.name:<15} {printable(each.text)}{todo}"
 
 
 def _as_json(found: Iterable[Finding]) -> Iterable[str]:
     for each in found:
-        yield json.dumps({**each._asdict(), "level": str(each.level)}, ensure_ascii=False)
+        yield json.dumps({**each._asdict(), "level": str(each.level)})

@@ -10,12 +10,14 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from hub.cli.answers import printable
 from hub.errors import HubError, InvalidInput, InvalidSettings
 
 Run = Callable[[argparse.Namespace], int]
 
 COMMANDS = ("serve", "publish", "listen", "history", "token", "health", "check", "top", "load")
 """Each is a module of `hub.cli`."""
+_LONGEST = 100_000  # an error of the settings has a line for each of them
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +41,8 @@ def _run(arguments: Sequence[str] | None, *, whole_process: bool) -> int:
     try:
         return run(args)
     except HubError as error:
-        print(f"hub: {error}", file=sys.stderr)
+        why = printable(error, most=_LONGEST, keep="\n")
+        print(f"hub: {why}", file=sys.stderr)
         return 2 if isinstance(error, InvalidInput | InvalidSettings) else 1
     except KeyboardInterrupt:
         return 130

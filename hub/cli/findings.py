@@ -290,12 +290,10 @@ def _revocations(sight: Sight) -> Found:
 
 
 def _root_path(sight: Sight) -> Found:
-    said = sight.described.json()
+    seen = _server(sight.described.json())
     if sight.facts is not None and sight.through:
         seen = sight.facts["request"]["prefix"]
-    elif isinstance(said, Mapping) and said.get("servers"):
-        seen = str(said["servers"][0]["url"]).rstrip("/")
-    else:
+    elif seen is None:
         yield SKIP, sight.why, ""
         return
     if seen != sight.path:
@@ -303,6 +301,13 @@ def _root_path(sight: Sight) -> Found:
         yield FAIL, f"links lead to {seen or '/'}, but it is at {sight.path or '/'}", todo
     else:
         yield OK, f"links lead to {seen or '/'}", ""
+
+
+def _server(described: Any) -> str | None:
+    """Return the address in what *described* the API, without the slash at its end; None: there is none."""
+    servers = described.get("servers") if isinstance(described, Mapping) else None
+    first = servers[0] if isinstance(servers, list) and servers else None
+    return str(first["url"]).rstrip("/") if isinstance(first, Mapping) and "url" in first else None
 
 
 def _proxy(sight: Sight) -> Found:

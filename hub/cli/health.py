@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import ssl
 from collections.abc import Mapping
@@ -12,10 +11,14 @@ from typing import Any
 
 from yarl import URL
 
+from hub.cli.answers import printable, read
 from hub.cli.target import Failed, add_target
 
 SECONDS = 3.0
 MAX_BYTES = 64 * 1024
+STATUS = 3  # digits of one (RFC 9110, 15)
+
+_LOOPBACK_OF = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a socket of `::` takes no IPv4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,12 +38,21 @@ def _seconds(text: str) -> float:
 
 
 def own_url(environ: Mapping[str, str]) -> str:
-    """Return the address of the hub that `hub serve` would run with *environ*: `HUB_URL`, else its port on loopback."""
+    """Return the address of the hub that `hub serve` would run with *environ*.
+
+    That is `HUB_URL`, else its port at the address that it listens on; of all addresses, at that of loopback.
+    """
     if environ.get("HUB_URL"):
         return environ["HUB_URL"]
     port = environ.get("HUB_PORT", "")
     scheme = "https" if environ.get("HUB_TLS_CERT") else "http"
-    return f"{scheme}://127.0.0.1:{port if port.isascii() and port.isdigit() else 8080}"
+    return f"{scheme}://{own_host(environ)}:{port if port.isascii() and port.isdigit() else 8080}"
+
+
+def own_host(environ: Mapping[str, str]) -> str:
+    """Return where the hub that `hub serve` would run with *environ* can be reached from this machine."""
+    host = _LOOPBACK_OF.get(said := environ.get("HUB_HOST", ""), said)
+    return f"[{host}]" if ":" in host else host
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,14 +66,14 @@ def run(args: argparse.Namespace) -> int:
     if status != 200:
         raise Failed(f"{args.url} is not {'alive' if args.live else 'ready'}: {_why(status, said)}")
     state = said.get("status")
-    if state not in {"alive", "ready"}:
+    if state not in ("alive", "ready"):
         raise Failed(f"what answers at {args.url} is not a hub")
     print(state)
     return 0
 
 
 def _why(status: int, said: Mapping[str, Any]) -> str:
-    return str(said.get("detail") or said.get("title") or f"it answers {status}")
+    return printable(said.get("detail") or said.get("title") or f"it answers {status}")
 
 
 async def _ask(url: URL, seconds: float) -> tuple[int, Mapping[str, Any]]:
@@ -98,11 +110,15 @@ def _host(url: URL) -> str:
 
 
 def _tls(url: URL) -> ssl.SSLContext | None:
-    """Return the TLS context; on loopback any certificate will do: it has the public name, and nothing is secret."""
+    """Return the TLS context.
+
+    On loopback, and where the hub of this machine listens, any certificate will do: it has the public name, and nothing
+    that is sent is secret.
+    """
     if url.scheme != "https":
         return None
     context = ssl.create_default_context()
-    if url.host in {"127.0.0.1", "::1", "localhost"}:
+    if url.host in {"127.0.0.1", "::1", "localhost", own_host(os.environ).strip("[]")}:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
@@ -111,10 +127,7 @@ def _tls(url: URL) -> ssl.SSLContext | None:
 def _read(answer: bytes, url: URL) -> tuple[int, Mapping[str, Any]]:
     head, _, body = answer.partition(b"\r\n\r\n")
     words = head.split(b" ", 2)
-    if not (words[0].startswith(b"HTTP/1.") and len(words) > 1 and words[1].isdigit()):
+    if not (words[0].startswith(b"HTTP/1.") and len(words) > 1 and words[1].isdigit() and len(words[1]) == STATUS):
         raise Failed(f"what answers at {url.origin()} does not speak HTTP")
-    try:
-        said = json.loads(body)
-    except ValueError:
-        said = None
+    said = read(body)
     return int(words[1]), said if isinstance(said, dict) else {}

@@ -18,6 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from hub.cli.answers import every, fits, histogram, maybe, number, printable, text, whole
 from hub.histogram import HistogramFigures, difference, quantile
 
 KEPT = 60  # looks, for the line of what was
@@ -32,6 +33,28 @@ TIMES = {
     "loop_lag_seconds": "loop lag",
 }
 LONG_AGO = 5.0  # seconds in which a log answers
+
+
+_WORKER = dict.fromkeys(("streams", "delivered", "memory_bytes", "cpu_seconds", "uptime"), number)
+_LOG = {"count": number, "bytes": number, "newest": text, "oldest": text}
+_TOLD = dict.fromkeys(
+    ("topics", "generations", "published", "delivered", "replayed", "connects", "disconnects", "uptime", *BAD), number
+)
+
+
+def readable(said: Any) -> bool:
+    """Return whether *said* are the figures of a hub; what only newer ones tell may be left out."""
+    return fits(said, {**_TOLD, "streams": every(number), "log": maybe(_LOG)}) and (
+        _histograms(said)
+        and fits(said.get("processes", 1), whole)
+        and fits(said.get("log_answered_seconds_ago"), maybe(number))
+        and fits(said.get("workers"), maybe(every(_WORKER)))
+        and all(map(_histograms, (said.get("workers") or {}).values()))
+    )
+
+
+def _histograms(said: Mapping[str, Any]) -> bool:
+    return all(histogram(said[name]) for name in TIMES if name in said)
 
 
 class Look(NamedTuple):
@@ -156,13 +179,13 @@ class Screen:
         if figures.get("draining"):
             text.append("  draining", "bold yellow")
         if self._lost:
-            text.append(f"  {self._lost}", "bold red")
+            text.append(f"  {printable(self._lost)}", "bold red")
         return text
 
     def _streams(self, figures: Mapping[str, Any]) -> Table:
         table = _table("streams")
         for kind, count in figures["streams"].items():
-            table.add_row(KINDS.get(kind, kind), f"{count:,}")
+            table.add_row(Text(printable(KINDS.get(kind, kind))), f"{count:,}")
         table.add_row("all", Text(f"{sum(figures['streams'].values()):,}", "bold"))
         table.add_row("topics", f"{figures['topics']:,}")
         table.add_row("answers of an AI", f"{figures['generations']:,}")
@@ -206,7 +229,7 @@ class Screen:
             delivered, cpu = rate(before, now, "delivered"), rate(before, now, "cpu_seconds")
             lag = between(before, now, "loop_lag_seconds")
             table.add_row(
-                name,
+                Text(printable(name)),
                 f"{worker['streams']:,}",
                 "-" if delivered is None else f"{delivered:,.0f}",
                 size(worker["memory_bytes"]),
@@ -230,8 +253,8 @@ class Screen:
             return table
         table.add_row("kept", f"{log['count']:,}")
         table.add_row("size", size(log["bytes"]))
-        table.add_row("newest", str(log["newest"]))
-        table.add_row("oldest", str(log["oldest"]))
+        table.add_row("newest", Text(printable(log["newest"])))
+        table.add_row("oldest", Text(printable(log["oldest"])))
         return table
 
     def _per_second(self, name: str) -> str:

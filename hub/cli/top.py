@@ -74,6 +74,8 @@ async def _look(hub: Probe, screen: Screen) -> None:
     Raises:
         Failed: there are none.
     """
+    from hub.cli.screen import readable  # noqa: PLC0415
+
     with in_one_line():
         answer = await hub.ask("/notifications/stats")
     said = answer.json()
@@ -83,4 +85,6 @@ async def _look(hub: Probe, screen: Screen) -> None:
         raise Failed("there are no figures at this address; name that for administration, if there is one: --url")
     if answer.status != 200 or not isinstance(said, dict) or "streams" not in said:
         raise Failed(f"what answers at {hub.url} with {answer.status} is not a hub")
+    if not readable(said):
+        raise Failed(f"the figures of {hub.url} can't be read: it is another version, or no hub")
     screen.show(said, asyncio.get_running_loop().time())

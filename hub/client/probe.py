@@ -40,10 +40,10 @@ class Reply:
     seconds: float = 0.0
 
     def json(self) -> Any:
-        """Return what the body says; None if it is not JSON."""
+        """Return what the body says; None if it is not JSON, or nested without end."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
 
@@ -169,7 +169,9 @@ class Probe:
         try:
             async with (
                 asyncio.timeout(seconds),
-                self._http.stream(method, self.url + path, headers=sent, content=body) as answer,
+                self._http.stream(
+                    method, self.url + path, headers=sent, content=body, timeout=httpx.Timeout(seconds)
+                ) as answer,
             ):
                 streamed = Streamed(Reply(answer.status_code, lower(answer.headers), b"", time.monotonic() - began))
                 size = 0

@@ -82,6 +82,9 @@ def test_nobody_there_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) ->
     [
         ({}, "http://127.0.0.1:8080"),
         ({"HUB_PORT": "9000"}, "http://127.0.0.1:9000"),
+        ({"HUB_HOST": "0.0.0.0"}, "http://127.0.0.1:8080"),
+        ({"HUB_HOST": "10.0.0.5", "HUB_PORT": "9000"}, "http://10.0.0.5:9000"),
+        ({"HUB_HOST": "::"}, "http://[::1]:8080"),
         ({"HUB_PORT": "tcp://10.0.0.1:8080"}, "http://127.0.0.1:8080"),
         ({"HUB_PORT": "9000", "HUB_TLS_CERT": "/cert.pem"}, "https://127.0.0.1:9000"),
         ({"HUB_PORT": "9000", "HUB_URL": "https://live.example.com/x"}, "https://live.example.com/x"),
