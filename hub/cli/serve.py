@@ -193,7 +193,7 @@ async def serve(settings: Settings, received: Received, ready: Ready | None = No
     NotFound(hub).add_to(app, "/{path:.*}")
     deadlines = Deadlines(hub.metrics, header=settings.header_timeout, body=settings.body_timeout)
     notifier = Notifier() if ready is None else None  # a worker's supervisor says it for all
-    leave = bool(received.users)  # before the door takes them
+    leave = ready is None and bool(received.users)  # before the door takes them; a supervisor says itself who leaves
     stop = _signals(longest_end(settings), supervised=ready is not None)
     doors = [Door("listening", app, (settings.host, settings.port), "port", received.users)]
     if settings.admin_port is not None:

@@ -169,7 +169,9 @@ class Probe:
         try:
             async with (
                 asyncio.timeout(seconds),
-                self._http.stream(method, self.url + path, headers=sent, content=body) as answer,
+                self._http.stream(
+                    method, self.url + path, headers=sent, content=body, timeout=httpx.Timeout(seconds)
+                ) as answer,
             ):
                 streamed = Streamed(Reply(answer.status_code, lower(answer.headers), b"", time.monotonic() - began))
                 size = 0

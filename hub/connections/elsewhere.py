@@ -227,10 +227,10 @@ class StreamsElsewhere:
         Those are by name of the process; where two have the same name, it is followed by what tells them apart.
         """
         own = dict(self._figures())
-        shared = {name: value for name, value in own.items() if name != "worker"}
+        sums = _sums(own)
 
         def read(answer: Any) -> dict[str, Any]:
-            _added([shared, answer])
+            _added([sums, _sums(answer)])  # raises if another version answers it
             return dict(answer)
 
         said = {self._peers.id: own, **await self._asked(FIGURES, None, read)}
@@ -242,6 +242,11 @@ class StreamsElsewhere:
 
 
 _LARGEST = {"published", "uptime", "log_answered_seconds_ago"}
+
+
+def _sums(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of *figures* that are added up: all but what each process says of itself."""
+    return {name: value for name, value in figures.items() if name != "worker"}
 
 
 def _added(figures: list[Mapping[str, Any]]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ async def readers(hub: HubProcess) -> AsyncIterator[Readers]:
 
 async def open_page(visit: Visit, hub: HubProcess, tab: str = "overview", **options: Any) -> Page:
     page = await visit(f"{hub.url}/dashboard#{tab}", **options)
-    await expect(page.get_by_test_id("state")).to_have_text("Live")
+    await expect(page.get_by_test_id("state")).to_have_text("Connected")
     return page
 
 
@@ -169,7 +169,7 @@ async def test_it_is_for_administrators_and_explains_rights(browser: Browser, tm
             await page.get_by_test_id("login-token").fill(said)
             await page.get_by_test_id("login").click()
             await expect(page.locator("#login-said")).to_contain_text(state)
-        await expect(page.get_by_test_id("state")).to_have_text("Live")
+        await expect(page.get_by_test_id("state")).to_have_text("Connected")
         assert await page.evaluate("Object.values({...localStorage, ...sessionStorage}).join()") == ""
         await page.get_by_test_id("rights-user").fill("ann")
         await page.get_by_test_id("rights-topics").fill("user/ann\nroom/tea")
@@ -256,6 +256,6 @@ async def test_a_hub_that_comes_back_is_live_again(visit: Visit, tmp_path: Path)
         own.kill()
         await expect(page.get_by_test_id("state")).to_have_text("Lost, trying again")
         await own.start()
-        await expect(page.get_by_test_id("state")).to_have_text("Live")
+        await expect(page.get_by_test_id("state")).to_have_text("Connected")
     finally:
         own.kill()

@@ -12,6 +12,7 @@ import jwt
 import pytest
 
 from hub.cli.entry import main
+from hub.client.probe import Probe
 from tests.cli.commands import Serving
 from tests.ports import free_port
 from tests.proxy import documented, program
@@ -148,6 +149,13 @@ async def test_a_hub_with_an_address_for_administration_is_asked_there(
     assert checked.lines["rights"][0] == "warn", "on this machine it is no more than that"
     assert checked.status == 0
     assert (await check(capsys, hub.url, "--admin-url", f"http://127.0.0.1:{port}", "--strict")).status == 1
+
+
+async def test_a_heartbeat_is_waited_for_longer_than_for_an_answer(serving: Serving) -> None:
+    hub = await serving("--heartbeat", "1", "--drain", "0")
+    async with Probe(hub.url, seconds=0.5) as probe:
+        stream = await probe.stream("/notifications/subscribe", 60, until=b"\n:")
+    assert b"\n:" in stream.text
 
 
 async def test_what_is_no_hub_is_told_in_one_line(hub: ServeProcess, capsys: pytest.CaptureFixture[str]) -> None:

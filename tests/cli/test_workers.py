@@ -399,7 +399,7 @@ async def test_the_sockets_may_be_those_that_the_process_was_started_with(tmp_pa
         try:
             await hub.listening()
             assert hub.port == listener.getsockname()[1]
-            assert f"hub: administration on http://127.0.0.1:{admin.getsockname()[1]}\n" in hub.out
+            await hub.prints(f"hub: administration on http://127.0.0.1:{admin.getsockname()[1]}\n")
             assert (await hub.site.ask("GET", "/healthz")).status == 200
             assert (await hub.site.ask("GET", "/notifications/stats")).status == 404
             hub.signal(signal.SIGTERM)

@@ -98,6 +98,13 @@ class Process:
                 assert not self.ended, self.err
                 await asyncio.sleep(0.005)
 
+    async def prints(self, text: str) -> None:
+        """Wait until *text* is on its standard output; unbuffered, it comes in pieces."""
+        async with asyncio.timeout(self.patience):
+            while text not in self.out:
+                assert not self.ended, self.err
+                await asyncio.sleep(0.005)
+
     async def end(self) -> int:
         """Wait until the process ends by itself; return its exit status."""
         async with asyncio.timeout(self.patience):

@@ -138,10 +138,20 @@ export class Chart {
           grid: { show: false },
           size: 26,
           space: 70,
-          values: (_, splits) => splits.map((at) => clock(at).slice(0, at % 60 ? 8 : 5)),
+          values: ({ scales: { x } }, splits) => {
+            const end = x!.max! - (x!.max! - x!.min!) * 0.08; // a mark beyond it would be cut at the edge
+            const length = splits.some((at) => at % 60) ? 8 : 5;
+            return splits.map((at) => (at > end ? "" : clock(at).slice(0, length)));
+          },
           incrs: [15, 30, 60, 120],
         },
-        { ...axis, size: 58, gap: 6, space: 36, values: (_, splits) => splits.map(format) },
+        {
+          ...axis,
+          size: 58,
+          gap: 6,
+          space: 36,
+          values: (_, splits) => splits.map((at) => format(at).replace(/\.0+ /, " ")),
+        },
       ],
       series: [
         {},
@@ -157,6 +167,8 @@ export class Chart {
           };
         }),
       ],
+      // Each colour ends where the next line begins.
+      bands: stacked ? lines.slice(1).map((_, place) => ({ series: [place + 1, place + 2] as [number, number] })) : [],
       hooks: { setCursor: [({ cursor }) => this.#say(cursor.idx ?? undefined)] },
     };
   }

@@ -114,7 +114,7 @@ export class Live {
   }
 
   #count(): void {
-    tell($("tail-count"), this.#came ? `${count(this.#came)} came` : "");
+    tell($("tail-count"), this.#came ? `${count(this.#came)} received` : "");
     this.#hint();
   }
 

@@ -20,8 +20,8 @@ interface Tab {
 
 const STATES = {
   connecting: "Connecting",
-  open: "Live",
-  polling: "Live, every 2 s",
+  open: "Connected",
+  polling: "Every 2 s",
   waiting: "Lost, trying again",
   refused: "No access",
 };
@@ -153,7 +153,9 @@ async function begin(): Promise<void> {
   $("login").hidden = true;
   $("main").hidden = false;
   delete document.body.dataset.asks;
-  tell($("who"), facts.user ?? (facts.guarded ? "" : "nobody is asked who they are here"));
+  const who = facts.user ?? (facts.guarded ? "" : "no login here");
+  tell($("who"), who ? `Dashboard · ${who}` : "Dashboard");
+  $("who").title = who;
   $("streams-panel").hidden = !facts.connections;
   if (!overview) {
     overview = new Overview(history);

@@ -15,6 +15,7 @@ const NAMES: Record<string, string> = {
   poll: "Polls",
 };
 export const nameOf = (kind: string): string => NAMES[kind] ?? kind;
+export const oneOf = (kind: string): string => nameOf(kind).replace(/s$/, "");
 
 interface Failure {
   logger: string;
@@ -27,13 +28,13 @@ interface Failure {
 
 /** Counters that are 0 on a good day, with what they mean. */
 const TROUBLE: [keyof Figures, string, string][] = [
-  ["slow_disconnects", "Slow readers cut", "more waited for them than may; they resume"],
-  ["dropped", "Frames dropped", "by the slow-reader policy; each was announced"],
+  ["slow_disconnects", "Slow readers cut", "too much waited; they resume"],
+  ["dropped", "Frames dropped", "by policy, and announced"],
   ["peer_timeouts", "Peers lost", "they took nothing for too long"],
-  ["refused", "Streams refused", "over a limit, draining, or without a log"],
+  ["refused", "Streams refused", "a limit, draining, or no log"],
   ["unauthorized", "Not logged in", "requests refused with 401"],
   ["forbidden", "Not allowed", "requests refused with 403"],
-  ["limited", "Over a rate", "publishes and requests beyond what may be"],
+  ["limited", "Over the rate", "too many requests or publishes"],
   ["unobserved_failures", "Publishes lost", "failed, and nobody waited for them"],
 ];
 
@@ -186,7 +187,7 @@ export class Overview {
           format: bytes,
           lines: [
             { name: "processes", colour: "--c5", fill: true },
-            { name: "log", colour: "--c2", dash: true },
+            { name: "log", colour: "--c3", dash: true },
           ],
         }),
         lines: (history) => [
@@ -205,11 +206,7 @@ export class Overview {
     const rated = (value: number | undefined) => (value === undefined ? "–" : rate(value));
     const kinds = Object.entries(total.streams).filter(([, number]) => number > 0);
     const limit = total.streams_limit ? `room for ${short(total.streams_limit)}` : "none open";
-    tile(
-      "streams",
-      count(open(sample)),
-      kinds.map(([kind, n]) => `${short(n)} ${nameOf(kind).toLowerCase()}`).join(" · ") || limit,
-    );
+    tile("streams", count(open(sample)), kinds.map(([kind, n]) => several(n, kind)).join(", ") || limit);
     tile("published", rated(grown((each) => each.total.published)), `${count(total.published)} since the start`);
     tile("delivered", rated(grown((each) => each.total.delivered)), `${count(total.delivered)} since the start`);
     const latency = sample.written;
@@ -222,7 +219,7 @@ export class Overview {
     tile(
       "cpu",
       cpu === undefined ? "–" : percent(cpu),
-      sample.lag === null ? "of one core" : `event loop late by ≤ ${duration(sample.lag)}`,
+      sample.lag === null ? "of one core" : `loop lag up to ${duration(sample.lag)}`,
     );
     tile("memory", bytes(total.memory_bytes), `up ${span(total.uptime)}`);
     tell(
@@ -295,6 +292,13 @@ export class Overview {
     }
   }
 }
+
+/** So many of a kind, in one line. */
+const several = (n: number, kind: string): string =>
+  `${short(n)} ${(n === 1 ? oneOf(kind) : nameOf(kind)).replace(/^\w(?=[a-z])/, (first) => first.toLowerCase())}`.replaceAll(
+    " ",
+    "\u00a0",
+  );
 
 const percent = (value: number): string => (value === 0 ? "0" : `${(value * 100).toFixed(value < 0.1 ? 1 : 0)} %`);
 

@@ -105,7 +105,7 @@ export class People {
         said,
         number
           ? `${count(number)} on ${topic}${number > users.length ? `; here are ${users.length}` : ""}.`
-          : `Nobody who is known is on ${topic} now.`,
+          : `No known user is on ${topic} now.`,
       );
     } catch (error) {
       tell(said, why(error));

@@ -2,7 +2,7 @@
 
 import { get, query, remove, why } from "./api.js";
 import { $, bytes, count, make, settled, span, Table, tell, twice } from "./dom.js";
-import { nameOf } from "./overview.js";
+import { oneOf } from "./overview.js";
 
 interface Stream {
   id: string;
@@ -35,7 +35,7 @@ export class Streams {
       $("streams"),
       [
         { title: "Stream", cell: ({ id }) => make("code", {}, id) },
-        { title: "Kind", cell: ({ kind }) => nameOf(kind).replace(/s$/, "") },
+        { title: "Kind", cell: ({ kind }) => oneOf(kind) },
         { title: "User", cell: ({ user }) => (user === null ? make("i", {}, "unknown") : user) },
         { title: "Address", cell: ({ address }) => address || "–" },
         { title: "Topics", cell: ({ topics }) => this.#topics(topics) },
@@ -99,7 +99,7 @@ export class Streams {
     button.disabled = true;
     try {
       await remove(`notifications/connections/${id}`);
-      this.#say(`${id} has ended. Its client may come back after 10 to 60 seconds.`);
+      this.#say(`${id} has ended. Its client may come back.`);
     } catch (error) {
       this.#say(`${id} was not ended: ${why(error)}`, true);
     }

@@ -106,8 +106,6 @@ function links(topic: string, pattern: boolean): Node[] {
   const name = encodeURIComponent(topic);
   const link = (tab: string, text: string, what: string) =>
     make("a", { href: `#${tab}?topic=${name}`, "aria-label": `${what} ${topic}` }, text);
-  const found = [link("streams", "Streams", "Streams of"), " ", link("live", "Tail", "Tail")];
-  return (pattern ? found : [...found, " ", link("people", "People", "People on")]).map((each) =>
-    typeof each === "string" ? document.createTextNode(each) : each,
-  );
+  const found = [link("streams", "Streams", "Streams of"), link("live", "Tail", "Tail")];
+  return pattern ? found : [...found, link("people", "People", "People on")];
 }
