@@ -21,7 +21,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, Statu
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from hub.notification import Draft, Notification
-from hub.tracing import CONTEXT_TAG, Answered, Flushed, with_context
+from hub.tracing import CONTEXT_TAG, Answered, Flushed, with_context, without_context
 
 NAME = "hub"
 GIVEN_TAG = "traceparent"
@@ -93,7 +93,8 @@ class OpenTelemetry:
         }
         span = self._tracer.start_span("publish", parent, SpanKind.PRODUCER, facts, links)
         if not span.is_recording():
-            return drafts, _nothing
+            # Nor by what a publisher has written there: the flush would be traced as if the hub had said so.
+            return [_untraced(each) if each.tags and CONTEXT_TAG in each.tags else each for each in drafts], _nothing
         here = trace.set_span_in_context(span, parent)
         carried: dict[str, str] = {}
         _w3c.inject(carried, here)
@@ -154,6 +155,10 @@ def _given(drafts: Sequence[Draft]) -> tuple[Context | None, list[Link]]:
     if len(drafts) == 1 and contexts and not trace.get_current_span().get_span_context().is_valid:
         return trace.set_span_in_context(trace.NonRecordingSpan(contexts[0])), []
     return None, [Link(each) for each in contexts]
+
+
+def _untraced(draft: Draft) -> Draft:
+    return draft._replace(tags=without_context(draft.tags) or None)
 
 
 def _extracted(text: object) -> SpanContext | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
+import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
@@ -46,6 +47,10 @@ def _run(arguments: Sequence[str] | None, *, whole_process: bool) -> int:
         return 2 if isinstance(error, InvalidInput | InvalidSettings) else 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # The reader of standard output has left, as `head` does. At its end Python would write the rest, and fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 class _Parser(argparse.ArgumentParser):

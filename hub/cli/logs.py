@@ -19,6 +19,9 @@ from hub.web.links import client_address
 # A question mark in the middle of a word: at the end of a sentence nothing follows it.
 _QUERY = re.compile(r"""(?<=[\w/.~%\-\])])\?[^\s"'<>]+""")
 
+# What JSON leaves as it is, but ends a line for some readers, or is obeyed by a terminal.
+_UNSEEN = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
 
 def log_to_stderr(level: str, format: str = "text", *, process: str = "") -> None:
     """Log what the whole process logs, from *level* on, to stderr.
@@ -99,7 +102,8 @@ class JsonFormatter(logging.Formatter):
         error = record.exc_info and self.formatException(record.exc_info)
         if found := "\n".join(each for each in (error, record.stack_info) if each):
             line["error"] = redacted(found)
-        return json.dumps(line, ensure_ascii=False)
+        text = json.dumps(line, ensure_ascii=False)
+        return text if text.isprintable() else _UNSEEN.sub(lambda each: f"\\u{ord(each[0]):04x}", text)
 
 
 class _NoQuotes(logging.Filter):

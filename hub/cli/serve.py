@@ -204,6 +204,8 @@ async def serve(settings: Settings, received: Received, ready: Ready | None = No
         if telemetry is not None:
             stack.push_async_callback(telemetry.aclose)
         stack.callback(deadlines.stop)
+        if notifier is not None:
+            stack.callback(notifier.stop)  # last: what is cleaned up may take longer than a watchdog waits
         for door in doors:
             await door.open(hub, deadlines, stack)
         _spare_the_collector()
@@ -213,7 +215,6 @@ async def serve(settings: Settings, received: Received, ready: Ready | None = No
         else:
             print(*doors, sep="\n", flush=True)
         if notifier is not None:
-            stack.callback(notifier.stop)
             notifier.ready()
         number = await stop
         if notifier is not None:

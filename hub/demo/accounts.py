@@ -43,7 +43,7 @@ EVERYTHING = (*SHARED, "user/**", "room/**")
 """What everybody may read as far as it is public, and send to."""
 VISITOR = Identity(user="visitor", subscribe=SHARED, publish=EVERYTHING, admin=True)
 """Whoever comes, where somebody has to be known: statistics, events, and the answers of the AI, which all share."""
-_OPEN = re.compile(r"/(?:metrics|notifications/stats|events/[^/]+|ai/.*)")
+_OPEN = re.compile(r"/(?:metrics|notifications/(?:stats|check)|events/[^/]+|ai/.*)")
 _DASHBOARD = re.compile(
     r"(?:GET|POST) /dashboard/.*|GET /notifications/rooms/[^/]+/members|(?:GET|DELETE) /notifications/connections.*"
     r"|DELETE /notifications/(?:users/[^/]+/connections|tokens/[^/]+)"

@@ -164,7 +164,7 @@ async def answered(
         raise
     except HubError as error:
         if error.status >= 500 and error.status != 503:
-            logger.exception("%s %s failed", request.method, request.path)
+            logger.exception("%s %s failed", request.method, request.rel_url.raw_path)
         return from_error(error)
     except web.RequestPayloadError as error:
         return problem(400, f"the body is broken: {str(error)[:200]}")
@@ -175,7 +175,7 @@ async def answered(
     except Exception as error:
         if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
             return web.Response()  # the client has disconnected: this is never sent, and aiohttp logs nothing
-        logger.exception("%s %s failed", request.method, request.path)
+        logger.exception("%s %s failed", request.method, request.rel_url.raw_path)
         return from_status(500) if own else problem(500, "the handler failed; the log says why")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -156,6 +158,16 @@ async def test_a_heartbeat_is_waited_for_longer_than_for_an_answer(serving: Serv
     async with Probe(hub.url, seconds=0.5) as probe:
         stream = await probe.stream("/notifications/subscribe", 60, until=b"\n:")
     assert b"\n:" in stream.text
+
+
+async def test_who_stops_reading_what_it_prints_gets_no_stack_trace(hub: ServeProcess) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = (sys.executable, "-m", "hub", "check", "--url", hub.url, "--seconds", "0.2")
+    process = await asyncio.create_subprocess_exec(*command, stdout=writes, stderr=asyncio.subprocess.PIPE)
+    os.close(writes)
+    _, said = await asyncio.wait_for(process.communicate(), 60)
+    assert (process.returncode, said) == (1, b"")
 
 
 async def test_what_is_no_hub_is_told_in_one_line(hub: ServeProcess, capsys: pytest.CaptureFixture[str]) -> None:

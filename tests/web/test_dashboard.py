@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jwt
 import pytest
 from aiohttp import web
+from reactivex import Subject
 
 from hub import Identity
 from hub.topics import topic_of
@@ -18,6 +20,7 @@ from hub.web.dashboard.dashboard import Dashboard
 from hub.web.dashboard.failures import MOST, Failures
 from hub.web.dashboard.feed import Feed
 from hub.web.dashboard.routes import HERE, routes
+from hub.web.dashboard.traffic import Traffic
 from tests.access.jwt import SECRET
 from tests.web.client import Client, until
 from tests.web.conftest import Complaints, Serve
@@ -256,6 +259,29 @@ async def test_topics_have_their_subscribers_users_and_rates(serve: Serve) -> No
     assert ([row["topic"] for row in wanted["topics"]], wanted["total"]) == (["orders/*", "orders/2"], 3)
 
 
+def test_rates_are_those_of_the_time_that_went_by() -> None:
+    now = 10.0
+    trunk: Subject[Any] = Subject()
+    traffic = Traffic(trunk, lambda: now)
+    traffic.tick()
+    traffic.start()
+    for number in range(6):
+        trunk.on_next(SimpleNamespace(topics=("a",)))
+        now += 1.0 if number % 2 else 2.0  # every second one waits for another process
+        traffic.tick()
+    assert traffic.rates["a"] == pytest.approx(6 / 9)
+
+
+async def test_who_polls_sees_the_sample_of_those_who_look(serve: Serve) -> None:
+    server = await serve(dashboard=True)
+    viewer = await look(server)
+    latest = await sample(viewer)
+    assert (await told(server, "figures"))["at"] >= latest["at"]
+    dashboard = server.app[Dashboard.KEY]
+    dashboard.sample = None  # type: ignore[assignment,method-assign]  # it would fail
+    assert (await told(server, "figures"))["at"] >= latest["at"]
+
+
 @pytest.mark.parametrize("query", ["order=best", "offset=-1", "offset=x", "limit=0", f"q={'x' * 1025}"])
 async def test_a_wrong_question_is_a_400(serve: Serve, query: str) -> None:
     server = await serve(dashboard=True)
@@ -346,6 +372,7 @@ async def test_the_debugger_reads_tokens_and_hears_the_application(serve: Serve)
         refused = await server.post("/dashboard/explain", {"token": bad, "topics": ["a/1"]}, X_User="root")
         assert refused.status == 401
         assert bad not in refused.body.decode() or bad == "x"
+    assert server.hub.metrics.unauthorized == 0, "it is the token that is refused, not whoever asks about it"
     assert await told(server, "revocations", **ROOT) == {
         "revocations": [
             {"kind": "token", "id": "t1", "at": (await told(server, "revocations", **ROOT))["revocations"][0]["at"]}

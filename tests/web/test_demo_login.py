@@ -187,7 +187,8 @@ async def test_everybody_may_do_what_they_could_without_a_login(demo: Server, us
     assert (await demo.post("/events/user.registered", {"id": 42}, **headers)).status == 202
     assert (await by_path.next("user.registered")).id
     assert (await demo.post("/orders", {"amount": 1}, **headers)).status == 201
-    for path in ("/notifications/stats", "/metrics", "/readyz", "/notifications/history?topic=user/42", "/"):
+    operator = ("/notifications/stats", "/notifications/check", "/metrics", "/readyz")
+    for path in (*operator, "/notifications/history?topic=user/42", "/"):
         assert (await demo.ask("GET", path, headers=headers)).status == 200
 
 
@@ -201,7 +202,8 @@ async def test_an_answer_of_the_ai_can_be_watched_before_and_after_a_login(demo:
 async def test_with_keys_for_tokens_the_tokens_say_who_may_do_what() -> None:
     demo = await start(jwt_secret=SecretStr(SECRET))
     try:
-        for path in ("/notifications/subscribe?topic=orders", "/sse/42", "/notifications/stats", "/metrics"):
+        operator = ("/notifications/stats", "/notifications/check", "/metrics")
+        for path in ("/notifications/subscribe?topic=orders", "/sse/42", *operator):
             assert (await demo.ask("GET", path)).status == 401
         assert (await demo.post("/notifications/publish", {"data": 1})).status == 401
         headers = {"Authorization": f"Bearer {token('tom')}"}

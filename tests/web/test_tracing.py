@@ -259,7 +259,8 @@ async def test_what_its_trace_does_not_sample_leaves_nothing_anywhere(serve: Ser
     traces = Traces(sampler=ParentBased(ALWAYS_OFF))
     server = await serve(setup={"tracing": traces.tracing})
     client = await server.subscribe("orders")
-    await server.publish({"topic": "orders", "data": 1})
+    written = {"hub.traceparent": f"00-{'1' * 32}-{'2' * 16}-01"}  # by somebody who wants to be traced
+    await server.publish({"topic": "orders", "data": 1, "tags": written})
     await client.event()
     assert traces.names() == []
     page = await server.hub.log.read(0, ["orders"], upto=1)

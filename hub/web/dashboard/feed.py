@@ -45,6 +45,11 @@ class Feed:
         """How many look."""
         return self._viewers
 
+    @property
+    def latest(self) -> str | None:
+        """The last sample, as JSON; None: nobody looks, or there is none that is new."""
+        return self._kept[-1] if self._kept and not self._failing else None
+
     async def watch(self) -> AsyncGenerator[MessageEvent, None]:
         """Yield `samples`, a list of those that are known already, then each new one as a `sample`.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from hub.errors import InvalidInput
+from hub.errors import InvalidInput, Unauthorized
 from hub.eventstream import compact_json
 from hub.hub import Hub
 from hub.topics import check_pattern
@@ -21,6 +21,7 @@ from hub.web.endpoint import Handler, opens_stream
 from hub.web.handler_streams import HandlerStreams
 from hub.web.limits import holder_of
 from hub.web.pages import page
+from hub.web.problems import from_error
 from hub.web.query import Parameters, page_limit
 from hub.web.stream import sent_away
 
@@ -77,6 +78,9 @@ async def feed(hub: Hub, request: web.Request) -> web.StreamResponse:
 async def figures(hub: Hub, request: web.Request) -> web.Response:
     """Return one sample: for a page that can't have a stream, because there are as many as may be."""
     await Access.of(request).administer(request)
+    latest = Dashboard.of(request).feed.latest
+    if latest is not None:
+        return web.Response(text=latest, content_type="application/json")
     return web.json_response(await Dashboard.of(request).sample(), dumps=compact_json)
 
 
@@ -122,7 +126,12 @@ async def explain(hub: Hub, request: web.Request) -> web.Response:
         _check_patterns(body, field)
     if not body.get("topics"):
         raise InvalidInput("topics", "is empty")
-    return web.json_response(await Dashboard.of(request).debugger.explain(body), dumps=compact_json)
+    try:
+        said = await Dashboard.of(request).debugger.explain(body)
+    except Unauthorized as error:
+        # Of the token in the body. Raised, it would count as one of whoever asks, who is then asked to wait.
+        return from_error(error)
+    return web.json_response(said, dumps=compact_json)
 
 
 def _check_patterns(body: dict[str, object], field: str) -> None:

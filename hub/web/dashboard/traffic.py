@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import heapq
 import logging
+import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from reactivex import Subject
@@ -22,21 +23,25 @@ MOST_TOPICS = 10_000
 class Traffic:
     """Notifications per second and topic, over the last ten seconds.
 
+    How long a second was is measured: a sample that waits for another process comes later.
+
     It is a tap on the trunk from `start` to `stop`. In each second it tells at most 10,000 topics apart; of what is
     sent to others then, only the number is known.
 
     Args:
         trunk: brings every notification of the hub, whichever process it was published in.
+        clock: says seconds that only grow.
 
     Attributes:
         others: notifications of the last ten seconds whose topics were not told apart.
     """
 
-    def __init__(self, trunk: Subject[Notification]) -> None:
-        self._trunk = trunk
+    def __init__(self, trunk: Subject[Notification], clock: Callable[[], float] = time.monotonic) -> None:
+        self._trunk, self._clock = trunk, clock
         self._tap: DisposableBase | None = None
         self._second: Counter[str] = Counter()
-        self._seconds: deque[tuple[Counter[str], int]] = deque()
+        self._seconds: deque[tuple[Counter[str], int, float]] = deque()
+        self._begun = 0.0
         self._sums: Counter[str] = Counter()
         self._left_out = self.others = 0
 
@@ -48,18 +53,22 @@ class Traffic:
     @property
     def rates(self) -> Mapping[str, float]:
         """Notifications per second by topic; topics without any are not there."""
-        seconds = max(len(self._seconds), 1)
+        seconds = self._length()
         return {topic: number / seconds for topic, number in self._sums.items()}
 
     def busiest(self, most: int) -> list[tuple[str, float]]:
         """Return the *most* topics with the most notifications, and how many a second each had."""
-        seconds = max(len(self._seconds), 1)
+        seconds = self._length()
         found = heapq.nlargest(most, self._sums.items(), key=lambda each: (each[1], each[0]))
         return [(topic, round(number / seconds, 3)) for topic, number in found]
+
+    def _length(self) -> float:
+        return sum(lasted for _, _, lasted in self._seconds) or 1.0
 
     def start(self) -> None:
         """Count from now on."""
         if self._tap is None:
+            self._begun = self._clock()
             self._tap = self._trunk.subscribe(self._count)
 
     def stop(self) -> None:
@@ -79,13 +88,17 @@ class Traffic:
                 self._left_out += 1
 
     def tick(self) -> None:
-        """Note that a second is over."""
-        self._seconds.append((self._second, self._left_out))
+        """Note that a second is over, if it counts."""
+        if self._tap is None:
+            return
+        now = self._clock()
+        self._seconds.append((self._second, self._left_out, now - self._begun))
+        self._begun = now
         self._sums.update(self._second)
         self.others += self._left_out
         self._second, self._left_out = Counter(), 0
         if len(self._seconds) > SECONDS:
-            gone, left_out = self._seconds.popleft()
+            gone, left_out, _ = self._seconds.popleft()
             self.others -= left_out
             for topic, number in gone.items():
                 self._sums[topic] -= number

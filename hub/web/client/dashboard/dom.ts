@@ -105,6 +105,8 @@ export interface Column<Row> {
   cell: (row: Row) => Child | Child[];
 }
 
+const textOf = (part: Child): string => (typeof part === "string" ? part : (part.textContent ?? ""));
+
 /** A table whose rows stay the same elements while they are the same things, so that focus and selection stay, too. */
 export class Table<Row> {
   readonly #body: HTMLTableSectionElement;
@@ -148,10 +150,12 @@ export class Table<Row> {
     this.#columns.forEach(({ cell }, place) => {
       const said = cell(row);
       const td = line.children[place]!;
-      if (typeof said === "string") tell(td, said);
-      else if (!td.hasChildNodes() || !(said instanceof HTMLButtonElement)) {
+      if (typeof said === "string") {
+        td.removeAttribute("data-now");
+        tell(td, said);
+      } else if (!td.hasChildNodes() || !(said instanceof HTMLButtonElement)) {
         const parts = Array.isArray(said) ? said : [said];
-        const now = parts.map((part) => (typeof part === "string" ? part : (part as Element).outerHTML)).join("");
+        const now = parts.map((part) => (part instanceof Element ? part.outerHTML : textOf(part))).join("");
         if (td.getAttribute("data-now") === now) return;
         td.replaceChildren(...parts);
         td.setAttribute("data-now", now);

@@ -213,7 +213,7 @@ export class Overview {
     tile(
       "latency",
       latency ? duration(latency.p99) : "–",
-      latency ? `half within ${duration(latency.p50)}` : "nothing was published lately",
+      latency ? `half within ${duration(latency.p50)}` : "no publish lately",
     );
     const cpu = grown((each) => each.total.cpu_seconds);
     tile(

@@ -72,7 +72,7 @@ export class People {
   enter(asked: URLSearchParams): void {
     const topic = asked.get("topic");
     if (topic?.startsWith("room/") && !$("rooms-panel").hidden) {
-      $<HTMLInputElement>("room-name").value = decodeURIComponent(topic.slice("room/".length));
+      $<HTMLInputElement>("room-name").value = roomOf(topic) ?? "";
       void this.#readMembers();
     }
     if (topic !== null) $<HTMLInputElement>("presence-topic").value = topic;
@@ -138,9 +138,7 @@ export class People {
     const { topics } = await get<{ topics: { topic: string }[] }>(
       `dashboard/topics?${query({ q: "room/", limit: 12 })}`,
     ).catch(() => ({ topics: [] }));
-    const rooms = topics.flatMap(({ topic }) =>
-      /^room\/[^*/]+$/.test(topic) ? [decodeURIComponent(topic.slice(5))] : [],
-    );
+    const rooms = topics.flatMap(({ topic }) => roomOf(topic) ?? []);
     const list = $("rooms");
     if (list.dataset.now === rooms.join("\n")) return;
     list.dataset.now = rooms.join("\n");
@@ -180,6 +178,16 @@ export class People {
       tell(said, why(error));
     }
     void this.#readRevocations();
+  }
+}
+
+/** The room that a topic belongs to; none, if its name is not one: a reader may follow any topic with `%`. */
+function roomOf(topic: string): string | undefined {
+  const name = /^room\/([^*/]+)$/.exec(topic)?.[1];
+  try {
+    return name && decodeURIComponent(name);
+  } catch {
+    return undefined;
   }
 }
 
