@@ -258,7 +258,7 @@ test("what was found out is remembered, for each hub by itself", () => {
   expect(new Wires("auto", "https://one/", memory, true).next(10 + AVOIDED)).toBe("sse");
 });
 
-test.each(Array.from({ length: 300 }, (_, seed) => seed))(
+test.each(Array.from({ length: 150 }, (_, seed) => seed))(
   "each notification comes once, in order, with true gaps, whatever wires are cut: schedule %i",
   async (seed) => {
     const { clock, hub, line, told, random, sign } = world({ wire: seed % 3 ? "auto" : "websocket" }, seed);
