@@ -245,7 +245,7 @@ def telemetry_of(settings: Settings, name: str) -> Telemetry | None:
     """Return OpenTelemetry's SDK, set up as the environment says, if *settings* ask for it.
 
     Raises:
-        InvalidSettings: it is not installed.
+        InvalidSettings: it is not installed, or can't be set up like this.
     """
     if not settings.otel:
         return None
@@ -254,6 +254,8 @@ def telemetry_of(settings: Settings, name: str) -> Telemetry | None:
     except ModuleNotFoundError as missing:
         extra = "pip install '/path/to/broadcast-hub[otel]'"
         raise InvalidSettings([f"otel (HUB_OTEL): needs the package {missing.name}: {extra}"]) from None
+    except ValueError as error:
+        raise InvalidSettings([f"otel (HUB_OTEL): a variable OTEL_…: {error}"]) from None
 
 
 def longest_end(settings: Settings) -> float:

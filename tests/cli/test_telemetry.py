@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
+from hub.cli.serve import telemetry_of
 from hub.cli.telemetry import exporters
 from hub.errors import InvalidSettings
+from hub.settings import Settings
 from tests.cli.commands import Serving
 from tests.ports import free_port
 
@@ -95,3 +97,10 @@ def test_an_exporter_that_is_not_installed_is_named(
     monkeypatch.setenv(variable, value)
     with pytest.raises(InvalidSettings, match=f"OTEL_TRACES_EXPORTER: no exporter '{name}' is installed"):
         list(exporters("traces"))
+
+
+def test_what_the_sdk_refuses_is_an_error_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "0")
+    with pytest.raises(InvalidSettings, match=r"otel \(HUB_OTEL\): a variable OTEL_…: max_queue_size"):
+        telemetry_of(Settings(otel=True), "web1-1")
