@@ -18,7 +18,13 @@ from hub.hub import Hub
 
 PATH = "/notifications/client/{file}"
 FOLDER = Path(__file__).parent / "static"
-FILES = ("hub-client.js", "hub-client.global.js", "hub-client.worker.js", "hub-client.LICENSE.txt")
+FILES = (
+    "hub-client.js",
+    "hub-client.global.js",
+    "hub-client.worker.js",
+    "hub-client.wires.js",
+    "hub-client.LICENSE.txt",
+)
 _TYPES = {".js": "text/javascript", ".txt": "text/plain"}
 
 

@@ -16,6 +16,7 @@ const bundles = [
   { entry: "index.ts", file: "hub-client.js", format: "esm", serve: true },
   { entry: "index.ts", file: "hub-client.global.js", format: "iife", globalName: "hubClient", serve: true },
   { entry: "worker.ts", file: "hub-client.worker.js", format: "esm", serve: true },
+  { entry: "others.ts", file: "hub-client.wires.js", format: "esm", serve: true },
   // React has to know that these hooks are for the browser, where a framework runs components on the server.
   { entry: "react.ts", file: "hub-client.react.js", format: "esm", first: '"use client";\n' },
   { entry: "vue.ts", file: "hub-client.vue.js", format: "esm" },
@@ -26,6 +27,7 @@ const apart = {
   name: "apart",
   setup({ onResolve }) {
     onResolve({ filter: /^\.\/worker\.js$/ }, () => ({ path: "./hub-client.worker.js", external: true }));
+    onResolve({ filter: /^\.\/others\.js$/ }, () => ({ path: "./hub-client.wires.js", external: true }));
     onResolve({ filter: /^\.\/index\.js$/ }, () => ({ path: "./hub-client.js", external: true }));
   },
 };

@@ -214,7 +214,7 @@ class HubAnswer implements Answer {
       heartbeat: () => this.#take({ on: "heartbeat" }),
       retry: (ms) => this.#take({ on: "retry", ms }),
       id: () => {},
-      event: ({ id, type, data }) => this.#heard(id, type, data),
+      event: ({ id, type, data }) => this.#heard(id, type, data as string),
       ended: () => this.#take({ on: "ended" }),
       failed: (problem) => this.#failed(problem),
     });

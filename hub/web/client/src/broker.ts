@@ -246,6 +246,9 @@ export class Broker {
       case "change":
         this.#change(seat, message);
         break;
+      case "send":
+        void this.#send(seat, message);
+        break;
       case "token":
         this.#tokens.get(message.ref)?.(message);
         break;
@@ -297,6 +300,19 @@ export class Broker {
     // The extra line is asked again, for the new topics too.
     if (added.length && seat.place === Place.EXTRA) this.#takeOff(seat);
     this.#settle();
+  }
+
+  /** Ask the hub over the main line, and tell the tab what became of it. */
+  async #send(seat: Seat, { ref, op, facts }: Extract<FromTab, { is: "send" }>): Promise<void> {
+    const nowhere = { status: 0, code: "no_socket", detail: "there is no line" };
+    try {
+      const told = await this.#main?.send(op, facts);
+      seat.post({ is: "answer", ref, ...(told ? { told } : { refusal: nowhere }) });
+    } catch (error) {
+      const { status, code, message, topic } = error as LineError;
+      const refusal = { status, code, detail: message, ...(topic === undefined ? {} : { topic }) };
+      seat.post({ is: "answer", ref, refusal });
+    }
   }
 
   /** Take `topics` away from the tab; the hub has said why. */

@@ -2,13 +2,14 @@
 
 import { type Answer, openAnswer } from "./ai.js";
 import { type Env, surroundings } from "./env.js";
-import { LineError, type LineState, type Start } from "./line.js";
+import { LineError, type LineState, NO_SOCKET, type Start } from "./line.js";
 import type { TabEvent } from "./port.js";
 import { foldPresence, type Presence, type PresenceFacts } from "./presence.js";
 import { Share, type ShareMode } from "./share.js";
 import { Stored } from "./stored.js";
 import { Tab } from "./tab.js";
 import { baseOf, RequestFailed, send } from "./wire.js";
+import type { WireMode } from "./wires.js";
 
 export interface Notification<T = unknown> {
   id: string;
@@ -65,6 +66,11 @@ export interface ConnectOptions {
   user?: string;
   /** Where the line is that the tabs share; default: `auto`. */
   share?: ShareMode;
+  /**
+   * How notifications come; default: `auto`, over Server-Sent Events, by polls where a proxy holds those back, and over a
+   * WebSocket once the page sends something. `websocket`: over that from the start, if it is not blocked.
+   */
+  wire?: WireMode;
   /** Where to begin: after an id, such as the position at which the page was rendered; default: with what is new. */
   start?: Start;
   /** Whether a reload goes on where the handlers had got to; default: `tab`. */
@@ -277,10 +283,60 @@ export class Hub {
 
   // ---- requests ----
 
-  /** Send a notification; return its id and its topics. The draft gets a `key`, so that a repetition sends no second one. */
-  async publish(draft: Draft): Promise<{ id: string; topics: string[] }> {
-    const body = { key: crypto.randomUUID?.() ?? `${Math.random()}${Date.now()}`, ...draft };
-    return (await this.#request("notifications/publish", "POST", body)) as { id: string; topics: string[] };
+  /**
+   * Send a notification; return its id and its topics. The draft gets a `key`, so that a repetition sends no second one.
+   *
+   * It goes over the line if that is a WebSocket, else as a request.
+   *
+   * @param draft the whole of it, or with `options` its data.
+   */
+  async publish(draft: Draft): Promise<{ id: string; topics: string[] }>;
+  async publish(data: unknown, options: Omit<Draft, "data">): Promise<{ id: string; topics: string[] }>;
+  async publish(draft: unknown, options?: Omit<Draft, "data">): Promise<{ id: string; topics: string[] }> {
+    const key = crypto.randomUUID?.() ?? `${Math.random()}${Date.now()}`;
+    const body = { key, ...(options ? { ...options, data: draft } : (draft as Draft)) };
+    const answer = await this.#say("publish", body, () => this.#request("notifications/publish", "POST", body));
+    const { id, topics } = answer as { id: string; topics: string[] };
+    return { id, topics };
+  }
+
+  /** Join a room, in which `publish` is to send, too, if that is true; only where the application allows it. */
+  async join(room: string, { publish = false }: { publish?: boolean } = {}): Promise<void> {
+    const more = publish ? { publish } : {};
+    await this.#say("join", { room, ...more }, () => this.#request(this.#member(room), "PUT", more));
+  }
+
+  /** Leave a room. */
+  async leave(room: string): Promise<void> {
+    await this.#say("leave", { room }, () => this.#request(this.#member(room), "DELETE", undefined));
+  }
+
+  #member(room: string): string {
+    if (!this.#user) throw new LineError(0, "unknown_user", "who the user is has to be said: with `token` or `user`");
+    return `notifications/rooms/${encodeURIComponent(room)}/members/${encodeURIComponent(this.#user)}`;
+  }
+
+  readonly #requests = new Set<Promise<unknown>>();
+
+  /** Ask for `op` over the line, or by `request` where that does not go both ways. */
+  async #say(op: string, facts: object, request: () => Promise<unknown>): Promise<unknown> {
+    const { wire = "auto" } = this.#options;
+    if (wire === "auto" || wire === "websocket") {
+      // What was sent in the other way comes first.
+      while (this.#requests.size) await Promise.allSettled(this.#requests);
+      try {
+        if (this.#tab) return await this.#tab.send(op, facts);
+      } catch (error) {
+        // Whoever speaks over a socket that has outlived its token has to show a new one.
+        const { code, status } = error as LineError;
+        if (code !== NO_SOCKET && status !== 401) throw error;
+      }
+    }
+    const requested = request();
+    this.#requests.add(requested);
+    const done = () => void this.#requests.delete(requested);
+    requested.then(done, done);
+    return requested;
   }
 
   /** Ask an AI; the answer grows. `prompt` is the question, or a body as `POST /ai/chat/stream/init` takes it. */
@@ -348,10 +404,10 @@ export class Hub {
   }
 
   #newShare(): Share {
-    const { presence = false, rooms = false, share = "auto", worker } = this.#options;
+    const { presence = false, rooms = false, share = "auto", wire = "auto", worker } = this.#options;
     return new Share({
       mode: this.#user === undefined ? "none" : share,
-      party: { url: this.#base, user: this.#user ?? "", rooms, presence },
+      party: { url: this.#base, user: this.#user ?? "", rooms, presence, wire },
       tab: this.#tab!,
       env: this.#env,
       visible: isVisible,

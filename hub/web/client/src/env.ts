@@ -1,5 +1,7 @@
 /** What the client uses of its surroundings: clock, timers, chance, network. Tests bring their own. */
 
+import type { Memory } from "./wires.js";
+
 /** What the surroundings say by themselves. */
 export type Sign = "online" | "offline" | "hidden" | "visible" | "frozen" | "resumed";
 
@@ -15,6 +17,10 @@ export interface Env {
   fetch: typeof fetch;
   /** The native class, for browsers in which `fetch` can't be read while it goes on; undefined if there is none. */
   EventSource: typeof EventSource | undefined;
+  /** The native class; undefined if there is none. */
+  WebSocket: typeof WebSocket | undefined;
+  /** Keeps what was found out of the network, for as long as the session. */
+  memory: Memory;
   /** Whether the body of an answer can be read while it arrives. */
   streams: boolean;
   /** False only if there is surely no network. */
@@ -34,6 +40,8 @@ export function surroundings(): Env {
     random: () => Math.random(),
     fetch: (...request) => fetch(...request),
     EventSource: typeof EventSource === "undefined" ? undefined : EventSource,
+    WebSocket: typeof WebSocket === "undefined" ? undefined : WebSocket,
+    memory: memory(),
     streams: typeof ReadableStream !== "undefined" && "body" in Response.prototype,
     online: () => typeof navigator === "undefined" || navigator.onLine !== false,
     watch,
@@ -71,4 +79,28 @@ function watch(on: (sign: Sign) => void): () => void {
   return () => {
     for (const end of ends) end();
   };
+}
+
+/** What a worker, or a page without a storage, remembers: as long as it lives. */
+const remembered = new Map<string, string>();
+
+function memory(): Memory {
+  try {
+    const { sessionStorage } = globalThis;
+    if (sessionStorage) {
+      return {
+        get: (key) => sessionStorage.getItem(key) ?? undefined,
+        set: (key, value) => {
+          try {
+            sessionStorage.setItem(key, value);
+          } catch {
+            // It is full: then it is found out again.
+          }
+        },
+      };
+    }
+  } catch {
+    // The page may have none.
+  }
+  return { get: (key) => remembered.get(key), set: (key, value) => void remembered.set(key, value) };
 }

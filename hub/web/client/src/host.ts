@@ -9,7 +9,7 @@ export function makeBroker(party: Party, env: Env): Broker {
   return new Broker({
     rooms: party.rooms,
     presence: party.presence,
-    makeLine: (options) => makeLine({ ...options, url: party.url, env }),
+    makeLine: (options) => makeLine({ ...options, url: party.url, wire: party.wire, env }),
     now: env.now,
     after: env.after,
     soon: (then) => queueMicrotask(then),

@@ -3,7 +3,18 @@
 import type { Env } from "./env.js";
 import { type Command, type Input, Machine } from "./machine.js";
 import { Places, positionOf } from "./places.js";
-import { baseOf, openStream, type Problem, RequestFailed, send } from "./wire.js";
+import { VERSION } from "./port.js";
+import {
+  baseOf,
+  type Heard,
+  openStream,
+  type Problem,
+  RequestFailed,
+  type Send,
+  send,
+  type StreamRequest,
+} from "./wire.js";
+import { FIRST_BYTE, type Wire, type WireMode, Wires } from "./wires.js";
 
 export type LineState = "connecting" | "open" | "waiting" | "offline" | "refused" | "closed";
 
@@ -47,6 +58,8 @@ export interface LineOptions {
   rooms?: boolean;
   /** Whether the line tells who is on its topics. */
   presence?: boolean;
+  /** How notifications come; default: `sse`, with no other way. */
+  wire?: WireMode;
   /** Is called with each event, in order. */
   on: (event: LineEvent) => void;
   env: Env;
@@ -72,6 +85,13 @@ export interface Line {
   remove(topics: string[]): Promise<void>;
   /** Look now whether the stream is alive. */
   wake(): void;
+  /**
+   * Ask the hub for `op` (`publish`, `join`, `leave`) over the stream, and have a wire from now on that can do so.
+   *
+   * @throws {LineError} the hub refuses it; or `no_socket`: it has to be sent in another way, for there is no such wire
+   *   now, or nobody knows whether the hub has got it.
+   */
+  send(op: string, facts: object): Promise<Record<string, unknown>>;
 }
 
 export type MakeLine = (options: LineOptions) => Line;
@@ -101,6 +121,8 @@ interface Waiting {
   fail: (error: LineError) => void;
 }
 
+/** Why `send` could not: there is no wire for it now, or it has ended without an answer. */
+export const NO_SOCKET = "no_socket";
 const TOKEN = 30_000;
 const DEFAULT_TOPIC = "notifications";
 
@@ -126,18 +148,24 @@ export class HubLine implements Line {
   #attempt = 0;
   #closed = true;
   #begun = false;
+  #wires: Wires;
+  /** How the hub is asked for something over the present stream. */
+  #send: Send | undefined;
+  /** What ends the wait for the first byte, or for the time of another wire. */
+  #stopWaiting: (() => void) | undefined;
   /** Topics that the next stream has for the first time. */
   #joining: Waiting[] = [];
   #changes: Promise<unknown> = Promise.resolve();
 
   constructor(options: LineOptions) {
-    const { url, topics, cursor, start, token, rooms, env } = options;
+    const { url, topics, cursor, start, token, rooms, wire = "sse", env } = options;
     this.#env = env;
     this.#options = options;
     this.#base = baseOf(url);
     this.#wanted = new Set(topics.length || rooms ? topics : [DEFAULT_TOPIC]);
     this.#start = start ?? "";
     this.#machine = new Machine(env.random, token !== undefined, env.online);
+    this.#wires = new Wires(wire, this.#base, env.memory, env.WebSocket !== undefined);
     if (cursor) this.#places.begin(cursor, this.#wanted);
   }
 
@@ -151,7 +179,11 @@ export class HubLine implements Line {
 
   open(): void {
     this.#closed = false;
-    this.#unwatch ??= this.#env.watch((sign) => this.#take({ on: sign }));
+    this.#unwatch ??= this.#env.watch((sign) => {
+      if (sign === "online") this.#wires.forget();
+      this.#take({ on: sign });
+      if (sign === "online") this.#changeWire();
+    });
     this.#take({ on: "start" });
   }
 
@@ -168,6 +200,17 @@ export class HubLine implements Line {
 
   wake(): void {
     this.#take({ on: "wake" });
+  }
+
+  async send(op: string, facts: object): Promise<Record<string, unknown>> {
+    this.#wires.sends = true;
+    this.#changeWire();
+    if (!this.#send) throw new LineError(0, NO_SOCKET, "there is no WebSocket now");
+    try {
+      return await this.#send(op, facts);
+    } catch (error) {
+      throw errorOf((error as RequestFailed).problem);
+    }
   }
 
   add(topics: string[], after?: string): Promise<{ from: string }> {
@@ -194,7 +237,7 @@ export class HubLine implements Line {
       for (const topic of added) this.#want(topic, from);
       return { from };
     }
-    if (!this.#begun || this.#isBeforeStream(after)) return this.#addByStream(added, after);
+    if (!this.#begun || !this.#connection || this.#isBeforeStream(after)) return this.#addByStream(added, after);
     const connection = this.#connection;
     try {
       const answer = (await this.#change({ add: added, ...(after ? { after } : {}) })) as { from: string };
@@ -294,6 +337,10 @@ export class HubLine implements Line {
     }
     for (const topic of removed) this.#forget(topic);
     if (!this.#begun) return;
+    if (!this.#connection) {
+      this.#take({ on: "again" });
+      return;
+    }
     try {
       await this.#change({ remove: removed });
     } catch (error) {
@@ -355,6 +402,9 @@ export class HubLine implements Line {
   #letGo(): void {
     this.#attempt += 1;
     this.#begun = false;
+    this.#send = undefined;
+    this.#stopWaiting?.();
+    this.#stopWaiting = undefined;
     this.#endStream?.();
     this.#endStream = undefined;
     for (const [topic, from] of this.#answered) this.#places.add(topic, from);
@@ -382,9 +432,16 @@ export class HubLine implements Line {
       rooms: this.#options.rooms === true,
       presence: this.#options.presence === true,
     };
-    this.#endStream = openStream(this.#env, request, {
-      opened: (deaf) => this.#take({ on: "opened", deaf }),
-      bytes: () => this.#take({ on: "bytes" }),
+    const wire = this.#wireFor(request.cursor);
+    const heard: Heard = {
+      opened: (deaf, send) => {
+        this.#send = send;
+        this.#take({ on: "opened", deaf });
+      },
+      bytes: () => {
+        this.#firstByte(wire);
+        this.#take({ on: "bytes" });
+      },
       heartbeat: () => this.#take({ on: "heartbeat" }),
       retry: (ms) => this.#take({ on: "retry", ms }),
       id: (id) => {
@@ -393,8 +450,68 @@ export class HubLine implements Line {
       },
       event: (event) => this.#heard(event),
       ended: () => this.#take({ on: "ended" }),
-      failed: (problem) => this.#failed(problem),
-    });
+      failed: (problem) => {
+        if (this.#silent) this.#noByte(wire, problem);
+        this.#failed(problem);
+      },
+    };
+    this.#silent = true;
+    if (this.#wires.canLeave(wire)) {
+      const detail = `nothing came over ${wire} within ${FIRST_BYTE / 1_000} seconds`;
+      this.#stopWaiting = this.#env.after(FIRST_BYTE, () => {
+        const problem = { status: 0, code: "held_back", detail };
+        this.#noByte(wire, problem);
+        this.#failed(problem);
+      });
+    }
+    if (wire === "sse") this.#endStream = openStream(this.#env, request, heard);
+    else await this.#openOther(wire, request, heard, attempt);
+  }
+
+  #silent = false;
+  #wire: Wire = "sse";
+
+  /** Return the wire for a stream that begins after `cursor`. */
+  #wireFor(cursor: string): Wire {
+    this.#wire = this.#wires.next(this.#env.now());
+    // Where the newest is, only a stream can be asked for.
+    if (cursor === "latest" && this.#wire === "websocket") this.#wire = "sse";
+    return this.#wire;
+  }
+
+  async #openOther(wire: Wire, request: StreamRequest, heard: Heard, attempt: number): Promise<void> {
+    try {
+      const others = await import("./others.js");
+      if (attempt !== this.#attempt || this.#closed) return;
+      if (others.VERSION !== VERSION) throw new Error("the hub was updated");
+      const open = wire === "poll" ? others.openPoll : others.openSocket;
+      this.#endStream = open(this.#env, request, heard);
+    } catch (error) {
+      if (attempt === this.#attempt) heard.failed({ status: 0, code: "", detail: String(error) });
+    }
+  }
+
+  /** The wire works: note it, and when a better one may. */
+  #firstByte(wire: Wire): void {
+    if (!this.#silent) return;
+    this.#silent = false;
+    this.#stopWaiting?.();
+    this.#wires.works(wire);
+    const ms = this.#wires.better(this.#env.now());
+    this.#stopWaiting = ms === undefined ? undefined : this.#env.after(ms, () => this.#changeWire());
+  }
+
+  /** Note that nothing has come over `wire`, which says something of the wire unless the hub has said why. */
+  #noByte(wire: Wire, { status, code }: Problem): void {
+    if (status !== 0 || !this.#env.online()) return;
+    // A WebSocket never says why it could not be opened.
+    if (wire === "websocket" || (wire === "sse" && code === "held_back")) this.#wires.fails(wire, this.#env.now());
+    else this.#wires.misses(wire);
+  }
+
+  /** Take the better wire, if there is one by now. */
+  #changeWire(): void {
+    if (this.#wire !== this.#wires.next(this.#env.now())) this.#take({ on: "again" });
   }
 
   async #renewed(): Promise<void> {
@@ -424,13 +541,14 @@ export class HubLine implements Line {
 
   // ---- what the stream says ----
 
-  #heard({ id, type, data }: { id: string | undefined; type: string; data: string }): void {
+  #heard({ id, type, data }: Parameters<Heard["event"]>[0]): void {
     if (type !== "hub.gap") this.#gapTold = false;
+    const facts: unknown = typeof data === "string" ? JSON.parse(data) : data;
     if (type.startsWith("hub.")) {
-      this.#own(type.slice(4), JSON.parse(data) as OwnFacts, id);
+      this.#own(type.slice(4), facts as OwnFacts, id);
       return;
     }
-    const told = JSON.parse(data) as { id?: string; topics: string[]; type?: string; data: unknown };
+    const told = facts as { id?: string; topics: string[]; type?: string; data: unknown };
     // An id in the data is that of a notification that is older than what has come: the cursor stays where it is.
     const position = told.id ?? id ?? this.cursor;
     if (!this.#places.take(position, told.topics, told.id !== undefined)) return;

@@ -1,6 +1,7 @@
 /** What a tab and its broker tell each other. Each message can be posted to a worker or another page. */
 
 import type { LineEvent, Start } from "./line.js";
+import type { WireMode } from "./wires.js";
 
 /** What a tab is told of its topics: what a line tells, and which topics it was refused. */
 export type TabEvent =
@@ -21,7 +22,8 @@ export interface Refusal {
 export type ToTab =
   /** What has happened, in order; to be answered with `ack`. */
   | { is: "events"; number: number; events: TabEvent[] }
-  | { is: "answer"; ref: number; refusal?: Refusal }
+  /** To a `change` or a `send`, of which `told` is what the hub has answered. */
+  | { is: "answer"; ref: number; refusal?: Refusal; told?: Record<string, unknown> }
   | { is: "token"; ref: number }
   /** Are you there? */
   | { is: "ping" }
@@ -33,6 +35,8 @@ export type ToTab =
 export type FromTab =
   | { is: "join"; topics: string[]; cursor?: string; start?: Start; token: boolean; visible: boolean }
   | { is: "change"; ref: number; add: string[]; remove: string[] }
+  /** Ask the hub for `op` over the line, if that goes both ways. */
+  | { is: "send"; ref: number; op: string; facts: object }
   | { is: "ack"; number: number }
   | { is: "token"; ref: number; token?: string; failed?: boolean }
   | { is: "pong" }
@@ -49,6 +53,7 @@ export interface Party {
   user: string;
   rooms: boolean;
   presence: boolean;
+  wire: WireMode;
 }
 
 /** What goes to a broker elsewhere beside what tabs and brokers say. */
@@ -56,9 +61,9 @@ export type ToHost = FromTab | { is: "hello"; party: Party } | { is: "probe" };
 export type FromHost = ToTab | { is: "here"; version: number } | { is: "alive" };
 
 /** Both sides have to be of the same version: change it whenever what they say, or what it means, changes. */
-export const VERSION = 1;
+export const VERSION = 2;
 
 /** What those who share a line call it: the worker, the lock, the channel. */
-export function nameOf({ url, user, rooms, presence }: Party): string {
-  return `hub-client ${VERSION} ${url} ${user} ${rooms ? "rooms" : ""} ${presence ? "presence" : ""}`;
+export function nameOf({ url, user, rooms, presence, wire }: Party): string {
+  return `hub-client ${VERSION} ${url} ${user} ${rooms ? "rooms" : ""} ${presence ? "presence" : ""} ${wire}`;
 }

@@ -4,7 +4,7 @@
  * Pure: messages come in by `take`, and go out by what `join` was given.
  */
 
-import { LineError, type Start } from "./line.js";
+import { LineError, NO_SOCKET, type Start } from "./line.js";
 import type { FromTab, Refusal, TabEvent, ToTab } from "./port.js";
 import { isWithin } from "./topics.js";
 
@@ -30,10 +30,16 @@ interface Change {
   reject: (error: Error) => void;
 }
 
+interface Send {
+  resolve: (told: Record<string, unknown>) => void;
+  reject: (error: Error) => void;
+}
+
 export class Tab {
   readonly #options: TabOptions;
   readonly #topics: Set<string>;
   readonly #changes = new Map<number, Change>();
+  readonly #sends = new Map<number, Send>();
   #refs = 0;
   #cursor: string | undefined;
   #post: ((message: FromTab) => void) | undefined;
@@ -71,6 +77,8 @@ export class Tab {
   /** Note that the broker has ended: nothing it said before counts any more but what was taken. */
   part(): void {
     this.#post = undefined;
+    for (const { reject } of this.#sends.values()) reject(new LineError(0, NO_SOCKET, "the broker has ended"));
+    this.#sends.clear();
   }
 
   /** Say something to the broker, if there is one. */
@@ -91,7 +99,7 @@ export class Tab {
         post({ is: "ack", number: message.number });
         break;
       case "answer":
-        this.#answered(message.ref, message.refusal);
+        this.#answered(message);
         break;
       case "token":
         void this.#giveToken(message.ref, post);
@@ -100,10 +108,11 @@ export class Tab {
         post({ is: "pong" });
         break;
       case "gone":
+        this.part();
         this.join(post);
         break;
       case "full":
-        this.#post = undefined;
+        this.part();
         this.#options.onFull();
         break;
     }
@@ -119,10 +128,25 @@ export class Tab {
     });
   }
 
+  /**
+   * Ask the hub for `op` over the line.
+   *
+   * @throws {LineError} the hub refuses it; or `no_socket`: it has to be sent in another way.
+   */
+  send(op: string, facts: object): Promise<Record<string, unknown>> {
+    const post = this.#post;
+    if (!post) return Promise.reject(new LineError(0, NO_SOCKET, "there is no broker now"));
+    return new Promise((resolve, reject) => {
+      const ref = ++this.#refs;
+      this.#sends.set(ref, { resolve, reject });
+      post({ is: "send", ref, op, facts });
+    });
+  }
+
   /** End it: changes that are not made yet fail. */
   end(): void {
     this.say({ is: "leave" });
-    this.#post = undefined;
+    this.part();
     for (const { reject } of this.#changes.values()) reject(new LineError(0, "closed", "the client is closed"));
     this.#changes.clear();
   }
@@ -139,11 +163,15 @@ export class Tab {
     } else if (event.kind === "open" && event.recovered !== false) this.#cursor = event.id;
   }
 
-  #answered(ref: number, refusal: Refusal | undefined): void {
+  #answered({ ref, refusal, told }: Extract<ToTab, { is: "answer" }>): void {
+    const send = this.#sends.get(ref);
+    this.#sends.delete(ref);
+    if (refusal) send?.reject(errorOf(refusal));
+    else send?.resolve(told ?? {});
     const change = this.#changes.get(ref);
     if (!change) return;
     this.#changes.delete(ref);
-    if (refusal) change.reject(new LineError(refusal.status, refusal.code, refusal.detail, refusal.topic));
+    if (refusal) change.reject(errorOf(refusal));
     else {
       for (const topic of change.add) this.#topics.add(topic);
       change.resolve();
@@ -161,4 +189,8 @@ export class Tab {
     // The way to that broker may be closed by now.
     if (this.#post === post) post({ is: "token", ref, ...answer });
   }
+}
+
+function errorOf({ status, code, detail, topic }: Refusal): LineError {
+  return new LineError(status, code, detail, topic);
 }

@@ -5,17 +5,24 @@ import type { Env } from "./env.js";
 
 /** What of a stream is heard, in order; nothing more after `ended` or `failed`. */
 export interface Heard {
-  /** @param deaf heartbeats can't be heard. */
-  opened(deaf: boolean): void;
+  /**
+   * @param deaf heartbeats can't be heard.
+   * @param send asks the hub for something over the same wire, where it goes both ways.
+   */
+  opened(deaf: boolean, send?: Send): void;
   bytes(): void;
   heartbeat(): void;
   retry(ms: number): void;
   /** The cursor moves, without anything that is told. */
   id(id: string): void;
-  event(event: { id: string | undefined; type: string; data: string }): void;
+  /** `data` is JSON, or what was in it. */
+  event(event: { id: string | undefined; type: string; data: string | object }): void;
   ended(): void;
   failed(problem: Problem): void;
 }
+
+/** Ask for `op`; return the answer of the hub, or raise `RequestFailed`. */
+export type Send = (op: string, facts: object) => Promise<Record<string, unknown>>;
 
 /** Why a request has no good answer; status 0: there was none. */
 export interface Problem {
@@ -62,7 +69,7 @@ function query(request: StreamRequest, envelope: string, rest: [string, string][
   return pairs.map(([name, value]) => `${name}=${encodeURIComponent(value!)}`).join("&");
 }
 
-function asked({ topics, cursor }: StreamRequest): [string, string][] {
+export function asked({ topics, cursor }: StreamRequest): [string, string][] {
   const pairs = topics.map((topic): [string, string] => ["topic", topic]);
   return cursor ? [...pairs, ["lastEventId", cursor]] : pairs;
 }
@@ -242,7 +249,7 @@ function byEventSource(env: Env, request: StreamRequest, heard: Heard): () => vo
   };
 }
 
-function noAnswer(error: unknown): Problem {
+export function noAnswer(error: unknown): Problem {
   return { status: 0, code: "", detail: String(error) };
 }
 
@@ -282,11 +289,11 @@ export async function send(
   }
 }
 
-function bearer(token: string | undefined): Record<string, string> {
+export function bearer(token: string | undefined): Record<string, string> {
   return token === undefined ? {} : { Authorization: `Bearer ${token}` };
 }
 
-async function problemOf(answer: Response): Promise<Problem> {
+export async function problemOf(answer: Response): Promise<Problem> {
   const problem: Problem = { status: answer.status, code: "", detail: "" };
   const after = Number(answer.headers.get("Retry-After") ?? "");
   if (after > 0) problem.retryAfter = Math.min(after, 3_600) * 1_000;

@@ -150,6 +150,10 @@ export class FakeLine implements Line {
     this.wire = [opening, ...rest];
   }
 
+  send(): Promise<never> {
+    return Promise.reject(new LineError(0, "no_socket", "this line goes one way"));
+  }
+
   cut(): void {
     if (!this.live) return;
     this.live = false;

@@ -112,6 +112,68 @@ export class Stream {
   }
 }
 
+/** A WebSocket with the hub at its other end: what either says is on its way until it is brought. */
+export class FakeSocket {
+  onopen: (() => void) | null = null;
+  onmessage: ((event: { data: string }) => void) | null = null;
+  onclose: (() => void) | null = null;
+  open = false;
+  gone = false;
+  topics = new Set<string>();
+  /** What the client has said, and the hub has not heard yet. */
+  heard: Record<string, unknown>[] = [];
+  said: string[] = [];
+
+  constructor(
+    readonly hub: FakeHub,
+    readonly url: URL,
+  ) {
+    hub.sockets.push(this);
+  }
+
+  send(text: string): void {
+    this.heard.push(JSON.parse(text) as Record<string, unknown>);
+  }
+
+  close(): void {
+    this.gone = true;
+  }
+
+  say(message: object): void {
+    this.said.push(JSON.stringify(message));
+  }
+
+  /** Connect, let the hub hear what was said, and bring `count` of its messages, or all. */
+  bring(count = Infinity): void {
+    if (this.gone) return;
+    if (!this.open) {
+      this.open = true;
+      this.say({
+        op: "hub.open",
+        connection: `ws_${this.hub.sockets.length}`,
+        topics: [],
+        recovered: null,
+        retry: 3000,
+      });
+      this.onopen?.();
+    }
+    for (const asked of this.heard.splice(0)) this.hub.take(this, asked);
+    for (const data of this.said.splice(0, count)) if (!this.gone) this.onmessage?.({ data });
+  }
+
+  break(): void {
+    if (this.gone) return;
+    this.gone = true;
+    this.onclose?.();
+  }
+}
+
+interface Held {
+  topics: Set<string>;
+  after: number;
+  done: (answer: Response) => void;
+}
+
 type Answer = () => Response | Promise<Response>;
 
 /** A hub: what its log keeps, and its open streams. */
@@ -121,6 +183,12 @@ export class FakeHub {
   newest = 0;
   trimmed = 0;
   streams: Stream[] = [];
+  sockets: FakeSocket[] = [];
+  polls: Held[] = [];
+  /** What a network between does: it holds streams back until they end, or lets no WebSocket through. */
+  holdsBack = false;
+  blocksSockets = false;
+  keys = new Map<string, string>();
   requests: { url: URL; init: RequestInit }[] = [];
   /** What the next requests get instead of an answer of the hub. */
   instead: Answer[] = [];
@@ -145,6 +213,14 @@ export class FakeHub {
         stream.say(this.#block(kept, stream.topics));
       stream.cursor = this.newest;
     }
+    for (const socket of this.sockets) {
+      if (socket.gone || !topics.some((topic) => wants(socket.topics, topic))) continue;
+      socket.say({ op: "notification", ...this.#told(kept, socket.topics) });
+    }
+    for (const held of this.polls.splice(0)) {
+      if (topics.some((topic) => wants(held.topics, topic))) held.done(this.#page(held.topics, held.after));
+      else this.polls.push(held);
+    }
     return this.id(this.newest);
   }
 
@@ -160,6 +236,8 @@ export class FakeHub {
   /** The log is lost: everything ends. */
   lose(epoch: string): void {
     for (const stream of this.streams) stream.break();
+    for (const socket of this.sockets) socket.break();
+    for (const { done } of this.polls.splice(0)) done(problem(503, "draining"));
     this.epoch = epoch;
     this.log = [];
     this.newest = this.trimmed = 0;
@@ -167,6 +245,61 @@ export class FakeHub {
 
   beat(): void {
     for (const stream of this.streams) if (stream.open) stream.say(`:\nid: ${this.id(this.newest)}\n\n`);
+  }
+
+  #told({ offset, topics, data }: Kept, wanted: Set<string>) {
+    return { id: this.id(offset), topics: topics.filter((each) => wants(wanted, each)), type: "made", data };
+  }
+
+  /** Answer all polls that wait: their time is over. */
+  answerPolls(): void {
+    for (const { done, topics, after } of this.polls.splice(0)) done(this.#page(topics, after));
+  }
+
+  #page(topics: Set<string>, after: number, gap?: object): Response {
+    const found = this.log.filter((kept) => kept.offset > after && kept.topics.some((topic) => wants(topics, topic)));
+    const notifications = found.slice(0, 3).map((kept) => this.#told(kept, topics));
+    const cursor = notifications.at(-1)?.id ?? this.id(this.newest);
+    return Response.json({ notifications, cursor, ...(gap ? { gap } : {}) });
+  }
+
+  #poll(url: URL): Response | Promise<Response> {
+    const topics = new Set(url.searchParams.getAll("topic"));
+    const asked = url.searchParams.get("lastEventId");
+    const [begin, reason] = this.#begin(asked, topics);
+    const page = () => this.#page(topics, begin, reason ? { recovered: false, reason } : undefined);
+    const has = this.log.some((kept) => kept.offset > begin && kept.topics.some((topic) => wants(topics, topic)));
+    if (has || reason || !asked || url.searchParams.get("wait") === "0") return page();
+    return new Promise((done) => this.polls.push({ topics, after: begin, done }));
+  }
+
+  /** Do what a client asks for over its WebSocket. */
+  take(socket: FakeSocket, { op, ref, ...asked }: Record<string, unknown>): void {
+    if (op === "subscribe") {
+      const topics = asked.topics as string[];
+      const refused = topics.find((topic) => this.forbidden.has(topic));
+      if (refused !== undefined) {
+        socket.say({ op: "error", ref, status: 403, code: "forbidden", detail: "forbidden", topic: refused });
+        return;
+      }
+      const [begin, reason] = this.#begin((asked.lastEventId as string) ?? null, new Set(topics));
+      socket.topics = new Set(topics);
+      const gap = reason ? { recovered: false, reason, oldest: this.id(this.log[0]?.offset ?? this.newest) } : {};
+      const from =
+        reason || !asked.lastEventId || asked.lastEventId === "earliest" ? this.id(begin) : asked.lastEventId;
+      socket.say({ op: "hub.topics", topics, from, ...gap });
+      if (reason) socket.say({ op: "hub.gap", ...gap });
+      for (const kept of this.log) {
+        if (kept.offset > begin && kept.topics.some((topic) => wants(socket.topics, topic)))
+          socket.say({ op: "notification", ...this.#told(kept, socket.topics) });
+      }
+      socket.say({ op: "ok", ref, topics, from });
+    } else if (op === "publish") {
+      const { topic, data, key } = asked as { topic: string; data: unknown; key: string };
+      const id = this.keys.get(key) ?? this.publish([topic], data);
+      this.keys.set(key, id);
+      socket.say({ op: "ok", ref, id, topics: [topic] });
+    }
   }
 
   #block({ offset, topics, data }: Kept, wanted: Set<string>, late = false): string {
@@ -201,12 +334,14 @@ export class FakeHub {
     return Promise.race([instead ? instead() : this.#answer(url, init), given]);
   };
 
-  #answer(url: URL, init: RequestInit): Response {
+  #answer(url: URL, init: RequestInit): Response | Promise<Response> {
     const token = (init.headers as Record<string, string>).Authorization?.slice("Bearer ".length);
     if (this.tokens && !this.tokens.has(token ?? "")) return problem(401, token ? "token_expired" : "unauthorized");
     if (url.pathname.startsWith("/notifications/connections/")) {
       return this.guarded && !token ? problem(401, "unauthorized") : this.#patch(url, init);
     }
+    if (url.pathname.endsWith("/poll")) return this.#poll(url);
+    if (this.holdsBack) return new Promise<never>(() => {});
     const body = init.body ? (JSON.parse(String(init.body)) as { topics: string[]; lastEventId?: string }) : undefined;
     const topics = body?.topics ?? url.searchParams.getAll("topic");
     const asked = body?.lastEventId ?? url.searchParams.get("lastEventId");
@@ -286,6 +421,7 @@ export function closing(reason: string, retry: number, facts: object = {}): Resp
 /** Surroundings with `clock` and `hub`, and what gives signs. */
 export function surroundingsOf(clock: Clock, hub: FakeHub, random: () => number) {
   const watchers = new Set<(sign: Sign) => void>();
+  const kept = new Map<string, string>();
   const state = { online: true };
   const env: Env = {
     now: () => clock.now,
@@ -293,6 +429,14 @@ export function surroundingsOf(clock: Clock, hub: FakeHub, random: () => number)
     random,
     fetch: hub.fetch,
     EventSource: undefined,
+    WebSocket: class {
+      constructor(url: string) {
+        const socket = new FakeSocket(hub, new URL(url));
+        if (hub.blocksSockets) setImmediate(() => socket.break());
+        return socket;
+      }
+    } as unknown as typeof WebSocket,
+    memory: { get: (key) => kept.get(key), set: (key, value) => void kept.set(key, value) },
     streams: true,
     online: () => state.online,
     watch(on) {

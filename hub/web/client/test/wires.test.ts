@@ -1,0 +1,300 @@
+import { describe, expect, test } from "vitest";
+import { type LineEvent, type LineOptions, makeLine } from "../src/line.js";
+import "../src/others.js"; // loaded before, so that it takes no time
+import { AVOIDED, FIRST_BYTE, Wires } from "../src/wires.js";
+import { Clock, FakeHub, problem, randomOf, settled, surroundingsOf } from "./world.js";
+
+type Told<K extends LineEvent["kind"]> = LineEvent & { kind: K };
+
+function world(options: Partial<LineOptions> = {}, seed = 1) {
+  const clock = new Clock();
+  const hub = new FakeHub();
+  const random = randomOf(seed);
+  const { env, sign } = surroundingsOf(clock, hub, random);
+  const told: LineEvent[] = [];
+  const on = (event: LineEvent) => void told.push(event);
+  const line = makeLine({ url: "http://hub/", topics: ["a"], wire: "auto", on, env, ...options });
+  const all = <K extends LineEvent["kind"]>(kind: K) => told.filter((event) => event.kind === kind) as Told<K>[];
+  const bring = async () => {
+    await settled();
+    hub.stream?.bring();
+    hub.sockets.at(-1)?.bring();
+    await settled();
+  };
+  return {
+    clock,
+    hub,
+    random,
+    sign,
+    bring,
+    told,
+    line,
+    all,
+    ids: () => all("message").map(({ id }) => id),
+    /** Return the wires that were taken, in order. */
+    taken: () => hub.requests.map(({ url }) => url.pathname.split("/").at(-1)),
+    /** Make the line go over a WebSocket. */
+    async toSocket() {
+      await expect(line.send("publish", {})).rejects.toMatchObject({ code: "no_socket" });
+      await bring();
+      await bring();
+    },
+  };
+}
+
+describe("where a proxy holds streams back", () => {
+  test("the line polls after two tries, and loses nothing", async () => {
+    const { clock, hub, line, all, ids, taken } = world();
+    hub.holdsBack = true;
+    line.open();
+    await clock.pass(2 * FIRST_BYTE + 10_000);
+    expect(taken().slice(0, 4)).toEqual(["subscribe", "subscribe", "poll", "poll"]);
+    expect(all("open")).toEqual([{ kind: "open", id: "e1-0", connection: "", topics: ["a"], recovered: null }]);
+    hub.publish(["a"], 1);
+    await settled();
+    hub.publish(["b"], 2);
+    hub.publish(["a"], 3);
+    await settled();
+    expect(ids()).toEqual(["e1-1", "e1-3"]);
+    expect(line.cursor).toBe("e1-3");
+  });
+
+  test("a poll of which the time is over moves the cursor", async () => {
+    const { clock, hub, line } = world({ wire: "poll" });
+    line.open();
+    await clock.pass(0);
+    hub.publish(["b"], 1);
+    hub.answerPolls();
+    await settled();
+    expect(line.cursor).toBe("e1-1");
+  });
+
+  test("what came by a stream is not told again by a poll", async () => {
+    const { clock, hub, line, ids, bring } = world();
+    line.open();
+    await bring();
+    hub.publish(["a"], 1);
+    await bring();
+    hub.stream!.break();
+    hub.holdsBack = true;
+    hub.publish(["a"], 2);
+    await clock.pass(60_000);
+    expect(ids()).toEqual(["e1-1", "e1-2"]);
+  });
+
+  test("the line comes back to streams later", async () => {
+    const { clock, hub, line, ids, taken, bring } = world();
+    hub.holdsBack = true;
+    line.open();
+    await clock.pass(2 * FIRST_BYTE + 10_000);
+    hub.holdsBack = false;
+    hub.publish(["a"], 1);
+    for (let seconds = 0; seconds < AVOIDED / 1_000; seconds++) {
+      await clock.pass(1_000);
+      await bring();
+    }
+    hub.publish(["a"], 2);
+    await bring();
+    expect(taken().at(-1)).toBe("subscribe");
+    expect(ids()).toEqual(["e1-1", "e1-2"]);
+  });
+
+  test("the line comes back to streams when the network has changed", async () => {
+    const { clock, hub, line, taken, sign } = world();
+    hub.holdsBack = true;
+    line.open();
+    await clock.pass(2 * FIRST_BYTE + 10_000);
+    expect(taken().at(-1)).toBe("poll");
+    hub.holdsBack = false;
+    sign("online");
+    await settled();
+    expect(taken().at(-1)).toBe("subscribe");
+  });
+
+  test("nobody polls who asked for streams alone", async () => {
+    const { clock, hub, line, taken } = world({ wire: "sse" });
+    hub.holdsBack = true;
+    line.open();
+    await clock.pass(200_000);
+    expect(taken()).not.toContain("poll");
+  });
+
+  test("a hub that is away does not make the line poll", async () => {
+    const { clock, hub, line, taken } = world();
+    hub.instead = Array.from({ length: 20 }, () => () => Promise.reject(new TypeError("refused")));
+    line.open();
+    await clock.pass(100_000);
+    expect(taken()).not.toContain("poll");
+  });
+
+  test("a gap is told where a poll finds one", async () => {
+    const { clock, hub, line, all, ids } = world({ wire: "poll" });
+    line.open();
+    await clock.pass(0);
+    hub.publish(["a"], 1);
+    await settled();
+    hub.lose("e2");
+    hub.publish(["a"], 1);
+    await clock.pass(20_000);
+    expect(all("gap")).toEqual([{ kind: "gap", id: "e2-0", reason: "epoch" }]);
+    expect(ids()).toEqual(["e1-1", "e2-1"]);
+  });
+
+  test("topics are added to a line that polls, and removed from it", async () => {
+    const { clock, hub, line, ids } = world({ wire: "poll" });
+    line.open();
+    await clock.pass(0);
+    const adding = line.add(["b"]);
+    await settled();
+    await adding;
+    hub.publish(["b"], 1);
+    await settled();
+    await line.remove(["a"]);
+    hub.publish(["a"], 2);
+    hub.publish(["b"], 3);
+    await settled();
+    expect(ids()).toEqual(["e1-1", "e1-3"]);
+  });
+
+  test("a topic that is refused is given back by a poll, too", async () => {
+    const { clock, hub, line } = world({ wire: "poll" });
+    line.open();
+    await clock.pass(0);
+    hub.instead = [() => problem(403, "forbidden", "secret")];
+    await expect(line.add(["secret"])).rejects.toMatchObject({ status: 403, topic: "secret" });
+    expect(line.topics).toEqual(["a"]);
+  });
+});
+
+describe("where the application sends", () => {
+  test("the line becomes a WebSocket with the cursor that it has", async () => {
+    const { hub, line, ids, bring, toSocket } = world();
+    line.open();
+    await bring();
+    hub.publish(["a"], 1);
+    await bring();
+    await toSocket();
+    const sending = line.send("publish", { topic: "a", data: 2, key: "k" });
+    await bring();
+    expect(await sending).toMatchObject({ id: "e1-2", topics: ["a"] });
+    expect(ids()).toEqual(["e1-1", "e1-2"]);
+    expect(hub.stream).toBeUndefined();
+  });
+
+  test("what was not answered says so, and can be sent again", async () => {
+    const { hub, line, bring, toSocket } = world();
+    line.open();
+    await bring();
+    await toSocket();
+    const sending = line.send("publish", { topic: "a", data: 2, key: "k" });
+    hub.sockets.at(-1)!.break();
+    await expect(sending).rejects.toMatchObject({ code: "no_socket" });
+  });
+
+  test("a WebSocket that is blocked leaves a stream", async () => {
+    const { clock, hub, line, ids, bring } = world({ wire: "websocket" });
+    hub.blocksSockets = true;
+    line.open();
+    await clock.pass(30_000);
+    await bring();
+    hub.publish(["a"], 1);
+    await bring();
+    expect(hub.sockets).toHaveLength(2);
+    expect(ids()).toEqual(["e1-1"]);
+  });
+
+  test("where both are blocked the line polls", async () => {
+    const { clock, hub, line, ids } = world({ wire: "websocket" });
+    hub.blocksSockets = hub.holdsBack = true;
+    line.open();
+    await clock.pass(60_000);
+    hub.publish(["a"], 1);
+    await settled();
+    expect(ids()).toEqual(["e1-1"]);
+  });
+
+  test("a token is the first message, and never in the URL", async () => {
+    const { hub, line } = world({ wire: "websocket", token: () => Promise.resolve("secret") });
+    line.open();
+    await settled();
+    const socket = hub.sockets[0]!;
+    expect(socket.url.href).toBe("ws://hub/notifications/ws");
+    socket.onopen!();
+    expect(socket.heard[0]).toEqual({ op: "auth", ref: "auth", token: "secret" });
+  });
+});
+
+test("what was found out is remembered, for each hub by itself", () => {
+  const kept = new Map<string, string>();
+  const memory = {
+    get: (key: string) => kept.get(key),
+    set: (key: string, value: string) => void kept.set(key, value),
+  };
+  const wires = new Wires("auto", "https://one/", memory, true);
+  wires.fails("sse", 0);
+  wires.fails("sse", 10);
+  expect(new Wires("auto", "https://one/", memory, true).next(20)).toBe("poll");
+  expect(new Wires("auto", "https://other/", memory, true).next(20)).toBe("sse");
+  expect(new Wires("auto", "https://one/", memory, true).next(10 + AVOIDED)).toBe("sse");
+});
+
+test.each(Array.from({ length: 300 }, (_, seed) => seed))(
+  "each notification comes once, in order, with true gaps, whatever wires are cut: schedule %i",
+  async (seed) => {
+    const { clock, hub, line, told, random, sign } = world({ wire: seed % 3 ? "auto" : "websocket" }, seed);
+    const below = (count: number) => Math.floor(random() * count);
+    const sent: string[] = [];
+    line.open();
+    await settled();
+    const cut = () => {
+      hub.stream?.break();
+      for (const socket of hub.sockets) socket.break();
+      for (const { done } of hub.polls.splice(0)) done(problem(502, ""));
+    };
+    for (let step = 0; step < 120; step++) {
+      const what = below(16);
+      if (what < 5) {
+        const topics = [["a"], ["b"], ["a", "b"]][below(3)]!;
+        const id = hub.publish(topics, step);
+        if (topics.includes("a")) sent.push(id);
+      } else if (what < 7) hub.stream?.bring(below(hub.stream.bytes.length + 1));
+      else if (what < 9) hub.sockets.at(-1)?.bring(below(4));
+      else if (what === 9) cut();
+      else if (what === 10) hub.holdsBack = !hub.holdsBack;
+      else if (what === 11) hub.blocksSockets = !hub.blocksSockets;
+      else if (what === 12) line.send("publish", { topic: "b", data: step, key: `${step}` }).catch(() => {});
+      else if (what === 13) hub.answerPolls();
+      else if (what === 14) sign("online");
+      else if (random() < 0.3) hub.trim(below(hub.newest + 1));
+      await clock.pass(below(4) ? below(2_000) : below(40_000));
+    }
+    hub.holdsBack = hub.blocksSockets = false;
+    sign("online");
+    for (let round = 0; round < 20; round++) {
+      await clock.pass(10_000);
+      hub.stream?.bring();
+      hub.sockets.at(-1)?.bring();
+      await settled();
+    }
+    // What is missing lies before a gap that was told, and behind what came before it.
+    let last = 0;
+    let gap: number | undefined;
+    let began: number | undefined;
+    for (const event of told) {
+      const offset = "id" in event ? Number(event.id.split("-")[1]) : 0;
+      if (event.kind === "open") began ??= last = offset;
+      else if (event.kind === "gap") gap = offset;
+      else if (event.kind === "message") {
+        expect(offset).toBeGreaterThan(last);
+        const missing = sent.filter((id) => {
+          const each = Number(id.split("-")[1]);
+          return each > Math.max(last, gap ?? 0) && each < offset;
+        });
+        expect(missing).toEqual([]);
+        last = offset;
+      }
+    }
+    const newest = Number(sent.at(-1)?.split("-")[1] ?? 0);
+    expect(Math.max(last, gap ?? 0)).toBeGreaterThanOrEqual(Math.max(newest, 0) > (began ?? 0) ? newest : 0);
+  },
+);
