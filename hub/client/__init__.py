@@ -15,6 +15,7 @@ from importlib import import_module
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hub.client.async_client import AsyncHubClient, AsyncListening
+    from hub.client.async_socket import AsyncHubSocket, AsyncSocketListening
     from hub.client.client import HubClient, Listening
     from hub.client.errors import (
         Busy,
@@ -28,17 +29,21 @@ if TYPE_CHECKING:
         Unreachable,
     )
     from hub.client.received import Dropped, Gap, Received
+    from hub.client.socket import HubSocket, SocketListening
     from hub.notification import Position
 
 _HOMES = {
     "AsyncHubClient": "hub.client.async_client",
+    "AsyncHubSocket": "hub.client.async_socket",
     "AsyncListening": "hub.client.async_client",
+    "AsyncSocketListening": "hub.client.async_socket",
     "Busy": "hub.client.errors",
     "ClientClosed": "hub.client.errors",
     "ClientError": "hub.client.errors",
     "Dropped": "hub.client.received",
     "Gap": "hub.client.received",
     "HubClient": "hub.client.client",
+    "HubSocket": "hub.client.socket",
     "Listening": "hub.client.client",
     "NotAHub": "hub.client.errors",
     "NotAllowed": "hub.client.errors",
@@ -47,19 +52,23 @@ _HOMES = {
     "Position": "hub.notification",
     "Received": "hub.client.received",
     "Refused": "hub.client.errors",
+    "SocketListening": "hub.client.socket",
     "Unreachable": "hub.client.errors",
 }
 """Where each public name is defined; imported when it is first asked for, as the names of `hub`."""
 
 __all__ = [
     "AsyncHubClient",
+    "AsyncHubSocket",
     "AsyncListening",
+    "AsyncSocketListening",
     "Busy",
     "ClientClosed",
     "ClientError",
     "Dropped",
     "Gap",
     "HubClient",
+    "HubSocket",
     "Listening",
     "NotAHub",
     "NotAllowed",
@@ -68,6 +77,7 @@ __all__ = [
     "Position",
     "Received",
     "Refused",
+    "SocketListening",
     "Unreachable",
 ]
 

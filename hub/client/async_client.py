@@ -9,7 +9,7 @@ import os
 import ssl
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import UUID
 
 import httpx2 as httpx
@@ -25,6 +25,9 @@ from hub.client.transport import checked_token, checked_url, headers_of, options
 from hub.eventstream import JsonDefault, Message
 from hub.notification import Position
 from hub.topics import topic_of
+
+if TYPE_CHECKING:
+    from hub.client.async_socket import AsyncHubSocket
 
 T = TypeVar("T")
 
@@ -64,10 +67,10 @@ class AsyncHubClient:
         self.url = checked_url(url)
         self._get_token = token if callable(token) else None
         self._token = None if callable(token) else checked_token(token)
-        self._timeout, self._patience = checked_timeout(timeout), checked_patience(patience)
-        self._json_default = json_default
+        self.timeout, self.patience = checked_timeout(timeout), checked_patience(patience)
+        self.json_default = json_default
         self._tls = tls
-        self._chance = Chance()
+        self.chance = Chance()
         self._places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Place] = weakref.WeakKeyDictionary()
         self._process = os.getpid()
         self._home: weakref.ref[asyncio.AbstractEventLoop] | None = None
@@ -117,11 +120,11 @@ class AsyncHubClient:
         fields = draft_fields(
             data, topic=topic, topics=topics, type=type, retry=retry, private=private, tags=tags, key=key
         )
-        return await self._run(publish_one(one(fields, self._json_default), self._patience, self._chance))
+        return await self._run(publish_one(one(fields, self.json_default), self.patience, self.chance))
 
     async def publish_many(self, drafts: Iterable[Mapping[str, object]]) -> list[Position]:
         """Publish *drafts* in their order and return their positions, as `HubClient.publish_many`."""
-        return await self._run(publish_all(batches(drafts, self._json_default), self._patience, self._chance))
+        return await self._run(publish_all(batches(drafts, self.json_default), self.patience, self.chance))
 
     async def send_to_user(self, user_id: str | int | UUID, data: object, **options: Any) -> Position:
         """Publish *data* to the topic of one user, `user/{user_id}`; *options* as for `publish`."""
@@ -146,11 +149,27 @@ class AsyncHubClient:
             async for item in stream:
                 ...
         """
-        self._check_open()
-        following = Following(topics, checked_id(last_event_id), self._patience, self._chance)
+        self.check_open()
+        following = Following(topics, checked_id(last_event_id), self.patience, self.chance)
         listening = AsyncListening(self, following, silence, watch)
         self._listening.add(listening)
         return listening
+
+    def websocket(self, *, watch: Callable[[Pause], None] | None = None) -> AsyncHubSocket:
+        """Return a WebSocket, by which to publish and to listen over one connection.
+
+            async with hub.websocket() as socket:
+                await socket.publish("hello", topic="room/lobby")
+                async for item in socket.listen("room/lobby"):
+                    ...
+
+        Args:
+            watch: called when it is lost, with the seconds until it is opened again, and why.
+        """
+        from hub.client.async_socket import AsyncHubSocket  # noqa: PLC0415 - who only publishes does not load it
+
+        self.check_open()
+        return AsyncHubSocket(self, watch)
 
     # ---- history ----
 
@@ -160,11 +179,12 @@ class AsyncHubClient:
         """Yield what the hub keeps of *topics* in pages, as `HubClient.history`."""
         leafing = Leafing(topics, checked_id(after), limit)
         while not leafing.ended:
-            yield await self._run(leafing.page(self._patience, self._chance))
+            yield await self._run(leafing.page(self.patience, self.chance))
 
     # ---- doing it ----
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Check that it was not closed."""
         if self._closed:
             raise ClientClosed
 
@@ -179,7 +199,7 @@ class AsyncHubClient:
                 except StopIteration as end:
                     value: T = end.value
                     return value
-                self._check_open()
+                self.check_open()
                 result = error = None
                 try:
                     result = await self._do(step)
@@ -202,34 +222,38 @@ class AsyncHubClient:
         request = (ask.method, self.url + ask.path)
         try:
             async with (
-                asyncio.timeout(self._timeout),
+                asyncio.timeout(self.timeout),
                 http.stream(*request, content=ask.body, headers=headers_of(ask)) as response,
             ):
                 return answer_of(self.url, response, await whole(response, ask.most))
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise unreachable(self.url, error) from None
         except RuntimeError:
-            self._check_open()  # another task has closed it meanwhile
+            self.check_open()  # another task has closed it meanwhile
             raise
 
     def _place(self) -> _Place:
         """Return what belongs to the running event loop."""
-        self._check_open()
+        self.check_open()
         if self._process != os.getpid():  # a child has no business with the connections of its parent
             self._process, self._places = os.getpid(), weakref.WeakKeyDictionary()
         loop = asyncio.get_running_loop()
         place = self._places.get(loop)
         if place is None:
             stays = self._home is not None and self._home() is loop
-            place = self._places[loop] = _Place(self.new_http(self._timeout, keep=stays))
+            place = self._places[loop] = _Place(self.new_http(self.timeout, keep=stays))
         return place
 
     def new_http(self, silence: float, *, keep: bool = False) -> httpx.AsyncClient:
         """Return connections of their own, whose reads take up to *silence* seconds; *keep* those not in use."""
+        limits = httpx.Limits(max_connections=MOST, max_keepalive_connections=MOST if keep else 0)
+        return httpx.AsyncClient(**options(httpx.Timeout(self.timeout, read=silence), self.tls()), limits=limits)
+
+    def tls(self) -> ssl.SSLContext:
+        """Return how TLS is spoken."""
         if self._tls is None:
             self._tls = ssl.create_default_context()
-        limits = httpx.Limits(max_connections=MOST, max_keepalive_connections=MOST if keep else 0)
-        return httpx.AsyncClient(**options(httpx.Timeout(self._timeout, read=silence), self._tls), limits=limits)
+        return self._tls
 
     async def token(self, instead: str | None) -> str | None:
         """Return the token to send; *instead* of this one another, if there is a function that makes them."""

@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import UUID
 
 import httpx2 as httpx
@@ -26,6 +26,10 @@ from hub.errors import InvalidInput
 from hub.eventstream import JsonDefault, Message
 from hub.notification import Position
 from hub.topics import topic_of
+
+if TYPE_CHECKING:
+    from hub.client.async_client import AsyncHubClient
+    from hub.client.socket import HubSocket
 
 MAX_TIMEOUT = 86_400.0
 ARCHIVE = "application/x-ndjson"
@@ -189,6 +193,41 @@ class HubClient:
         return listening
 
     # ---- history ----
+
+    def websocket(self, *, watch: Callable[[Pause], None] | None = None) -> HubSocket:
+        """Return a WebSocket, by which to publish and to listen over one connection.
+
+            with hub.websocket() as socket:
+                socket.publish("hello", topic="room/lobby")
+                for item in socket.listen("room/lobby"):
+                    ...
+
+        It has a thread of its own, and ends with `close`, not with the client.
+
+        Args:
+            watch: called, in that thread, when it is lost, with the seconds until it is opened again, and why.
+        """
+        from hub.client.socket import HubSocket  # noqa: PLC0415 - who only publishes does not load it
+
+        self._check_open()
+        return HubSocket(self, watch)
+
+    def for_loop(self) -> AsyncHubClient:
+        """Return a client for coroutines, with the address, the token and the patience of this one."""
+        import asyncio  # noqa: PLC0415 - as above
+
+        from hub.client.async_client import AsyncHubClient  # noqa: PLC0415 - as above
+
+        make = self._get_token
+        token = self._token if make is None else lambda: asyncio.to_thread(make)
+        return AsyncHubClient(
+            self.url,
+            token=token,
+            timeout=self._timeout,
+            patience=self._patience,
+            tls=self._tls,
+            json_default=self._json_default,
+        )
 
     def history(self, *topics: str, after: str | None = None, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """Yield what the hub keeps of *topics*, up to now, in pages as its HTTP interface has them.

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, WebSocket
 
 from tests.browser.conftest import HOST, HubProcess
 
@@ -150,8 +150,13 @@ async def test_a_page_that_sends_gets_a_websocket_and_loses_nothing(site: HubPro
     page = await tab(site.url, share="none", wire="auto")
     sockets: list[str] = []
     opened = asyncio.Event()
-    page.on("websocket", lambda socket: (sockets.append(socket.url), opened.set()))
     requests: list[str] = []
+
+    def note(socket: WebSocket) -> None:
+        sockets.append(socket.url)
+        opened.set()
+
+    page.on("websocket", note)
     page.on("request", lambda request: requests.append(request.url.rpartition("/")[2]))
     await is_open(page)
     await page.evaluate("hub.publish(1, { topic: 'chat' })")

@@ -503,7 +503,10 @@ export class HubLine implements Line {
 
   /** Note that nothing has come over `wire`, which says something of the wire unless the hub has said why. */
   #noByte(wire: Wire, { status, code }: Problem): void {
-    if (status !== 0 || !this.#env.online()) return;
+    if (!this.#env.online()) return;
+    // A hub that is embedded may have no polls: then there is nothing but the stream.
+    if (wire === "poll" && (status === 404 || status === 405)) this.#wires.misses(wire);
+    if (status !== 0) return;
     // A WebSocket never says why it could not be opened.
     if (wire === "websocket" || (wire === "sse" && code === "held_back")) this.#wires.fails(wire, this.#env.now());
     else this.#wires.misses(wire);

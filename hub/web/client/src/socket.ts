@@ -8,6 +8,8 @@ const PROTOCOL = "hub.v1.json";
 /** What the answers to these two repeat; those of the application have numbers. */
 const AUTH = "auth";
 const SUBSCRIBE = "subscribe";
+/** A topic that no socket has. */
+const NONE = "none";
 
 type Facts = Record<string, unknown>;
 
@@ -97,7 +99,10 @@ class Socket {
         if (this.#over) return;
         this.#heard.retry(facts.retry as number);
         this.#opened = facts;
-        if (!this.#request.topics.length) this.#begin(undefined);
+        if (this.#request.topics.length) return;
+        if (facts.id !== undefined) this.#begin(undefined);
+        // A user without rooms has no position yet: the answer to any change of topics has one.
+        else this.#say({ op: "unsubscribe", ref: SUBSCRIBE, topics: [NONE] });
         return;
       case "hub.close":
         this.#closed = true;
@@ -158,6 +163,8 @@ class Socket {
     if (ref === AUTH) return; // a refusal is followed by `hub.close`
     if (ref === SUBSCRIBE) {
       if (!isGood && !this.#closed) this.#fail(problemIn(facts));
+      // What the socket has already, as a room of the user, is not told again.
+      else if (isGood && !this.#begun) this.#begin(facts);
       return;
     }
     const asked = this.#asked.get(ref as number);

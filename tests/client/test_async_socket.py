@@ -1,0 +1,145 @@
+"""The WebSocket of the Python client, against a real hub."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from hub.client.async_socket import MAX_WAITING_ITEMS
+from hub.client.errors import ClientClosed, NotAllowed, NotAuthenticated, NotValid, Unreachable
+from hub.client.listening import Pause
+from hub.client.received import Gap
+from hub.errors import InvalidInput
+from hub.hub import Hub
+from tests.client.conftest import Connect
+from tests.client.support import take
+from tests.web.conftest import Serve
+
+SECRET = "a secret of the tests, which has more than 32 bytes"
+
+
+async def cut(hub: Hub) -> None:
+    """Cut all connections."""
+    for stream in list(hub.connections):
+        stream.abort()
+
+
+async def test_one_connection_publishes_and_listens(serve: Serve, connect: Connect) -> None:
+    site = await serve()
+    async with connect(site).websocket() as socket, socket.listen("chat") as stream:
+        position = await socket.publish({"price": 1.10}, topic="chat", type="said")
+        (item,) = await take(stream, 1)
+        assert (item.id, item.type, item.topics, item.text) == (str(position), "said", ("chat",), '{"price":1.1}')
+        await socket.publish("a\nb", topic="chat")
+        (item,) = await take(stream, 1)
+        assert (item.type, item.data, item.is_json) == ("message", "a\nb", False)
+        assert len(site.hub.connections) == 1
+        assert stream.cursor == item.id
+
+
+async def test_what_is_published_while_it_is_lost_comes_once(serve: Serve, connect: Connect) -> None:
+    site = await serve()
+    pauses: list[Pause] = []
+    async with connect(site).websocket(watch=pauses.append) as socket, socket.listen("chat") as stream:
+        for number in range(1, 3):
+            await socket.publish(number, topic="chat")
+            await cut(site.hub)
+            site.hub.notifications.send_notification(-number, topic="chat")
+        assert [item.data for item in await take(stream, 4)] == [1, -1, 2, -2]
+    assert len(pauses) == 2
+    assert all(isinstance(pause.error, Unreachable) for pause in pauses)
+
+
+async def test_it_goes_on_after_an_id_of_another_wire(serve: Serve, connect: Connect) -> None:
+    site = await serve()
+    client = connect(site)
+    first = await client.publish(1, topic="chat")
+    async with client.listen("chat", last_event_id="earliest") as stream:
+        assert [item.data for item in await take(stream, 1)] == [1]
+    await client.publish(2, topic="chat")
+    async with client.websocket() as socket, socket.listen("chat", last_event_id=str(first)) as following:
+        assert [item.data for item in await take(following, 1)] == [2]
+
+
+async def test_a_gap_is_told_once(serve: Serve, connect: Connect) -> None:
+    site = await serve()
+    client = connect(site)
+    await client.publish(1, topic="chat")
+    async with client.websocket() as socket, socket.listen("chat", last_event_id="other-7") as stream:
+        gap = await anext(stream)
+        assert isinstance(gap, Gap)
+        assert gap.reason == "epoch"
+        assert [item.data for item in await take(stream, 1)] == [1]
+        await socket.publish(2, topic="chat")
+        assert [item.data for item in await take(stream, 1)] == [2]
+
+
+async def test_who_takes_nothing_can_still_publish_and_gets_everything_later(serve: Serve, connect: Connect) -> None:
+    site = await serve()
+    number = 3 * MAX_WAITING_ITEMS
+    async with connect(site).websocket() as socket, socket.listen("chat") as stream:
+        for _ in range(number // 100):
+            for n in range(100):
+                site.hub.notifications.send_notification(n, topic="chat")
+            await asyncio.sleep(0)
+        last = await socket.publish("last", topic="chat")
+        items = await take(stream, number + 1)
+        assert items[-1].id == str(last)
+        assert [item.data for item in items[:-1]] == [*range(100)] * (number // 100)
+
+
+async def test_refusals_are_the_errors_of_the_client(serve: Serve, connect: Connect) -> None:
+    site = await serve(jwt_secret=SECRET, anonymous_subscribe=("news",))
+    client = connect(site)
+    async with client.websocket() as socket:
+        with pytest.raises(NotAuthenticated):
+            await socket.publish(1, topic="news")
+        with pytest.raises((NotAllowed, NotAuthenticated)):
+            await anext(socket.listen("secret"))
+    with pytest.raises(NotAuthenticated):
+        await connect(site, token="none").websocket().__aenter__()
+
+
+async def test_what_breaks_a_rule_is_refused(serve: Serve, connect: Connect) -> None:
+    site = await serve()
+    async with connect(site).websocket() as socket:
+        with pytest.raises(NotValid, match="pattern"):
+            await socket.publish(1, topic="news/*")
+        await socket.publish(1, topic="news")
+
+
+async def test_without_a_hub_it_gives_up(connect: Connect, unused_tcp_port: int) -> None:
+    client = connect(f"http://127.0.0.1:{unused_tcp_port}", patience=0.0)
+    with pytest.raises(Unreachable):
+        await client.websocket().__aenter__()
+
+
+async def test_what_waits_ends_when_it_is_closed(serve: Serve, connect: Connect) -> None:
+    site = await serve()
+    socket = connect(site).websocket()
+    await socket.__aenter__()
+    stream = socket.listen("chat")
+
+    async def listen() -> list[Any]:
+        return [item async for item in stream]
+
+    listening = asyncio.create_task(listen())
+    await asyncio.sleep(0)
+    await socket.aclose()
+    assert await listening == []
+    with pytest.raises(ClientClosed):
+        await socket.publish(1)
+
+
+async def test_a_second_iterator_waits_for_the_end_of_the_first(serve: Serve, connect: Connect) -> None:
+    site = await serve()
+    async with connect(site).websocket() as socket:
+        async with socket.listen("a"):
+            with pytest.raises(InvalidInput, match="one iterator"):
+                socket.listen("b")
+        async with socket.listen("b") as stream:
+            await socket.publish(1, topic="a")
+            await socket.publish(2, topic="b")
+            assert [item.data for item in await take(stream, 1)] == [2]
