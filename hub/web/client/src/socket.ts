@@ -29,8 +29,8 @@ class Socket {
   /** What the hub said of the connection, as long as its topics have not begun. */
   #opened: Facts | undefined;
   #begun = false;
-  /** What came of the rooms before the topics had begun. */
-  #early: Facts[] = [];
+  /** What came of the rooms before the topics had begun, and who is there. */
+  #early: [op: string, facts: Facts][] = [];
   #closed = false;
 
   constructor(env: Env, request: StreamRequest, heard: Heard) {
@@ -121,7 +121,13 @@ class Socket {
         return;
       case "notification":
         if (this.#begun) this.#tell(facts);
-        else this.#early.push(facts);
+        else this.#early.push([op, facts]);
+        return;
+      case "hub.presence":
+      case "hub.join":
+      case "hub.leave":
+        if (this.#begun) break;
+        this.#early.push([op, facts]);
         return;
     }
     if (this.#over || (!this.#begun && op !== "hub.close")) return; // the opening says it
@@ -149,7 +155,10 @@ class Socket {
     this.#heard.event({ id: (!gap && position) || (begins as string), type: "hub.open", data: facts });
     // That of the rooms has come before, that of the topics is still to come.
     if (gap && gap !== added && !this.#over) this.#heard.event({ id: undefined, type: "hub.gap", data: gap });
-    for (const { id: late, earlier = late, ...told } of this.#early.splice(0)) this.#tell({ earlier, ...told });
+    for (const [op, { id: late, earlier = late, ...told }] of this.#early.splice(0)) {
+      if (op === "notification") this.#tell({ earlier, ...told });
+      else if (!this.#over) this.#heard.event({ id: undefined, type: op, data: told });
+    }
   }
 
   #tell({ id, earlier, retry, ...told }: Facts): void {

@@ -22,6 +22,8 @@ export const FIRST_BYTE = 5_000;
 /** Milliseconds for which a wire that does not work is not tried. */
 export const AVOIDED = 600_000;
 const TRIES = 2;
+/** Timers may be a little early by another clock. */
+const LATER = 1_000;
 
 /** How often a wire has failed in a row, and until when it is not tried. */
 interface Found {
@@ -66,7 +68,7 @@ export class Wires {
   better(now: number): number | undefined {
     const until = Object.values(this.#found()).map((found) => found.until);
     const first = Math.min(...until.filter((each) => each > now));
-    return first === Infinity ? undefined : first - now;
+    return first === Infinity ? undefined : first - now + LATER;
   }
 
   /** Note that something has come over `wire`. */

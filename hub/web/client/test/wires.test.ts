@@ -233,6 +233,32 @@ describe("where the application sends", () => {
     expect(ids()).toEqual(["e1-1"]);
   });
 
+  test("what comes of the rooms before the topics have begun comes behind the opening, and moves no cursor", async () => {
+    const { hub, line, told } = world({ wire: "websocket", rooms: true, presence: true, cursor: "e1-3" });
+    line.open();
+    await settled();
+    const socket = hub.sockets[0]!;
+    expect(socket.url.search).toBe("?rooms=1&lastEventId=e1-3&presence=1");
+    socket.open = true;
+    socket.onopen!();
+    const open = { connection: "c", topics: ["room/x"], id: "e1-3", recovered: true, retry: 3000 };
+    socket.say({ op: "hub.open", ...open });
+    socket.say({ op: "hub.presence", topic: "room/x", count: 1 });
+    socket.say({ op: "notification", id: "e1-5", topics: ["room/x"], data: 5 });
+    socket.heard.length = 0;
+    socket.bring();
+    expect(told.map(({ kind }) => kind)).toEqual(["state"]);
+    socket.say({ op: "hub.topics", topics: ["a", "room/x"], from: "e1-3" });
+    socket.bring();
+    expect(told.map(({ kind }) => kind)).toEqual(["state", "state", "open", "presence", "message"]);
+    expect(line.cursor).toBe("e1-3");
+    socket.say({ op: "notification", earlier: "e1-4", topics: ["a"], data: 4 });
+    socket.say({ op: "notification", id: "e1-6", topics: ["a"], data: 6 });
+    socket.bring();
+    expect(told.flatMap((event) => (event.kind === "message" ? [event.id] : []))).toEqual(["e1-5", "e1-4", "e1-6"]);
+    expect(line.cursor).toBe("e1-6");
+  });
+
   test("a token is the first message, and never in the URL", async () => {
     const { hub, line } = world({ wire: "websocket", token: () => Promise.resolve("secret") });
     line.open();
