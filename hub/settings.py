@@ -216,6 +216,9 @@ class Settings(BaseModel):
     websocket_deflate: bool = Field(
         default=False, description="Compress messages over WebSocket for clients that offer it."
     )
+    socketio: bool = Field(
+        default=False, description="Serve clients of Socket.IO at `/socket.io/`, where streams are served."
+    )
     jwt_audience: Annotated[str | None, BeforeValidator(_none)] = Field(
         default=None, description="Audience (`aud`) that tokens must be for; unset: tokens must not name one."
     )

@@ -38,10 +38,11 @@ class StreamKind(enum.StrEnum):
     HANDLER = "handler"  # what a handler with `@sse` makes for it
     GENERATION = "generation"  # an answer of an AI as it grows
     WEBSOCKET = "websocket"  # notifications of the topics that it asks for, and a way to send some
+    SOCKETIO = "socketio"  # the same as a WebSocket, for clients of Socket.IO
     POLL = "poll"  # the next notifications of its topics, in one answer
 
 
-SUBSCRIPTIONS = (StreamKind.SUBSCRIPTION, StreamKind.WEBSOCKET)
+SUBSCRIPTIONS = (StreamKind.SUBSCRIPTION, StreamKind.WEBSOCKET, StreamKind.SOCKETIO)
 """Those that stay open, and bring notifications; a poll ends with the first ones."""
 
 

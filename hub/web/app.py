@@ -6,17 +6,17 @@ import logging
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import quote, unquote
 
 from aiohttp import web
 from yarl import URL
 
 from hub.access.policy import Policy
-from hub.errors import AlreadySetUp, InvalidInput
+from hub.errors import AlreadySetUp, InvalidInput, InvalidSettings
 from hub.events.bus import EventBus
 from hub.eventstream import JsonDefault
 from hub.generations.providers.provider import Provider
@@ -69,6 +69,9 @@ from hub.web.tracing import traced
 from hub.web.verifier import verifier_of
 from hub.web.websocket.handshake import OPERATIONS, websocket
 from hub.web.websocket.operations import Operations
+
+if TYPE_CHECKING:
+    from hub.web.socketio.server import SocketIO
 
 logger = logging.getLogger("hub.web")
 
@@ -173,26 +176,31 @@ def setup_hub(
         mounted |= openapi.routes(mounted, _terms(hub, policy, hooks, guarded=guarded, tokens=verifier is not None))
     if "dashboard" in chosen:
         mounted |= routes_of(hub, {"dashboard"})
+    socketio = _socketio(hub, access, operations) if hub.settings.socketio and "subscribe" in chosen else None
+    if socketio is not None:
+        app[type(socketio).KEY] = socketio
+        mounted |= socketio.routes()
     _mount(hub, mounted, app, prefix)
 
-    parts = partial(_live, hub=hub, access=access, operations=operations, streams=streams)
-    app.cleanup_ctx.append(partial(parts, rechecks=rechecks, dashboard=dashboard))
+    parts = [each for each in (operations, socketio, rechecks, dashboard) if each is not None]
+    app.cleanup_ctx.append(partial(_live, hub=hub, access=access, streams=streams, parts=parts))
     # On shutdown, not in the cleanup: aiohttp waits before the cleanup for open requests, which only this ends.
     app.on_shutdown.append(drain_hub)
     return hub
 
 
+class _Part(Protocol):
+    """What is closed before the hub."""
+
+    async def aclose(self) -> None:
+        """Close it."""
+        ...
+
+
 async def _live(
-    app: web.Application,
-    *,
-    hub: Hub,
-    access: Access,
-    operations: Operations,
-    streams: HandlerStreams,
-    rechecks: Rechecks | None,
-    dashboard: Dashboard | None,
+    app: web.Application, *, hub: Hub, access: Access, streams: HandlerStreams, parts: Iterable[_Part]
 ) -> AsyncIterator[None]:
-    """Open the parts of *app*'s hub, and close them after the yield."""
+    """Open *hub* and what belongs to it, and close it all after the yield, the last of *parts* first."""
     await handover.check()
     await access.open()
     try:
@@ -200,23 +208,35 @@ async def _live(
     except BaseException:
         await access.aclose()
         raise
-    if rechecks is not None:
-        rechecks.start()
-    if dashboard is not None:
-        dashboard.open()
+    for part in parts:
+        if isinstance(part, Rechecks):
+            part.start()
+        elif isinstance(part, Dashboard):
+            part.open()
     yield
     try:
         await hub.connections.drain(0.0)  # a last word to whatever was opened since the drain
         await streams.aclose()
     finally:
         async with AsyncExitStack() as last:  # what is pushed first comes last
-            last.push_async_callback(access.aclose)
-            last.push_async_callback(hub.aclose)
-            last.push_async_callback(operations.aclose)
-            if rechecks is not None:
-                last.push_async_callback(rechecks.aclose)
-            if dashboard is not None:
-                last.push_async_callback(dashboard.aclose)
+            for each in (access, hub, *parts):
+                last.push_async_callback(each.aclose)
+
+
+def _socketio(hub: Hub, access: Access, operations: Operations) -> SocketIO:
+    """Return what serves clients of Socket.IO.
+
+    Raises:
+        InvalidSettings: what it needs is not installed.
+    """
+    try:
+        from hub.web.socketio.server import SocketIO  # noqa: PLC0415 - an extra, only where it is used
+    except ModuleNotFoundError as missing:
+        why = (
+            f"socketio (HUB_SOCKETIO): {missing.name} is not installed; pip install '/path/to/broadcast-hub[socketio]'"
+        )
+        raise InvalidSettings([why]) from None
+    return SocketIO(hub, access, operations)
 
 
 def _mount(hub: Hub, mounted: Mapping[str, Mapping[str, Handler]], app: web.Application, prefix: str) -> None:

@@ -56,7 +56,7 @@ async def read_json(request: web.Request) -> Any:
     content = request.content
     # A small body has often been received completely when the handler starts: then there is no need to wait.
     received = content.is_eof() and not content.at_eof()
-    body = content.read_nowait() if received else await _read(request)
+    body = content.read_nowait() if received else await read_body(request)
     if len(body) > MAX_BODY_BYTES:
         raise TooLarge("body", MAX_BODY_BYTES)
     return decoded(body)
@@ -93,13 +93,18 @@ def _is_json(content_type: str) -> bool:
     return _JSON.fullmatch(content_type.partition(";")[0].strip().lower()) is not None
 
 
-async def _read(request: web.Request) -> bytes:
-    """Return the body of up to 1 MiB, even if the application sets another limit for its own handlers."""
+async def read_body(request: web.Request, limit: int = MAX_BODY_BYTES) -> bytes:
+    """Return the body of up to *limit* bytes, even if the application sets another limit for its own handlers.
+
+    Raises:
+        TooLarge: it has more.
+        InvalidInput: it is shorter than its Content-Length.
+    """
     if not request.can_read_body:
         return await request.read()  # there is none, or a middleware has read it already
     length = request.content_length
-    if length is not None and length > MAX_BODY_BYTES:
-        raise TooLarge("body", MAX_BODY_BYTES)
+    if length is not None and length > limit:
+        raise TooLarge("body", limit)
     if length is not None:
         try:
             return await request.content.readexactly(length)
@@ -108,6 +113,6 @@ async def _read(request: web.Request) -> bytes:
     body = b""
     async for part in request.content.iter_any():
         body += part
-        if len(body) > MAX_BODY_BYTES:
-            raise TooLarge("body", MAX_BODY_BYTES)
+        if len(body) > limit:
+            raise TooLarge("body", limit)
     return body

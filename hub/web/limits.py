@@ -10,7 +10,16 @@ from hub.access.identity import Identity
 from hub.connections.client_stream import CloseReason, Ending
 from hub.connections.holders import NOBODY, Holder
 from hub.encoding import Limit, retry_between
-from hub.errors import AuthUnavailable, Forbidden, TooManyPublishes, TooManyRefusals, TooManyTickets, Unauthorized
+from hub.errors import (
+    AuthUnavailable,
+    Forbidden,
+    ShuttingDown,
+    TooManyPublishes,
+    TooManyRefusals,
+    TooManyStreams,
+    TooManyTickets,
+    Unauthorized,
+)
 from hub.hub import Hub
 
 Refusal = Unauthorized | Forbidden | AuthUnavailable | TooManyRefusals
@@ -45,6 +54,21 @@ def refused(hub: Hub, request: web.BaseRequest, holder: Holder) -> Ending | None
     if counted and hub.connecting.ask(counted):
         return Ending(CloseReason.CAPACITY, retry_between(10, 60), Limit.CONNECT_RATE)
     return hub.connections.lacks_room(holder.user, address)
+
+
+def check_room(hub: Hub, request: web.BaseRequest, holder: Holder) -> None:
+    """Check that *holder* may have a poll, or a session of Socket.IO, now.
+
+    Raises:
+        ShuttingDown, TooManyStreams: not now.
+    """
+    if hub.draining:
+        hub.metrics.refused += 1
+        raise ShuttingDown
+    ending = refused(hub, request, holder)
+    if ending is not None:
+        hub.metrics.refused += 1
+        raise TooManyStreams(ending.limit or "max_connections")
 
 
 def check_publish(hub: Hub, who: str, number: int = 0) -> None:

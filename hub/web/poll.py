@@ -18,14 +18,14 @@ from hub.connections.client_stream import CloseReason, StreamKind
 from hub.connections.connection import Connection, Subscription, Wiring
 from hub.connections.holders import Holder
 from hub.encoding import retry_between
-from hub.errors import Forbidden, InvalidInput, ShuttingDown, TooManyStreams, Unauthorized
+from hub.errors import Forbidden, InvalidInput, Unauthorized
 from hub.eventstream import LAST_CHUNK, chunk
 from hub.hub import Hub
 from hub.topics import check_wanted
 from hub.web.access import Access, Reading
 from hub.web.denials import SUBSCRIBE, note_denial
 from hub.web.endpoint import cors
-from hub.web.limits import holder_of, refused
+from hub.web.limits import check_room, holder_of
 from hub.web.query import Parameters, page_limit
 from hub.web.stream import HandedOver, is_chunked
 from hub.web.subscribe import flag
@@ -304,7 +304,7 @@ async def poll(hub: Hub, request: web.Request) -> web.StreamResponse:
         note_denial(hub, request, SUBSCRIBE, error, wanted)
         raise
     holder = holder_of(hub, request, reading.identity)
-    _check_room(hub, request, holder)
+    check_room(hub, request, holder)
     cursor = request.headers.get("Last-Event-ID") or query.get("lastEventId")
     subscription = Subscription(reading.topics, cursor, LINES, reading.visibility, rooms=rooms)
     held = Poll(subscription, hub.wiring, holder=holder, limit=limit, wait=wait, chunked=is_chunked(request))
@@ -342,21 +342,6 @@ def _check_again(access: Access, held: Poll, identity: Identity | None) -> None:
         access.check(identity)
     except Unauthorized:
         held.end(CloseReason.REVOKED, retry_between(10, 60))
-
-
-def _check_room(hub: Hub, request: web.Request, holder: Holder) -> None:
-    """Check that *holder* may have a poll now.
-
-    Raises:
-        ShuttingDown, TooManyStreams: not now.
-    """
-    if hub.draining:
-        hub.metrics.refused += 1
-        raise ShuttingDown
-    ending = refused(hub, request, holder)
-    if ending is not None:
-        hub.metrics.refused += 1
-        raise TooManyStreams(ending.limit or "max_connections")
 
 
 def _wait(text: str | None) -> float:

@@ -22,6 +22,7 @@ from wsproto.frame_protocol import Opcode
 
 from hub.connections.client_stream import UNREAD_BYTES, CloseReason
 from hub.connections.connection import Connection, Subscription
+from hub.web import conversation
 from hub.web.openapi.messages import websocket_schema
 from hub.web.websocket import socket as sockets
 from hub.web.websocket.socket import MAX_MESSAGE_BYTES, WebSocket
@@ -218,7 +219,7 @@ async def test_without_rights_for_anybody_the_first_message_has_to_say_who_speak
 async def test_whoever_does_not_say_who_it_is_has_five_seconds(
     guarded: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sockets, "KNOWN_SECONDS", 0.1)
+    monkeypatch.setattr(conversation, "KNOWN_SECONDS", 0.1)
     reader = await connected(guarded)
     (told,) = await reader.ended()
     assert (told["op"], told["reason"], reader.code) == ("hub.close", "unauthorized", 1008)

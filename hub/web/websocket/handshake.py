@@ -18,13 +18,14 @@ from hub.encoding import End, retry_between
 from hub.errors import AuthUnavailable, Forbidden, InvalidInput, NotAWebSocket, TooManyRefusals, Unauthorized
 from hub.hub import Hub
 from hub.web.access import Access, Reading
+from hub.web.conversation import Asked
 from hub.web.endpoint import check_site
 from hub.web.limits import Refusal, count_refusal, holder_of
 from hub.web.query import Parameters
 from hub.web.stream import HandedOver, no_room
 from hub.web.subscribe import flag, presence_view
 from hub.web.websocket.operations import Operations, code_of
-from hub.web.websocket.socket import Asked, WebSocket
+from hub.web.websocket.socket import WebSocket
 from hub.wires import Format, Messages, formats
 
 OPERATIONS: web.AppKey[Operations] = web.AppKey("operations", Operations)

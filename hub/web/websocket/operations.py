@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from hub.notification import Draft
 from hub.topics import check_topic, check_wanted, topic_of
 from hub.web.access import Access
 from hub.web.body import check_fields, decoded
+from hub.web.conversation import Conversation
 from hub.web.denials import PUBLISH, SUBSCRIBE, note_denial_of
 from hub.web.limits import Refusal, check_publish, check_refusals_of, count_refusal_of
 from hub.web.presence import Users, present
@@ -49,6 +50,15 @@ def code_of(error: HubError) -> str:
     return getattr(error, "code", "") or _WORD.sub("_", kind.__name__).lower()
 
 
+def refused(error: HubError) -> Facts:
+    """Return the answer to what was refused with *error*."""
+    retry = getattr(error, "retry_after", None)
+    more = {} if retry is None else {"retryAfter": retry}
+    return {
+        "op": "error", "code": code_of(error), "status": error.status, "detail": str(error), **facts_of(error), **more,
+    }  # fmt: skip
+
+
 class Operations:
     """Does what clients ask for over their WebSockets.
 
@@ -61,7 +71,7 @@ class Operations:
         self._hub, self._access = hub, access
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving: set[LastWords] = set()
-        self._known: dict[str, tuple[tuple[str, ...], Callable[[WebSocket, Facts], Awaitable[Facts]]]] = {
+        self._known: dict[str, tuple[tuple[str, ...], Callable[[Conversation, Facts], Awaitable[Facts]]]] = {
             "subscribe": (("topics", "lastEventId"), self._subscribe),
             "unsubscribe": (("topics",), self._unsubscribe),
             "publish": ((), self._publish),  # the fields of a draft, which checks them
@@ -108,35 +118,34 @@ class Operations:
             asked = _read(message, socket.messages.format)
             ref = _ref(asked)
             _check_op(asked.get("op"))
-            if socket.known:
-                said = await self._do(socket, asked)
-            else:
-                said = await self._introduce(socket, asked)
+        except InvalidInput as error:
+            said = refused(error)
+        else:
+            said = await self.respond(socket, asked)
+        socket.reply({"op": said.pop("op"), **ref, **said})
+
+    async def respond(self, socket: Conversation, asked: Facts) -> Facts:
+        """Do what is *asked* for over *socket*, with an `op` that is known; return the answer. It does not raise."""
+        try:
+            said = await (self._do(socket, asked) if socket.known else self._introduce(socket, asked))
         except HubError as error:
             if error.status >= 500 and error.status != 503:
                 logger.exception("a message over %s failed", socket.id)
-            self._refuse(socket, ref, error)
+            if isinstance(error, _REFUSALS):
+                count_refusal_of(self._hub, self._who(socket), error)
+            return refused(error)
         except Exception:
             logger.exception("a message over %s failed", socket.id)
-            failed = {"code": "failed", "status": 500, "detail": "the hub failed to answer; its log says why"}
-            socket.reply({"op": "error", **ref, **failed})
-        else:
-            socket.reply({"op": "ok", **ref, **said})
+            detail = "the hub failed to answer; its log says why"
+            return {"op": "error", "code": "failed", "status": 500, "detail": detail}
+        return {"op": "ok", **said}
 
-    def _refuse(self, socket: WebSocket, ref: Facts, error: HubError) -> None:
-        if isinstance(error, _REFUSALS):
-            count_refusal_of(self._hub, self._who(socket), error)
-        retry = getattr(error, "retry_after", None)
-        more = {} if retry is None else {"retryAfter": retry}
-        facts = {"code": code_of(error), "status": error.status, "detail": str(error), **facts_of(error), **more}
-        socket.reply({"op": "error", **ref, **facts})
-
-    def _who(self, socket: WebSocket) -> str:
+    def _who(self, socket: Conversation) -> str:
         """Return whose doings those of *socket* count among, as `publisher` does."""
         user = socket.holder.user
         return self._hub.addresses.counted(socket.address) if user is None else f"user {user}"
 
-    async def _do(self, socket: WebSocket, asked: Facts) -> Facts:
+    async def _do(self, socket: Conversation, asked: Facts) -> Facts:
         op = asked.pop("op")
         asked.pop("ref", None)
         if op == "auth":
@@ -151,7 +160,7 @@ class Operations:
 
     # ---- who speaks ----
 
-    async def _introduce(self, socket: WebSocket, asked: Facts) -> Facts:
+    async def _introduce(self, socket: Conversation, asked: Facts) -> Facts:
         """Take the first message of a client of which nobody knows who it is: `auth`, or that of anybody."""
         identity = None
         try:
@@ -159,7 +168,7 @@ class Operations:
                 identity = await self._authenticate(socket, asked)
             else:
                 self._access.policy.check_may_speak(None)
-            await self._identify(socket, identity)
+            await self.identify(socket, identity)
         except (Unauthorized, Forbidden, AuthUnavailable, TooManyRefusals) as error:
             self._end(socket, error)
             raise
@@ -167,7 +176,7 @@ class Operations:
             return await self._do(socket, asked)
         return {"user": None if identity is None else identity.user}
 
-    async def _authenticate(self, socket: WebSocket, asked: Facts) -> Identity:
+    async def _authenticate(self, socket: Conversation, asked: Facts) -> Identity:
         check_fields({name: each for name, each in asked.items() if name not in {"op", "ref"}}, ("token",))
         token = asked.get("token")
         if not isinstance(token, str):
@@ -176,10 +185,14 @@ class Operations:
             check_refusals_of(self._hub, self._who(socket))
         return await self._access.token_identity(token)
 
-    async def _identify(self, socket: WebSocket, identity: Identity | None) -> None:
-        """Have *socket* begin, in the name of *identity*."""
+    async def identify(self, socket: Conversation, identity: Identity | None, topics: Sequence[str] = ()) -> None:
+        """Have *socket* begin, in the name of *identity*, with *topics* and the rooms that it has asked for.
+
+        Raises:
+            Unauthorized, Forbidden, AuthUnavailable: *identity* may not have it, or that can't be told now.
+        """
         hub, access = self._hub, self._access
-        reading = await access.reading(identity, (), rooms=socket.asked.rooms, opens=True)
+        reading = await access.reading(identity, topics, rooms=socket.asked.rooms, opens=True)
         if socket.closed_because is not None:
             return
         access.check(identity)
@@ -198,7 +211,7 @@ class Operations:
         if reading.held is not None:
             hub.rooms.catch_up(socket, reading.held, reading.listed)
 
-    def _end(self, socket: WebSocket, error: Refusal) -> None:
+    def _end(self, socket: Conversation, error: Refusal) -> None:
         """Say why *socket* ends whose client may not speak, behind the answer to its message."""
         reason = _ENDS.get(code_of(error), CloseReason.UNAUTHORIZED)
         within = (2, 10) if isinstance(error, AuthUnavailable) else REFUSED_SECONDS
@@ -206,7 +219,7 @@ class Operations:
 
     # ---- what can be asked for ----
 
-    async def _subscribe(self, socket: WebSocket, asked: Facts) -> Facts:
+    async def _subscribe(self, socket: Conversation, asked: Facts) -> Facts:
         topics = asked.get("topics", [])
         if not isinstance(topics, list):
             raise InvalidInput("topics", "is not a list of topics and patterns")
@@ -224,14 +237,14 @@ class Operations:
             raise
         return {"topics": list(changed.topics), "from": str(changed.position)}
 
-    async def _unsubscribe(self, socket: WebSocket, asked: Facts) -> Facts:
+    async def _unsubscribe(self, socket: Conversation, asked: Facts) -> Facts:
         topics = asked.get("topics")
         if not isinstance(topics, list) or not topics:
             raise InvalidInput("topics", "is not a list of at least one topic or pattern")
         changed = await self._hub.change_topics(socket.id, remove=topics)
         return {"topics": list(changed.topics), "from": str(changed.position)}
 
-    async def _publish(self, socket: WebSocket, asked: Facts) -> Facts:
+    async def _publish(self, socket: Conversation, asked: Facts) -> Facts:
         hub, identity = self._hub, socket.holder.identity
         if hub.draining:
             raise ShuttingDown
@@ -246,7 +259,7 @@ class Operations:
         position = await receipt
         return {"id": str(position), "topics": list(receipt.topics), **({"repeated": True} if receipt.repeated else {})}
 
-    async def _join(self, socket: WebSocket, asked: Facts) -> Facts:
+    async def _join(self, socket: Conversation, asked: Facts) -> Facts:
         user, room = self._member(socket, asked)
         publish = asked.get("publish", False)
         if not isinstance(publish, bool):
@@ -255,11 +268,11 @@ class Operations:
         since = await self._hub.rooms.join(user, room, publish=publish)
         return {"room": room, "from": str(since)}
 
-    async def _leave(self, socket: WebSocket, asked: Facts) -> Facts:
+    async def _leave(self, socket: Conversation, asked: Facts) -> Facts:
         user, room = self._member(socket, asked)
         return {"room": room, "left": await self._hub.rooms.leave(user, room)}
 
-    def _member(self, socket: WebSocket, asked: Facts) -> tuple[str, str]:
+    def _member(self, socket: Conversation, asked: Facts) -> tuple[str, str]:
         """Return the user of *socket*, who joins or leaves the room that is *asked* for, and that room."""
         identity, room = socket.holder.identity, asked.get("room")
         self._access.policy.known(identity)
@@ -269,7 +282,7 @@ class Operations:
         topic_of("room", room, "room")
         return known.user, room
 
-    async def _presence(self, socket: WebSocket, asked: Facts) -> Facts:
+    async def _presence(self, socket: Conversation, asked: Facts) -> Facts:
         after, limit = asked.get("after", ""), asked.get("limit", ON_A_PAGE)
         if not isinstance(after, str):
             raise InvalidInput("after", "is not a string")
@@ -278,11 +291,11 @@ class Operations:
         topic = check_topic(asked.get("topic", ""))
         return await present(self._hub, self._access, socket.holder.identity, topic, Users(after, limit))
 
-    async def _ping(self, socket: WebSocket, asked: Facts) -> Facts:
+    async def _ping(self, socket: Conversation, asked: Facts) -> Facts:
         return {}
 
     def _note(
-        self, socket: WebSocket, name: str, error: Unauthorized | Forbidden, topics: tuple[str, ...] = ()
+        self, socket: Conversation, name: str, error: Unauthorized | Forbidden, topics: tuple[str, ...] = ()
     ) -> None:
         note_denial_of(self._hub, lambda: Holder(socket.holder.user, socket.address), name, error, topics)
 

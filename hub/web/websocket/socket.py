@@ -7,14 +7,16 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, Protocol
 
 from websockets.frames import Opcode
 
 from hub.connections.client_stream import UNREAD_BYTES, CloseReason, StreamKind
-from hub.connections.connection import Connection, PresenceView, Subscription, Wiring
+from hub.connections.connection import Subscription, Wiring
 from hub.connections.holders import Holder
 from hub.encoding import Limit, retry_between
+from hub.web import conversation
+from hub.web.conversation import Asked, Conversation
 from hub.web.websocket.frames import NO_CODE, UNSUPPORTED_DATA, BrokenFrame, FrameReader, Received
 from hub.wires import Format, Messages, close_frame, frame
 from hub.wires import Opcode as Sent
@@ -22,8 +24,6 @@ from hub.wires import Opcode as Sent
 logger = logging.getLogger("hub.connection")
 
 MAX_MESSAGE_BYTES = 1024 * 1024
-KNOWN_SECONDS = 5.0
-"""Seconds that a client has to say who it is."""
 WAITING_BYTES = 64 * 1024
 """Bytes of messages that wait for the one before to be answered; beyond that nothing more is read."""
 _MESSAGE_OVERHEAD = 200
@@ -43,19 +43,7 @@ class Answering(Protocol):
         ...
 
 
-class Asked(NamedTuple):
-    """What the request of a WebSocket asked for.
-
-    Attributes:
-        rooms: the rooms of its user.
-        presence: to be told who is on its topics.
-    """
-
-    rooms: bool = False
-    presence: bool = False
-
-
-class WebSocket(Connection):
+class WebSocket(Conversation):
     """One open WebSocket.
 
     What its client sends is answered in order, one message after the other. While an answer is under way, up to 64 KiB
@@ -67,11 +55,9 @@ class WebSocket(Connection):
     """
 
     kind: ClassVar[StreamKind] = StreamKind.WEBSOCKET
-    rests: ClassVar[bool] = True
 
     __slots__ = (
         "_answering",
-        "_at_leisure",
         "_deaf",
         "_heard_close",
         "_pinged",
@@ -79,8 +65,6 @@ class WebSocket(Connection):
         "_reader",
         "_waiting_bytes",
         "_waits",
-        "asked",
-        "known",
         "working",
     )
 
@@ -94,15 +78,12 @@ class WebSocket(Connection):
         known: bool = True,
         asked: Asked = Asked(),  # noqa: B008 - it is immutable
     ) -> None:
-        super().__init__(subscription, wiring, holder=holder)
-        self.known = known
-        self.asked = asked
+        super().__init__(subscription, wiring, holder=holder, known=known, asked=asked)
         self.working = False  # somebody answers what waits
         self._answering = answering
         self._reader: FrameReader | None = None  # in the middle of a message
         self._waits: deque[Received] | None = None
         self._waiting_bytes = 0
-        self._at_leisure: asyncio.Future[None] | None = None  # somebody waits for that
         self._deaf = False  # the client has broken a rule, and nothing more of it is read
         self._heard_close = False
         self._pinged = 0.0  # when the ping was sent that was not answered yet; 0: none
@@ -113,24 +94,6 @@ class WebSocket(Connection):
         """How its messages look."""
         assert isinstance(self._encoding, Messages)
         return self._encoding
-
-    # ---- its beginning ----
-
-    def _begin(self) -> None:
-        """Say `hub.open`, unless it is not known yet who speaks."""
-        if self.known:
-            super()._begin()
-
-    def identify(self, holder: Holder) -> None:
-        """Note who holds it."""
-        super().identify(holder)
-        self.known = True
-
-    def begin(self, presence: PresenceView) -> None:
-        """Begin, now that it is known who speaks."""
-        self.presence = presence
-        self._unread = 0
-        super()._begin()
 
     # ---- what the client sends ----
 
@@ -194,9 +157,8 @@ class WebSocket(Connection):
         """Answer what waits, one message after the other; return when nothing waits, or the socket has ended."""
         try:
             while self._waits and self.closed_because is None:
-                if not self.at_leisure:  # whoever does not read its answers gets no more of them
-                    self._at_leisure = asyncio.get_running_loop().create_future()
-                    await self._at_leisure
+                if not self.at_leisure:
+                    await self.leisure()
                     continue
                 received = self._waits.popleft()
                 before = self._waiting_bytes
@@ -226,18 +188,11 @@ class WebSocket(Connection):
     def _go_on(self) -> None:
         super()._go_on()
         self._send_pong()
-        self._tell_leisure()
 
     def _send_pong(self) -> None:
         if self._pong is not None and self.at_leisure and self.closed_because is None:
             pong, self._pong = self._pong, None
             self._transport.write(pong)
-
-    def _tell_leisure(self) -> None:
-        if self._at_leisure is not None and (self.at_leisure or self.closed_because is not None):
-            waiting, self._at_leisure = self._at_leisure, None
-            if not waiting.done():
-                waiting.set_result(None)
 
     def _heartbeat(self) -> bytes:
         self._pinged = self._pinged or time.monotonic()
@@ -251,7 +206,7 @@ class WebSocket(Connection):
         if self.closed_because is not None:
             if now - self._touched >= CLOSE_SECONDS and not self._transport.get_write_buffer_size():
                 self._transport.close()
-        elif not self.known and now - self.begun >= KNOWN_SECONDS:
+        elif not self.known and now - self.begun >= conversation.KNOWN_SECONDS:
             self.end(CloseReason.UNAUTHORIZED, retry_between(10, 60))
         elif self._pinged and self._waiting_bytes > WAITING_BYTES:
             self._pinged = now
@@ -280,7 +235,6 @@ class WebSocket(Connection):
     def _left(self) -> None:
         super()._left()
         self._pong = None
-        self._tell_leisure()
 
 
 class LastWords(asyncio.Protocol):

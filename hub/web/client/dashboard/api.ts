@@ -48,6 +48,9 @@ export function why(error: unknown): string {
 export const refused = (error: unknown): boolean =>
   error instanceof RequestFailed && [401, 403].includes(error.problem.status);
 
+/** What an event carries: JSON, or what was in it. */
+const read = (data: string | object): unknown => (typeof data === "string" ? JSON.parse(data) : data);
+
 export type FeedState = "connecting" | "open" | "polling" | "waiting" | "refused";
 
 const RETRY = 2_000;
@@ -79,10 +82,10 @@ export class Feed {
       retry: () => undefined,
       id: () => undefined,
       event: ({ type, data }) => {
-        if (type === "hub.close") closed = (JSON.parse(data) as { reason: string }).reason;
+        if (type === "hub.close") closed = (read(data) as { reason: string }).reason;
         if (type !== "sample" && type !== "samples") return;
         this.state("open");
-        const said: unknown = JSON.parse(data);
+        const said = read(data);
         this.samples(type === "samples" ? (said as unknown[]) : [said], type === "samples");
       },
       ended: () => again(closed),
