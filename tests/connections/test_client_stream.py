@@ -113,8 +113,9 @@ def answer_close(stream: ClientStream) -> None:
         stream.data_received(close())
 
 
-each_kind = pytest.mark.parametrize("kind", list(StreamKind))
-each_that_writes = pytest.mark.parametrize("kind", [kind for kind in StreamKind if kind is not StreamKind.POLL])
+KINDS = [kind for kind in StreamKind if kind is not StreamKind.SOCKETIO]  # its transport is its own: tests/socketio
+each_kind = pytest.mark.parametrize("kind", KINDS)
+each_that_writes = pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not StreamKind.POLL])
 """A poll writes nothing before its answer, which is complete."""
 
 
@@ -224,7 +225,7 @@ async def test_a_stream_that_has_ended_with_unsent_bytes_is_cut_if_its_peer_take
     assert (stream.closed_because, desk.metrics.peer_timeouts) == (CloseReason.SHUTDOWN, 1)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in StreamKind if kind is not StreamKind.WEBSOCKET])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not StreamKind.WEBSOCKET])
 async def test_a_client_that_sends_much_where_it_should_listen_is_cut(kind: StreamKind):
     stream, transport = Desk().open(kind)
     stream.data_received(b"x" * UNREAD_BYTES)
