@@ -219,7 +219,8 @@ async def _live(
         await streams.aclose()
     finally:
         async with AsyncExitStack() as last:  # what is pushed first comes last
-            for each in (access, hub, *parts):
+            closed: list[_Part] = [access, hub, *parts]
+            for each in closed:
                 last.push_async_callback(each.aclose)
 
 
