@@ -72,7 +72,11 @@ async def test_streams_are_counted_by_kind(hub_with_all: Any) -> None:
         for _ in range(number):
             await (await opened(server, kind)).event()
     stats = (await server.ask("GET", "/notifications/stats")).json()
-    assert stats["streams"] == {"subscription": 1, "handler": 2, "generation": 3, "websocket": 0, "poll": 0}
+    assert {kind: count for kind, count in stats["streams"].items() if count} == {
+        "subscription": 1,
+        "handler": 2,
+        "generation": 3,
+    }
     assert (stats["connections"], stats["viewers"], stats["connects"]) == (1, 3, 6)
     metrics = (await server.ask("GET", "/metrics")).body.decode()
     assert 'hub_streams{kind="handler"} 2.0' in metrics

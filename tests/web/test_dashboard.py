@@ -136,7 +136,10 @@ async def test_the_figures_are_what_was_published_and_delivered(serve: Serve) ->
         await reader.upto("19")
     while (found := await sample(viewer))["total"]["published"] < 21:
         pass
-    assert found["total"]["streams"] == {"subscription": 5, "handler": 1, "generation": 0}
+    assert {kind: count for kind, count in found["total"]["streams"].items() if count} == {
+        "subscription": 5,
+        "handler": 1,
+    }
     assert (found["total"]["published"], found["total"]["delivered"]) == (21, 100)
     assert found["log"]["bounds"]["count"] == 21
     assert {topic: rate > 0 for topic, rate in found["busiest"]} == {"orders": True, "nobody/listens": True}
