@@ -32,6 +32,7 @@ class Served:
         core: where it runs, with all its children; None: anywhere.
         folder: where its standard error is kept.
         environ: variables beside those of this process.
+        says: what it prints when it is ready, as a port that is open may be that of a process which still starts.
 
     Attributes:
         pid: of the process that was started.
@@ -39,9 +40,17 @@ class Served:
     """
 
     def __init__(
-        self, command: Sequence[str], port: int, *, core: int | None, folder: Path, environ: Mapping[str, str]
+        self,
+        command: Sequence[str],
+        port: int,
+        *,
+        core: int | None,
+        folder: Path,
+        environ: Mapping[str, str],
+        says: str = "",
     ) -> None:
         self.port = port
+        self._says = says
         self.seconds = 0.0
         self._said = folder / f"server-{port}.txt"
         with self._said.open("wb") as said:
@@ -73,7 +82,7 @@ class Served:
             CannotMeasure: it ended before, or takes too long.
         """
         began = time.monotonic()
-        while not self._listens():
+        while not (self._says in self._said.read_text("utf-8", "replace") and self._listens()):
             if self._process.poll() is not None or time.monotonic() > began + START_SECONDS:
                 raise CannotMeasure(f"the server did not start: {self._last_line}")
             time.sleep(0.02)

@@ -15,7 +15,8 @@ def serve_hub(folder: Path, *options: str, log: str = "memory://", core: int | N
     """Return a hub with *log* and *options* of `hub serve`; its own log holds warnings only."""
     port = free_port()
     given = ("--port", str(port), "--log", log, "--log-level", "warning", "--drain", "0", *options)
-    return Served([sys.executable, "-m", "hub", "serve", *given], port, core=core, folder=folder, environ={})
+    command = [sys.executable, "-m", "hub", "serve", *given]
+    return Served(command, port, core=core, folder=folder, environ={}, says="hub: listening on ")
 
 
 class Hub:
