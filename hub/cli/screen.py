@@ -23,7 +23,14 @@ from hub.histogram import HistogramFigures, difference, quantile
 
 KEPT = 60  # looks, for the line of what was
 BARS = "▁▂▃▄▅▆▇█"
-KINDS = {"subscription": "subscriptions", "handler": "handler streams", "generation": "answers watched"}
+KINDS = {
+    "subscription": "subscriptions",
+    "handler": "handler streams",
+    "generation": "answers watched",
+    "websocket": "WebSockets",
+    "socketio": "Socket.IO",
+    "poll": "polls",
+}
 BAD = ("dropped", "slow_disconnects", "peer_timeouts", "refused", "limited", "unauthorized", "forbidden")
 """Counters that stand out while they grow."""
 TIMES = {

@@ -12,6 +12,7 @@ const NAMES: Record<string, string> = {
   handler: "Handler streams",
   generation: "Answers",
   websocket: "WebSockets",
+  socketio: "Socket.IO",
   poll: "Polls",
 };
 export const nameOf = (kind: string): string => NAMES[kind] ?? kind;
