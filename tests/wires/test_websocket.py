@@ -693,7 +693,9 @@ async def test_msgpack_carries_bytes_and_every_other_wire_base64(server: Server)
     assert {"n": [float(1 << 70), 1.5]} in sent
     heard_as_json = [message for _ in range(6) if (message := await reader.message())["op"] == "notification"]
     assert {"base64": "AP8="} in [each["data"] for each in heard_as_json]
-    for wrong in (b"\xc1", b"\x91", msgpack.packb([1]), msgpack.packb({"op": "ping", "ref": b"x"})):
+    names = [{"op": "ping", b"x": 1}, {"op": "publish", "data": 1, b"x": 1, "y": 1}]
+    objects = [[1], {"op": "ping", "ref": b"x"}, *names]
+    for wrong in (b"\xc1", b"\x91", *map(msgpack.packb, objects)):
         heard.clear()
         await client.send(said(wrong))
         await hear(1)

@@ -309,6 +309,8 @@ def _read(message: bytes, format: Format) -> Facts:
     asked = decoded(message, "message") if format is Format.JSON else _unpacked(message)
     if not isinstance(asked, dict):
         raise InvalidInput("message", 'is not an object such as {"op": "ping"}')
+    if not all(isinstance(name, str) for name in asked):  # msgpack has names of bytes
+        raise InvalidInput("message", "has a member whose name is not a string")
     return asked
 
 
