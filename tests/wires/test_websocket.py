@@ -16,10 +16,12 @@ import jwt
 import msgpack
 import pytest
 import websockets
+from aiohttp import web
 from jsonschema import Draft202012Validator
 from websockets.typing import Subprotocol
 from wsproto.frame_protocol import Opcode
 
+from hub import Identity
 from hub.connections.client_stream import UNREAD_BYTES, CloseReason
 from hub.connections.connection import Connection, Subscription
 from hub.web import conversation
@@ -233,8 +235,22 @@ async def test_whoever_does_not_say_who_it_is_may_send_64_kib(guarded: Server) -
     await guarded.deserted()
 
 
+async def test_topics_that_somebody_adds_wait_until_it_is_known_who_speaks(guarded: Server) -> None:
+    """An administrator sees the socket before it has said who it is."""
+    reader = await connected(guarded)
+    await until(lambda: len(guarded.subscriptions) == 1)
+    (stream,) = guarded.subscriptions
+    change = asyncio.create_task(guarded.hub.change_topics(stream.id, add=["orders/1"]))
+    assert (await reader.answer({"op": "auth", "token": token()}))["op"] == "ok"
+    assert (await change).topics == ("orders/1",)
+    assert [(await reader.message())["op"] for _ in range(2)] == ["hub.open", "hub.topics"]
+    guarded.send("x", topic="orders/1")
+    assert await reader.data(1) == ["x"]
+
+
 async def test_a_token_that_ends_ends_the_socket(guarded: Server) -> None:
-    reader = await connected(guarded, "orders/1", token=token(seconds=2))
+    reader = SocketReader(guarded, "orders/1", token=token(seconds=2))
+    await reader.open()
     assert (await reader.ended())[-1]["reason"] == "token_expired"
 
 
@@ -406,6 +422,27 @@ async def test_it_tells_who_is_there(serve: Serve) -> None:
     assert message["user"] == "bob"
     answer = await watching.answer({"op": "presence", "topic": "orders/1"})
     assert (answer["count"], [each["id"] for each in answer["users"]]) == (2, ["ann", "bob"])
+
+
+async def test_what_the_application_takes_back_does_not_count_over_an_open_socket(serve: Serve) -> None:
+    """Also if its client may read as before, so that the socket stays open."""
+    publish = ["orders/*"]
+
+    async def login(request: web.Request) -> Identity:
+        return Identity(user="ann", subscribe=("orders/*",), publish=publish)
+
+    async def recheck(identity: Identity) -> Identity:
+        return Identity(user="ann", subscribe=("orders/*",), publish=publish)
+
+    server = await serve(setup={"authenticate": login, "recheck": recheck, "routes": None}, recheck=1)
+    reader = await connected(server, "orders/1")
+    sent = {"op": "publish", "topic": "orders/1", "data": 1}
+    assert (await reader.answer(sent))["op"] == "ok"
+    publish.clear()
+    (stream,) = server.subscriptions
+    await until(lambda: stream.holder.identity is not None and not stream.holder.identity.publish)
+    assert (await reader.answer(sent))["code"] == "forbidden"
+    assert (await reader.answer({"op": "ping"}))["op"] == "ok"
 
 
 async def test_publishes_are_limited_as_over_http(serve: Serve) -> None:
