@@ -65,10 +65,14 @@ class Operations:
     Args:
         hub: the hub of the application.
         access: its identities and rights.
+
+    Attributes:
+        message_seconds: as for a body over HTTP.
     """
 
     def __init__(self, hub: Hub, access: Access) -> None:
         self._hub, self._access = hub, access
+        self.message_seconds = hub.settings.body_timeout
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving: set[LastWords] = set()
         self._known: dict[str, tuple[tuple[str, ...], Callable[[Conversation, Facts], Awaitable[Facts]]]] = {
