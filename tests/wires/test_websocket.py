@@ -431,10 +431,10 @@ async def test_what_the_application_takes_back_does_not_count_over_an_open_socke
     publish = ["orders/*"]
 
     async def login(request: web.Request) -> Identity:
-        return Identity(user="ann", subscribe=("orders/*",), publish=publish)
+        return Identity(user="ann", subscribe=("orders/*",), publish=tuple(publish))
 
     async def recheck(identity: Identity) -> Identity:
-        return Identity(user="ann", subscribe=("orders/*",), publish=publish)
+        return Identity(user="ann", subscribe=("orders/*",), publish=tuple(publish))
 
     server = await serve(setup={"authenticate": login, "recheck": recheck, "routes": None}, recheck=1)
     reader = await connected(server, "orders/1")
