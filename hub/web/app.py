@@ -30,16 +30,7 @@ from hub.state.choice import make_state
 from hub.state.state import State
 from hub.tracing import Tracing
 from hub.web import client_files, generations, handover, rooms
-from hub.web.access import (
-    Access,
-    Authenticate,
-    AuthorizeJoin,
-    AuthorizePublish,
-    AuthorizeSubscribe,
-    Hooks,
-    Recheck,
-    RoomsOf,
-)
+from hub.web.access import Access
 from hub.web.administration import (
     change_topics,
     changes_by_rights,
@@ -56,6 +47,15 @@ from hub.web.dashboard.dashboard import Dashboard
 from hub.web.endpoint import Endpoint, Handler, NotFound
 from hub.web.handler_streams import HandlerStreams
 from hub.web.history import export, history, history_pages
+from hub.web.hooks import (
+    Authenticate,
+    AuthorizeJoin,
+    AuthorizePublish,
+    AuthorizeSubscribe,
+    Hooks,
+    Recheck,
+    RoomsOf,
+)
 from hub.web.monitoring import healthz, metrics, readyz, stats
 from hub.web.openapi import routes as openapi
 from hub.web.openapi.document import Terms
