@@ -143,9 +143,9 @@ def setup_hub(
         if not state.lasting:
             logger.info("revocations will be lost when the process ends; set HUB_STATE to a file to keep them")
     rechecks = None if recheck is None else Rechecks(hub.connections, policy, recheck, hub.settings.recheck, hub.rooms)
-    streams, operations = HandlerStreams(hub), Operations(hub, access)
-    app[HandlerStreams.KEY], app[OPERATIONS] = streams, operations
     names = chosen(routes, guarded=guarded)
+    streams, operations = HandlerStreams(hub), Operations(hub, access, names)
+    app[HandlerStreams.KEY], app[OPERATIONS] = streams, operations
     mounted = routes_of(hub, frozenset(names) - {"dashboard"})
     if "api" in names:
         mounted |= openapi.routes(mounted, _terms(hub, policy, hooks, guarded=guarded, tokens=verifier is not None))

@@ -426,6 +426,21 @@ async def test_it_tells_who_is_there(serve: Serve) -> None:
     assert (answer["count"], [each["id"] for each in answer["users"]]) == (2, ["ann", "bob"])
 
 
+async def test_a_socket_does_nothing_that_the_application_has_not_mounted(serve: Serve) -> None:
+    """Where nobody is asked who they are, whoever may subscribe could publish, too."""
+    server = await serve(setup={"routes": ["subscribe"]})
+    reader = await connected(server, "a")
+    newest = server.hub.fanout.newest
+    asked: list[Message] = [{"op": "publish", "topic": "a", "data": 1}, {"op": "presence", "topic": "a"}]
+    asked += [{"op": op, "room": "r"} for op in ("join", "leave")]
+    for each in asked:
+        answer = await reader.answer(each)
+        assert (answer["code"], answer["status"]) == ("not_there", 404)
+    assert server.hub.fanout.newest == newest
+    assert (await reader.answer({"op": "subscribe", "topics": ["b"]}))["topics"] == ["a", "b"]
+    assert (await reader.answer({"op": "ping"}))["op"] == "ok"
+
+
 async def test_what_the_application_takes_back_does_not_count_over_an_open_socket(serve: Serve) -> None:
     """Also if its client may read as before, so that the socket stays open."""
     publish = ["orders/*"]
