@@ -35,7 +35,7 @@ WAIT_SECONDS, LONGEST_WAIT = 25.0, 60.0
 AT_ONCE_SECONDS = 10.0
 """Seconds within which the log has to say whether there is something at once."""
 
-LINES = Lines(chunked=False)
+LINES = Lines(chunked=False, nulls=True)
 _OP = b'{"op":"'
 _NOTIFICATION = b'{"op":"notification",'
 _WITH_ID = b'{"op":"notification","id":"'
