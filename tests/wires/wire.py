@@ -265,7 +265,8 @@ class PollReader(Reader):
         body = json.loads(bytes(self.client.received))
         self.left = self.client.left
         if status == 503:
-            self._waiting.append({"op": "hub.close", "reason": "draining" if "limit" not in body else "capacity"})
+            why = {"reason": "capacity", "limit": body["limit"]} if "limit" in body else {"reason": "draining"}
+            self._waiting.append({"op": "hub.close", **why})
             return
         assert status == 200, body
         gap, end = body.get("gap"), body.get("close")
