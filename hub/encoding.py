@@ -201,7 +201,7 @@ class Envelope(enum.IntEnum):
     ALL = 3  # {"topics": […], "type": …, "data": …}: the block has no type, so an EventSource hears each as `message`
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SSE:
     """Server-Sent Events (WHATWG HTML, section 9.2).
 

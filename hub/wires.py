@@ -106,8 +106,6 @@ def _end(end: End) -> str:
 class ObjectEncoding(ABC):
     """An encoding in which all that is said is an object; a wire adds how objects are carried."""
 
-    __slots__ = ()
-
     @abstractmethod
     def carried(self, *objects: str) -> bytes:
         """Return the bytes of *objects*, each JSON text whose first member is `op`; a client gets all or none."""
@@ -174,7 +172,7 @@ class ObjectEncoding(ABC):
 # ---- lines ----
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Lines(ObjectEncoding):
     """NDJSON: one object per line.
 
@@ -259,7 +257,7 @@ def close_frame(code: int, reason: str = "") -> bytes:
 PING = frame(Opcode.PING, b"")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Messages(ObjectEncoding):
     """Messages of a WebSocket, each in one frame.
 

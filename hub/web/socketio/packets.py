@@ -44,7 +44,7 @@ def answer(id: int, facts: Mapping[str, object]) -> bytes:
     return f"43{id}{compact_json([facts])}".encode() + END
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Packets(ObjectEncoding):
     """Packets of Socket.IO: each object is an event, and its `op` the name of the event.
 
