@@ -16,7 +16,8 @@ from hub.errors import AuthUnavailable, Forbidden, Unauthorized
 from hub.presence.rooms import Held, Rooms
 from hub.state.state import Revocation
 from hub.topics import room_of
-from hub.web.access import HOOK_SECONDS, Recheck, asked, called, telling_rooms
+from hub.web.access import telling_rooms
+from hub.web.hooks import HOOK_SECONDS, Recheck, asked, called
 
 logger = logging.getLogger("hub.access")
 
