@@ -46,10 +46,9 @@ PAGE = SCHEMA.with_name("websocket.md")
 
 
 def token(user: str = "eve", *, seconds: float = 3600, **rights: Any) -> str:
+    claims = {"sub": user, "iat": int(time.time()) - 1, "exp": time.time() + seconds, "jti": rights.pop("jti", "x")}
     rights = {"subscribe": ["orders/*"], "publish": ["orders/*"], **rights}
-    return jwt.encode(
-        {"sub": user, "iat": int(time.time()) - 1, "exp": time.time() + seconds, "hub": rights}, SECRET, "HS256"
-    )
+    return jwt.encode({**claims, "hub": rights}, SECRET, "HS256")
 
 
 async def connected(server: Server, *topics: str, **options: Any) -> SocketReader:

@@ -224,6 +224,22 @@ async def test_what_a_slow_reader_loses_is_told_in_its_place(wire: type[Reader],
 
 
 @each_wire
+@pytest.mark.parametrize("slow", ["disconnect", "drop_oldest", "conflate"])
+async def test_one_who_takes_nothing_is_cut_under_every_policy(wire: type[Reader], serve: Serve, slow: str) -> None:
+    server = await serve(slow=slow, heartbeat=0.1, peer_timeout=0.3)
+    first, *_ = server.send("first", *(["x" * 900_000] * 8), topic="a")
+    reader = wire(server, "a", cursor=first, receive_buffer=8_192)
+    await reader.open()
+    reader.client.stop_reading()
+    await until(lambda: server.subscriptions)
+    (stream,) = server.subscriptions
+    await until(lambda: stream.buffered)
+    await server.deserted()
+    assert server.hub.metrics.peer_timeouts == 1 or stream.closed_because in {"client", "complete"}  # by the kernel
+    assert server.hub.metrics.slow_disconnects == 0
+
+
+@each_wire
 @pytest.mark.parametrize("how", ["close", "reset", "half_close"])
 async def test_one_that_leaves_is_gone_at_once(wire: type[Reader], serve: Serve, how: str) -> None:
     server = await serve(heartbeat=3600)

@@ -265,7 +265,8 @@ class PollReader(Reader):
         body = json.loads(bytes(self.client.received))
         self.left = self.client.left
         if status == 503:
-            self._waiting.append({"op": "hub.close", "reason": "draining" if "limit" not in body else "capacity"})
+            why = {"reason": "capacity", "limit": body["limit"]} if "limit" in body else {"reason": "draining"}
+            self._waiting.append({"op": "hub.close", **why})
             return
         assert status == 200, body
         gap, end = body.get("gap"), body.get("close")
@@ -273,7 +274,11 @@ class PollReader(Reader):
             self._begun = True
             self._waiting.append({"op": "hub.open", "id": body["cursor"]})
         self._waiting += [{"op": "hub.gap", **gap}] if gap else []
-        self._waiting += [{"op": "notification", **each} for each in body["notifications"]]
+        for each in body["notifications"]:
+            told = dict(each)
+            if told["type"] is None:  # a poll says that there is none; the streams leave it out
+                del told["type"]
+            self._waiting.append({"op": "notification", **told})
         self._waiting += [{"op": "hub.heartbeat", "id": body["cursor"]}] if body["cursor"] else []
         self._waiting += [{"op": "hub.close", **end}] if end else []
         self._ended = bool(end)
