@@ -136,7 +136,8 @@ def _here(name: str, place: Path, port: int) -> dict[str, str]:
         }
     if name == "caddy":
         # Without `skip_install_trust` each start makes an authority of its own and has the machine trust it.
-        alone = f"\tadmin off\n\tauto_https disable_redirects\n\tskip_install_trust\n\tstorage file_system {place}/caddy\n"
+        own = f"storage file_system {place}/caddy"
+        alone = f"\tadmin off\n\tauto_https disable_redirects\n\tskip_install_trust\n\t{own}\n"
         return {
             "\tgrace_period": f"{alone}\tgrace_period",
             "live.example.com {": f"live.example.com:{port}, localhost:{port}, 127.0.0.1:{port} {{\n"
