@@ -15,7 +15,7 @@ __all__ = ["node"]
 
 
 @pytest.mark.parametrize("deflate", [False, True])
-async def test_ws_gets_on_with_it(serve: Serve, complaints: Complaints, node: str, *, deflate: bool) -> None:  # noqa: F811 - a fixture
+async def test_ws_gets_on_with_it(serve: Serve, complaints: Complaints, node: str, *, deflate: bool) -> None:
     server = await serve(jwt_secret=SECRET, setup={"routes": None}, websocket_deflate=deflate)
     address = f"ws{url(server).removeprefix('http')}/notifications/ws"
     process = await asyncio.create_subprocess_exec(

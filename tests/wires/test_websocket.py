@@ -233,7 +233,7 @@ async def test_whoever_does_not_say_who_it_is_may_send_64_kib(guarded: Server) -
 
 
 async def test_a_token_that_ends_ends_the_socket(guarded: Server) -> None:
-    reader = await connected(guarded, "orders/1", token=token(seconds=2))
+    reader = await connected(guarded, token=token(seconds=3))
     assert (await reader.ended())[-1]["reason"] == "token_expired"
 
 
