@@ -39,7 +39,7 @@ AT_ONCE_SECONDS = 10.0
 LONG_ANSWER = 64 * 1024
 """Bytes beyond which an answer is not left to aiohttp, which would hold it for a client that does not read."""
 
-LINES = Lines(chunked=False)
+LINES = Lines(chunked=False, nulls=True)
 _OP = b'{"op":"'
 _NOTIFICATION = b'{"op":"notification",'
 _WITH_ID = b'{"op":"notification","id":"'

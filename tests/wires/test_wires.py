@@ -451,3 +451,22 @@ async def test_a_stream_of_each_wire_counts_as_one_of_its_user(wire: type[Reader
     reader = wire(server, "orders/1", headers={"X-User": "ann"})
     await reader.open()
     assert (await news(reader))["reason"] == "capacity"
+
+
+@pytest.mark.parametrize(
+    ("accept", "lines"),
+    [
+        ("application/x-ndjson", True),
+        ("*/*;q=0.1,\tAPPLICATION/x-ndjson; q=0.5", True),
+        ("text/event-stream;q=0, application/x-ndjson", True),
+        ("application/x-ndjson;q=0", False),
+        ("application/x-ndjson; Q=0.000, */*", False),
+        ("text/event-stream;q=0.1, application/x-ndjson", False),
+        ("application/*", False),
+    ],
+)
+async def test_lines_come_to_whoever_takes_them(server: Server, accept: str, lines: bool) -> None:
+    client = await server.client()
+    await client.request("GET", "/notifications/subscribe", headers={"Accept": accept})
+    await client.head()
+    assert client.headers["Content-Type"] == ("application/x-ndjson" if lines else "text/event-stream")

@@ -274,7 +274,11 @@ class PollReader(Reader):
             self._begun = True
             self._waiting.append({"op": "hub.open", "id": body["cursor"]})
         self._waiting += [{"op": "hub.gap", **gap}] if gap else []
-        self._waiting += [{"op": "notification", **each} for each in body["notifications"]]
+        for each in body["notifications"]:
+            told = dict(each)
+            if told["type"] is None:  # a poll says that there is none; the streams leave it out
+                del told["type"]
+            self._waiting.append({"op": "notification", **told})
         self._waiting += [{"op": "hub.heartbeat", "id": body["cursor"]}] if body["cursor"] else []
         self._waiting += [{"op": "hub.close", **end}] if end else []
         self._ended = bool(end)
