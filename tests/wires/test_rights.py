@@ -102,8 +102,9 @@ async def test_a_ticket_is_for_subscribe_and_stays_unused_elsewhere(wire: type[R
 
 @each_wire
 async def test_it_ends_with_the_token(wire: type[Reader], guarded: Server) -> None:
-    reader = await waiting(wire, guarded, "orders/1", headers=bearer(seconds=2))
-    assert (await news(reader))["reason"] == "token_expired"
+    reader = wire(guarded, "orders/1", cursor=str(guarded.hub.fanout.newest), headers=bearer(seconds=3))
+    await reader.open()
+    assert (await news(reader, {"hub.close"}))["reason"] == "token_expired"
     with pytest.raises(StreamEnded):
         await reader.message()
 

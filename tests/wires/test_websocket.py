@@ -250,7 +250,7 @@ async def test_topics_that_somebody_adds_wait_until_it_is_known_who_speaks(guard
 
 
 async def test_a_token_that_ends_ends_the_socket(guarded: Server) -> None:
-    reader = SocketReader(guarded, "orders/1", token=token(seconds=2))
+    reader = SocketReader(guarded, "orders/1", token=token(seconds=3))
     await reader.open()
     assert (await reader.ended())[-1]["reason"] == "token_expired"
 
