@@ -256,8 +256,8 @@ export class Broker {
         seat.visible = message.visible;
         break;
       case "wake":
-        this.#main?.wake();
-        this.#extra?.line.wake();
+        this.#main?.wake(message.online);
+        this.#extra?.line.wake(message.online);
         break;
       case "leave":
         this.#leave(seat);

@@ -9,7 +9,7 @@ import { Share, type ShareMode } from "./share.js";
 import { Stored } from "./stored.js";
 import { Tab } from "./tab.js";
 import { baseOf, RequestFailed, send } from "./wire.js";
-import type { WireMode } from "./wires.js";
+import type { Wire, WireMode } from "./wires.js";
 
 export interface Notification<T = unknown> {
   id: string;
@@ -42,6 +42,8 @@ export interface HubState {
   topic?: string;
   /** Milliseconds until it tries again. */
   retryIn?: number;
+  /** How notifications come, if it is open. Over a WebSocket, what the page sends goes, too. */
+  wire?: Wire;
 }
 
 export interface Draft {
@@ -501,7 +503,8 @@ export class Hub {
     listen(document, "freeze", sleep);
     listen(document, "resume", wake);
     listen(document, "visibilitychange", look);
-    listen(globalThis, "online", () => this.#tab?.say({ is: "wake" }));
+    // Not every worker hears of it by itself.
+    listen(globalThis, "online", () => this.#tab?.say({ is: "wake", online: true }));
   }
 
   #see(event: TabEvent): void {

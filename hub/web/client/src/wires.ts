@@ -81,12 +81,14 @@ export class Wires {
     this.#keep(found);
   }
 
-  /** Note that nothing has come over `wire`, in time or at all. */
-  fails(wire: "sse" | "websocket", now: number): void {
+  /** Note that nothing has come over `wire`, in time or at all; return whether it is to be avoided now. */
+  fails(wire: "sse" | "websocket", now: number): boolean {
     const found = this.#found();
     const failures = (found[wire]?.failures ?? 0) + 1;
-    found[wire] = { failures, until: failures >= TRIES ? now + AVOIDED : 0 };
+    const isAvoided = failures >= TRIES;
+    found[wire] = { failures, until: isAvoided ? now + AVOIDED : 0 };
     this.#keep(found);
+    return isAvoided;
   }
 
   /** Note that the hub was not reached over `wire`: then it was not for the wire that those before it failed. */

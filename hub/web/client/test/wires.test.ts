@@ -111,6 +111,24 @@ describe("where a proxy holds streams back", () => {
     expect(taken().at(-1)).toBe("subscribe");
   });
 
+  test("so it does when a page says so, whose worker does not hear of it; and says by which wire it is open", async () => {
+    const { clock, hub, line, taken, all } = world();
+    hub.holdsBack = true;
+    line.open();
+    await clock.pass(2 * FIRST_BYTE + 10_000);
+    hub.holdsBack = false;
+    line.wake();
+    await settled();
+    expect(taken().at(-1)).toBe("poll");
+    line.wake(true);
+    await settled();
+    expect(taken().at(-1)).toBe("subscribe");
+    hub.stream!.bring();
+    await settled();
+    const open = all("state").filter((event) => event.kind === "state" && event.state === "open");
+    expect(open.map((event) => event.kind === "state" && event.wire)).toEqual(["poll", "sse"]);
+  });
+
   test("a hub without polls is tried by streams again", async () => {
     const { clock, hub, line, ids, bring } = world();
     hub.holdsBack = true;
@@ -269,6 +287,24 @@ describe("where the application sends", () => {
     await clock.pass(10_000);
     expect(hub.sockets).toHaveLength(5);
     expect(taken()).toEqual([]);
+  });
+
+  test("the wire that is taken instead is taken at once, unless there is none", async () => {
+    const { clock, hub, line, taken } = world({ wire: "websocket" });
+    hub.blocksSockets = hub.holdsBack = true;
+    line.open();
+    for (let steps = 0; hub.sockets.length < 2; steps++) {
+      expect(steps).toBeLessThan(300);
+      expect(taken()).toEqual([]);
+      await clock.pass(10);
+    }
+    await settled();
+    expect(taken()).toEqual(["subscribe"]);
+    // The hub is away: nothing is found out of the streams, and the line waits longer and longer.
+    hub.instead = Array.from({ length: 100 }, () => () => Promise.reject(new TypeError("refused")));
+    const before = taken().length + hub.sockets.length;
+    await clock.pass(300_000);
+    expect(taken().length + hub.sockets.length - before).toBeLessThan(40);
   });
 
   test("where both are blocked the line polls", async () => {
