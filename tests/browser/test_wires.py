@@ -249,3 +249,24 @@ async def test_a_page_that_asks_too_much_is_told_so_and_a_closed_one_sends_nothi
     assert codes == ["", "too_many_requests", "closed"]
     kept = await site.get("/notifications/history?topic=chat&limit=1000")
     assert sorted(each["data"] for each in kept["notifications"]) == list(range(1_000))
+
+
+async def test_a_publish_outlives_the_tab_that_holds_the_socket(site: HubProcess, tab: Visit) -> None:
+    leader, other = [await tab(site.url, share="leader", wire="websocket") for _ in range(2)]
+    for page in (leader, other):
+        await is_open(page)
+    await other.evaluate(
+        """async () => {
+          window.sent = [];
+          const publish = async (number) => sent.push((await hub.publish(number, { topic: "chat", retry: 100 })).id);
+          window.done = (async () => { for (let n = 0; n < 300; n++) await publish(n); })();
+          await publish("first");
+        }"""
+    )
+    await leader.close()
+    await other.evaluate("done")
+    await other.wait_for_function("seen.length === 301", timeout=BOUND)
+    kept = (await site.get("/notifications/history?topic=chat&limit=1000"))["notifications"]
+    assert await other.evaluate("[seen, gaps]") == [[each["data"] for each in kept], []]
+    assert await other.evaluate("sent.toSorted()") == sorted(each["id"] for each in kept)
+    assert [each["data"] for each in kept if each["data"] != "first"] == list(range(300))

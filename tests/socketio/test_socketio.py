@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -174,6 +175,22 @@ async def test_a_token_says_who_speaks(guarded: Server, connect: Connect, transp
         guarded.send(user, topic=f"user/{user}", private=True)
         assert (await talker.next())["data"] == user
     assert {each.holder.user for each in guarded.hub.connections} == {"ann", "bob", "cid"}
+
+
+@BOTH
+async def test_no_token_and_no_data_is_in_the_log(
+    guarded: Server, connect: Connect, caplog: pytest.LogCaptureFixture, transport: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    secret = token("ann")
+    talker = await connect(guarded, transport, {"token": secret})
+    await talker.ask("publish", {"topic": "orders/1", "data": "a matter of two"})
+    refused = Talker(guarded, transport)
+    with pytest.raises(NotConnected):
+        await refused.connect({"token": f"x{secret}"})
+    await refused.client.disconnect()
+    logged = [each.getMessage() for each in caplog.records if each.name.startswith(("hub", "aiohttp"))]
+    assert not [each for each in logged if secret in each or "a matter of two" in each or "sid=" in each]
 
 
 @BOTH

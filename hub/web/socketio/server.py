@@ -54,9 +54,10 @@ FEW = 16
 _TAKES_FEW = re.compile("Python/|python-")
 _POSTED = {CLOSE, PONG, MESSAGE}  # an upgrade is asked for over the WebSocket
 _PARAMETERS = Parameters("EIO", "transport", "sid", "t", "b64", elsewhere=_ELSEWHERE)
-# What it would log are mistakes of clients, with stack traces; what the hub itself does wrong is caught before.
+# It would log the mistakes of clients, with stack traces, and each packet, with tokens. What the hub itself does wrong
+# is caught before.
 _SILENT = logging.getLogger("hub.web.engineio")
-_SILENT.addHandler(logging.NullHandler())
+_SILENT.setLevel(logging.CRITICAL + 1)
 _SILENT.propagate = False
 
 Facts = dict[str, Any]
