@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.chance import examples
 from tests.cli.abuse import SECRET, SLOW_ONES, said_by
 from tests.cli.commands import Serving
 from tests.web.client import Client, request
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-READERS, BAD_REQUESTS = 500, 10_000
+READERS, BAD_REQUESTS = 500, examples(3_000, 10_000)
 PAUSE = 0.02  # seconds between two notifications
 QUIET = 100  # notifications before the abuse
 PATIENCE = 240.0

@@ -95,13 +95,12 @@ async def test_the_latest_is_the_newest_that_can_be_seen(make: Make):
     assert await latest(NOTHING_PRIVATE, "never") == []
 
 
-@pytest.mark.parametrize("wanted", [["t/7"], ["t/*"], ["t/7", "**"]])
-async def test_the_newest_that_can_be_seen_is_found_behind_thousands_that_can_not(make: Make, wanted: list[str]):
+async def test_the_newest_that_can_be_seen_is_found_behind_thousands_that_can_not(make: Make):
     log = await make()
     await publish(log, "t/7", "t/7", "t/8", *["!t/7"] * 12_000, "!t/8")
-    seen = await read_only(log, 0, wanted, latest=True, visibility=NOTHING_PRIVATE)
-    newest = [2] if wanted == ["t/7"] else [2, 3]
-    assert [offset for offset in seen if offset > 1] == newest
+    for wanted, newest in ((["t/7"], [2]), (["t/*"], [2, 3]), (["t/7", "**"], [2, 3])):
+        seen = await read_only(log, 0, wanted, latest=True, visibility=NOTHING_PRIVATE)
+        assert [offset for offset in seen if offset > 1] == newest, wanted
 
 
 # ---- floors ----

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,13 @@ def npm(node: str) -> Iterator[str]:
     """npm, with what the client is built and tested with, at the versions of the lock file."""
     npm = shutil.which("npm", path=ENVIRON["PATH"])
     assert npm is not None, f"there is no npm beside {node}"
+    with installed(npm):
+        yield npm
+
+
+@contextmanager
+def installed(npm: str) -> Iterator[Path]:
+    """Install what the lock file of the client names, and give the folder; nobody else uses it meanwhile."""
     # One worker installs it; the others wait, and find it there.
     with (CLIENT / "package-lock.json").open() as versions:
         fcntl.flock(versions, fcntl.LOCK_EX)
@@ -95,7 +103,7 @@ def npm(node: str) -> Iterator[str]:
         if not done.exists() or done.stat().st_mtime < (CLIENT / "package-lock.json").stat().st_mtime:
             run(npm, "ci", "--no-audit", "--no-fund", "--silent")
             done.touch()
-        yield npm
+        yield done.parent
 
 
 def run(*command: str) -> str:
