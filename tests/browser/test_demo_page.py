@@ -233,7 +233,7 @@ async def _texts(page: Page) -> set[str]:
                 for (const element of document.querySelectorAll("[aria-label]")) {
                     if (!element.closest(".behind")) found.push(element.ariaLabel);
                 }
-                for (const { value } of document.querySelectorAll("input:not([readonly])")) found.push(value);
+                for (const { value } of document.querySelectorAll("input:not([readonly], [type=radio])")) found.push(value);
                 return found.map((each) => each.trim()).filter(Boolean);
             }"""
         )
