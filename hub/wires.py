@@ -15,8 +15,9 @@ import math
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from hub.encoding import FEW_TOPICS, Attendance, Drop, End, Gap, Opening, Present, Topics
 from hub.eventstream import LAST_CHUNK, chunk, compact_json
@@ -35,11 +36,11 @@ def _said(op: str, facts: Mapping[str, object]) -> str:
     return compact_json({"op": op, **facts})
 
 
-def _notification(notification: Notification, topics: Sequence[str], *, ids: bool) -> str:
+def _notification(notification: Notification, topics: Sequence[str], *, ids: bool, without_type: str = "") -> str:
     """Return the object of *notification*, seen through *topics*; without *ids* its id does not move the cursor."""
     _, _, text, is_json, _, _, type, retry, _, _ = notification
     facts = _topics_as_json(tuple(topics)) if len(topics) <= FEW_TOPICS else compact_json(topics)
-    more = "" if type is None else f',"type":{compact_json(type)}'
+    more = without_type if type is None else f',"type":{compact_json(type)}'
     if retry is not None:
         more += f',"retry":{retry}'
     data = text if is_json else compact_json(text)
@@ -104,8 +105,6 @@ def _end(end: End) -> str:
 
 class ObjectEncoding(ABC):
     """An encoding in which all that is said is an object; a wire adds how objects are carried."""
-
-    __slots__ = ()
 
     @abstractmethod
     def carried(self, *objects: str) -> bytes:
@@ -173,24 +172,28 @@ class ObjectEncoding(ABC):
 # ---- lines ----
 
 
-class _LineFields(NamedTuple):
-    chunked: bool = True
-    ids: bool = True
-
-
-class Lines(_LineFields, ObjectEncoding):
+@dataclass(frozen=True)
+class Lines(ObjectEncoding):
     """NDJSON: one object per line.
 
     Attributes:
         chunked: with HTTP/1.1 chunk framing (RFC 9112, section 7.1); False for HTTP/1.0.
         ids: notifications have their ids.
+        nulls: a notification without a type says so, as on a page of the history.
     """
 
-    __slots__ = ()
+    chunked: bool = True
+    ids: bool = True
+    nulls: bool = False
 
     def without_ids(self) -> Lines:
         """Return the encoding in which a notification says `earlier` for `id`."""
-        return self._replace(ids=False)
+        return replace(self, ids=False)
+
+    def notification(self, notification: Notification, topics: Sequence[str]) -> bytes:
+        """Return the line of *notification*."""
+        without_type = ',"type":null' if self.nulls else ""
+        return self.carried(_notification(notification, topics, ids=self.ids, without_type=without_type))
 
     def carried(self, *objects: str) -> bytes:
         """Return a line for each of *objects*, all in the same chunk."""
@@ -254,13 +257,8 @@ def close_frame(code: int, reason: str = "") -> bytes:
 PING = frame(Opcode.PING, b"")
 
 
-class _MessageFields(NamedTuple):
-    format: Format = Format.JSON
-    deflate: bool = False
-    ids: bool = True
-
-
-class Messages(_MessageFields, ObjectEncoding):
+@dataclass(frozen=True)
+class Messages(ObjectEncoding):
     """Messages of a WebSocket, each in one frame.
 
     Attributes:
@@ -269,11 +267,13 @@ class Messages(_MessageFields, ObjectEncoding):
         ids: notifications have their ids.
     """
 
-    __slots__ = ()
+    format: Format = Format.JSON
+    deflate: bool = False
+    ids: bool = True
 
     def without_ids(self) -> Messages:
         """Return the encoding in which a notification says `earlier` for `id`."""
-        return self._replace(ids=False)
+        return replace(self, ids=False)
 
     def carried(self, *objects: str) -> bytes:
         """Return a frame for each of *objects*."""

@@ -135,7 +135,9 @@ def _here(name: str, place: Path, port: int) -> dict[str, str]:
             "/etc/ssl/live.example.com.key": f"{place}/key.pem",
         }
     if name == "caddy":
-        alone = f"\tadmin off\n\tauto_https disable_redirects\n\tstorage file_system {place}/caddy\n"
+        # Without `skip_install_trust` each start makes an authority of its own and has the machine trust it.
+        own = f"storage file_system {place}/caddy"
+        alone = f"\tadmin off\n\tauto_https disable_redirects\n\tskip_install_trust\n\t{own}\n"
         return {
             "\tgrace_period": f"{alone}\tgrace_period",
             "live.example.com {": f"live.example.com:{port}, localhost:{port}, 127.0.0.1:{port} {{\n"

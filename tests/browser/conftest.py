@@ -18,6 +18,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
 
+from tests.chance import TORTURE
+
 ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
 DEMO = {"HUB_DEMO": "1", "HUB_EVENTS_API": "1", "HUB_LISTENERS": "listeners", "HUB_DRAIN": "0.3"}
@@ -217,8 +219,13 @@ async def network(hub: HubProcess) -> AsyncIterator[Network]:
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """Where Chromium is. Without one the tests are skipped, except where that would go unseen."""
-    path = shutil.which("chromium")
+    """Where Chromium is. Without one the tests are skipped, except where that would go unseen.
+
+    The shell has the same engine and network, and no windows, profiles and services around them: a page costs it a
+    third. `make torture` takes the whole browser.
+    """
+    shell = None if TORTURE else shutil.which("chromium-headless-shell")
+    path = shell or shutil.which("chromium")
     if path is None:
         missing = "there is no Chromium on PATH: apt-get install chromium"
         if os.environ.get("CI") == "true":
@@ -253,7 +260,8 @@ async def visit(browser: Browser) -> AsyncIterator[Visit]:
             complaints.append(message.text)
 
     async def visit(url: str, **options: Any) -> Page:
-        context = await browser.new_context(**options)
+        # What moves is painted sixty times a second, without a graphics card a third of a core for each page.
+        context = await browser.new_context(**{"reduced_motion": "reduce"} | options)
         contexts.append(context)
         page = await context.new_page()
         page.on("console", hear)

@@ -219,7 +219,7 @@ async def check(page: Page, tab: str, rules: dict[str, Any]) -> None:
 async def test_everybody_can_use_it(hub: HubProcess, visit: Visit, readers: Readers, look: str) -> None:
     axe = (npm.installed() / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
     options: dict[str, Any] = PHONE if look == "phone" else {}
-    page = await open_page(visit, hub, bypass_csp=True, reduced_motion="reduce", **options)
+    page = await open_page(visit, hub, bypass_csp=True, **options)
     await page.evaluate(axe)
     await hub.post("/notifications/publish", {"topic": "crowd", "data": 1})
     await expect(page.get_by_test_id("busiest").locator("li")).not_to_have_count(0)

@@ -193,10 +193,11 @@ async def test_on_a_phone_the_state_of_the_connection_stays_in_view(hub: HubProc
     await expect(page.get_by_test_id("feed-state")).to_be_in_viewport(ratio=1)
 
 
-async def test_nothing_moves_for_who_wants_it_calm(hub: HubProcess, visit: Visit) -> None:
-    page = await live(await visit(hub.url, reduced_motion="reduce"))
+@pytest.mark.parametrize(("motion", "animation"), [("reduce", "none"), ("no-preference", "arrive")])
+async def test_nothing_moves_for_who_wants_it_calm(hub: HubProcess, visit: Visit, motion: str, animation: str) -> None:
+    page = await live(await visit(hub.url, reduced_motion=motion))
     await order(page, "1")
-    await expect(rows(page)).to_have_css("animation-name", "none")
+    await expect(rows(page)).to_have_css("animation-name", animation)
 
 
 async def test_it_speaks_one_language_and_can_change_it(hub: HubProcess, visit: Visit) -> None:
@@ -300,7 +301,7 @@ async def number_of_streams(hub: HubProcess, number: int) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_everybody_can_use_it(hub: HubProcess, visit: Visit, language: str, scheme: str) -> None:
     axe = (npm.installed() / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
-    page = await live(await visit(hub.url, color_scheme=scheme, reduced_motion="reduce", bypass_csp=True))
+    page = await live(await visit(hub.url, color_scheme=scheme, bypass_csp=True))
     await page.get_by_test_id(f"language-{language}").click()
     await page.get_by_test_id("login-ann").click()
     await expect(page.get_by_test_id("room-change")).to_be_enabled()

@@ -142,7 +142,8 @@ async def test_the_seam_from_history_to_live_neither_loses_nor_repeats(
     chance = random.Random(7)
     receipts = [server.hub.notifications.send_notification(number, topic="a") for number in range(2_000)]
     ids = [str(await receipt) for receipt in receipts]
-    last, going = 4_000, len(ids)
+    going = len(ids)
+    last = going + (200 if wire is PollReader else 2_000)  # each is a poll of each reader
 
     async def publish() -> None:
         for number in range(going, last):
@@ -220,6 +221,22 @@ async def test_what_a_slow_reader_loses_is_told_in_its_place(wire: type[Reader],
             expected += 1
     assert (expected, dropped) == (sent, stream._dropped)
     assert dropped
+
+
+@each_wire
+@pytest.mark.parametrize("slow", ["disconnect", "drop_oldest", "conflate"])
+async def test_one_who_takes_nothing_is_cut_under_every_policy(wire: type[Reader], serve: Serve, slow: str) -> None:
+    server = await serve(slow=slow, heartbeat=0.1, peer_timeout=0.3)
+    first, *_ = server.send("first", *(["x" * 900_000] * 8), topic="a")
+    reader = wire(server, "a", cursor=first, receive_buffer=8_192)
+    await reader.open()
+    reader.client.stop_reading()
+    await until(lambda: server.subscriptions)
+    (stream,) = server.subscriptions
+    await until(lambda: stream.buffered)
+    await server.deserted()
+    assert server.hub.metrics.peer_timeouts == 1 or stream.closed_because in {"client", "complete"}  # by the kernel
+    assert server.hub.metrics.slow_disconnects == 0
 
 
 @each_wire
@@ -366,3 +383,22 @@ async def test_a_stream_of_each_wire_counts_as_one_of_its_user(wire: type[Reader
     reader = wire(server, "orders/1", headers={"X-User": "ann"})
     await reader.open()
     assert (await news(reader))["reason"] == "capacity"
+
+
+@pytest.mark.parametrize(
+    ("accept", "lines"),
+    [
+        ("application/x-ndjson", True),
+        ("*/*;q=0.1,\tAPPLICATION/x-ndjson; q=0.5", True),
+        ("text/event-stream;q=0, application/x-ndjson", True),
+        ("application/x-ndjson;q=0", False),
+        ("application/x-ndjson; Q=0.000, */*", False),
+        ("text/event-stream;q=0.1, application/x-ndjson", False),
+        ("application/*", False),
+    ],
+)
+async def test_lines_come_to_whoever_takes_them(server: Server, accept: str, lines: bool) -> None:
+    client = await server.client()
+    await client.request("GET", "/notifications/subscribe", headers={"Accept": accept})
+    await client.head()
+    assert client.headers["Content-Type"] == ("application/x-ndjson" if lines else "text/event-stream")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from hub.connections.client_stream import CloseReason
 from hub.encoding import End
@@ -44,18 +44,15 @@ def answer(id: int, facts: Mapping[str, object]) -> bytes:
     return f"43{id}{compact_json([facts])}".encode() + END
 
 
-class _PacketFields(NamedTuple):
-    ids: bool = True
-
-
-class Packets(_PacketFields, ObjectEncoding):
+@dataclass(frozen=True)
+class Packets(ObjectEncoding):
     """Packets of Socket.IO: each object is an event, and its `op` the name of the event.
 
     Attributes:
         ids: notifications have their ids.
     """
 
-    __slots__ = ()
+    ids: bool = True
 
     def without_ids(self) -> Packets:
         """Return the encoding in which a notification says `earlier` for `id`."""

@@ -65,10 +65,14 @@ class Operations:
     Args:
         hub: the hub of the application.
         access: its identities and rights.
+
+    Attributes:
+        message_seconds: as for a body over HTTP.
     """
 
     def __init__(self, hub: Hub, access: Access) -> None:
         self._hub, self._access = hub, access
+        self.message_seconds = hub.settings.body_timeout
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving: set[LastWords] = set()
         self._known: dict[str, tuple[tuple[str, ...], Callable[[Conversation, Facts], Awaitable[Facts]]]] = {
@@ -309,6 +313,8 @@ def _read(message: bytes, format: Format) -> Facts:
     asked = decoded(message, "message") if format is Format.JSON else _unpacked(message)
     if not isinstance(asked, dict):
         raise InvalidInput("message", 'is not an object such as {"op": "ping"}')
+    if not all(isinstance(name, str) for name in asked):  # msgpack has names of bytes
+        raise InvalidInput("message", "has a member whose name is not a string")
     return asked
 
 

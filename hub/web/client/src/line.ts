@@ -14,7 +14,7 @@ import {
   send,
   type StreamRequest,
 } from "./wire.js";
-import { FIRST_BYTE, type Wire, type WireMode, Wires } from "./wires.js";
+import { FIRST_BYTE, LASTING, type Wire, type WireMode, Wires } from "./wires.js";
 
 export type LineState = "connecting" | "open" | "waiting" | "offline" | "refused" | "closed";
 
@@ -396,6 +396,7 @@ export class HubLine implements Line {
         break;
       case "say": {
         const { do: _, ...facts } = command;
+        if (facts.reason === "silent") this.#notLasting();
         if (facts.state === "waiting" || facts.state === "offline" || facts.state === "refused") this.#letGo();
         this.#refused = facts.state === "refused";
         if (this.#refused) {
@@ -457,15 +458,21 @@ export class HubLine implements Line {
         this.#tell({ kind: "cursor", id: this.cursor });
       },
       event: (event) => this.#heard(event),
-      ended: () => this.#take({ on: "ended" }),
+      ended: () => {
+        this.#notLasting();
+        this.#take({ on: "ended" });
+      },
       failed: (problem) => {
         // Where the wire was at fault, there is nothing to wait for: the next one is taken at once.
-        const avoided = this.#silent && this.#noByte(wire, problem);
+        const silent = this.#silent;
+        const avoided = silent && this.#noByte(wire, problem);
+        if (!silent && !problem.status) this.#notLasting();
         if (avoided && this.#wireFor(request.cursor) !== wire) this.#take({ on: "again" });
         else this.#failed(problem);
       },
     };
     this.#silent = true;
+    this.#unsure = undefined;
     if (this.#wires.canLeave(wire)) {
       const detail = `nothing came over ${wire} within ${FIRST_BYTE / 1_000} seconds`;
       this.#stopWaiting = this.#env.after(FIRST_BYTE, () => heard.failed({ status: 0, code: "held_back", detail }));
@@ -476,6 +483,14 @@ export class HubLine implements Line {
 
   #silent = false;
   #wire: Wire = "sse";
+  /** Until when it is not sure that the present WebSocket works; undefined: it does, or it is none. */
+  #unsure: number | undefined;
+
+  /** Note that the stream has ended, of which the hub has said nothing. */
+  #notLasting(): void {
+    if (this.#unsure !== undefined && this.#env.online()) this.#wires.fails("websocket", this.#env.now());
+    this.#unsure = undefined;
+  }
 
   /** Return the wire for a stream that begins after `cursor`. */
   #wireFor(cursor: string): Wire {
@@ -497,13 +512,20 @@ export class HubLine implements Line {
     }
   }
 
-  /** The wire works: note it, and when a better one may. */
+  /** Something has come: note what is sure of the wire by that, and when a better one may work. */
   #firstByte(wire: Wire): void {
+    const now = this.#env.now();
+    if (this.#unsure !== undefined && now >= this.#unsure) {
+      this.#unsure = undefined;
+      this.#wires.works(wire);
+    }
     if (!this.#silent) return;
     this.#silent = false;
     this.#stopWaiting?.();
-    this.#wires.works(wire);
-    const ms = this.#wires.better(this.#env.now());
+    // A proxy may let a WebSocket through, and then its first messages alone.
+    if (wire === "websocket") this.#unsure = now + LASTING;
+    else this.#wires.works(wire);
+    const ms = this.#wires.better(now);
     this.#stopWaiting = ms === undefined ? undefined : this.#env.after(ms, () => this.#changeWire());
   }
 
@@ -596,6 +618,7 @@ export class HubLine implements Line {
         this.#tell({ kind: "dropped", ...only(facts, "dropped", "after", "before") } as LineEvent);
         break;
       case "close":
+        this.#unsure = undefined;
         if (facts.reason in STATUSES) {
           const status = STATUSES[facts.reason as keyof typeof STATUSES];
           if (this.#refuseTopic({ status, code: facts.reason, detail: "", ...facts })) break;

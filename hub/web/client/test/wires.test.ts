@@ -241,6 +241,54 @@ describe("where the application sends", () => {
     expect(ids()).toEqual(["e1-1"]);
   });
 
+  test.each(["silent", "cut", "garbage"])("a WebSocket that does not last leaves a stream: %s", async (how) => {
+    const { clock, hub, line, ids, bring, taken } = world({ wire: "websocket" });
+    line.open();
+    for (const tries of [1, 2]) {
+      for (let seconds = 0; hub.sockets.length < tries; seconds++) {
+        expect(seconds).toBeLessThan(120);
+        await clock.pass(1_000);
+      }
+      await bring();
+      const socket = hub.sockets.at(-1)!;
+      if (how === "cut") socket.break();
+      else if (how === "garbage") socket.onmessage!({ data: "<html>" });
+    }
+    for (let seconds = 0; !hub.stream; seconds++) {
+      expect(seconds).toBeLessThan(120);
+      await clock.pass(1_000);
+    }
+    await bring();
+    hub.publish(["a"], 1);
+    await bring();
+    expect(hub.sockets).toHaveLength(2);
+    expect(taken()).toEqual(["subscribe"]);
+    expect(ids()).toEqual(["e1-1"]);
+  });
+
+  test("a WebSocket that the hub has closed, or that lasted, is opened again", async () => {
+    const { clock, hub, line, bring, taken } = world({ wire: "websocket" });
+    line.open();
+    for (const tries of [1, 2, 3, 4]) {
+      for (let seconds = 0; hub.sockets.length < tries; seconds++) {
+        expect(seconds).toBeLessThan(60);
+        await clock.pass(1_000);
+      }
+      await bring();
+      const socket = hub.sockets.at(-1)!;
+      if (tries % 2) socket.say({ op: "hub.close", reason: "draining", retry: 1_000 });
+      else {
+        await clock.pass(20_000);
+        socket.say({ op: "hub.heartbeat", id: "e1-0" });
+      }
+      await bring();
+      socket.break();
+    }
+    await clock.pass(10_000);
+    expect(hub.sockets).toHaveLength(5);
+    expect(taken()).toEqual([]);
+  });
+
   test("the wire that is taken instead is taken at once, unless there is none", async () => {
     const { clock, hub, line, taken } = world({ wire: "websocket" });
     hub.blocksSockets = hub.holdsBack = true;
