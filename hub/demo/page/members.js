@@ -25,8 +25,11 @@ export function onTopics(topics) {
   else settle(topics.includes(ROOM));
 }
 
-/** One has joined or left, which a poll does not tell. */
-export function moved(now) {
+/** What a poll does not tell. */
+export const joined = () => moved(true);
+export const left = () => moved(false);
+
+function moved(now) {
   if (line.wire !== "poll") return;
   settle(now);
   if (now) void ask();

@@ -110,7 +110,7 @@ export const WORDS = {
   "network.open": ["everything", "一切"],
   "network.no.websockets": ["no WebSocket", "WebSocket 除外"],
   "network.no.streams": ["no stream either", "WebSocket 和事件流除外"],
-  "wire.sse": ["Server-Sent Events", "Server-Sent Events"],
+  "wire.sse": ["Server-Sent Events", "Server-Sent Events（事件流）"],
   "wire.websocket": ["a WebSocket", "WebSocket"],
   "wire.poll": ["long-polls", "长轮询"],
   "by.sse": ["This page listens over Server-Sent Events, and sends by POST.", "这个页面通过 Server-Sent Events 接收，用 POST 发送。"],
