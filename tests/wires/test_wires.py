@@ -13,6 +13,7 @@ from aiohttp import web
 from hub import Identity
 from hub.connections.connection import Connection
 from hub.errors import LogUnavailable
+from hub.web.poll import Poll
 from tests.web.client import StreamEnded, until
 from tests.web.conftest import Serve
 from tests.web.server import Server
@@ -290,6 +291,18 @@ async def waiting(wire: type[Reader], server: Server, *topics: str, **options: A
     if wire is PollReader:
         await until(lambda: all(getattr(each, "_held", True) for each in server.subscriptions))
     return reader
+
+
+async def test_polls_that_wait_hold_the_headers_of_their_answers_together(server: Server) -> None:
+    """But for the second in which they began."""
+    for _ in range(5):
+        await waiting(PollReader, server)
+
+    def heads() -> list[bytes]:
+        return [each._head for each in server.subscriptions if isinstance(each, Poll) and each._held]
+
+    await until(lambda: len(heads()) == 5)
+    assert len(set(map(id, heads()))) == len(set(heads())) < 5
 
 
 @each_wire
