@@ -29,6 +29,9 @@ _STATUS_LINE = re.compile(r"HTTP/1\.[01] ([0-9]{3}) [ -~]*")
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
 
 
+LINES = "application/x-ndjson"
+
+
 async def until(condition: Callable[[], object]) -> None:
     """Wait until *condition* returns a true value."""
     async with asyncio.timeout(PATIENCE):
@@ -111,6 +114,29 @@ class UntilClosed:
         return received
 
 
+class Lines(SpecDecoder):
+    """What a stream of NDJSON says, told as the events of an `EventSource`; a heartbeat is a comment."""
+
+    _begun = b""  # of a line
+
+    def feed(self, received: bytes) -> list[Event]:
+        """Return the events that *received* completes."""
+        *lines, self._begun = (self._begun + received).split(b"\n")
+        return [event for line in lines if (event := self._told(json.loads(line))) is not None]
+
+    def _told(self, said: dict[str, Any]) -> Event | None:
+        op = said.pop("op")
+        self.retry = said.pop("retry", self.retry)
+        self.last_event_id = said.pop("id", self.last_event_id)
+        if op == "hub.heartbeat":
+            self.comments.append("")
+            return None
+        if op == "notification":
+            data = said["data"] if isinstance(said["data"], str) else json.dumps(said["data"])
+            return Event(said.get("type", "message"), data, self.last_event_id)
+        return Event(op, json.dumps(said), self.last_event_id)
+
+
 class Client:
     """One connection to a hub.
 
@@ -120,6 +146,7 @@ class Client:
         received: the body so far, without chunk framing.
         opened: the `hub.open` of the stream, if it was waited for.
         left: bytes after which it is as if the connection had been cut; None: it is not.
+        lines: its streams are NDJSON, told as events.
     """
 
     opened: Event
@@ -138,6 +165,7 @@ class Client:
         self._events: deque[Event] = deque()
         self.closed = False
         self.left: int | None = None
+        self.lines = False
 
     @classmethod
     async def connect(
@@ -213,7 +241,7 @@ class Client:
             assert separator, line
             self.headers.add(name, value)
         self._framing = self._framing_of_body()
-        self.decoder = SpecDecoder()
+        self.decoder = Lines() if self.lines else SpecDecoder()
         self.received.clear()
         self._events.clear()
         return self.status
@@ -243,7 +271,7 @@ class Client:
 
     @property
     def _is_stream(self) -> bool:
-        return self.headers.get("Content-Type") == "text/event-stream"
+        return self.headers.get("Content-Type") == (LINES if self.lines else "text/event-stream")
 
     @property
     def complete(self) -> bool:

@@ -23,7 +23,7 @@ from hub import Identity
 from hub.access.grants import covers
 from tests.chance import seeds
 from tests.spec_decoder import Event
-from tests.web.client import Client
+from tests.web.client import LINES, Client
 from tests.web.conftest import Serve
 from tests.web.rights_model import PATTERNS, TOPICS, Model, Rights, Sent, reach
 from tests.web.server import Server
@@ -308,6 +308,9 @@ class Walk:
         elif since:
             query.append(("lastEventId", since))
         client = await self.server.client()
+        client.lines = self.chance.random() < 0.3
+        if client.lines:
+            headers["Accept"] = LINES
         await client.request(
             "POST" if body else "GET", f"/notifications/subscribe?{urlencode(query)}", headers=headers, body=body
         )

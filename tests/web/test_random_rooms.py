@@ -24,7 +24,7 @@ from hub.connections.client_stream import ClientStream
 from hub.errors import Forbidden
 from hub.log.receipt import Receipt
 from tests.chance import seeds
-from tests.web.client import PATIENCE, Client, StreamEnded
+from tests.web.client import LINES, PATIENCE, Client, StreamEnded
 from tests.web.conftest import Serve
 from tests.web.rooms_model import GRANTED, PUBLIC, ROOMS, USERS, Asked, Model, Sent
 from tests.web.server import Server
@@ -438,9 +438,7 @@ class Walk:
             await self.confirmed()
         self.load(asked.user)
         client = await self.server.client()
-        path = f"/notifications/subscribe?{query_of(asked)}"
-        cursor = {"Last-Event-ID": since} if since else {}
-        await client.request("GET", path, headers={"X-User": asked.user, **cursor})
+        await self.request(client, asked, since)
         refused = next((each for each in sorted(asked.named) if not self.model.may_name(asked.user, each)), None)
         status = await client.head()
         if refused is not None:
@@ -455,6 +453,13 @@ class Walk:
         self.steps.append(f"  {asked} opens {reading.id} since {since}")
         self.expect(reading, since)
         self.open.append(reading)
+
+    async def request(self, client: Client, asked: Asked, since: str) -> None:
+        """Ask for a stream, of events or of lines, that begins *since* an id."""
+        client.lines = self.chance.random() < 0.3
+        headers = {"X-User": asked.user, **({"Last-Event-ID": since} if since else {})}
+        headers |= {"Accept": LINES} if client.lines else {}
+        await client.request("GET", f"/notifications/subscribe?{query_of(asked)}", headers=headers)
 
     def expect(self, reading: Reading, since: str) -> None:
         """Say what a stream that begins *since* an id has to get."""
@@ -510,10 +515,7 @@ class Walk:
         asked = Asked(self.chance.choice(USERS), follow=True, named=named)
         since = self.chance.choice(["", "earliest", *self.cursors[-9:]])
         client = await self.server.client()
-        cursor = {"Last-Event-ID": since} if since else {}
-        await client.request(
-            "GET", f"/notifications/subscribe?{query_of(asked)}", headers={"X-User": asked.user, **cursor}
-        )
+        await self.request(client, asked, since)
         assert await client.head() == 200
         client.opened = await client.next("hub.open")
         begun.append((Reading(asked, client, exact=False, told=set(client.opened.json()["topics"])), since))
