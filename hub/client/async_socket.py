@@ -19,6 +19,7 @@ from websockets.version import version
 
 from hub.client.client import checked_id
 from hub.client.errors import (
+    NOT_OPEN,
     ClientClosed,
     ClientError,
     NotAHub,
@@ -218,6 +219,8 @@ class AsyncHubSocket:
         self._client.check_open()
         if self._closed:
             raise ClientClosed
+        if self._runner is None:
+            raise ClientClosed(NOT_OPEN)
         if self._error is not None:
             raise self._error
 

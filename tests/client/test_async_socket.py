@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -19,7 +20,7 @@ from hub.client.listening import Pause
 from hub.client.received import Gap
 from hub.errors import InvalidInput
 from tests.client.conftest import Connect
-from tests.client.support import cut, take
+from tests.client.support import cut, take, url_of
 from tests.web.conftest import Serve
 
 PROTOCOL = Subprotocol(async_socket.PROTOCOL)
@@ -213,6 +214,21 @@ async def test_what_the_token_function_raises_reaches_whoever_asks(serve: Serve,
 
     with pytest.raises(KeyError, match="no login"):
         await connect(site, token=token).websocket().__aenter__()
+
+
+async def test_it_is_used_in_a_block(serve: Serve, connect: Connect) -> None:
+    socket = connect(await serve()).websocket()
+    with pytest.raises(ClientClosed, match="use it in a with block"):
+        await socket.publish("too early", topic="chat")
+    with pytest.raises(ClientClosed, match="use it in a with block"):
+        socket.listen("chat")
+
+
+async def test_an_address_with_a_path_too_many_is_named(serve: Serve, connect: Connect) -> None:
+    url = f"{url_of(await serve(demo=True))}/notifications"
+    for lost in (connect(url).websocket().__aenter__(), connect(url).publish("lost", topic="chat")):
+        with pytest.raises(NotAHub, match=re.escape(url) + ".*mounted under another path"):
+            await lost
 
 
 async def test_it_ends_with_its_client(serve: Serve, connect: Connect) -> None:
