@@ -214,6 +214,8 @@ class AsyncHubSocket:
             raise Unreachable(self._client.url, str(error)) from None
         finally:
             del self._asked[ref]
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # taken: nobody else asks for it if `send` raised, or the caller was cancelled
 
     def _check(self) -> None:
         self._client.check_open()

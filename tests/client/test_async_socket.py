@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import re
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from websockets import Subprotocol
+from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_sockets
+from websockets.exceptions import ConnectionClosedError
 
 from hub.client import async_socket
 from hub.client.async_socket import MAX_SENT_BYTES, MAX_WAITING_ITEMS
@@ -222,6 +225,24 @@ async def test_it_is_used_in_a_block(serve: Serve, connect: Connect) -> None:
         await socket.publish("too early", topic="chat")
     with pytest.raises(ClientClosed, match="use it in a with block"):
         socket.listen("chat")
+
+
+async def test_a_connection_that_breaks_while_a_request_is_sent_leaves_no_error_behind(
+    connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    socket = connect("http://127.0.0.1:9").websocket()
+
+    class Broken:
+        async def send(self, message: str) -> None:
+            (answer,) = socket._asked.values()
+            answer.set_exception(Unreachable("", "the connection broke"))
+            raise ConnectionClosedError(None, None)
+
+    with pytest.raises(Unreachable):
+        await socket.asked(cast("ClientConnection", Broken()), "ping", "{}")
+    gc.collect()
+    await asyncio.sleep(0)
+    assert not caplog.records
 
 
 async def test_an_address_with_a_path_too_many_is_named(serve: Serve, connect: Connect) -> None:
