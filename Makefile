@@ -59,7 +59,8 @@ test-ai: $(VENV)/.test-ai ## Test AI streams with llama.cpp, aimock, the OpenAI 
 
 # The low end of each range in setup.cfg, in an environment of its own: the handover leans on aiohttp's inside.
 OLDEST := aiohttp==3.11.18 aiohttp-sse==2.2.0 reactivex==4.0.4 pydantic==2.7.0 prometheus-client==0.20.0 \
-	httpx2==2.7.0 PyJWT==2.10.1 cryptography==42.0.0 uvloop==0.19.0
+	httpx2==2.7.0 PyJWT==2.10.1 cryptography==42.0.0 uvloop==0.19.0 \
+	websockets==13.1 msgpack==1.0.8 python-socketio==5.16.0 python-engineio==4.13.0
 
 $(VENV)/oldest/.done: setup.cfg pyproject.toml | $(BIN)/python
 	$(PYTHON) -m venv $(VENV)/oldest
@@ -67,9 +68,11 @@ $(VENV)/oldest/.done: setup.cfg pyproject.toml | $(BIN)/python
 	@touch $@
 
 # What meets those libraries: aiohttp and uvloop (the handover, every kind of stream, parsing, shutdown), PyJWT and
-# cryptography (tokens), httpx2 (the Python client), pydantic (settings), reactivex (the Subject and the fan-out).
+# cryptography (tokens), httpx2 (the Python client), pydantic (settings), reactivex (the Subject and the fan-out),
+# websockets and msgpack (the other wires), python-socketio and python-engineio.
 OLDEST_TESTS := tests/access tests/client/test_client.py tests/client/test_history.py tests/client/test_token.py \
-	tests/test_fanout.py tests/test_notifications.py tests/test_settings.py \
+	tests/socketio/test_socketio.py tests/test_fanout.py tests/test_notifications.py tests/test_settings.py \
+	$(patsubst %,tests/wires/test_%.py,frames rights websocket wires) \
 	$(patsubst %,tests/web/test_%.py,access all_streams body cors deadlines dialects embedding every_route fuzz gunicorn \
 	handler_stream_errors handler_stream_shutdown handler_stream_task handler_streams handover history jwks leaving \
 	limits publish refusals resource shutdown slow_readers subscribe token_attacks token_cookie)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
@@ -125,7 +126,8 @@ class End(NamedTuple):
 class Encoding(Protocol):
     """The bytes of a stream on one kind of wire.
 
-    Encodings are immutable and hashable; connections with equal encodings share the bytes of notifications.
+    Encodings are immutable and hashable; connections with equal encodings share the bytes of notifications. So two
+    kinds are never equal: named tuples would be.
     """
 
     @property
@@ -199,7 +201,8 @@ class Envelope(enum.IntEnum):
     ALL = 3  # {"topics": […], "type": …, "data": …}: the block has no type, so an EventSource hears each as `message`
 
 
-class SSE(NamedTuple):
+@dataclass(frozen=True)
+class SSE:
     """Server-Sent Events (WHATWG HTML, section 9.2).
 
     Attributes:
@@ -224,7 +227,7 @@ class SSE(NamedTuple):
 
     def without_ids(self) -> SSE:
         """Return the encoding in which notifications have no ids, so that the client's cursor stays where it is."""
-        return self._replace(ids=False)
+        return replace(self, ids=False)
 
     def notification(self, notification: Notification, topics: Sequence[str]) -> bytes:
         """Return the block of *notification*, in an envelope with *topics* if one was asked for."""

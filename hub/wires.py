@@ -13,9 +13,11 @@ import enum
 import json
 import math
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from hub.encoding import FEW_TOPICS, Attendance, Drop, End, Gap, Opening, Present, Topics
 from hub.eventstream import LAST_CHUNK, chunk, compact_json
@@ -34,11 +36,11 @@ def _said(op: str, facts: Mapping[str, object]) -> str:
     return compact_json({"op": op, **facts})
 
 
-def _notification(notification: Notification, topics: Sequence[str], *, ids: bool) -> str:
+def _notification(notification: Notification, topics: Sequence[str], *, ids: bool, without_type: str = "") -> str:
     """Return the object of *notification*, seen through *topics*; without *ids* its id does not move the cursor."""
     _, _, text, is_json, _, _, type, retry, _, _ = notification
     facts = _topics_as_json(tuple(topics)) if len(topics) <= FEW_TOPICS else compact_json(topics)
-    more = "" if type is None else f',"type":{compact_json(type)}'
+    more = without_type if type is None else f',"type":{compact_json(type)}'
     if retry is not None:
         more += f',"retry":{retry}'
     data = text if is_json else compact_json(text)
@@ -49,10 +51,11 @@ def _notification(notification: Notification, topics: Sequence[str], *, ids: boo
 _topics_as_json = lru_cache(maxsize=1024)(compact_json)
 
 
-def _opening(opening: Opening, *, id: bool = True) -> str:
+def _opening(opening: Opening) -> str:
+    """Return `hub.open`; without topics it has no id: a client that is cut before it has some keeps its cursor."""
     connection, topics, position, recovered, gap, retry = opening
     as_json = _topics_as_json(topics) if len(topics) <= FEW_TOPICS else compact_json(topics)
-    place = f'"id":"{position}",' if id else ""
+    place = f'"id":"{position}",' if topics else ""
     facts = f'"connection":"{connection}","topics":{as_json},{place}"recovered":{_WORDS[recovered]}'
     if gap is not None:
         facts += f',"reason":"{gap.reason}","oldest":"{gap.oldest}"'
@@ -97,19 +100,20 @@ def _end(end: End) -> str:
     return _said("hub.close", {"reason": end.reason, **limit, "retry": end.retry})
 
 
-# ---- lines ----
+# ---- encodings of such objects ----
 
 
-class Lines(NamedTuple):
-    """NDJSON: one object per line.
+class ObjectEncoding(ABC):
+    """An encoding in which all that is said is an object; a wire adds how objects are carried."""
 
-    Attributes:
-        chunked: with HTTP/1.1 chunk framing (RFC 9112, section 7.1); False for HTTP/1.0.
-        ids: notifications have their ids.
-    """
+    @abstractmethod
+    def carried(self, *objects: str) -> bytes:
+        """Return the bytes of *objects*, each JSON text whose first member is `op`; a client gets all or none."""
 
-    chunked: bool = True
-    ids: bool = True
+    @property
+    @abstractmethod
+    def ids(self) -> bool:
+        """Whether notifications have their ids; without, their id is named `earlier` and moves no cursor."""
 
     @property
     def takes_chunks(self) -> bool:
@@ -121,56 +125,84 @@ class Lines(NamedTuple):
         """True: a notification names all topics through which it is seen."""
         return True
 
-    def without_ids(self) -> Lines:
-        """Return the encoding in which a notification says `earlier` for `id`."""
-        return self._replace(ids=False)
-
     def notification(self, notification: Notification, topics: Sequence[str]) -> bytes:
-        """Return the line of *notification*."""
-        return self._line(_notification(notification, topics, ids=self.ids))
+        """Return the bytes of *notification*."""
+        return self.carried(_notification(notification, topics, ids=self.ids))
 
     def opening(self, opening: Opening) -> bytes:
-        """Return `hub.open`, and `hub.gap` in the same chunk."""
+        """Return `hub.open`, and `hub.gap` with it."""
         return self._with_gap(_opening(opening), opening.gap)
 
     def topics(self, topics: Topics) -> bytes:
-        """Return `hub.topics`, and `hub.gap` in the same chunk."""
+        """Return `hub.topics`, and `hub.gap` with it."""
         return self._with_gap(_topics(topics), topics.gap)
 
     def gap(self, gap: Gap) -> bytes:
         """Return `hub.gap`."""
-        return self._line(_gap(gap))
+        return self.carried(_gap(gap))
 
     def drop(self, drop: Drop) -> bytes:
         """Return `hub.dropped`."""
-        return self._line(_drop(drop))
+        return self.carried(_drop(drop))
 
     def attendance(self, attendance: Attendance) -> bytes:
         """Return `hub.presence`."""
-        return self._line(_attendance(attendance))
+        return self.carried(_attendance(attendance))
 
     def join(self, topic: str, who: Present) -> bytes:
         """Return `hub.join`."""
-        return self._line(_change("hub.join", topic, who))
+        return self.carried(_change("hub.join", topic, who))
 
     def leave(self, topic: str, who: Present) -> bytes:
         """Return `hub.leave`."""
-        return self._line(_change("hub.leave", topic, who))
+        return self.carried(_change("hub.leave", topic, who))
 
     def heartbeat(self, newest: Position) -> bytes:
         """Return `hub.heartbeat` with the id of *newest*, which moves the client's cursor on."""
-        return self._line(_heartbeat(newest))
+        return self.carried(_heartbeat(newest))
+
+    def end(self, end: End) -> bytes:
+        """Return `hub.close`."""
+        return self.carried(_end(end))
+
+    def _with_gap(self, said: str, gap: Gap | None) -> bytes:
+        return self.carried(said) if gap is None else self.carried(said, _gap(gap))
+
+
+# ---- lines ----
+
+
+@dataclass(frozen=True)
+class Lines(ObjectEncoding):
+    """NDJSON: one object per line.
+
+    Attributes:
+        chunked: with HTTP/1.1 chunk framing (RFC 9112, section 7.1); False for HTTP/1.0.
+        ids: notifications have their ids.
+        nulls: a notification without a type says so, as on a page of the history.
+    """
+
+    chunked: bool = True
+    ids: bool = True
+    nulls: bool = False
+
+    def without_ids(self) -> Lines:
+        """Return the encoding in which a notification says `earlier` for `id`."""
+        return replace(self, ids=False)
+
+    def notification(self, notification: Notification, topics: Sequence[str]) -> bytes:
+        """Return the line of *notification*."""
+        without_type = ',"type":null' if self.nulls else ""
+        return self.carried(_notification(notification, topics, ids=self.ids, without_type=without_type))
+
+    def carried(self, *objects: str) -> bytes:
+        """Return a line for each of *objects*, all in the same chunk."""
+        lines = "".join([f"{each}\n" for each in objects]).encode()
+        return chunk(lines) if self.chunked else lines
 
     def end(self, end: End) -> bytes:
         """Return `hub.close`, and the end of the HTTP body."""
-        return self._line(_end(end)) + (LAST_CHUNK if self.chunked else b"")
-
-    def _with_gap(self, said: str, gap: Gap | None) -> bytes:
-        return self._line(said if gap is None else f"{said}\n{_gap(gap)}")
-
-    def _line(self, said: str) -> bytes:
-        line = f"{said}\n".encode()
-        return chunk(line) if self.chunked else line
+        return super().end(end) + (LAST_CHUNK if self.chunked else b"")
 
 
 # ---- WebSocket ----
@@ -225,7 +257,8 @@ def close_frame(code: int, reason: str = "") -> bytes:
 PING = frame(Opcode.PING, b"")
 
 
-class Messages(NamedTuple):
+@dataclass(frozen=True)
+class Messages(ObjectEncoding):
     """Messages of a WebSocket, each in one frame.
 
     Attributes:
@@ -238,24 +271,20 @@ class Messages(NamedTuple):
     deflate: bool = False
     ids: bool = True
 
-    @property
-    def takes_chunks(self) -> bool:
-        """False: a notification does not look like its SSE chunk."""
-        return False
-
-    @property
-    def names_all_topics(self) -> bool:
-        """True: a notification names all topics through which it is seen."""
-        return True
-
     def without_ids(self) -> Messages:
         """Return the encoding in which a notification says `earlier` for `id`."""
-        return self._replace(ids=False)
+        return replace(self, ids=False)
+
+    def carried(self, *objects: str) -> bytes:
+        """Return a frame for each of *objects*."""
+        if self.format is Format.JSON:
+            return b"".join([self._framed(Opcode.TEXT, each.encode()) for each in objects])
+        return b"".join([self.message(json.loads(each)) for each in objects])
 
     def notification(self, notification: Notification, topics: Sequence[str]) -> bytes:
-        """Return the frame of *notification*."""
+        """Return the frame of *notification*; in msgpack binary data is as it is."""
         if self.format is Format.JSON:
-            return self._text(_notification(notification, topics, ids=self.ids))
+            return super().notification(notification, topics)
         facts = {"op": "notification", "id" if self.ids else "earlier": notification.id, "topics": list(topics)}
         if notification.type is not None:
             facts["type"] = notification.type
@@ -263,59 +292,19 @@ class Messages(NamedTuple):
             facts["retry"] = notification.retry  # type: ignore[assignment]  # the members have different types
         return self.message({**facts, "data": with_bytes(notification.data)})
 
-    def opening(self, opening: Opening) -> bytes:
-        """Return `hub.open`, and `hub.gap` behind it.
-
-        Without topics it has no id: a client that is cut before it has asked for some keeps the cursor that it has.
-        """
-        return self._with_gap(_opening(opening, id=bool(opening.topics)), opening.gap)
-
-    def topics(self, topics: Topics) -> bytes:
-        """Return `hub.topics`, and `hub.gap` behind it."""
-        return self._with_gap(_topics(topics), topics.gap)
-
-    def gap(self, gap: Gap) -> bytes:
-        """Return `hub.gap`."""
-        return self._said(_gap(gap))
-
-    def drop(self, drop: Drop) -> bytes:
-        """Return `hub.dropped`."""
-        return self._said(_drop(drop))
-
-    def attendance(self, attendance: Attendance) -> bytes:
-        """Return `hub.presence`."""
-        return self._said(_attendance(attendance))
-
-    def join(self, topic: str, who: Present) -> bytes:
-        """Return `hub.join`."""
-        return self._said(_change("hub.join", topic, who))
-
-    def leave(self, topic: str, who: Present) -> bytes:
-        """Return `hub.leave`."""
-        return self._said(_change("hub.leave", topic, who))
-
     def heartbeat(self, newest: Position) -> bytes:
         """Return `hub.heartbeat` with the id of *newest*, and a ping, which the client's library answers."""
         return _heartbeat_frames(self, newest)
 
     def end(self, end: End) -> bytes:
         """Return `hub.close` and a close frame with the code for its reason."""
-        return self._said(_end(end)) + close_frame(CLOSE_CODES.get(end.reason, NOT_ALLOWED), end.reason)
+        return super().end(end) + close_frame(CLOSE_CODES.get(end.reason, NOT_ALLOWED), end.reason)
 
     def message(self, said: Mapping[str, object]) -> bytes:
         """Return the frame of any message."""
         if self.format is Format.JSON:
-            return self._text(compact_json(said))
+            return self._framed(Opcode.TEXT, compact_json(said).encode())
         return self._framed(Opcode.BINARY, _packed(said))
-
-    def _said(self, as_json: str) -> bytes:
-        return self._text(as_json) if self.format is Format.JSON else self.message(json.loads(as_json))
-
-    def _with_gap(self, said: str, gap: Gap | None) -> bytes:
-        return self._said(said) if gap is None else self._said(said) + self._said(_gap(gap))
-
-    def _text(self, as_json: str) -> bytes:
-        return self._framed(Opcode.TEXT, as_json.encode())
 
     def _framed(self, opcode: Opcode, payload: bytes) -> bytes:
         if not self.deflate or len(payload) < LEAST_COMPRESSED:
@@ -327,7 +316,7 @@ class Messages(NamedTuple):
 
 @lru_cache(maxsize=16)  # thousands of connections get the same one in one sweep
 def _heartbeat_frames(messages: Messages, newest: Position) -> bytes:
-    return messages._said(_heartbeat(newest)) + PING
+    return messages.carried(_heartbeat(newest)) + PING
 
 
 def _packed(value: object) -> bytes:

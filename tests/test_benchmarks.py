@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from hub import wires
 from hub.eventstream import chunk
+from tests.benchmarks import systems as benchmarked
 from tests.benchmarks.ai import audience
-from tests.benchmarks.crowd import Reading
+from tests.benchmarks.errors import CannotMeasure
 from tests.benchmarks.load import Load, Outcome
 from tests.benchmarks.options import Options
+from tests.benchmarks.pollers import Answer
 from tests.benchmarks.section import Column, Plot, Section, Table
 from tests.benchmarks.systems.system import Paths
+from tests.benchmarks.trial import Trial
+from tests.benchmarks.wire import WIRES, Opening, Reading
+from tests.benchmarks.wires import ratios
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 240.0
@@ -44,13 +51,65 @@ def test_a_stream_cut_at_any_byte_brings_each_number_once():
 
 
 def test_what_is_no_event_has_no_number():
-    assert Reading.of(b":\nid: e-7\n\n") == ((), b"", True)
+    assert Reading.of(b":\nid: e-7\n\n") == Reading((), b"", True)
     assert Reading.of(frame(5)[:-1] + b'\ndata: {"recovered":null}\n').numbers == (5,)
 
 
 def test_a_number_that_comes_again_is_noticed():
     assert not Reading.of(frame(3) + frame(3)).sorted
     assert Reading.of(frame(3) + frame(7)).sorted
+
+
+def test_a_websocket_cut_at_any_byte_brings_each_number_once_and_its_pings_are_answered():
+    said = [b'{"op":"notification","id":"e-%d","data":{"p":"%b","n":%d}}' % (n, b"x" * 120, n) for n in (8, 9, 10)]
+    first, second, third = (wires.frame(wires.Opcode.TEXT, each) for each in said)
+    stream = first + wires.frame(wires.Opcode.PING, b"why") + second + wires.frame(wires.Opcode.TEXT, b"2") + third
+    pong, engine_pong = b"\x8a\x83\0\0\0\0why", b"\x81\x81\0\0\0\x003"
+    for cut in range(len(stream)):
+        before = Reading.of_frames(stream[:cut])
+        after = Reading.of_frames(before.rest + stream[cut:])
+        assert before.numbers + after.numbers == (8, 9, 10)
+        assert before.answer + after.answer == pong + engine_pong
+
+
+@pytest.mark.parametrize(
+    ("wire", "frames", "said"),
+    [
+        ("websocket", [], []),
+        ("hub.v1.json", [b'{"op":"hub.open"}', b'{"op":"ok","ref":1,"topics":[]}'], [b"subscribe"]),
+        ("socket.io", [b'0{"sid":"a"}', b'40{"sid":"b"}'], [b"40"]),
+    ],
+)
+def test_a_websocket_is_open_when_its_last_step_is_answered(wire: str, frames: list[bytes], said: list[bytes]):
+    stream = b"HTTP/1.1 101 \r\nUpgrade: websocket\r\n\r\n"
+    stream += b"".join(wires.frame(wires.Opcode.TEXT, each) for each in frames)
+    opening, asked = Opening(WIRES[wire]), b""
+    for number, byte in enumerate(stream, 1):
+        asked += opening.take(bytes([byte]))
+        assert opening.done == (number == len(stream))
+    assert opening.rest == b""
+    assert all(each in asked for each in said)
+    assert bool(asked) == bool(said)
+
+
+@pytest.mark.parametrize("wire", ["sse", "websocket"])
+def test_a_stream_that_is_refused_is_not_measured(wire: str):
+    with pytest.raises(CannotMeasure, match=r"refused.* 403 "):
+        Opening(WIRES[wire]).take(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_the_answer_to_a_poll_is_read_when_it_is_whole(chunked: bool):
+    body = b'{"notifications":[{"id":"e-7","data":{"p":"x","n":7}},{"id":"e-8","data":{"p":"x","n":8}}],"cursor":"e-8"}'
+    headers = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(body)
+    whole = b"HTTP/1.1 200 OK\r\n%b\r\n\r\n%b" % (headers, chunk(body) + b"0\r\n\r\n" if chunked else body)
+    assert all(Answer.of(whole[:cut]) is None for cut in range(len(whole)))
+    assert Answer.of(whole) == ((7, 8), b"e-8", chunked)
+
+
+def test_the_answer_that_refuses_a_poll_is_not_measured():
+    with pytest.raises(CannotMeasure, match="refused"):
+        Answer.of(b"HTTP/1.1 503 Busy\r\nContent-Length: 2\r\n\r\n{}")
 
 
 def test_the_tokens_of_an_answer_have_the_time_of_the_read_that_brought_their_end():
@@ -122,9 +181,28 @@ def test_a_section_survives_json():
     assert Section.of(written).tables[0].columns[1].shown(1234.56) == "1,234.6"
 
 
+def outcome(**what: float) -> Outcome:
+    names = [each.name for each in fields(Outcome)]
+    return Outcome(**{**dict.fromkeys(names, 0), "latency": {}, "answer": {}, "lag": {}, **what})  # type: ignore[arg-type]  # test data
+
+
+def test_a_wire_is_compared_with_sse_in_the_same_round():
+    first, second = Trial(), Trial()
+    first.outcomes = [outcome(delivered=100, server_cpu=cpu) for cpu in (1.0, 10.0, 4.0)]
+    second.outcomes = [outcome(delivered=100, server_cpu=cpu) for cpu in (2.0, 5.0, 4.0)]
+    sse, other = benchmarked.WIRES[:2]
+    table = ratios([sse, other], {"single": {sse.name: first, other.name: second}})
+    assert [column.name for column in table.columns][1] == "Deliveries for the same CPU, single"
+    assert [row[1] for row in table.rows] == [1.0, 1.0]
+    second.outcomes.pop()
+    assert ratios([other], {"single": {sse.name: first, other.name: second}}).rows[0][1] is None
+
+
 def check_fanout(group: Section, systems: list[str]) -> None:
-    for name in systems:
-        (outcome,) = (Outcome(**each) for each in group.rounds["single"][name])
+    among = {"fanout": benchmarked.SYSTEMS, "wires": benchmarked.WIRES}[group.name]
+    assert set(group.rounds["single"]) == {each.name for each in among} & set(systems)
+    for rounds in group.rounds["single"].values():
+        (outcome,) = (Outcome(**each) for each in rounds)
         assert outcome.expected == outcome.connections * outcome.events > 0
         assert outcome.delivered == outcome.expected
         assert outcome.lost == outcome.disordered == outcome.closed == 0
@@ -150,15 +228,16 @@ def check_log(group: Section, systems: list[str]) -> None:
     assert published == {("SQLite", 64): 2_000, ("memory", 64): 2_000, ("SQLite", 1): 200, ("memory", 1): 200}
 
 
-CHECKS = {"fanout": check_fanout, "publish": check_publish, "ai": check_ai, "log": check_log}
+CHECKS = {"fanout": check_fanout, "wires": check_fanout, "publish": check_publish, "ai": check_ai, "log": check_log}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("only", "systems"),
     [
-        ("fanout.single", "hub"),
+        ("fanout.single,wires.single", "hub,websocket,poll"),
         pytest.param("fanout.single,log.publish,publish,ai", "hub,queues", marks=pytest.mark.torture),
+        pytest.param("wires", "sse,websocket,ndjson,poll,websockets", marks=pytest.mark.torture),
     ],
 )
 def test_a_small_run_counts_every_delivery_and_writes_it_down(tmp_path: Path, only: str, systems: str):

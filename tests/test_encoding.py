@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from itertools import product
 
 import pytest
 
@@ -15,6 +16,7 @@ from hub.encoding import (
     Drop,
     Encoding,
     End,
+    Envelope,
     Gap,
     GapReason,
     Opening,
@@ -24,6 +26,8 @@ from hub.encoding import (
 )
 from hub.eventstream import LAST_CHUNK, chunk
 from hub.notification import Draft, Notification, Position
+from hub.web.socketio.packets import Packets
+from hub.wires import Format, Lines, Messages
 from tests.connections.test_connection import Desk, quiet
 from tests.spec_decoder import SpecDecoder
 from tests.wire import dechunk
@@ -108,15 +112,16 @@ def test_a_time_to_come_back_is_random_within_its_bounds():
     assert 1_000 <= min(times) <= max(times) <= 2_000
 
 
-class Lines(NamedTuple):
+@dataclass(frozen=True)
+class ToyLines:
     """A toy: one line of JSON for each thing."""
 
     takes_chunks: bool = False
     names_all_topics: bool = False
     ids: bool = True
 
-    def without_ids(self) -> Lines:
-        return self._replace(ids=False)
+    def without_ids(self) -> ToyLines:
+        return replace(self, ids=False)
 
     def notification(self, notification: Notification, topics: Sequence[str]) -> bytes:
         id = notification.id if self.ids else None
@@ -155,7 +160,21 @@ class Lines(NamedTuple):
         return json.dumps(facts).encode() + b"\n"
 
 
-LINES: Encoding = Lines()
+LINES: Encoding = ToyLines()
+
+
+def test_two_kinds_of_encodings_are_never_equal():
+    """Else a reader would be given the bytes of another wire."""
+    switches = list(product((False, True), repeat=3))
+    kinds: list[set[object]] = [
+        {SSE(*each) for each in switches}
+        | {SSE(envelope, *two) for envelope in Envelope for two in product((False, True), repeat=2)},
+        {Lines(*each) for each in switches},
+        {Messages(format, *two) for format in Format for two in product((False, True), repeat=2)},
+        {Packets(ids) for ids in (False, True)},
+        {ToyLines(*each) for each in switches},
+    ]
+    assert sum(map(len, kinds)) == len(set().union(*kinds))
 
 
 async def test_a_new_wire_is_one_new_class():

@@ -39,9 +39,10 @@ from hub.file_limit import UNLIMITED, raise_file_limit
 from hub.hub import Hub
 from hub.settings import PREFIX, Settings, is_loopback, unknown_variables
 from hub.web.admin_address import admin_app
-from hub.web.app import ADMINISTRATION, NAMES, drain_hub, setup_hub
+from hub.web.app import drain_hub, setup_hub
 from hub.web.deadlines import Deadlines
 from hub.web.endpoint import NotFound
+from hub.web.routes import ADMINISTRATION, NAMES
 
 logger = logging.getLogger("hub")
 

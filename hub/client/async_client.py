@@ -75,6 +75,7 @@ class AsyncHubClient:
         self._process = os.getpid()
         self._home: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self._listening: weakref.WeakSet[AsyncListening] = weakref.WeakSet()
+        self._websockets: weakref.WeakSet[AsyncHubSocket] = weakref.WeakSet()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -94,6 +95,9 @@ class AsyncHubClient:
         for each in list(self._listening):
             if each.loop in {None, loop}:
                 await each.aclose()
+        for socket in list(self._websockets):
+            if socket.loop in {None, loop}:
+                await socket.aclose()
         place = self._places.pop(loop, None)
         if place is not None:
             await place.http.aclose()
@@ -169,7 +173,9 @@ class AsyncHubClient:
         from hub.client.async_socket import AsyncHubSocket  # noqa: PLC0415 - who only publishes does not load it
 
         self.check_open()
-        return AsyncHubSocket(self, watch)
+        socket = AsyncHubSocket(self, watch)
+        self._websockets.add(socket)
+        return socket
 
     # ---- history ----
 

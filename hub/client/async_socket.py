@@ -18,7 +18,16 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.version import version
 
 from hub.client.client import checked_id
-from hub.client.errors import ClientClosed, ClientError, NotAHub, NotAuthenticated, Unreachable, ending, refusal
+from hub.client.errors import (
+    ClientClosed,
+    ClientError,
+    NotAHub,
+    NotAuthenticated,
+    NotValid,
+    Unreachable,
+    ending,
+    refusal,
+)
 from hub.client.listening import FIRST_RETRY, LEAST_RETRY, LONGEST_WAIT, MOST_RETRY, Pause
 from hub.client.publishing import draft_fields, one
 from hub.client.received import Dropped, Gap, Item, Received
@@ -34,6 +43,8 @@ if TYPE_CHECKING:
 PATH = "/notifications/ws"
 PROTOCOL = "hub.v1.json"
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+MAX_SENT_BYTES = 1024 * 1024  # with more, the hub closes the socket
+TOO_BIG = 1009
 MAX_WAITING_ITEMS, MAX_WAITING_CHARACTERS = 1_000, 8 * 1024 * 1024
 PING_SECONDS = 20.0
 
@@ -67,10 +78,14 @@ class AsyncHubSocket:
 
     A context manager: it waits until the socket is open, and closes it at the end. A socket that is lost is opened
     again, as a stream is, and goes on where it was.
+
+    Attributes:
+        loop: the event loop on which it was opened; None: it was not.
     """
 
     def __init__(self, client: AsyncHubClient, watch: Callable[[Pause], None] | None) -> None:
         self._client, self._watch = client, watch
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._socket: ClientConnection | None = None  # the open one, on which requests can be sent
         self._ready = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
@@ -79,10 +94,12 @@ class AsyncHubSocket:
         self._retry = FIRST_RETRY
         self._stream: AsyncSocketListening | None = None
         self._subscribing: asyncio.Task[None] | None = None
-        self._error: ClientError | None = None  # why it will not be opened again
+        self._began = False  # whether the last connection did
+        self._error: Exception | None = None  # why it will not be opened again
         self._closed = False
 
     async def __aenter__(self) -> Self:
+        self.loop = asyncio.get_running_loop()
         self._runner = asyncio.create_task(self._run())
         opening = asyncio.create_task(self._ready.wait())
         try:
@@ -183,11 +200,14 @@ class AsyncHubSocket:
         """Return the answer to *op* over *socket*."""
         self._refs += 1
         ref = self._refs
+        rest = fields[1:] if fields == "{}" else "," + fields[1:]
+        message = f'{{"op":"{op}","ref":{ref}{rest}'
+        if len(message.encode()) > MAX_SENT_BYTES:
+            raise NotValid(f"body: larger than {MAX_SENT_BYTES} bytes", status=413, field="body")
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._asked[ref] = answer
-        rest = fields[1:] if fields == "{}" else "," + fields[1:]
         try:
-            await socket.send(f'{{"op":"{op}","ref":{ref}{rest}')
+            await socket.send(message)
             return await answer
         except ConnectionClosed as error:
             raise Unreachable(self._client.url, str(error)) from None
@@ -207,11 +227,8 @@ class AsyncHubSocket:
         """Keep it open until it would be in vain."""
         try:
             await self._keep_open()
-        except ClientError as error:
+        except Exception as error:  # what the functions of the caller raise goes to the caller, too
             self._end(error)
-        except Exception as error:
-            self._end(Unreachable(self._client.url, f"{type(error).__name__}: {error}", lasting=True))
-            raise
 
     async def _keep_open(self) -> None:
         client, failures = self._client, 0
@@ -220,14 +237,14 @@ class AsyncHubSocket:
         renewed = False
         while True:
             failure: ClientError | None = None
-            began = False
+            self._began = False
             try:
                 async with self._opened(token) as socket:
-                    began, tries, failures = True, None, 0
                     failure = await self._serve(socket, token)
             except ClientError as error:
                 failure = error
-            renewed = renewed and not began
+            if self._began:
+                tries, failures, renewed = None, 0, False
             pause = self._retry
             if isinstance(failure, NotAuthenticated):
                 other = None if renewed else await client.token(token)
@@ -242,7 +259,7 @@ class AsyncHubSocket:
                 if patient is None:
                     raise failure
                 pause = patient
-            elif failure is not None and not began:
+            elif failure is not None and not self._began:
                 failures += 1
                 pause = (failure.retry_after or 0.0) + full_jitter(
                     client.chance, failures, max(self._retry, 0.1), LONGEST_WAIT
@@ -293,29 +310,43 @@ class AsyncHubSocket:
 
     async def _serve(self, socket: ClientConnection, token: str | None) -> ClientError | None:
         """Take what comes over *socket* until it ends; return why it did, if it was no wish of the hub to come back."""
-        failure: ClientError | None = None
+        url = self._client.url
+        told, failure = False, None
         try:
-            if token is None:
-                await socket.send('{"op":"ping"}')  # where the hub asks, the first message is that of somebody unknown
-            async for message in socket:
-                facts = _facts_in(message)
-                match facts.get("op"):
-                    case "hub.open":
-                        self._retry = _seconds(facts)
-                        self._socket = socket
-                        self._ready.set()
-                        if self._stream is not None and not self._stream.overflown:
-                            self.subscribe(self._stream)
-                    case "hub.close":
-                        self._retry = _seconds(facts)
-                        failure = ending(str(facts.get("reason", "")), str(facts.get("topic") or ""))
-                    case "ok" | "error":
-                        self._answered(facts)
-                    case _ if self._stream is not None:
-                        self._stream.take(facts, str(message))
+            # Whatever lets a socket through, and then nothing over it, is no hub.
+            async with asyncio.timeout(self._client.timeout) as beginning:
+                if token is None:
+                    with contextlib.suppress(ConnectionClosed):  # why it is closed is still to be read
+                        await socket.send('{"op":"ping"}')  # the message of somebody unknown, where the hub asks
+                async for message in socket:
+                    facts = _facts_in(message)
+                    match facts.get("op"):
+                        case "hub.open":
+                            beginning.reschedule(None)
+                            self._open(socket, facts)
+                        case "hub.close":
+                            self._retry = _seconds(facts)
+                            told, failure = True, ending(str(facts.get("reason", "")), str(facts.get("topic") or ""))
+                        case "ok" | "error":
+                            self._answered(facts)
+                        case _ if self._stream is not None:
+                            self._stream.take(facts, str(message))
         except ConnectionClosed as error:
-            return failure or Unreachable(self._client.url, str(error))
-        return failure or (None if self._socket else Unreachable(self._client.url, "the socket ended before it began"))
+            if error.rcvd is None and error.sent is not None and error.sent.code == TOO_BIG:
+                return NotAHub(url, 501, f"a message of more than {MAX_MESSAGE_BYTES:,} bytes")
+            return failure or (None if told else Unreachable(url, str(error)))
+        except TimeoutError:
+            return Unreachable(url, "it did not answer in time")
+        return failure or (None if told or self._began else Unreachable(url, "the socket ended before it began"))
+
+    def _open(self, socket: ClientConnection, facts: Mapping[str, Any]) -> None:
+        """Have what waits for *socket* go on: the hub has said `hub.open`, with *facts*."""
+        self._began = True
+        self._retry = _seconds(facts)
+        self._socket = socket
+        self._ready.set()
+        if self._stream is not None and not self._stream.overflown:
+            self.subscribe(self._stream)
 
     def subscribe(self, stream: AsyncSocketListening) -> None:
         """Have the hub send what *stream* listens to, from where that is, if the socket is open."""
@@ -370,7 +401,7 @@ class AsyncHubSocket:
             pause = float(after) if isinstance(after, int | float) else None
             answer.set_exception(refusal(status if isinstance(status, int) else 500, facts, pause))
 
-    def _end(self, error: ClientError) -> None:
+    def _end(self, error: Exception) -> None:
         """Tell whoever waits that the socket is gone for good."""
         self._error = self._error or error
         self._ready.set()
@@ -400,7 +431,7 @@ class AsyncSocketListening:
         self._waiting: deque[_Waiting] = deque()
         self._size = 0
         self._news = asyncio.Event()
-        self._error: ClientError | None = None
+        self._error: Exception | None = None
 
     async def __aenter__(self) -> Self:
         while not self._begun and self._error is None:
@@ -438,7 +469,7 @@ class AsyncSocketListening:
             self._news.clear()
             await self._news.wait()
 
-    def fail(self, error: ClientError) -> None:
+    def fail(self, error: Exception) -> None:
         """End, with *error* behind what has arrived."""
         self._error = self._error or error
         self._news.set()

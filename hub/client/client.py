@@ -71,6 +71,7 @@ class HubClient:
         self._tls = tls
         self._chance = Chance()
         self._listening: weakref.WeakSet[Listening] = weakref.WeakSet()
+        self._websockets: weakref.WeakSet[HubSocket] = weakref.WeakSet()
         self._closed = threading.Event()
         self._begin()
         _clients.add(self)
@@ -85,6 +86,8 @@ class HubClient:
         self._closed = _renewed(self._closed)
         for each in list(self._listening):
             each._leave_to_parent()
+        for each_socket in list(self._websockets):
+            each_socket.leave_to_parent()
         self._begin()
 
     def __repr__(self) -> str:
@@ -101,6 +104,8 @@ class HubClient:
         self._closed.set()
         for each in list(self._listening):
             each.close()
+        for each_socket in list(self._websockets):
+            each_socket.close()
         self._sockets.shut()
         with self._lock:
             if self._http is not None:
@@ -202,15 +207,18 @@ class HubClient:
                 for item in socket.listen("room/lobby"):
                     ...
 
-        It has a thread of its own, and ends with `close`, not with the client.
+        It has a thread of its own.
 
         Args:
-            watch: called, in that thread, when it is lost, with the seconds until it is opened again, and why.
+            watch: called, in that thread, when it is lost, with the seconds until it is opened again, and why; the
+                socket can't be used there.
         """
         from hub.client.socket import HubSocket  # noqa: PLC0415 - who only publishes does not load it
 
         self._check_open()
-        return HubSocket(self, watch)
+        socket = HubSocket(self, watch)
+        self._websockets.add(socket)
+        return socket
 
     def for_loop(self) -> AsyncHubClient:
         """Return a client for coroutines, with the address, the token and the patience of this one."""

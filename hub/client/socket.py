@@ -60,6 +60,11 @@ class HubSocket:
             finally:
                 self._stop()
 
+    def leave_to_parent(self) -> None:
+        """Be closed in a child process: neither the thread nor the connection is there."""
+        self._lock = threading.Lock()
+        self._loop = self._thread = self._socket = None
+
     def publish(self, data: object, **options: Any) -> Position:
         """Publish *data* and return its position; *options* as for `HubClient.publish`."""
         return self.wait(self._opened().publish(data, **options))
@@ -98,10 +103,14 @@ class HubSocket:
 
     def wait(self, what: Coroutine[Any, Any, T]) -> T:
         """Return the result of *what*, done in the thread of the socket."""
-        if self._loop is None:
+        if threading.current_thread() is self._thread:
             what.close()
-            raise ClientClosed
-        future: Future[T] = asyncio.run_coroutine_threadsafe(what, self._loop)
+            raise RuntimeError("the socket can't be used where it calls its watch: it would wait for itself")
+        with self._lock:  # what `_stop` finds is cancelled there; nothing comes after that, and waits for ever
+            if self._loop is None:
+                what.close()
+                raise ClientClosed
+            future: Future[T] = asyncio.run_coroutine_threadsafe(what, self._loop)
         try:
             return future.result()
         except CancelledError:
@@ -111,8 +120,9 @@ class HubSocket:
             raise
 
     def _stop(self) -> None:
-        loop, thread = self._loop, self._thread
-        self._loop = self._thread = None
+        with self._lock:
+            loop, self._loop = self._loop, None
+        thread = self._thread
         if loop is None or thread is None:
             return
 

@@ -389,6 +389,7 @@ class StreamRegistry:
         waiting = [stream for stream in self if not stream.finishes]
         slices = max(1, round(seconds / DRAIN_SLICE))
         for turn in range(slices):
+            self._before_sweep()  # what was published a moment ago comes before the end
             for stream in waiting[turn::slices]:
                 _end(stream, shutdown())
             if not any(stream.id in self._streams for stream in waiting):

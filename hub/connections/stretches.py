@@ -188,8 +188,10 @@ class Stretches:
         self.cursor = self.cursor if first.latest else first.after
 
 
-def with_added(since: Since, kept: Iterable[str], added: Iterable[str], after: int) -> Since:
+def with_added(since: Since, kept: Collection[str], added: Iterable[str], after: int) -> Since:
     """Return after which offset each of the *kept* topics counts, and those that were *added* after *after*."""
+    if not kept:  # one number for all takes less memory: so it is with the first topics of every WebSocket
+        return after
     if isinstance(since, int):
         return {**dict.fromkeys(kept, since), **dict.fromkeys(added, after)}
     return {**{topic: since[topic] for topic in kept}, **dict.fromkeys(added, after)}

@@ -12,7 +12,7 @@ import reactivex
 from aiohttp import web
 from reactivex import Observable, operators
 
-from hub.demo import accounts
+from hub.demo import accounts, network
 from hub.demo.market import Market
 from hub.demo.ticker import Ticker
 from hub.errors import InvalidInput
@@ -88,6 +88,7 @@ def setup_demo(app: web.Application) -> None:
         "/demo/facts.json": {"GET": facts},
         "/orders": {"POST": create_order},
         **accounts.ROUTES,
+        **network.ROUTES,
         "/sse/use-get-decorator": {"GET": _plain(ten_messages)},
         "/sse/use-sse-decorator": {"GET": _plain(endless_messages)},
         "/sse/test": {"GET": subscribe_user_test, "POST": _plain(answer_in_parts)},
@@ -95,6 +96,7 @@ def setup_demo(app: web.Application) -> None:
     }
     for path, handlers in routes.items():
         Endpoint(hub, handlers, path).add_to(app, path)
+    network.Proxy().add_to(app)
 
     async def background_tasks(app: web.Application) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(each.run()) for each in (Ticker(hub), Market(hub))]

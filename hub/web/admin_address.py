@@ -11,11 +11,12 @@ from hub.errors import CrossSite
 from hub.hub import Hub
 from hub.settings import is_loopback
 from hub.web.access import Access
-from hub.web.app import ADMINISTRATION, HUB, routes_of
+from hub.web.app import HUB
 from hub.web.dashboard.dashboard import Dashboard
 from hub.web.endpoint import OTHER, Endpoint, Handler, nothing_here
 from hub.web.handler_streams import HandlerStreams
 from hub.web.monitoring import open_metrics
+from hub.web.routes import ADMINISTRATION, routes_of
 
 
 def admin_app(app: web.Application) -> web.Application:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
-from urllib.parse import quote, unquote
 
 from aiohttp import web
-from yarl import URL
 
 from hub.access.policy import Policy
-from hub.errors import AlreadySetUp, InvalidInput, InvalidSettings
+from hub.errors import AlreadySetUp, InvalidSettings
 from hub.events.bus import EventBus
 from hub.eventstream import JsonDefault
 from hub.generations.providers.provider import Provider
@@ -29,9 +26,12 @@ from hub.settings import PREFIX, Settings, unknown_variables
 from hub.state.choice import make_state
 from hub.state.state import State
 from hub.tracing import Tracing
-from hub.web import client_files, generations, handover, rooms
-from hub.web.access import (
-    Access,
+from hub.web import handover
+from hub.web.access import Access
+from hub.web.administration import changes_by_rights
+from hub.web.dashboard.dashboard import Dashboard
+from hub.web.handler_streams import HandlerStreams
+from hub.web.hooks import (
     Authenticate,
     AuthorizeJoin,
     AuthorizePublish,
@@ -40,42 +40,18 @@ from hub.web.access import (
     Recheck,
     RoomsOf,
 )
-from hub.web.administration import (
-    change_topics,
-    changes_by_rights,
-    connections,
-    end_connection,
-    mint_ticket,
-    revoke_token,
-    revoke_user,
-)
-from hub.web.check import PATH as PATH_OF_CHECK
-from hub.web.check import check
-from hub.web.dashboard import routes as dashboard_routes
-from hub.web.dashboard.dashboard import Dashboard
-from hub.web.endpoint import Endpoint, Handler, NotFound
-from hub.web.handler_streams import HandlerStreams
-from hub.web.history import export, history, history_pages
-from hub.web.monitoring import healthz, metrics, readyz, stats
 from hub.web.openapi import routes as openapi
 from hub.web.openapi.document import Terms
-from hub.web.poll import poll
-from hub.web.position import position
-from hub.web.presence import presence
-from hub.web.publish import emit, publish
 from hub.web.rights import Rechecks, end_revoked
-from hub.web.subscribe import subscribe, subscribe_by_post
-from hub.web.tracing import traced
+from hub.web.routes import chosen, mount, routes_of
 from hub.web.verifier import verifier_of
-from hub.web.websocket.handshake import OPERATIONS, websocket
+from hub.web.websocket.handshake import OPERATIONS
 from hub.web.websocket.operations import Operations
 
 if TYPE_CHECKING:
     from hub.web.socketio.server import SocketIO
 
 logger = logging.getLogger("hub.web")
-
-_UNCHANGED = re.compile(r"[A-Za-z0-9._~\-]*")
 
 HUB: web.AppKey[Hub] = web.AppKey("hub", Hub)
 NOTIFICATIONS: web.AppKey[NotificationService] = web.AppKey("notifications", NotificationService)
@@ -167,20 +143,19 @@ def setup_hub(
         if not state.lasting:
             logger.info("revocations will be lost when the process ends; set HUB_STATE to a file to keep them")
     rechecks = None if recheck is None else Rechecks(hub.connections, policy, recheck, hub.settings.recheck, hub.rooms)
-    streams, operations = HandlerStreams(hub), Operations(hub, access)
+    names = chosen(routes, guarded=guarded)
+    streams, operations = HandlerStreams(hub), Operations(hub, access, names)
     app[HandlerStreams.KEY], app[OPERATIONS] = streams, operations
-    prefix = _as_matched(prefix.rstrip("/"))
-    chosen = _chosen(routes, guarded=guarded)
-    mounted = routes_of(hub, frozenset(chosen) - {"dashboard"})
-    if "api" in chosen:
+    mounted = routes_of(hub, frozenset(names) - {"dashboard"})
+    if "api" in names:
         mounted |= openapi.routes(mounted, _terms(hub, policy, hooks, guarded=guarded, tokens=verifier is not None))
-    if "dashboard" in chosen:
+    if "dashboard" in names:
         mounted |= routes_of(hub, {"dashboard"})
-    socketio = _socketio(hub, access, operations) if hub.settings.socketio and "subscribe" in chosen else None
+    socketio = _socketio(hub, access, operations) if hub.settings.socketio and "subscribe" in names else None
     if socketio is not None:
         app[type(socketio).KEY] = socketio
         mounted |= socketio.routes()
-    _mount(hub, mounted, app, prefix)
+    mount(hub, mounted, app, prefix)
 
     parts = [each for each in (operations, socketio, rechecks, dashboard) if each is not None]
     app.cleanup_ctx.append(partial(_live, hub=hub, access=access, streams=streams, parts=parts))
@@ -240,15 +215,6 @@ def _socketio(hub: Hub, access: Access, operations: Operations) -> SocketIO:
     return SocketIO(hub, access, operations)
 
 
-def _mount(hub: Hub, mounted: Mapping[str, Mapping[str, Handler]], app: web.Application, prefix: str) -> None:
-    """Add an endpoint to *app* for each path that is *mounted*, under *prefix*."""
-    for path, handlers in mounted.items():
-        Endpoint(hub, handlers, path).add_to(app, (_in_pattern(prefix) if "{" in path else prefix) + path)
-    if prefix:
-        # A first segment that is a parameter makes aiohttp try this route last, after all that the application adds.
-        NotFound(hub).add_to(app, _in_pattern(prefix, first_too=True) + "/{path:.*}")
-
-
 def _with_private_redis(app: web.Application, settings: Settings) -> Settings:
     """Return *settings* with the address of a Redis that *app* starts before all else, if they ask for one."""
     address = LogURL.parse(settings.log)
@@ -293,45 +259,6 @@ async def drain_hub(app: web.Application) -> None:
     await app[HUB].drain()
 
 
-def _as_matched(prefix: str) -> str:
-    """Return *prefix*, percent-encoded or not, as aiohttp spells a path when it looks for a route."""
-    if "{" in prefix:  # it has parameters of its own
-        return prefix
-    return URL.build(path=quote(unquote(prefix), safe="/"), encoded=True).path_safe
-
-
-def _in_pattern(prefix: str, *, first_too: bool = False) -> str:
-    """Return *prefix* as the beginning of a route that has parameters.
-
-    There aiohttp compares fixed text that is percent-encoded with a path that is not. So each segment that encoding
-    would change, and the first one if *first_too*, becomes a parameter that matches only itself.
-    """
-    segments = prefix.split("/")
-    for place, segment in enumerate(segments):
-        fixed = _UNCHANGED.fullmatch(segment) and not (first_too and place == 1)
-        if not fixed and "{" not in segment:
-            segments[place] = f"{{prefix_{place}:{re.escape(segment)}}}"
-    return "/".join(segments)
-
-
-ADMINISTRATION = frozenset({"stats", "metrics", "connections", "events", "export", "dashboard"})
-"""What only administrators may use, of what `routes` of `setup_hub` may name."""
-NAMES = ADMINISTRATION | {
-    "subscribe", "publish", "history", "health", "ai", "tickets", "topics", "presence", "rooms", "api",
-}  # fmt: skip
-"""What `routes` of `setup_hub` may name."""
-
-
-def _chosen(routes: Literal["all"] | Collection[str] | None, *, guarded: bool) -> Collection[str]:
-    """Return the names of the routes that are mounted."""
-    if routes == "all" or (routes is None and guarded):
-        return NAMES
-    chosen = frozenset({"subscribe", "health"} if routes is None else [routes] if isinstance(routes, str) else routes)
-    if unknown := sorted(chosen - NAMES):
-        raise InvalidInput("routes", f"{unknown[0]!r} is none of {', '.join(sorted(NAMES))}, and not 'all'")
-    return chosen
-
-
 def _policy(settings: Settings, *, guarded: bool, named: bool) -> Policy:
     """Return the rules of a hub: what anybody may do where nobody is known follows from what is mounted."""
     if guarded:
@@ -343,47 +270,3 @@ def _terms(hub: Hub, policy: Policy, hooks: Hooks, *, guarded: bool, tokens: boo
     """Return what decides which refusals the API is described with."""
     may_refuse = hooks.authorize_subscribe is not None or hooks.authorize_publish is not None
     return Terms(guarded=guarded, tokens=tokens, trusted=policy.trusted and not may_refuse, hosts=hub.hosts is not None)
-
-
-def routes_of(hub: Hub, chosen: Collection[str]) -> dict[str, dict[str, Handler]]:
-    """Return the handlers of the routes that are *chosen* by name, by path and method."""
-    pages: dict[str, Handler] = {"GET": history if "export" in chosen else history_pages}
-    all_routes: dict[str, dict[str, dict[str, Handler]]] = {
-        "subscribe": {
-            "/notifications/subscribe": {"GET": subscribe, "POST": subscribe_by_post},
-            "/notifications/position": {"GET": position},
-            "/notifications/ws": {"GET": websocket},
-            "/notifications/poll": {"GET": poll},
-            client_files.PATH: {"GET": client_files.client_file},
-        },
-        "publish": {
-            "/notifications/publish": {"POST": traced(hub.tracing, "/notifications/publish", publish)},
-        },
-        "export": {"/notifications/history": {"GET": export}},
-        "history": {"/notifications/history": pages},  # behind the export, whose path it has
-        "stats": {"/notifications/stats": {"GET": stats}, PATH_OF_CHECK: {"GET": check}},
-        "health": {"/healthz": {"GET": healthz}, "/readyz": {"GET": readyz}},
-        "metrics": {"/metrics": {"GET": metrics}},
-        "ai": generations.routes(hub),
-        "tickets": {"/notifications/tickets": {"POST": mint_ticket}},
-        "topics": {"/notifications/connections/{id}": {"PATCH": change_topics}},
-        "connections": {
-            "/notifications/connections": {"GET": connections},
-            "/notifications/connections/{id}": {"DELETE": end_connection},
-            "/notifications/users/{userId}/connections": {"DELETE": revoke_user},
-            "/notifications/tokens/{jti}": {"DELETE": revoke_token},
-        },
-        "presence": {"/notifications/presence": {"GET": presence}},
-        "rooms": {
-            "/notifications/rooms/{room}/members": {"GET": rooms.members},
-            "/notifications/rooms/{room}/members/{userId}": {"PUT": rooms.join, "DELETE": rooms.leave},
-        },
-        "events": (
-            {"/events/{name}": {"POST": traced(hub.tracing, "/events/{name}", emit)}} if hub.settings.events_api else {}
-        ),
-        "dashboard": dashboard_routes.routes() if hub.settings.dashboard else {},
-    }
-    routes: dict[str, dict[str, Handler]] = {}
-    for path, handlers in (each for name in all_routes if name in chosen for each in all_routes[name].items()):
-        routes[path] = routes.get(path, {}) | handlers
-    return routes

@@ -50,6 +50,11 @@ class Conversation(Connection):
         self.asked = asked
         self._at_leisure: asyncio.Future[None] | None = None  # somebody waits for that
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether it is known who speaks, and `hub.open` has been given to the transport."""
+        return self.known and super().has_begun
+
     def _begin(self) -> None:
         """Say `hub.open`, unless it is not known yet who speaks."""
         if self.known:

@@ -2,7 +2,8 @@
 
 A poll is a subscription that ends with the first thing it has to say. What it would write goes into a `Basket`, a
 transport that gathers lines until there is an answer. If that is there at once, aiohttp sends it, and the connection
-goes on. If not, the poll takes the socket over as a stream does, and costs what an idle stream costs.
+goes on. If not, the poll takes the socket over as a stream does, and costs what an idle stream costs. So does one with
+a long answer: it counts as a stream until its client has taken that, or takes nothing for too long.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ WAIT_SECONDS, LONGEST_WAIT = 25.0, 60.0
 AT_ONCE_SECONDS = 10.0
 """Seconds within which the log has to say whether there is something at once."""
 
-LINES = Lines(chunked=False)
+LONG_ANSWER = 64 * 1024
+"""Bytes beyond which an answer is not left to aiohttp, which would hold it for a client that does not read."""
+
+LINES = Lines(chunked=False, nulls=True)
 _OP = b'{"op":"'
 _NOTIFICATION = b'{"op":"notification",'
 _WITH_ID = b'{"op":"notification","id":"'
@@ -106,7 +110,7 @@ class Poll(Connection):
         chunked: its answer has chunk framing, if it is handed over.
 
     Attributes:
-        body: the answer; None: it waits.
+        body: the answer, until it is given to the transport; None: it waits.
     """
 
     kind: ClassVar[StreamKind] = StreamKind.POLL
@@ -136,6 +140,11 @@ class Poll(Connection):
         self._held = False  # it has the socket
         self._head = b""
         self._counted = self._complete_soon = False
+
+    @property
+    def is_short(self) -> bool:
+        """Whether there is an answer, and it is short."""
+        return self.body is not None and len(self.body) <= LONG_ANSWER
 
     # ---- before it has the socket ----
 
@@ -193,7 +202,7 @@ class Poll(Connection):
         self._decide()
         if self._held:
             self._send()
-        else:
+        elif self.is_short:
             asyncio.get_running_loop().call_soon(self._uncount)
 
     def cut(self) -> None:
@@ -201,6 +210,7 @@ class Poll(Connection):
         assert self._basket is not None
         self._decide()
         if not self._held:
+            self.body = None
             asyncio.get_running_loop().call_soon(self._uncount)
         elif self._basket.real is not None:
             self._basket.real.abort()
@@ -209,8 +219,9 @@ class Poll(Connection):
         assert self.body is not None
         assert self._basket is not None
         assert self._basket.real is not None
-        body = chunk(self.body) + LAST_CHUNK if self._chunked else self.body
-        self._basket.real.write(self._head + body)
+        body, self.body = self.body, None  # the transport has it
+        self._basket.real.write(self._head + (chunk(body) + LAST_CHUNK if self._chunked else body))
+        self._head = b""
         self._unsent, self._touched = self._basket.real.get_write_buffer_size(), time.monotonic()
         self._basket.real.close()
 
@@ -315,7 +326,7 @@ async def poll(hub: Hub, request: web.Request) -> web.StreamResponse:
     if held.body is None and (wait <= 0 or not cursor):
         hub.fanout.flush()
         held.answer_with_nothing()
-    if held.body is not None:
+    if held.is_short:
         return web.Response(body=held.body, headers=_HEADERS)
     return await _hold(hub, request, held, reading)
 

@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from hub.access.identity import Identity
 from hub.access.policy import NO_ROOMS, Policy
@@ -16,11 +17,14 @@ from hub.errors import AuthUnavailable, Forbidden, Unauthorized
 from hub.presence.rooms import Held, Rooms
 from hub.state.state import Revocation
 from hub.topics import room_of
-from hub.web.access import HOOK_SECONDS, Recheck, asked, called, telling_rooms
+from hub.web.access import telling_rooms
+from hub.web.hooks import HOOK_SECONDS, Recheck, asked, called
 
 logger = logging.getLogger("hub.access")
 
 Session = tuple[str, str | None]
+
+_RIGHTS = ("subscribe", "publish", "admin", "presence", "info")
 
 STEPS = 10
 """Walks over all streams in one interval, in search of sessions."""
@@ -37,6 +41,17 @@ def end_revoked(streams: StreamRegistry, revocation: Revocation) -> None:
             CloseReason.REVOKED,
             lambda holder: holder.identity is not None and holder.identity.token == revocation.id,
         )
+
+
+def _note_rights(streams: Sequence[ClientStream], present: Identity) -> None:
+    """Note what the holder of *streams* may do at *present*: over some of them a client publishes and joins, too."""
+    for stream in streams:
+        began = stream.holder.identity
+        if began is None or stream.closed_because is not None:
+            continue
+        today = replace(began, **{name: getattr(present, name) for name in _RIGHTS})
+        if today != began:
+            stream.holder = stream.holder._replace(identity=today)
 
 
 class Schedule:
@@ -66,10 +81,10 @@ class Schedule:
 class Rechecks:
     """Asks the application, again and again, about the sessions that have open streams.
 
-    A session whose rights have ended loses its streams, and one with fewer rights those that are no longer covered. The
-    streams of a session about which nothing can be told twice in a row end with `auth_unavailable`, so that their
-    clients come back: nobody has said that the rights have ended. A hook that hangs is given up after 5
-    seconds, and keeps no other session waiting.
+    A session whose rights have ended loses its streams, and one with fewer rights those that are no longer covered.
+    Over the others a client may do what its rights of today allow. The streams of a session about which nothing can be
+    told twice in a row end with `auth_unavailable`, so that their clients come back: nobody has said that the rights
+    have ended. A hook that hangs is given up after 5 seconds, and keeps no other session waiting.
 
     Args:
         streams: all open streams.
@@ -153,6 +168,8 @@ class Rechecks:
         self._untold.discard(session)
         ended = [stream for stream in streams if present is None or not self._covers(present, stream, held)]
         self._streams.end_each(CloseReason.REVOKED, ended)
+        if present is not None:
+            _note_rights(streams, present)
 
     async def _held(self, user: str, streams: Sequence[ClientStream]) -> Held | None:
         """Return the memberships of *user* in the rooms of *streams*.

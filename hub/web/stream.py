@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,7 @@ class Away(enum.StrEnum):
 
 
 LINES = "application/x-ndjson"
+_NOTHING = re.compile(r"q=0(\.0{0,3})?")  # RFC 9110, 12.4.2
 
 _SECONDS = {Away.CAPACITY: (10, 60), Away.DRAINING: (1, 6), Away.LOG_UNAVAILABLE: (2, 10)}
 _REFUSED_SECONDS = (10, 60)
@@ -119,8 +121,14 @@ def no_room(hub: Hub, request: web.BaseRequest, holder: Holder) -> End | None:
 
 def accepts_lines(request: web.BaseRequest) -> bool:
     """Return whether the client of *request* wants a stream as NDJSON."""
-    accepted = [each.partition(";")[0].strip().lower() for each in request.headers.get("Accept", "").split(",")]
-    return LINES in accepted and MEDIA_TYPE not in accepted
+    asked = ",".join(request.headers.getall("Accept", ())).lower()
+    if LINES not in asked:
+        return False
+    accepted = {}
+    for each in "".join(asked.split()).split(","):
+        type, *parameters = each.split(";")
+        accepted[type] = not any(_NOTHING.fullmatch(parameter) for parameter in parameters)
+    return accepted.get(LINES, False) and not accepted.get(MEDIA_TYPE, False)
 
 
 def is_event_source(request: web.BaseRequest) -> bool:

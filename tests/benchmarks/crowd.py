@@ -6,51 +6,23 @@ apart only when they are new: reading costs about as little as the system call i
 
 from __future__ import annotations
 
-import re
 import select
 import socket
 import struct
 import time
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
-from typing import NamedTuple, Self
+from typing import Self
 
 from hub.load.latency import Latencies
 from tests.benchmarks.errors import CannotMeasure
+from tests.benchmarks.wire import Opening, Reading, Wire
 
-NUMBER = re.compile(rb'"n":([0-9]+)\}')
 READ_BYTES = 65_536
 AT_ONCE = 128  # connections that are read before the driver looks at the clock again
 OPENING = 256  # streams that are asked for and not yet there
 KNOWN = 512
-_AT_ONCE_CLOSED = struct.pack("ii", 1, 0)  # linger for no time: a reset, which leaves no port waiting
-
-
-class Reading(NamedTuple):
-    """What some bytes say.
-
-    Attributes:
-        numbers: of the events in them, as they came.
-        rest: the part of an event at the end of them.
-        sorted: whether each number is greater than the one before.
-    """
-
-    numbers: tuple[int, ...]
-    rest: bytes
-    sorted: bool
-
-    @classmethod
-    def of(cls, received: bytes) -> Self:
-        """Read *received*."""
-        numbers: list[int] = []
-        end = 0
-        for match in NUMBER.finditer(received):
-            numbers.append(int(match[1]))
-            end = match.end()
-        begin = received.rfind(b"{", end)
-        rest = received[begin:] if begin >= 0 else b""
-        return cls(tuple(numbers), rest, all(a < b for a, b in pairwise(numbers)))
+AT_ONCE_CLOSED = struct.pack("ii", 1, 0)  # linger for no time: a reset, which leaves no port waiting
 
 
 class Crowd:
@@ -63,12 +35,14 @@ class Crowd:
         last: when the last event arrived, in nanoseconds of the monotonic clock.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, wire: Wire) -> None:
         self.delivered = self.disordered = self.closed = self.last = 0
         self._port = port
+        self._wire = wire
+        self._read_bytes = Reading.of_frames if wire.framed else Reading.of
         self._epoll = select.epoll()
         self._sockets: dict[int, socket.socket] = {}
-        self._heads: dict[int, bytes] = {}  # of the answers that have not begun yet
+        self._openings: dict[int, Opening] = {}  # of the streams that are not open yet
         self._next: dict[int, int] = {}  # per connection the least number that may come
         self._got: dict[int, int] = {}  # per connection how many came
         self._rest: dict[int, bytes] = {}  # per connection the beginning of an event whose end has not come
@@ -81,7 +55,7 @@ class Crowd:
 
     def __exit__(self, *_: object) -> None:
         for each in self._sockets.values():
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE_CLOSED)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE_CLOSED)
             each.close()
         self._epoll.close()
 
@@ -96,10 +70,10 @@ class Crowd:
         deadline = time.monotonic() + patience
         for request in requests:
             self._connect(request)
-            while len(self._heads) >= OPENING:
-                self._hear_heads(deadline)
-        while self._heads:
-            self._hear_heads(deadline)
+            while len(self._openings) >= OPENING:
+                self._go_on_opening(deadline)
+        while self._openings:
+            self._go_on_opening(deadline)
 
     def _connect(self, request: bytes) -> None:
         each = socket.create_connection(("127.0.0.1", self._port), 30)
@@ -108,25 +82,28 @@ class Crowd:
         each.setblocking(False)
         fd = each.fileno()
         self._sockets[fd] = each
-        self._heads[fd] = b""
+        self._openings[fd] = Opening(self._wire)
         self._epoll.register(fd, select.EPOLLIN)
 
-    def _hear_heads(self, deadline: float) -> None:
+    def _go_on_opening(self, deadline: float) -> None:
         if time.monotonic() > deadline:
-            raise CannotMeasure(f"{len(self._heads)} of {len(self._sockets)} streams were not opened in time")
+            raise CannotMeasure(f"{len(self._openings)} of {len(self._sockets)} streams were not opened in time")
         for fd, _ in self._epoll.poll(1, AT_ONCE):
             received = self._receive(fd)
             if received is None:
                 raise CannotMeasure("a stream ended while it was opened")
-            if fd not in self._heads:
+            opening = self._openings.get(fd)
+            if opening is None:
+                if self._wire.framed:
+                    self._make_out(fd, received)  # it may be a ping
                 continue
-            head = self._heads[fd] + received
-            if b"\r\n\r\n" in head:
-                if not head.startswith(b"HTTP/1.1 200 "):
-                    raise CannotMeasure(f"a stream was refused: {head[:80]!r}")
-                del self._heads[fd]
-            else:
-                self._heads[fd] = head
+            said = opening.take(received)
+            if said:
+                self._sockets[fd].send(said)
+            if opening.done:
+                del self._openings[fd]
+                if opening.rest:
+                    self._rest[fd] = opening.rest
 
     def _receive(self, fd: int) -> bytes | None:
         """Return what has come on *fd*, or None if it has ended."""
@@ -141,7 +118,12 @@ class Crowd:
         """Forget what came so far: from now on events count."""
         self._next = dict.fromkeys(self._sockets, 0)
         self._got = dict.fromkeys(self._sockets, 0)
-        self._rest.clear()
+        if not self._wire.framed:  # half a frame is needed to read the next one
+            self._rest.clear()
+
+    def has(self, number: int) -> bool:
+        """Return whether *number* deliveries have arrived, and everybody waits for more."""
+        return self.delivered >= number
 
     # ---- receiving ----
 
@@ -186,10 +168,12 @@ class Crowd:
     def _make_out(self, fd: int, received: bytes) -> Reading:
         """Read *received*, which is new, or goes on where something was cut."""
         before = self._rest.pop(fd, b"")
-        reading = Reading.of(before + received)
+        reading = self._read_bytes(before + received)
+        if reading.answer:
+            self._sockets[fd].send(reading.answer)
         if reading.rest:
             self._rest[fd] = reading.rest
-        elif reading.numbers and not before:
+        elif reading.numbers and not (before or reading.answer):
             if len(self._known) >= KNOWN:
                 self._known.clear()
             self._known[received] = reading

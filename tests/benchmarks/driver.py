@@ -10,6 +10,7 @@ from hub.load.latency import Latencies
 from tests.benchmarks.child import Answer, answer
 from tests.benchmarks.crowd import Crowd
 from tests.benchmarks.load import Load, Outcome
+from tests.benchmarks.pollers import Pollers
 from tests.benchmarks.publisher import Publisher
 from tests.benchmarks.tree import usage
 
@@ -21,7 +22,8 @@ def drive(task: Answer) -> Answer:
     load = Load.of(task)
     gc.disable()  # what is noted lives as long as the run
     before = usage(load.pid)
-    with Crowd(load.port) as crowd, Publisher(load.port, load.post) as publisher:
+    crowd = Pollers(load.port) if load.wire.polls else Crowd(load.port, load.wire)
+    with crowd, Publisher(load.post_port or load.port, load.post) as publisher:
         began, own = time.monotonic(), time.process_time()
         crowd.open((load.request(number) for number in range(load.connections)), load.patience)
         opened = time.monotonic() - began, time.process_time() - own
@@ -59,7 +61,7 @@ def drive(task: Answer) -> Answer:
     return asdict(outcome)
 
 
-def settle(crowd: Crowd, seconds: float) -> None:
+def settle(crowd: Crowd | Pollers, seconds: float) -> None:
     """Let the server finish what opening the streams has left it to do."""
     until = time.monotonic() + seconds
     crowd.begin()
@@ -67,7 +69,7 @@ def settle(crowd: Crowd, seconds: float) -> None:
         crowd.receive(0.05, lambda: None)
 
 
-def run(load: Load, crowd: Crowd, publisher: Publisher) -> None:
+def run(load: Load, crowd: Crowd | Pollers, publisher: Publisher) -> None:
     """Publish all events; return when everything has arrived, or patience is at an end."""
     wanted = sum(load.expected())
     began = time.monotonic_ns()
@@ -85,7 +87,7 @@ def run(load: Load, crowd: Crowd, publisher: Publisher) -> None:
                     publisher.publish(1, due=began + published * every)
                     continue
                 wait = max(left - SPIN_NS, 0) / 1e9
-            elif not publisher.unanswered and (not load.sync or crowd.delivered >= published * load.connections):
+            elif not publisher.unanswered and (not load.sync or crowd.has(published * load.connections)):
                 publisher.publish(min(load.burst, load.events - published))
         crowd.receive(wait, publisher.hear)
 

@@ -7,8 +7,8 @@ from typing import Any, Self
 
 from tests.benchmarks.served import Served
 from tests.benchmarks.systems.system import Paths
+from tests.benchmarks.wire import EVERYBODY, WIRES, Wire
 
-EVERYBODY = "bench"
 BUSY = 0.9
 """Share of its core from which on a process counts as busy all the time."""
 
@@ -26,6 +26,7 @@ class Load:
         size: bytes of padding in each event.
         settle: seconds from the last stream that is opened to the look at the server's memory.
         patience: seconds until what has not arrived counts as lost.
+        post_port: where events are published, if that is another port.
     """
 
     port: int
@@ -40,11 +41,12 @@ class Load:
     size: int = 100
     settle: float = 0.7
     patience: float = 60.0
+    post_port: int = 0
 
     @classmethod
     def on(cls, server: Served, paths: Paths, **what: Any) -> Self:
         """Return the load *what* on *server*."""
-        return cls(port=server.port, pid=server.pid, paths=paths, **what)
+        return cls(port=server.port, post_port=server.post_port, pid=server.pid, paths=paths, **what)
 
     @classmethod
     def of(cls, task: dict[str, Any]) -> Self:
@@ -55,11 +57,16 @@ class Load:
         """Return it in a form that JSON can carry."""
         return asdict(self)
 
+    @property
+    def wire(self) -> Wire:
+        """How the driver speaks to the server."""
+        return WIRES[self.paths.wire]
+
     def request(self, connection: int) -> bytes:
         """Return what opens the stream of *connection*."""
         asked = "&".join(f"topic={topic}" for topic in self._topics(connection))
         path = self.paths.subscribe.replace("topic={topic}", asked)
-        return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nAccept: text/event-stream\r\n\r\n".encode()
+        return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n{self.wire.headers}\r\n".encode()
 
     def _topics(self, connection: int) -> list[str]:
         if not self.topics:

@@ -10,7 +10,7 @@ from typing import Self, TypeVar
 
 from tests.benchmarks.place import ROOT
 
-GROUPS = ("log", "fanout", "publish", "scaling", "cluster", "ai", "micro")
+GROUPS = ("log", "fanout", "wires", "publish", "scaling", "cluster", "ai", "micro")
 RESULTS = ROOT / "docs" / "performance"
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from tests.benchmarks.plots import draw
 from tests.benchmarks.section import Section, Table
 
 SCHEMA = 1
-ORDER = ("fanout", "publish", "scaling", "cluster", "log", "ai", "micro")
+ORDER = ("fanout", "wires", "publish", "scaling", "cluster", "log", "ai", "micro")
 
 Results = dict[str, Any]
 

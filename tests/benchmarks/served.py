@@ -34,6 +34,8 @@ class Served:
         environ: variables beside those of this process.
         says: what it prints when it is ready, as a port that is open may be that of a process which still starts.
 
+        post_port: where it takes what is published, if that is another port.
+
     Attributes:
         pid: of the process that was started.
         seconds: how long it took until it listened.
@@ -48,8 +50,10 @@ class Served:
         folder: Path,
         environ: Mapping[str, str],
         says: str = "",
+        post_port: int = 0,
     ) -> None:
         self.port = port
+        self.post_port = post_port or port
         self._says = says
         self.seconds = 0.0
         self._said = folder / f"server-{port}.txt"

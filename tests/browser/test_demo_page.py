@@ -234,7 +234,8 @@ async def _texts(page: Page) -> set[str]:
                 for (const element of document.querySelectorAll("[aria-label]")) {
                     if (!element.closest(".behind")) found.push(element.ariaLabel);
                 }
-                for (const { value } of document.querySelectorAll("input:not([readonly])")) found.push(value);
+                const fields = document.querySelectorAll("input:not([readonly], [type=radio])");
+                for (const { value } of fields) found.push(value);
                 return found.map((each) => each.trim()).filter(Boolean);
             }"""
         )

@@ -171,6 +171,60 @@ async def test_a_hidden_tab_stays_in_the_room(hub: HubProcess, visit: Visit) -> 
     await sees(bo, "ann", "bo")
 
 
+async def comes_by(page: Page, wire: str) -> None:
+    await expect(page.get_by_test_id("room-wire")).to_have_attribute("data-wire", wire)
+
+
+async def test_the_chat_goes_on_by_whatever_the_network_lets_through(hub: HubProcess, visit: Visit) -> None:
+    ann = await enter(await visit(hub.url), "ann")
+    bo = await enter(await visit(hub.url), "bo")
+    posts: list[str] = []
+    ann.on("request", lambda request: posts.append(request.url) if request.method == "POST" else None)
+    for page in (ann, bo):
+        await comes_by(page, "websocket")
+    await say(ann, "one")
+    assert posts == []
+    assert (await hub.get("/notifications/stats"))["streams"]["websocket"] == 2
+
+    # In the middle of sending, and of the next message.
+    await ann.get_by_test_id("talk-text").fill("two")
+    await ann.get_by_test_id("talk-send").click()
+    await ann.get_by_test_id("network-no-websockets").check()
+    await comes_by(ann, "sse")
+    await expect(ann.get_by_test_id("room-wire")).to_contain_text("listens over Server-Sent Events, and sends by POST")
+    await shows(bo, "two", "one")
+    posts.clear()
+    await say(ann, "three")
+    assert [url.rpartition("/")[2] for url in posts] == ["publish"]
+    assert (await hub.get("/notifications/stats"))["streams"]["websocket"] == 1
+    await sees(bo, "ann", "bo")
+
+    await ann.get_by_test_id("talk-text").fill("fo")
+    await ann.get_by_test_id("network-no-websockets").press("ArrowDown")
+    await expect(ann.get_by_test_id("network-no-streams")).to_be_checked()
+    await ann.get_by_test_id("talk-text").press("End")
+    await ann.get_by_test_id("talk-text").type("ur")
+    await ann.get_by_test_id("talk-text").press("Enter")
+    await say(bo, "five")
+    await comes_by(ann, "poll")
+    await shows(ann, "five", "four", "three", "two", "one")
+    for page in (ann, bo):
+        await sees(page, "ann", "bo")
+    await leave(ann)
+    await shows(ann)
+    await join(ann)
+    await say(ann, "six")
+    await say(bo, "seven")
+
+    await ann.get_by_test_id("talk-text").fill("eight")
+    await ann.get_by_test_id("talk-send").click()
+    await ann.get_by_test_id("network-open").check()
+    await comes_by(ann, "websocket")
+    await shows(ann, "eight", "seven", "six")
+    await shows(bo, "eight", "seven", "six", "five", "four", "three", "two", "one")
+    await sees(ann, "ann", "bo")
+
+
 async def test_a_phone_shows_the_room_without_scrolling_sideways(hub: HubProcess, visit: Visit) -> None:
     page = await enter(await visit(hub.url, viewport={"width": 360, "height": 740}, color_scheme="dark"), "ann")
     await say(page, "x" * 300)

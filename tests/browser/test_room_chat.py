@@ -2,43 +2,23 @@
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
-from aiohttp import web
 from playwright.async_api import Page, expect
 
-from hub import HUB
-from tests.snippets import snippet
-
 from .conftest import Visit
+from .howto import Chat, check_size, served
 
 HOWTO = "howto/rooms-and-presence.md"
-MOST_LINES = 40
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def chat(tmp_path: Path) -> AsyncIterator[str]:
-    """The address at which the chat is served, as its program says."""
-    asked: dict[str, Any] = {}
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("chat.py", "chat.html"):
-            (tmp_path / name).write_text(snippet(HOWTO, name), encoding="utf-8")
-        patch.chdir(tmp_path)
-        patch.setattr(web, "run_app", lambda app, **options: asked.update(options, app=app))
-        runpy.run_path("chat.py", run_name="__main__")
-        runner = web.AppRunner(asked["app"], access_log=None, shutdown_timeout=2)
-        await runner.setup()
-        await web.TCPSite(runner, asked["host"], 0).start()
-        try:
-            yield f"http://{asked['host']}:{runner.addresses[0][1]}"
-        finally:
-            await asked["app"][HUB].drain(0)
-            await runner.cleanup()
+async def chat(tmp_path: Path) -> AsyncIterator[Chat]:
+    async with served(HOWTO, tmp_path) as chat:
+        yield chat
 
 
 async def shows(page: Page, *lines: str) -> None:
@@ -55,12 +35,12 @@ async def say(page: Page, text: str) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="session")
-async def test_two_windows_join_speak_leave_and_come_back(chat: str, visit: Visit) -> None:
-    ann = await visit(f"{chat}/chat/ann")
+async def test_two_windows_join_speak_leave_and_come_back(chat: Chat, visit: Visit) -> None:
+    ann = await visit(f"{chat.url}/chat/ann")
     await sees(ann, "ann")
     await say(ann, "nobody here?")
     await shows(ann, "ann: nobody here?")
-    bo = await visit(f"{chat}/chat/bo")
+    bo = await visit(f"{chat.url}/chat/bo")
     await sees(bo, "ann", "bo")
     await sees(ann, "ann", "bo")
     await say(bo, "I <b>am</b>")
@@ -70,7 +50,7 @@ async def test_two_windows_join_speak_leave_and_come_back(chat: str, visit: Visi
     await bo.goto("about:blank")
     await sees(ann, "ann")
     await say(ann, "where are you?")
-    await bo.goto(f"{chat}/chat/bo")
+    await bo.goto(f"{chat.url}/chat/bo")
     await shows(bo, "bo: I <b>am</b>", "ann: where are you?")
     await sees(ann, "ann", "bo")
 
@@ -86,6 +66,4 @@ async def test_two_windows_join_speak_leave_and_come_back(chat: str, visit: Visi
 
 
 def test_the_whole_chat_has_less_than_forty_lines() -> None:
-    lines = [line for name in ("chat.py", "chat.html") for line in snippet(HOWTO, name).splitlines() if line]
-    assert len(lines) < MOST_LINES
-    assert max(map(len, lines)) <= 140
+    check_size(HOWTO)

@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
-from aiohttp import web
 from playwright.async_api import Page, expect
 
 from hub import HUB
 from hub.connections.client_stream import StreamKind
-from tests.snippets import snippet
 
 from .conftest import Visit
+from .howto import Chat, check_size, served
 
 HOWTO = "howto/use-websockets.md"
-MOST_LINES = 40
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def chat(tmp_path: Path) -> AsyncIterator[tuple[str, web.Application]]:
-    """The address at which the chat is served, as its program says, and the application."""
-    asked: dict[str, Any] = {}
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("chat.py", "chat.html"):
-            (tmp_path / name).write_text(snippet(HOWTO, name), encoding="utf-8")
-        patch.chdir(tmp_path)
-        patch.setattr(web, "run_app", lambda app, **options: asked.update(options, app=app))
-        runpy.run_path("chat.py", run_name="__main__")
-        runner = web.AppRunner(asked["app"], access_log=None, shutdown_timeout=2)
-        await runner.setup()
-        await web.TCPSite(runner, asked["host"], 0).start()
-        try:
-            yield f"http://{asked['host']}:{runner.addresses[0][1]}", asked["app"]
-        finally:
-            await asked["app"][HUB].drain(0)
-            await runner.cleanup()
+async def chat(tmp_path: Path) -> AsyncIterator[Chat]:
+    async with served(HOWTO, tmp_path) as chat:
+        yield chat
 
 
 async def shows(page: Page, room: str, *lines: str) -> None:
@@ -53,11 +35,8 @@ async def say(page: Page, room: str, text: str) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="session")
-async def test_two_windows_talk_in_two_rooms_over_one_socket_each(
-    chat: tuple[str, web.Application], visit: Visit
-) -> None:
-    url, app = chat
-    ann, bo = await visit(f"{url}/chat/ann"), await visit(f"{url}/chat/bo")
+async def test_two_windows_talk_in_two_rooms_over_one_socket_each(chat: Chat, visit: Visit) -> None:
+    ann, bo = await visit(f"{chat.url}/chat/ann"), await visit(f"{chat.url}/chat/bo")
     for page in (ann, bo):
         await page.wait_for_function("form.onsubmit !== null")
     await say(ann, "tea", "one lump")
@@ -65,8 +44,8 @@ async def test_two_windows_talk_in_two_rooms_over_one_socket_each(
     await say(bo, "coffee", "<b>two</b>")
     await shows(ann, "coffee", "bo: <b>two</b>")
     await shows(ann, "tea", "ann: one lump")
-    assert {stream.kind for stream in app[HUB].connections} == {StreamKind.WEBSOCKET}
-    assert len(app[HUB].connections) == 2
+    assert {stream.kind for stream in chat.app[HUB].connections} == {StreamKind.WEBSOCKET}
+    assert len(chat.app[HUB].connections) == 2
 
     # A page that is loaded again shows what was said since its user joined.
     await bo.reload()
@@ -78,6 +57,4 @@ async def test_two_windows_talk_in_two_rooms_over_one_socket_each(
 
 
 def test_the_whole_chat_has_less_than_forty_lines() -> None:
-    lines = [line for name in ("chat.py", "chat.html") for line in snippet(HOWTO, name).splitlines() if line]
-    assert len(lines) < MOST_LINES
-    assert max(map(len, lines)) <= 140
+    check_size(HOWTO)

@@ -15,6 +15,7 @@ from aiohttp import web
 from playwright.async_api import Browser, Page, WebSocket
 
 from tests.browser.conftest import HOST, HubProcess
+from tests.client.proxy import CuttingProxy
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
@@ -28,6 +29,36 @@ START = """
       hub.onAny(({ data }) => seen.push(data));
     }
 """
+
+
+PUBLISH = """
+    async (asked) => {
+      const key = `key ${asked.number}`;
+      for (;;) {
+        try {
+          await hub.publish(new Proxy(asked, {}), { topic: "chat", key, retry: 100 });
+          return;
+        } catch (error) {
+          if (error.status !== 0) throw error;
+        }
+      }
+    }
+"""
+
+
+class Unsteady(CuttingProxy):
+    """A proxy that cuts connections at random bytes once it is asked to."""
+
+    calm = True
+
+    def begin(self) -> None:
+        """Cut what there is, and all that follows."""
+        self.calm = False
+        for task in self._tasks:
+            task.cancel()
+
+    def _budget(self) -> int:
+        return 10**9 if self.calm else super()._budget()
 
 
 class Middlebox:
@@ -181,3 +212,61 @@ async def test_where_websockets_are_blocked_as_well_the_page_polls_and_posts(mid
     assert middlebox.asked["upgrade"] == 2
     assert middlebox.asked["publish"] == 1
     assert middlebox.asked["poll"] >= 1
+
+
+async def test_what_a_page_publishes_while_its_connections_are_cut_comes_once(site: HubProcess, tab: Visit) -> None:
+    proxy = Unsteady(site.port, seed=3, most=8_000)
+    await proxy.start()
+    try:
+        page = await tab(proxy.url, share="worker", wire="websocket")
+        await is_open(page)
+        proxy.begin()
+        for number in range(60):
+            await page.evaluate(PUBLISH, {"number": number})
+        await page.wait_for_function("seen.length >= 60", timeout=BOUND)
+        kept = await site.get("/notifications/history?topic=chat&limit=1000")
+        assert await page.evaluate("[seen, gaps]") == [[{"number": number} for number in range(60)], []]
+        assert [each["data"]["number"] for each in kept["notifications"]] == list(range(60))
+        assert proxy.cuts > 2
+    finally:
+        await proxy.aclose()
+
+
+async def test_a_page_that_asks_too_much_is_told_so_and_a_closed_one_sends_nothing(
+    site: HubProcess, tab: Visit
+) -> None:
+    page = await tab(site.url, share="none", wire="websocket")
+    await is_open(page)
+    codes = await page.evaluate("""
+        async () => {
+          const failed = (error) => error.code;
+          const publish = (data) => hub.publish(data, { topic: "chat" }).then(() => "", failed);
+          const first = Array.from({ length: 1_001 }, (_, number) => publish(number));
+          hub.close();
+          return [...new Set(await Promise.all(first)), await publish("late")];
+        }
+    """)
+    assert codes == ["", "too_many_requests", "closed"]
+    kept = await site.get("/notifications/history?topic=chat&limit=1000")
+    assert sorted(each["data"] for each in kept["notifications"]) == list(range(1_000))
+
+
+async def test_a_publish_outlives_the_tab_that_holds_the_socket(site: HubProcess, tab: Visit) -> None:
+    leader, other = [await tab(site.url, share="leader", wire="websocket") for _ in range(2)]
+    for page in (leader, other):
+        await is_open(page)
+    await other.evaluate(
+        """async () => {
+          window.sent = [];
+          const publish = async (number) => sent.push((await hub.publish(number, { topic: "chat", retry: 100 })).id);
+          window.done = (async () => { for (let n = 0; n < 300; n++) await publish(n); })();
+          await publish("first");
+        }"""
+    )
+    await leader.close()
+    await other.evaluate("done")
+    await other.wait_for_function("seen.length === 301", timeout=BOUND)
+    kept = (await site.get("/notifications/history?topic=chat&limit=1000"))["notifications"]
+    assert await other.evaluate("[seen, gaps]") == [[each["data"] for each in kept], []]
+    assert await other.evaluate("sent.toSorted()") == sorted(each["id"] for each in kept)
+    assert [each["data"] for each in kept if each["data"] != "first"] == list(range(300))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from hub.client.received import Item, Received
+from hub.hub import Hub
 from tests.web.server import Site
 
 
@@ -12,6 +13,12 @@ def url_of(site: Site) -> str:
     """Return the address of a hub, where it is mounted."""
     assert isinstance(site.address, tuple)
     return f"http://127.0.0.1:{site.address[1]}{site.prefix}"
+
+
+async def cut(hub: Hub) -> None:
+    """Cut all connections."""
+    for stream in list(hub.connections):
+        stream.abort()
 
 
 async def take(stream: AsyncIterator[Item], number: int) -> list[Received]:

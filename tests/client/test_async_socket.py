@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from websockets import Subprotocol
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as serve_sockets
 
-from hub.client.async_socket import MAX_WAITING_ITEMS
-from hub.client.errors import ClientClosed, NotAllowed, NotAuthenticated, NotValid, Unreachable
+from hub.client import async_socket
+from hub.client.async_socket import MAX_SENT_BYTES, MAX_WAITING_ITEMS
+from hub.client.errors import ClientClosed, NotAHub, NotAllowed, NotAuthenticated, NotValid, Unreachable
 from hub.client.listening import Pause
 from hub.client.received import Gap
 from hub.errors import InvalidInput
-from hub.hub import Hub
 from tests.client.conftest import Connect
-from tests.client.support import take
+from tests.client.support import cut, take
 from tests.web.conftest import Serve
 
+PROTOCOL = Subprotocol(async_socket.PROTOCOL)
 SECRET = "a secret of the tests, which has more than 32 bytes"
-
-
-async def cut(hub: Hub) -> None:
-    """Cut all connections."""
-    for stream in list(hub.connections):
-        stream.abort()
 
 
 async def test_one_connection_publishes_and_listens(serve: Serve, connect: Connect) -> None:
@@ -143,3 +143,103 @@ async def test_a_second_iterator_waits_for_the_end_of_the_first(serve: Serve, co
             await socket.publish(1, topic="a")
             await socket.publish(2, topic="b")
             assert [item.data for item in await take(stream, 1)] == [2]
+
+
+@contextlib.asynccontextmanager
+async def saying(*said: str, ends: bool = False) -> AsyncIterator[str]:
+    """The address of something that takes WebSockets, and says *said* over each; with *ends* it closes it then."""
+
+    async def say(socket: ServerConnection) -> None:
+        for each in said:
+            await socket.send(each)
+        if not ends:
+            await socket.wait_closed()
+
+    async with serve_sockets(say, "127.0.0.1", 0, subprotocols=[PROTOCOL]) as server:
+        yield f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+
+
+@pytest.mark.parametrize("ends", [False, True])
+async def test_what_opens_sockets_but_is_no_hub_is_given_up(connect: Connect, *, ends: bool) -> None:
+    async with saying(ends=ends) as url:
+        with pytest.raises(Unreachable):
+            await connect(url, patience=0.0, timeout=0.3).websocket().__aenter__()
+
+
+async def test_a_hub_that_is_full_says_when_to_come_back(connect: Connect) -> None:
+    full = '{"op":"hub.close","reason":"capacity","retry":40000}'
+    pauses: list[Pause] = []
+    known = asyncio.Event()
+
+    def watch(pause: Pause) -> None:
+        pauses.append(pause)
+        known.set()
+
+    async with saying(full, ends=True) as url:
+        socket = connect(url, patience=0.0).websocket(watch=watch)
+        opening = asyncio.create_task(socket.__aenter__())
+        await known.wait()
+        await socket.aclose()
+        with pytest.raises(ClientClosed):
+            await opening
+    assert pauses == [Pause(40.0, None)]
+
+
+async def test_a_message_that_is_too_long_ends_it(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(async_socket, "MAX_MESSAGE_BYTES", 1_000)
+    opened = '{"op":"hub.open","connection":"c","topics":[],"retry":50}'
+    async with saying(opened, f'{{"op":"notification","data":"{"x" * 1_000}"}}') as url:
+        with pytest.raises(NotAHub, match="more than 1,000 bytes"):
+            async with connect(url).websocket() as socket, socket.listen("chat"):
+                pass
+
+
+async def test_what_no_hub_takes_is_refused_before_it_is_sent(serve: Serve, connect: Connect) -> None:
+    site = await serve()
+    pauses: list[Pause] = []
+    async with connect(site).websocket(watch=pauses.append) as socket:
+        with pytest.raises(NotValid) as refused:
+            await socket.publish("x" * MAX_SENT_BYTES, topic="chat")
+        assert refused.value.status == 413
+        await socket.publish("x" * (MAX_SENT_BYTES - 200), topic="chat")
+    assert pauses == []
+
+
+async def test_what_the_token_function_raises_reaches_whoever_asks(serve: Serve, connect: Connect) -> None:
+    site = await serve()
+
+    def token() -> str:
+        raise KeyError("no login")
+
+    with pytest.raises(KeyError, match="no login"):
+        await connect(site, token=token).websocket().__aenter__()
+
+
+async def test_it_ends_with_its_client(serve: Serve, connect: Connect) -> None:
+    site = await serve()
+    client = connect(site)
+    async with client.websocket() as socket:
+        listening = asyncio.create_task(take(socket.listen("chat"), 1))
+        await asyncio.sleep(0)
+        await client.aclose()
+        with pytest.raises(StopAsyncIteration):
+            await listening
+    await site.deserted()
+
+
+async def test_a_publish_or_a_wait_that_is_cancelled_leaves_the_socket_as_it_was(
+    serve: Serve, connect: Connect
+) -> None:
+    site = await serve()
+    async with connect(site).websocket() as socket, socket.listen("chat") as stream:
+        for number in range(20):
+            waiting = asyncio.create_task(anext(stream))
+            publishing = asyncio.create_task(socket.publish(number, topic="chat", key=str(number)))
+            for _ in range(number % 5):
+                await asyncio.sleep(0)
+            publishing.cancel()
+            waiting.cancel()
+            await asyncio.wait([publishing, waiting])
+            assert waiting.cancelled()
+            await socket.publish(number, topic="chat", key=str(number))
+            assert [item.data for item in await take(stream, 1)] == [number]

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hub.client import AsyncHubClient, HubClient, Received
+from hub.client import AsyncHubClient, AsyncHubSocket, HubClient, Received
 from tests.client.proxy import CuttingProxy
 from tests.ports import free_port
 from tests.web.client import until
@@ -139,6 +140,52 @@ async def test_threads_lose_nothing_and_double_nothing(lives: Lives, proxy: Cutt
             client.close()  # so that no thread is left that waits
     assert proxy.cuts > 5
     await check(lives, received, ids)
+
+
+async def test_sockets_lose_nothing_and_double_nothing(lives: Lives, proxy: CuttingProxy) -> None:
+    """Two tasks publish and two listen, over two sockets."""
+    number = 100
+    published: dict[str, object] = {}
+    received: list[list[Received]] = [[], []]
+    async with AsyncHubClient(proxy.url, patience=PATIENCE) as client:
+
+        async def publish(socket: AsyncHubSocket, who: int) -> None:
+            for each in range(number):
+                data = [who, each]
+                published[str(await socket.publish(data, topic="a", retry=RETRY))] = data
+
+        async def listen(socket: AsyncHubSocket, heard: list[Received]) -> None:
+            async with socket.listen("a", last_event_id="earliest") as stream:
+                async for item in stream:
+                    assert isinstance(item, Received), item
+                    heard.append(item)
+                    if len(heard) == 2 * number:
+                        return
+
+        def has_published(part: int) -> bool:
+            return len(published) >= part
+
+        async def kill() -> None:
+            for part in (number // 2, number):
+                await until(partial(has_published, part))
+                await lives.kill()
+                await lives.start()
+
+        async with (
+            asyncio.timeout(PATIENCE), client.websocket() as one, client.websocket() as other,
+            asyncio.TaskGroup() as tasks,
+        ):  # fmt: skip
+            tasks.create_task(kill())
+            for who, socket in enumerate((one, other)):
+                tasks.create_task(publish(socket, who))
+                tasks.create_task(listen(socket, received[who]))
+    assert proxy.cuts > 2
+    async with AsyncHubClient(f"http://127.0.0.1:{lives.port}") as direct:
+        kept = {each["id"]: each["data"] async for page in direct.history("a") for each in page["notifications"]}
+    assert kept == published
+    assert len(published) == 2 * number
+    for heard in received:
+        assert [(each.id, each.data) for each in heard] == list(kept.items())
 
 
 async def test_both_wait_for_a_hub_that_is_only_starting(lives: Lives) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import threading
 
 import pytest
 
-from hub.client import HubClient
+from hub.client import HubClient, HubSocket
 from hub.client.errors import ClientClosed, NotAuthenticated
+from hub.client.listening import Pause
 from hub.client.received import Received
-from tests.client.support import url_of
+from tests.client.support import cut, url_of
+from tests.web.client import PATIENCE
 from tests.web.conftest import Serve
 
 SECRET = "a secret of the tests, which has more than 32 bytes"
@@ -65,3 +69,75 @@ async def test_its_token_comes_from_the_client(serve: Serve) -> None:
 
     with pytest.raises(NotAuthenticated):
         await asyncio.to_thread(talk)
+
+
+async def test_threads_that_use_it_while_it_is_closed_all_end(serve: Serve) -> None:
+    site = await serve()
+
+    def talk() -> None:
+        for _ in range(10):
+            hub = HubClient(url_of(site))
+            socket = hub.websocket()
+            socket.__enter__()
+            begun = threading.Barrier(5)
+
+            def publish(socket: HubSocket = socket, begun: threading.Barrier = begun) -> None:
+                begun.wait()
+                with contextlib.suppress(ClientClosed):
+                    while True:
+                        socket.publish("x", topic="chat")
+
+            threads = [threading.Thread(target=publish, daemon=True) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            begun.wait()
+            hub.close()
+            for thread in threads:
+                thread.join(PATIENCE)
+                assert not thread.is_alive()
+
+    await asyncio.to_thread(talk)
+    await site.deserted()
+
+
+async def test_it_can_not_be_used_where_it_calls_its_watch(serve: Serve) -> None:
+    site = await serve()
+    raised: list[BaseException] = []
+
+    def talk() -> None:
+        def watch(pause: Pause) -> None:
+            try:
+                socket.publish("x", topic="chat")
+            except RuntimeError as error:
+                raised.append(error)
+
+        with HubClient(url_of(site)) as hub, hub.websocket(watch=watch) as socket:
+            asyncio.run_coroutine_threadsafe(cut(site.hub), loop).result()
+            socket.publish("y", topic="chat")
+
+    loop = asyncio.get_running_loop()
+    await asyncio.to_thread(talk)
+    assert [str(error) for error in raised] == [
+        "the socket can't be used where it calls its watch: it would wait for itself"
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+async def test_a_child_process_leaves_it_to_its_parent(serve: Serve) -> None:
+    site = await serve()
+
+    def talk() -> int:
+        with HubClient(url_of(site)) as hub, hub.websocket() as socket:
+            child = os.fork()
+            if not child:
+                try:
+                    socket.publish("from the child", topic="chat")
+                except ClientClosed:
+                    os._exit(7)
+                finally:
+                    os._exit(1)
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            socket.publish("from the parent", topic="chat")
+            return status
+
+    assert await asyncio.to_thread(talk) == 7

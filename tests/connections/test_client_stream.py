@@ -41,6 +41,8 @@ PEER_TIMEOUT = 30.0
 class NoAnswers:
     """What answers nothing: no client here asks for anything."""
 
+    message_seconds = 30.0
+
     async def answer(self, socket: WebSocket, message: bytes) -> None:
         raise AssertionError(message)
 

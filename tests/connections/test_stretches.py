@@ -123,6 +123,7 @@ def test_what_is_below_a_floor_was_not_given():
 def test_what_is_added_counts_from_there_and_the_rest_stays():
     assert with_added(5, "a", "b", 9) == {"a": 5, "b": 9}
     assert with_added({"a": 5, "b": 9}, "a", "c", 7) == {"a": 5, "c": 7}
+    assert with_added({"a": 5, "b": 9}, "", "cd", 7) == 7
 
 
 # ---- a stream with topics that count later ----

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -13,11 +14,13 @@ import aiohttp
 import jwt
 import pytest
 import socketio
+from engineio.packet import Packet
 from socketio.exceptions import ConnectionError as NotConnected
 
 from hub.connections.client_stream import CloseReason, StreamKind
 from hub.errors import InvalidSettings
 from hub.web import conversation
+from hub.web.socketio.outbox import MOST_FOREIGN, TAKEN_BYTES, Outbox
 from hub.web.socketio.server import SocketIO
 from tests.web.client import PATIENCE, StreamEnded, until
 from tests.web.conftest import Complaints, Serve
@@ -172,6 +175,22 @@ async def test_a_token_says_who_speaks(guarded: Server, connect: Connect, transp
         guarded.send(user, topic=f"user/{user}", private=True)
         assert (await talker.next())["data"] == user
     assert {each.holder.user for each in guarded.hub.connections} == {"ann", "bob", "cid"}
+
+
+@BOTH
+async def test_no_token_and_no_data_is_in_the_log(
+    guarded: Server, connect: Connect, caplog: pytest.LogCaptureFixture, transport: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    secret = token("ann")
+    talker = await connect(guarded, transport, {"token": secret})
+    await talker.ask("publish", {"topic": "orders/1", "data": "a matter of two"})
+    refused = Talker(guarded, transport)
+    with pytest.raises(NotConnected):
+        await refused.connect({"token": f"x{secret}"})
+    await refused.client.disconnect()
+    logged = [each.getMessage() for each in caplog.records if each.name.startswith(("hub", "aiohttp"))]
+    assert not [each for each in logged if secret in each or "a matter of two" in each or "sid=" in each]
 
 
 @BOTH
@@ -374,6 +393,87 @@ async def test_a_slow_reader_with_drop_oldest_is_told_what_is_missing(serve: Ser
     assert len(notifications) + dropped == 200
 
 
+async def test_one_request_may_bring_many_events(serve: Serve) -> None:
+    server = await serve(socketio=True)
+    raw = Raw(server)
+    await raw.open()
+    await raw.subscribe("orders")
+    assert await raw.post("\x1e".join(f'42{number}["ping"]' for number in range(100))) == 200
+    told = ""
+    while "4399[" not in told:
+        told += "\x1e" + await raw.poll()
+    answers = [int(each[2:].partition("[")[0]) for each in told.split("\x1e") if each.startswith("43")]
+    assert answers == list(range(100))
+
+
+async def test_a_client_in_python_takes_many_notifications_by_polls(serve: Serve, connect: Connect) -> None:
+    server = await serve(socketio=True)
+    talker = await connect(server, "polling")
+    await talker.ask("subscribe", "orders")
+    server.send(*range(100), topic="orders")
+    assert [(await talker.next())["data"] for _ in range(100)] == list(range(100))
+
+
+async def test_refusals_that_nobody_takes_are_bounded(serve: Serve) -> None:
+    server = await serve(socketio=True)
+    raw = Raw(server)
+    await raw.open()
+    await raw.subscribe("orders")
+    (stream,) = server.subscriptions
+    async with aiohttp.ClientSession() as session:
+        flood = b"\x1e".join([b"40/admin,{}"] * 10_000)
+        headers = {"Content-Type": "text/plain"}
+        posting = asyncio.create_task(session.post(f"{url(server)}{raw.path}", data=flood, headers=headers))
+        await until(lambda: not stream.at_leisure)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not posting.done()
+        assert stream.facts().buffered <= 2 * TAKEN_BYTES
+        stream.abort()
+        with pytest.raises(aiohttp.ClientError):
+            await posting
+
+
+async def test_packets_that_nobody_takes_are_bounded() -> None:
+    outbox, cuts = Outbox(), []
+    outbox.cut = lambda: cuts.append(outbox)
+    for _ in range(MOST_FOREIGN):
+        outbox.put_nowait(Packet(6))
+    assert not cuts
+    outbox.put_nowait(Packet(6))
+    assert cuts == [outbox]
+    assert outbox.get_write_buffer_size() == 0
+    for _ in range(2):  # however many wait for it
+        assert await outbox.get() is None
+
+
+UPGRADE = {
+    "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+async def test_a_session_has_one_websocket(serve: Serve, transport: str) -> None:
+    server = await serve(socketio=True)
+    raw = Raw(server)
+    await raw.open()
+    path = f"{url(server)}{raw.path}".replace("polling", "websocket")
+    async with (
+        aiohttp.ClientSession() as session, asyncio.timeout(PATIENCE), session.ws_connect(path) as probe
+    ):  # fmt: skip
+        await probe.send_str("2probe")
+        assert await probe.receive_str() == "3probe"
+        second = await server.ask("GET", raw.path.replace("polling", transport), headers=UPGRADE)
+        assert second.status == 400
+        await probe.send_str("5")
+        await probe.send_str("40")
+        assert await probe.receive_str() == "6"  # for the poll that there is not
+        assert (await probe.receive_str()).startswith("40")
+        assert await raw.post("3") == 400
+    await server.deserted()
+
+
 async def test_who_does_not_connect_is_ended(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversation, "KNOWN_SECONDS", 0.1)
     server = await serve(socketio=True, heartbeat=0.3)
@@ -397,6 +497,7 @@ BROKEN: tuple[str | bytes, ...] = (
     "x", "", "4", "49", "4" + "[" * 60_000, "42[" + "[" * 60_000, "42{}", "42[]", "42[7]", "b!!!", "bAAAA", "4" * 200,
     '451-["publish",{"_placeholder":true,"num":0}]', '42["publish",{"topic":"orders","data":NaN}]', "3probe", "5", "9",
     "41", "43", "44{}", "2\x1e" * 20 + "2", b"\xff\xfe", "40/admin,{}", "1", "40", "2", "6", "42" + "9" * 200 + "[]",
+    "5\x1e" * 500 + "5",
     '42["publish",{"topic":"orders","data":"\\ud800"}]',
 )  # fmt: skip
 

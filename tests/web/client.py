@@ -119,6 +119,7 @@ class Client:
         decoder: an `EventSource` that gets the body of the answer.
         received: the body so far, without chunk framing.
         opened: the `hub.open` of the stream, if it was waited for.
+        left: bytes after which it is as if the connection had been cut; None: it is not.
     """
 
     opened: Event
@@ -136,6 +137,7 @@ class Client:
         self._framing: Chunks | Length | UntilClosed = Length(0)
         self._events: deque[Event] = deque()
         self.closed = False
+        self.left: int | None = None
 
     @classmethod
     async def connect(
@@ -225,14 +227,18 @@ class Client:
         return UntilClosed()
 
     async def _some_bytes(self) -> bytes:
+        if self.left == 0:
+            raise StreamEnded("it is cut here")
         try:
-            some = await self._reader.read(256 * 1024)
+            some = await self._reader.read(256 * 1024 if self.left is None else self.left)
         except ConnectionError as error:
             self.closed = True
             raise StreamEnded(repr(error)) from None
         if not some:
             self.closed = True
             raise StreamEnded("the connection was closed")
+        if self.left is not None:
+            self.left -= len(some)
         return some
 
     @property

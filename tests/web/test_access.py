@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from hub import Identity, Settings, setup_hub
 from hub.errors import InvalidInput
 from hub.notification import Draft
-from hub.web.access import Hooks
+from hub.web.hooks import Hooks
 from hub.web.verifier import verifier_of
 from tests.web.client import Client
 from tests.web.conftest import Complaints, Serve
@@ -166,7 +166,7 @@ async def test_refusals_by_status_can_be_asked_for(serve: Serve) -> None:
 async def test_a_hook_that_can_not_tell_refuses_for_now(
     serve: Serve, complaints: Complaints, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    monkeypatch.setattr("hub.web.access.HOOK_SECONDS", 0.05)
+    monkeypatch.setattr("hub.web.hooks.HOOK_SECONDS", 0.05)
 
     async def broken(request: web.Request) -> Identity | None:
         if fault == "raises":

@@ -21,6 +21,7 @@ from tests.web.client import until
 from tests.web.conftest import Serve
 from tests.web.server import Server, Site
 from tests.web.test_links import check_they_lead_somewhere, links
+from tests.wires.wire import SocketReader
 
 pytestmark = pytest.mark.slow
 
@@ -97,6 +98,22 @@ async def test_heartbeats_keep_a_quiet_stream_open_beyond_the_timeouts(server: S
         await client.block()
     server.send("still there", topic="quiet")
     assert (await client.next()).data == "still there"
+
+
+async def test_a_page_has_a_websocket_which_pings_keep_open_beyond_the_timeouts(server: Server, proxy: Site) -> None:
+    page = {"Host": "live.example.com", "Origin": "https://live.example.com"}
+    reader = SocketReader(proxy, "a", headers=page)
+    await reader.open()
+    assert (await reader.answer({"op": "publish", "topic": "b", "data": 1}))["op"] == "ok"
+    heartbeats = 0
+    while heartbeats < 12:  # more than two seconds
+        await reader._more()
+        heartbeats = [each["op"] for each in reader._waiting].count("hub.heartbeat")
+    server.send("still there", topic="a")
+    while (await reader.message()).get("data") != "still there":
+        pass
+    reader.client.close()
+    await server.deserted()
 
 
 async def test_a_client_that_leaves_the_proxy_leaves_the_hub(server: Server, proxy: Site) -> None:

@@ -155,6 +155,9 @@ DEMO: dict[tuple[str, str], list[Way]] = {
     ("POST", "/messages"): [
         Way(body={"to": "bo", "message": "hi"}, open="the login of the demo says who may", status=401)
     ],
+    ("PUT", "/network"): [
+        Way(body={"network": "open"}, open="the login of the demo says whose network it is", status=401)
+    ],
     ("POST", "/orders"): [Way(body={"amount": 1}, open="an example that everybody may try", status=201)],
     ("GET", "/sse/use-get-decorator"): [Way(open=EXAMPLE)],
     ("GET", "/sse/use-sse-decorator"): [Way(open=EXAMPLE)],

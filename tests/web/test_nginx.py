@@ -22,6 +22,7 @@ from tests.web.client import until
 from tests.web.conftest import Complaints, Serve
 from tests.web.server import Server, Site
 from tests.web.test_links import check_they_lead_somewhere, links
+from tests.wires.wire import SocketReader
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +47,7 @@ http {{
 """
 PLAIN = "location / { proxy_pass http://127.0.0.1:8080; }"
 PAGE = Path(__file__).parents[2] / "docs" / "howto" / "run-behind-a-proxy.md"
-BELOW_LIVE = re.findall(r"^```nginx\n(location /live/ .*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)[:2]
+BELOW_LIVE = re.findall(r"^```nginx\n(location /live/ .*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)[:3]
 """The blocks of the documentation that show the hub below `/live/`."""
 
 
@@ -317,6 +318,21 @@ async def test_every_link_leads_somewhere_through_the_blocks_of_the_documentatio
         # What a client says about the prefix is no more than what it says.
         forged = await links(proxy, "/live", X_Forwarded_Prefix="/evil")
         assert all(each.startswith("/live/") for each in forged.values())
+
+
+async def test_a_page_has_a_websocket_through_the_block_of_the_documentation(
+    serve: Serve, nginx: str, tmp_path: Path
+) -> None:
+    server = await serve(trusted_proxies=("127.0.0.1",), root_path="/live")
+    page = {"Host": "live.example.com", "Origin": "https://live.example.com"}
+    async with behind(server, nginx, tmp_path, BELOW_LIVE[2]) as proxy:
+        proxy.prefix = "/live"
+        reader = SocketReader(proxy, "a", headers=page)
+        await reader.open()
+        assert (await reader.answer({"op": "publish", "topic": "a", "data": "x"}))["op"] == "ok"
+        while (await reader.message()).get("data") != "x":
+            pass
+        await reader.aclose()
 
 
 async def test_the_access_log_names_the_client_behind_nginx(serve: Serve, nginx: str, tmp_path: Path) -> None:

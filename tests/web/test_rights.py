@@ -20,7 +20,7 @@ from aiohttp import web
 
 from hub import Identity
 from hub.errors import InvalidInput, NotThere
-from hub.web.access import HOOK_SECONDS
+from hub.web.hooks import HOOK_SECONDS
 from hub.web.rights import STEPS, Schedule, Session
 from tests.web.client import Client, until
 from tests.web.conftest import Complaints, Serve

@@ -63,6 +63,12 @@ def text(payload: str) -> bytes:
     return bytes(_client().send_data(payload))
 
 
+def masked(framed: bytes) -> bytes:
+    """Return *framed*, a frame as the hub writes it, as a client would send it: with a mask, of zeros."""
+    size = {126: 4, 127: 10}.get(framed[1], 2)
+    return framed[:1] + bytes([framed[1] | 0x80]) + framed[2:size] + bytes(4) + framed[size:]
+
+
 def close(code: int = 1000, reason: str = "") -> bytes:
     """Return the close frame of a client."""
     return bytes(_client().close(code, reason))

@@ -16,23 +16,27 @@ import jwt
 import msgpack
 import pytest
 import websockets
+from aiohttp import web
 from jsonschema import Draft202012Validator
 from websockets.typing import Subprotocol
 from wsproto.frame_protocol import Opcode
 
+from hub import Identity
 from hub.connections.client_stream import UNREAD_BYTES, CloseReason
 from hub.connections.connection import Connection, Subscription
+from hub.connections.holders import NOBODY
 from hub.web import conversation
 from hub.web.openapi.messages import websocket_schema
 from hub.web.websocket import socket as sockets
 from hub.web.websocket.socket import MAX_MESSAGE_BYTES, WebSocket
 from hub.wires import Messages
+from hub.wires import Opcode as Sent
 from tests.connections.test_connection import Desk
 from tests.fakes import FakeTransport
 from tests.web.client import Client, StreamEnded, until
 from tests.web.conftest import Complaints, Serve
 from tests.web.server import Server
-from tests.wires.frames import Frames, close, frames, messages, ping, pong, said, text
+from tests.wires.frames import Frames, close, frames, masked, messages, ping, pong, said, text
 from tests.wires.test_wires import subscribed
 from tests.wires.wire import UPGRADE, Message, SocketReader
 
@@ -42,10 +46,9 @@ PAGE = SCHEMA.with_name("websocket.md")
 
 
 def token(user: str = "eve", *, seconds: float = 3600, **rights: Any) -> str:
+    claims = {"sub": user, "iat": int(time.time()) - 1, "exp": time.time() + seconds, "jti": rights.pop("jti", "x")}
     rights = {"subscribe": ["orders/*"], "publish": ["orders/*"], **rights}
-    return jwt.encode(
-        {"sub": user, "iat": int(time.time()) - 1, "exp": time.time() + seconds, "hub": rights}, SECRET, "HS256"
-    )
+    return jwt.encode({**claims, "hub": rights}, SECRET, "HS256")
 
 
 async def connected(server: Server, *topics: str, **options: Any) -> SocketReader:
@@ -233,8 +236,22 @@ async def test_whoever_does_not_say_who_it_is_may_send_64_kib(guarded: Server) -
     await guarded.deserted()
 
 
+async def test_topics_that_somebody_adds_wait_until_it_is_known_who_speaks(guarded: Server) -> None:
+    """An administrator sees the socket before it has said who it is."""
+    reader = await connected(guarded)
+    await until(lambda: len(guarded.subscriptions) == 1)
+    (stream,) = guarded.subscriptions
+    change = asyncio.create_task(guarded.hub.change_topics(stream.id, add=["orders/1"]))
+    assert (await reader.answer({"op": "auth", "token": token()}))["op"] == "ok"
+    assert (await change).topics == ("orders/1",)
+    assert [(await reader.message())["op"] for _ in range(2)] == ["hub.open", "hub.topics"]
+    guarded.send("x", topic="orders/1")
+    assert await reader.data(1) == ["x"]
+
+
 async def test_a_token_that_ends_ends_the_socket(guarded: Server) -> None:
-    reader = await connected(guarded, "orders/1", token=token(seconds=2))
+    reader = SocketReader(guarded, "orders/1", token=token(seconds=3))
+    await reader.open()
     assert (await reader.ended())[-1]["reason"] == "token_expired"
 
 
@@ -408,6 +425,42 @@ async def test_it_tells_who_is_there(serve: Serve) -> None:
     assert (answer["count"], [each["id"] for each in answer["users"]]) == (2, ["ann", "bob"])
 
 
+async def test_a_socket_does_nothing_that_the_application_has_not_mounted(serve: Serve) -> None:
+    """Where nobody is asked who they are, whoever may subscribe could publish, too."""
+    server = await serve(setup={"routes": ["subscribe"]})
+    reader = await connected(server, "a")
+    newest = server.hub.fanout.newest
+    asked: list[Message] = [{"op": "publish", "topic": "a", "data": 1}, {"op": "presence", "topic": "a"}]
+    asked += [{"op": op, "room": "r"} for op in ("join", "leave")]
+    for each in asked:
+        answer = await reader.answer(each)
+        assert (answer["code"], answer["status"]) == ("not_there", 404)
+    assert server.hub.fanout.newest == newest
+    assert (await reader.answer({"op": "subscribe", "topics": ["b"]}))["topics"] == ["a", "b"]
+    assert (await reader.answer({"op": "ping"}))["op"] == "ok"
+
+
+async def test_what_the_application_takes_back_does_not_count_over_an_open_socket(serve: Serve) -> None:
+    """Also if its client may read as before, so that the socket stays open."""
+    publish = ["orders/*"]
+
+    async def login(request: web.Request) -> Identity:
+        return Identity(user="ann", subscribe=("orders/*",), publish=tuple(publish))
+
+    async def recheck(identity: Identity) -> Identity:
+        return Identity(user="ann", subscribe=("orders/*",), publish=tuple(publish))
+
+    server = await serve(setup={"authenticate": login, "recheck": recheck, "routes": None}, recheck=1)
+    reader = await connected(server, "orders/1")
+    sent = {"op": "publish", "topic": "orders/1", "data": 1}
+    assert (await reader.answer(sent))["op"] == "ok"
+    publish.clear()
+    (stream,) = server.subscriptions
+    await until(lambda: stream.holder.identity is not None and not stream.holder.identity.publish)
+    assert (await reader.answer(sent))["code"] == "forbidden"
+    assert (await reader.answer({"op": "ping"}))["op"] == "ok"
+
+
 async def test_publishes_are_limited_as_over_http(serve: Serve) -> None:
     server = await serve(jwt_secret=SECRET, setup={"routes": None}, publish_rate=1)
     reader = await connected(server, token=token())
@@ -574,6 +627,8 @@ async def test_a_socket_whose_client_does_not_answer_the_close_is_closed(
 class Slow:
     """What answers when it is told to."""
 
+    message_seconds = 30.0
+
     def __init__(self) -> None:
         self.go = asyncio.Event()
         self.answered: list[bytes] = []
@@ -600,8 +655,14 @@ class PausableTransport(FakeTransport):
         self.reading = True
 
 
-def made(answering: Any, **options: Any) -> tuple[WebSocket, PausableTransport]:
-    stream = WebSocket(Subscription((), None, Messages()), Desk().wiring, answering, **options)
+def made(
+    answering: Any,
+    *,
+    messages: Messages = Messages(),  # noqa: B008 - it is immutable
+    **options: Any,
+) -> tuple[WebSocket, PausableTransport]:
+    options = {"holder": NOBODY, **options}
+    stream = WebSocket(Subscription((), None, messages), Desk().wiring, answering, **options)
     transport = PausableTransport(stream)
     stream.connection_made(transport)
     return stream, transport
@@ -620,6 +681,69 @@ async def test_what_waits_for_an_answer_is_bounded() -> None:
     assert len(slow.answered) == sent
     assert transport.reading
     assert stream._waits is None
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+async def test_what_comes_at_once_is_read_only_as_far_as_there_is_room_for_it(compressed: bool) -> None:
+    """A quarter of a megabyte may come in one piece, and unpack to a thousand times that."""
+    slow = Slow()
+    message = Messages(deflate=compressed)
+    stream, transport = made(slow, messages=message)
+    large = b"x" * 50_000
+    number = 500 if compressed else 20
+    stream.data_received(masked(message._framed(Sent.TEXT, large)) * number)
+    assert stream._waiting_bytes <= sockets.WAITING_BYTES + len(large) + 200
+    assert stream._waits is not None
+    assert len(stream._waits) == 2
+    assert not transport.reading
+    slow.go.set()
+    await asyncio.wait_for(until(lambda: len(slow.answered) == number), 20)
+    assert transport.reading
+    assert stream._reader is None
+
+
+async def test_many_frames_at_once_are_read_in_several_turns() -> None:
+    slow = Slow()
+    stream, transport = made(slow)
+    stream.data_received(ping(b"first") + ping() * (3 * sockets.FRAMES_AT_ONCE) + ping(b"last"))
+    assert not transport.reading
+    answered = len(frames(bytes(transport.received)))
+    assert sockets.FRAMES_AT_ONCE <= answered <= sockets.FRAMES_AT_ONCE + 1
+    await until(lambda: transport.reading)
+    found = frames(bytes(transport.received))
+    assert [bytes(each.payload) for each in found if each.opcode is Opcode.PONG and each.payload] == [b"first", b"last"]
+    # Empty fragments are frames, too.
+    stream.data_received(b"\x01\x80\0\0\0\0" + b"\x00\x80\0\0\0\0" * sockets.FRAMES_AT_ONCE)
+    assert not transport.reading
+
+
+async def test_one_that_has_ended_reads_on_to_the_close_of_its_client() -> None:
+    slow = Slow()
+    stream, transport = made(slow)
+    stream.data_received(said({"op": "publish", "topic": "a", "data": "x" * 50_000}) * 3 + close(1001))
+    assert not transport.reading
+    stream.end(CloseReason.SHUTDOWN, 1_000)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert transport.is_closing()
+
+
+async def test_a_message_that_does_not_come_to_its_end_ends_the_socket() -> None:
+    slow = Slow()
+    slow.go.set()
+    stream, transport = made(slow)
+    whole = said({"op": "ping"})
+    stream.data_received(whole[:-1])
+    begun = time.monotonic()
+    stream.tend(begun + 29, 0)
+    stream.data_received(whole[-1:] + whole[:3])  # it came, and the next one has begun
+    stream.data_received(ping())
+    assert stream.closed_because is None
+    stream.tend(time.monotonic() + 29, 0)
+    assert stream.closed_because is None
+    stream.tend(time.monotonic() + 31, 0)
+    assert stream.closed_because is CloseReason.PROTOCOL
+    assert int(frames(bytes(transport.received))[-1].payload[0]) == 1008
 
 
 async def test_whoever_does_not_read_its_answers_gets_no_more_of_them() -> None:
@@ -693,7 +817,9 @@ async def test_msgpack_carries_bytes_and_every_other_wire_base64(server: Server)
     assert {"n": [float(1 << 70), 1.5]} in sent
     heard_as_json = [message for _ in range(6) if (message := await reader.message())["op"] == "notification"]
     assert {"base64": "AP8="} in [each["data"] for each in heard_as_json]
-    for wrong in (b"\xc1", b"\x91", msgpack.packb([1]), msgpack.packb({"op": "ping", "ref": b"x"})):
+    names = [{"op": "ping", b"x": 1}, {"op": "publish", "data": 1, b"x": 1, "y": 1}]
+    objects = [[1], {"op": "ping", "ref": b"x"}, *names]
+    for wrong in (b"\xc1", b"\x91", *map(msgpack.packb, objects)):
         heard.clear()
         await client.send(said(wrong))
         await hear(1)

@@ -12,11 +12,12 @@ from aiohttp import web
 
 from hub import Identity
 from hub.connections.connection import Connection
+from hub.errors import LogUnavailable
 from tests.chance import examples
 from tests.web.client import StreamEnded, until
 from tests.web.conftest import Serve
 from tests.web.server import Server
-from tests.wires.wire import HELD_OPEN, READERS, Message, PollReader, Reader, SocketReader
+from tests.wires.wire import HELD_OPEN, READERS, LinesReader, Message, PollReader, Reader, SocketReader, SSEReader
 
 each_wire = pytest.mark.parametrize("wire", READERS, ids=lambda each: each.name)
 each_that_stays = pytest.mark.parametrize("wire", HELD_OPEN, ids=lambda each: each.name)
@@ -134,7 +135,7 @@ async def test_a_quiet_topic_of_a_busy_hub_has_no_gap(wire: type[Reader], serve:
 
 
 LONG = examples(800, 2_000)
-"""Notifications of a history, and as many that follow."""
+"""Notifications of a history."""
 
 
 @each_wire
@@ -147,7 +148,8 @@ async def test_the_seam_from_history_to_live_neither_loses_nor_repeats(
     chance = random.Random(7)
     receipts = [server.hub.notifications.send_notification(number, topic="a") for number in range(LONG)]
     ids = [str(await receipt) for receipt in receipts]
-    last, going = 2 * LONG, len(ids)
+    going = len(ids)
+    last = going + (200 if wire is PollReader else 800)  # each is a poll of each reader
 
     async def publish() -> None:
         for number in range(going, last):
@@ -162,6 +164,36 @@ async def test_the_seam_from_history_to_live_neither_loses_nor_repeats(
         assert await numbers(reader, last - 1) == list(range(place + 1, last))
 
     await asyncio.gather(publish(), *(read() for _ in range(6)))
+
+
+@pytest.mark.parametrize("wire", [SSEReader, LinesReader, PollReader], ids=["sse", "ndjson", "poll"])
+async def test_one_that_asks_for_the_latest_gets_the_newest_of_each_topic(wire: type[Reader], server: Server) -> None:
+    """A WebSocket refuses it: there topics are added one after the other."""
+    for number, topic in enumerate(["s/a", "s/b", "s/a", "other", "s/c", "s/b"]):
+        server.send(number, topic=topic)
+    reader = wire(server, "s/*", cursor="latest")
+    await reader.open()
+    assert await numbers(reader, 5) == [2, 4, 5]
+    if wire is not PollReader:
+        await subscribed(server, 1)
+    server.send(6, topic="s/a")
+    assert await numbers(reader, 6) == [6]
+
+
+@each_wire
+async def test_while_the_log_can_not_be_read_it_is_sent_away(
+    wire: type[Reader], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cursor,) = server.send(1, topic="a")
+
+    def fail() -> None:
+        raise LogUnavailable("it is broken here")
+
+    monkeypatch.setattr(server.hub.log, "bounds", fail)
+    reader = wire(server, "a", cursor=cursor)
+    await reader.open()
+    told = await news(reader)
+    assert (told["op"], told["reason"], 2_000 <= told["retry"] <= 10_000) == ("hub.close", "log_unavailable", True)
 
 
 # ---- slow readers, leaving, the drain ----
@@ -202,8 +234,9 @@ async def test_one_who_is_too_slow_is_cut_and_misses_nothing_when_it_comes_back(
 
 
 @each_that_stays
-async def test_what_a_slow_reader_loses_is_told_in_its_place(wire: type[Reader], serve: Serve) -> None:
-    server = await serve(buffer_bytes=64 * 1024, slow="drop_oldest")
+@pytest.mark.parametrize("slow", ["drop_oldest", "conflate"])
+async def test_what_a_slow_reader_loses_is_told_in_its_place(wire: type[Reader], serve: Serve, slow: str) -> None:
+    server = await serve(buffer_bytes=64 * 1024, slow=slow)
     reader, stream = await stall(wire, server)
     sent = 0
     while not stream._dropped:
@@ -228,6 +261,22 @@ async def test_what_a_slow_reader_loses_is_told_in_its_place(wire: type[Reader],
 
 
 @each_wire
+@pytest.mark.parametrize("slow", ["disconnect", "drop_oldest", "conflate"])
+async def test_one_who_takes_nothing_is_cut_under_every_policy(wire: type[Reader], serve: Serve, slow: str) -> None:
+    server = await serve(slow=slow, heartbeat=0.1, peer_timeout=0.3)
+    first, *_ = server.send("first", *(["x" * 900_000] * 8), topic="a")
+    reader = wire(server, "a", cursor=first, receive_buffer=8_192)
+    await reader.open()
+    reader.client.stop_reading()
+    await until(lambda: server.subscriptions)
+    (stream,) = server.subscriptions
+    await until(lambda: stream.buffered)
+    await server.deserted()
+    assert server.hub.metrics.peer_timeouts == 1 or stream.closed_because in {"client", "complete"}  # by the kernel
+    assert server.hub.metrics.slow_disconnects == 0
+
+
+@each_wire
 @pytest.mark.parametrize("how", ["close", "reset", "half_close"])
 async def test_one_that_leaves_is_gone_at_once(wire: type[Reader], serve: Serve, how: str) -> None:
     server = await serve(heartbeat=3600)
@@ -246,6 +295,21 @@ async def waiting(wire: type[Reader], server: Server, *topics: str, **options: A
     if wire is PollReader:
         await until(lambda: all(getattr(each, "_held", True) for each in server.subscriptions))
     return reader
+
+
+@each_wire
+@pytest.mark.parametrize("how", ["close", "reset"])
+async def test_one_that_leaves_in_the_middle_of_its_history_is_gone_at_once(
+    wire: type[Reader], serve: Serve, how: str
+) -> None:
+    server = await serve(heartbeat=3600)
+    first, *_ = server.send("first", *(["x" * 900_000] * 8), topic="a")
+    reader = wire(server, "a", cursor=first, receive_buffer=8_192)
+    await reader.open()
+    reader.client.stop_reading()
+    await until(lambda: any(each.buffered for each in server.subscriptions))
+    getattr(reader.client, how)()
+    await server.deserted()
 
 
 @each_wire
@@ -303,7 +367,28 @@ async def test_an_idle_stream_moves_the_cursor(wire: type[Reader], serve: Serve)
     assert reader.cursor == newest
 
 
+@each_that_stays
+async def test_what_was_sent_just_before_the_end_arrives_before_it(wire: type[Reader], server: Server) -> None:
+    """A poll ends with the first of it."""
+    reader = await waiting(wire, server)
+    server.send(1, 2, topic="a")
+    drain = asyncio.create_task(server.hub.drain(0))
+    heard = [message.get("data", message["op"]) for message in await reader.ended() if message["op"] != "hub.open"]
+    await drain
+    assert [each for each in heard if each not in {"hub.topics", "hub.close"}] == [1, 2]
+
+
 # ---- access and rooms ----
+
+
+@each_that_stays
+async def test_who_is_there_is_told(wire: type[Reader], serve: Serve) -> None:
+    server = await serve(setup=GUARDED)
+    reader = wire(server, "orders/1", headers={"X-User": "ann"})
+    reader.query["presence"] = "1"
+    await reader.open()
+    told = await news(reader, {"hub.presence"})
+    assert (told["topic"], told["count"]) == ("orders/1", 1)
 
 
 @each_wire
@@ -371,3 +456,22 @@ async def test_a_stream_of_each_wire_counts_as_one_of_its_user(wire: type[Reader
     reader = wire(server, "orders/1", headers={"X-User": "ann"})
     await reader.open()
     assert (await news(reader))["reason"] == "capacity"
+
+
+@pytest.mark.parametrize(
+    ("accept", "lines"),
+    [
+        ("application/x-ndjson", True),
+        ("*/*;q=0.1,\tAPPLICATION/x-ndjson; q=0.5", True),
+        ("text/event-stream;q=0, application/x-ndjson", True),
+        ("application/x-ndjson;q=0", False),
+        ("application/x-ndjson; Q=0.000, */*", False),
+        ("text/event-stream;q=0.1, application/x-ndjson", False),
+        ("application/*", False),
+    ],
+)
+async def test_lines_come_to_whoever_takes_them(server: Server, accept: str, lines: bool) -> None:
+    client = await server.client()
+    await client.request("GET", "/notifications/subscribe", headers={"Accept": accept})
+    await client.head()
+    assert client.headers["Content-Type"] == ("application/x-ndjson" if lines else "text/event-stream")

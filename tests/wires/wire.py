@@ -33,6 +33,7 @@ class Reader(abc.ABC):
     Attributes:
         cursor: what it comes back with.
         client: its connection.
+        left: bytes after which it is cut; over all its polls; None: it is not.
     """
 
     name: ClassVar[str]
@@ -43,6 +44,7 @@ class Reader(abc.ABC):
         self.site, self.topics, self.cursor = site, topics, cursor
         self.headers, self.options = dict(headers or {}), options
         self.query: dict[str, str] = {}
+        self.left: int | None = None
         self.client: Client
         self._waiting: deque[Message] = deque()
 
@@ -97,11 +99,15 @@ class Reader(abc.ABC):
         await self.client.aclose()
 
     async def _request(self, path: str, query: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> int:
+        await self._ask_for(path, query, headers)
+        return await self.client.head()
+
+    async def _ask_for(self, path: str, query: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> None:
         self.client = await self.site.client(**self.options)
+        self.client.left = self.left
         pairs = [*query, *self.query.items()]
         asked = self.site.prefix + path + (f"?{urlencode(pairs)}" if pairs else "")
         await self.client.request("GET", asked, headers={**self.headers, **headers})
-        return await self.client.head()
 
     @property
     def _asked(self) -> list[tuple[str, str]]:
@@ -248,17 +254,19 @@ class PollReader(Reader):
             await self._take()
 
     async def _ask(self) -> None:
-        query = [*self._asked, ("limit", "7"), *([("lastEventId", self.cursor)] if self.cursor else [])]
-        self.client = await self.site.client(**self.options)
-        pairs = [*query, *self.query.items()]
-        asked = f"{self.site.prefix}/notifications/poll?{urlencode(pairs)}"
-        await self.client.request("GET", asked, headers=self.headers)
+        limit = [] if "limit" in self.query else [("limit", "7")]
+        query = [*self._asked, *limit, *([("lastEventId", self.cursor)] if self.cursor else [])]
+        await self._ask_for("/notifications/poll", query, {})
 
     async def _take(self) -> None:
         status = await self.client.head()
-        body = await self.client.json()
+        while await self.client.more():
+            pass
+        body = json.loads(bytes(self.client.received))
+        self.left = self.client.left
         if status == 503:
-            self._waiting.append({"op": "hub.close", "reason": "draining" if "limit" not in body else "capacity"})
+            why = {"reason": "capacity", "limit": body["limit"]} if "limit" in body else {"reason": "draining"}
+            self._waiting.append({"op": "hub.close", **why})
             return
         assert status == 200, body
         gap, end = body.get("gap"), body.get("close")
@@ -266,7 +274,11 @@ class PollReader(Reader):
             self._begun = True
             self._waiting.append({"op": "hub.open", "id": body["cursor"]})
         self._waiting += [{"op": "hub.gap", **gap}] if gap else []
-        self._waiting += [{"op": "notification", **each} for each in body["notifications"]]
+        for each in body["notifications"]:
+            told = dict(each)
+            if told["type"] is None:  # a poll says that there is none; the streams leave it out
+                del told["type"]
+            self._waiting.append({"op": "notification", **told})
         self._waiting += [{"op": "hub.heartbeat", "id": body["cursor"]}] if body["cursor"] else []
         self._waiting += [{"op": "hub.close", **end}] if end else []
         self._ended = bool(end)

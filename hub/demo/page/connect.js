@@ -5,9 +5,13 @@ const script = new URL("../notifications/client/hub-client.worker.js", import.me
 const policy = globalThis.trustedTypes?.createPolicy("hub-demo", { createScriptURL: () => script });
 const worker = policy?.createScriptURL("") ?? script;
 
-/** Follow `topics` after the notification `start`, on the one stream that all tabs of this browser share. */
+/**
+ * Follow `topics` after the notification `start`, on the one line that all tabs of this browser share. Whoever is logged
+ * in talks in the room, so the line is a WebSocket, if that goes through; else a stream, or polls.
+ */
 export function join(user, topics, start, handlers) {
   const url = new URL("..", import.meta.url).href;
   const known = user !== "";
-  return connect({ url, user, topics, start, worker, rooms: known, presence: known, persist: "none", ...handlers });
+  const wire = known ? "websocket" : "auto";
+  return connect({ url, user, topics, start, worker, wire, rooms: known, presence: known, persist: "none", ...handlers });
 }

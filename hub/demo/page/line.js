@@ -11,10 +11,11 @@ import { t } from "./words.js";
 
 /**
  * `state` is what the client says (connecting, open, waiting, offline, refused), or `away`: as the user wishes.
+ * `wire` is the one by which it is open, empty: it is not.
  * `opening` is what is known of the last connection: after which offset it began, and up to which one was sent before.
  */
 export const line = {
-  hub: null, listens: false, state: "connecting", reason: "", until: 0, begun: false, opening: null, away: 0, gap: "", dropped: 0,
+  hub: null, listens: false, state: "connecting", reason: "", wire: "", until: 0, begun: false, opening: null, away: 0, gap: "", dropped: 0,
 };
 
 const panels = [];
@@ -92,17 +93,17 @@ export async function follow(user) {
 }
 
 function become(facts) {
-  Object.assign(line, { reason: "" }, facts);
+  Object.assign(line, { reason: "", wire: "" }, facts);
   paint();
 }
 
-function onState({ state, reason = "", retryIn = 0 }) {
+function onState({ state, reason = "", retryIn = 0, wire = "" }) {
   const was = line.state;
   if (was === "open" && state !== "open") {
     shown.left ||= Date.now();
     note("lost", "warn", reason);
   }
-  become({ state, reason, until: Date.now() + retryIn });
+  become({ state, reason, wire, until: Date.now() + retryIn });
   if (state === "open") greet();
   if (state === "refused") {
     note("refused", "warn", reason);
@@ -123,7 +124,7 @@ function greet() {
   line.begun = true;
   line.away = shown.left ? Math.max(1, Math.round((Date.now() - shown.left) / 1_000)) : 0;
   shown.left = 0;
-  note(opening.fresh ? "open" : "again", "");
+  note(opening.fresh ? "open" : "again", "", line.wire);
   forgetErrors();
   if (!opening.fresh) void findLate(opening);
 }
@@ -217,6 +218,7 @@ onPaint(() => {
   tell($("user-said"), shown.refused === "unauthorized" ? t("user.private", shown.user) : shown.refused);
   tell($("inbox-asks"), topicOf("user", shown.user));
   tell($("feed-sharing"), line.hub?.sharing ? t(`sharing.${line.hub.sharing}`) : "");
+  tell($("feed-wire"), line.wire && t(`wire.${line.wire}`));
   tell($("feed-topics"), line.hub?.topics?.join("  ") ?? "");
   tell($("feed-cursor"), line.hub?.cursor ?? shown.cursor);
   tell($("feed-gap"), line.gap ? t(...line.gap) : "");

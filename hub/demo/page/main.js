@@ -6,6 +6,7 @@ import { post, say } from "./forms.js";
 import { keep, leave, line, open, start, tick } from "./line.js";
 import { recognize, refused } from "./login.js";
 import * as members from "./members.js";
+import "./network.js";
 import * as news from "./news.js";
 import * as orders from "./orders.js";
 import * as privately from "./private.js";

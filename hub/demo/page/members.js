@@ -21,8 +21,32 @@ export function people(users) {
 }
 
 export function onTopics(topics) {
-  settle(topics.includes(ROOM));
+  if (line.wire === "poll") void ask();
+  else settle(topics.includes(ROOM));
 }
+
+/** What a poll does not tell. */
+export const joined = () => moved(true);
+export const left = () => moved(false);
+
+function moved(now) {
+  if (line.wire !== "poll") return;
+  settle(now);
+  if (now) void ask();
+}
+
+/** Ask what a poll does not tell: whether the room is the user's, and who is there. */
+async function ask() {
+  const { hub } = line;
+  const mine = stay;
+  const answer = await fetch(`notifications/presence?topic=${ROOM}`, { signal: AbortSignal.timeout(10_000) }).catch(() => null);
+  const { users = [] } = answer?.ok ? await answer.json() : {};
+  if (line.hub !== hub || line.wire !== "poll" || stay !== mine || !(answer?.ok || answer?.status === 403)) return;
+  if (answer.ok !== member) settle(answer.ok);
+  if (answer.ok) people(users.map((user) => user.id));
+}
+
+setInterval(() => line.wire === "poll" && member && !document.hidden && void ask(), 3_000);
 
 /** Show the room, or nothing of it: as soon as one has left, what was said there is for the others. */
 export function settle(now) {

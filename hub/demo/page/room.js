@@ -1,7 +1,7 @@
-import { onSubmit, send } from "./forms.js";
+import { onSubmit } from "./forms.js";
 import { line } from "./line.js";
 import { talk } from "./lists.js";
-import { belong, people, ROOM } from "./members.js";
+import { belong, joined, left, people, ROOM } from "./members.js";
 import { shown } from "./store.js";
 
 export function listen(hub) {
@@ -9,7 +9,7 @@ export function listen(hub) {
   hub.presence.on(({ topic, users = [] }) => topic === ROOM && people(users.map((user) => user.id)));
 }
 
-onSubmit("room-form", () => send(belong() ? "DELETE" : "PUT", `notifications/rooms/tea/members/${shown.account}`, { publish: true }));
+onSubmit("room-form", () => (belong() ? line.hub.leave("tea").then(left) : line.hub.join("tea", { publish: true }).then(joined)));
 
 onSubmit("talk-form", async ({ message }) => {
   const { id } = await line.hub.publish({ topic: ROOM, type: "message.room", private: true, data: { from: shown.account, message } });

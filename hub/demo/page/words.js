@@ -4,6 +4,8 @@ const STORED = "hub-demo-language";
 
 export const NAMES = { ann: "Ann", bo: "Bo" }; // they can log in; who else is there has no account
 
+const WIRES = { sse: "SSE", websocket: "WebSocket", poll: "long-poll" };
+
 const counted = (count) => (count === 1 ? "1 notification" : `${count.toLocaleString("en")} notifications`);
 const lasted = (seconds) => (seconds < 120 ? `${seconds} s` : seconds < 7_200 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3_600)} h`);
 const lastedZh = (seconds) => (seconds < 120 ? `${seconds} 秒` : seconds < 7_200 ? `${Math.round(seconds / 60)} 分钟` : `${Math.round(seconds / 3_600)} 小时`);
@@ -104,6 +106,19 @@ export const WORDS = {
   "room.no.member": ["You do not belong to the room.", "您不是房间的成员。"],
   "room.join": ["Join the room", "加入房间"],
   "room.leave": ["Leave the room", "离开房间"],
+  "network": ["The network of this browser lets through", "这个浏览器的网络允许通过"],
+  "network.open": ["everything", "一切"],
+  "network.no.websockets": ["no WebSocket", "WebSocket 除外"],
+  "network.no.streams": ["no stream either", "WebSocket 和事件流除外"],
+  "wire.sse": ["Server-Sent Events", "Server-Sent Events（事件流）"],
+  "wire.websocket": ["a WebSocket", "WebSocket"],
+  "wire.poll": ["long-polls", "长轮询"],
+  "by.sse": ["This page listens over Server-Sent Events, and sends by POST.", "这个页面通过 Server-Sent Events 接收，用 POST 发送。"],
+  "by.websocket": ["This page listens and sends over one WebSocket.", "这个页面通过同一个 WebSocket 接收和发送。"],
+  "by.poll": ["This page listens by long-polls, and sends by POST.", "这个页面通过长轮询接收，用 POST 发送。"],
+  "by.none": ["", ""],
+  "by.no.websocket": ["The WebSocket is refused. After the second try the page takes a stream.", "WebSocket 被拒绝。第二次尝试之后，页面改用事件流。"],
+  "by.no.stream": ["Nothing comes over the stream. After 5 seconds, twice, the page polls.", "事件流没有任何内容。两次等待 5 秒之后，页面改用长轮询。"],
   "room.hint": ["You see what is said from the moment you join until you leave, also if this page is closed in between. A hidden tab stays in the room.", "从加入到离开，您能看到期间的全部发言，即使页面中途关闭过。隐藏的标签页仍然在房间里。"],
   "room.refuses": ["Without a membership, the hub refuses:", "不是成员，服务器会拒绝："],
   "talk.list": ["What is said in the room, the newest first", "房间里的发言，最新的在前"],
@@ -145,8 +160,9 @@ export const WORDS = {
   "chat.said.gone": ["The hub does not have this answer.", "服务器没有这个回答。"],
 
   "connection": ["Behind it", "幕后"],
-  "connection.asks": ["one stream for all tabs of this browser", "这个浏览器的所有标签页共用一个流"],
-  "sharing": ["the stream is", "流在"],
+  "connection.asks": ["one line for all tabs of this browser", "这个浏览器的所有标签页共用一条线路"],
+  "sharing": ["the line is", "线路在"],
+  "feed.wire": ["it comes over", "通过"],
   "sharing.worker": ["in a worker that all tabs share", "所有标签页共用的 worker 里"],
   "sharing.leader": ["in one of the tabs, for all of them", "其中一个标签页里，供所有标签页使用"],
   "sharing.none": ["in this tab alone", "这个标签页里"],
@@ -157,8 +173,8 @@ export const WORDS = {
   "tab.hint": ["Open this page in ten tabs: the browser still has one connection to the hub, and each tab has everything.", "在十个标签页中打开这个页面：浏览器仍然只有一个连接，而每个标签页什么都不缺。"],
   "tab.open": ["Open another tab", "再打开一个标签页"],
   "journal": ["What has happened", "发生过的事"],
-  "journal.open": ["Connected", "已连接"],
-  "journal.again": ["Connected again, after the cursor", "从游标处重新连接"],
+  "journal.open": [(wire) => `Connected over ${WIRES[wire]}`, (wire) => `已通过 ${WIRES[wire]} 连接`],
+  "journal.again": [(wire) => `Connected again, after the cursor, over ${WIRES[wire]}`, (wire) => `从游标处通过 ${WIRES[wire]} 重新连接`],
   "journal.lost": [(reason) => `Lost${reason ? `: ${reason}` : ""}`, (reason) => `断开${reason ? `：${reason}` : ""}`],
   "journal.refused": [(reason) => `Refused: ${reason}`, (reason) => `被拒绝：${reason}`],
   "journal.caught.up": [(count) => `Caught up with ${counted(count)}`, (count) => `补上了 ${count} 条通知`],

@@ -37,6 +37,12 @@ def _without_op(message: Schema) -> Schema:
     return {**message, "properties": members, "required": [each for each in message["required"] if each != "op"]}
 
 
+def _with_type(notification: Schema) -> Schema:
+    """Return the schema of *notification* where one without a type says `null`."""
+    members = {**notification["properties"], "type": {"type": ["string", "null"]}}
+    return {**notification, "properties": members, "required": [*notification["required"], "type"]}
+
+
 _LINES: dict[str, Schema] = {
     "MessageOpen": _said(
         "hub.open",
@@ -146,7 +152,9 @@ _ASKED: dict[str, Schema] = {
 }
 _POLLED = fields(
     {
-        "notifications": items({"oneOf": [_without_op(each) for each in _LINES["MessageNotification"]["oneOf"]]}),
+        "notifications": items(
+            {"oneOf": [_with_type(_without_op(each)) for each in _LINES["MessageNotification"]["oneOf"]]}
+        ),
         "cursor": {"anyOf": [ref("Id"), {"type": "null"}], "description": "the `lastEventId` of the next poll"},
     },
     {

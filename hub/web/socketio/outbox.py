@@ -18,6 +18,8 @@ from hub.web.socketio.packets import END
 MESSAGE, NOOP = 4, 6
 TAKEN_BYTES = 64 * 1024
 """Bytes after which no further packet is taken for the same answer."""
+MOST_FOREIGN = 100
+"""Packets of python-engineio that may wait: it answers some of what clients send, whether they take that or not."""
 _OVERHEAD = 64
 
 
@@ -60,23 +62,25 @@ class Paused(Protocol):
 class Outbox:
     """The queue of one Engine.IO socket, and the transport of the stream that belongs to it.
 
-    Args:
-        cut: called once when the stream is aborted: all its connections have to be closed.
-
     Attributes:
+        cut: called once when the stream is aborted: all its connections have to be closed.
         stream: the stream; None until it has begun.
         address: the address of the client.
         over: everything was taken, the end too.
+        most: how many packets one answer has, at most; 0: as many as are due.
     """
 
-    def __init__(self, cut: Callable[[Outbox], object]) -> None:
+    def __init__(self) -> None:
+        self.cut: Callable[[], object] | None = None
         self.stream: Paused | None = None
         self.address = ""
         self.over = False
-        self._cut: Callable[[Outbox], object] | None = cut
+        self.most = 0
         self._packets: deque[Any] = deque()  # those of python-engineio, and texts; None is the end
         self._size = 0
         self._taken = 0
+        self._number = 0  # of packets that were taken for the same answer
+        self._foreign = 0  # packets of python-engineio that wait
         self._part = b""  # of a packet
         self._high = TAKEN_BYTES
         self._paused = False
@@ -89,6 +93,8 @@ class Outbox:
         """Return the next packet when there is one, None at the end; what was taken before has been sent."""
         self._note_sent()
         while not self._packets:
+            if self.over:
+                return None
             self._arrived.clear()
             await self._arrived.wait()
         return self._take()
@@ -99,7 +105,7 @@ class Outbox:
         Raises:
             asyncio.QueueEmpty: there is none, or enough was taken for one answer.
         """
-        if not self._packets or self._taken >= TAKEN_BYTES:
+        if not self._packets or self._taken >= TAKEN_BYTES or self._number == self.most > 0:
             raise asyncio.QueueEmpty
         return self._take()
 
@@ -108,10 +114,13 @@ class Outbox:
         self.put_nowait(packet)
 
     def put_nowait(self, packet: Any) -> None:
-        """Add a packet of python-engineio; None is the end."""
+        """Add a packet of python-engineio; None is the end. With too many of them the client is cut off."""
         self._packets.append(packet)
         self._size += _size(packet)
         self._arrived.set()
+        self._foreign += packet is not None
+        if self._foreign > MOST_FOREIGN:
+            self.abort()
 
     def task_done(self) -> None:
         """Do nothing: nobody waits for that."""
@@ -124,12 +133,15 @@ class Outbox:
         size = _size(packet)
         self._size -= size
         self._taken += size
+        self._number += 1
         if packet is None:
             self.over = True
+        elif not isinstance(packet, Text):
+            self._foreign -= 1
         return packet
 
     def _note_sent(self) -> None:
-        self._taken = 0
+        self._taken = self._number = 0
         if self._paused and self.get_write_buffer_size() <= self._high // 4:
             self._paused = False
             if self.stream is not None:
@@ -181,11 +193,11 @@ class Outbox:
         self._closing = True
         self._packets.clear()
         self._packets.append(None)
-        self._size, self._part = 0, b""
+        self._size, self._foreign, self._part = 0, 0, b""
         self._arrived.set()
-        if self._cut is not None:
-            cut, self._cut = self._cut, None
-            cut(self)
+        if self.cut is not None:
+            cut, self.cut = self.cut, None
+            cut()
 
 
 def _size(packet: Any) -> int:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from hub.connections.client_stream import CloseReason
-from hub.encoding import Attendance, Drop, End, Gap, Opening, Present, Topics
+from hub.encoding import End
 from hub.eventstream import compact_json
-from hub.notification import Notification, Position
-from hub.wires import Lines
+from hub.notification import Position
+from hub.wires import ObjectEncoding
 
 END = b"\x1e"
 """Ends each packet, as it divides them in a long-poll. No JSON has it: it is a control character."""
@@ -19,10 +19,9 @@ STAY_AWAY = frozenset({CloseReason.REPLACED, CloseReason.REVOKED})
 _DISCONNECT = b"41" + END
 
 
-def _event(line: bytes) -> bytes:
-    """Return the event for *line*, an object whose first member is `op`: its name."""
-    name, _, facts = line.removeprefix(b'{"op":').partition(b",")
-    return b"42[%b,{%b]%b" % (name, facts, END)
+def _event(object: str) -> bytes:
+    name, _, facts = object.removeprefix('{"op":').partition(",")
+    return f"42[{name},{{{facts}]".encode() + END
 
 
 def event(name: str, facts: Mapping[str, object]) -> bytes:
@@ -45,8 +44,9 @@ def answer(id: int, facts: Mapping[str, object]) -> bytes:
     return f"43{id}{compact_json([facts])}".encode() + END
 
 
-class Packets(NamedTuple):
-    """Packets of Socket.IO.
+@dataclass(frozen=True)
+class Packets(ObjectEncoding):
+    """Packets of Socket.IO: each object is an event, and its `op` the name of the event.
 
     Attributes:
         ids: notifications have their ids.
@@ -54,55 +54,13 @@ class Packets(NamedTuple):
 
     ids: bool = True
 
-    @property
-    def takes_chunks(self) -> bool:
-        """False: a notification does not look like its SSE chunk."""
-        return False
-
-    @property
-    def names_all_topics(self) -> bool:
-        """True: a notification names all topics through which it is seen."""
-        return True
-
     def without_ids(self) -> Packets:
         """Return the encoding in which a notification says `earlier` for `id`."""
         return Packets(ids=False)
 
-    @property
-    def _lines(self) -> Lines:
-        return Lines(chunked=False, ids=self.ids)
-
-    def notification(self, notification: Notification, topics: Sequence[str]) -> bytes:
-        """Return the event `notification`."""
-        return _events(self._lines.notification(notification, topics))
-
-    def opening(self, opening: Opening) -> bytes:
-        """Return `hub.open`, and `hub.gap` behind it."""
-        return _events(self._lines.opening(opening))
-
-    def topics(self, topics: Topics) -> bytes:
-        """Return `hub.topics`, and `hub.gap` behind it."""
-        return _events(self._lines.topics(topics))
-
-    def gap(self, gap: Gap) -> bytes:
-        """Return `hub.gap`."""
-        return _events(self._lines.gap(gap))
-
-    def drop(self, drop: Drop) -> bytes:
-        """Return `hub.dropped`."""
-        return _events(self._lines.drop(drop))
-
-    def attendance(self, attendance: Attendance) -> bytes:
-        """Return `hub.presence`."""
-        return _events(self._lines.attendance(attendance))
-
-    def join(self, topic: str, who: Present) -> bytes:
-        """Return `hub.join`."""
-        return _events(self._lines.join(topic, who))
-
-    def leave(self, topic: str, who: Present) -> bytes:
-        """Return `hub.leave`."""
-        return _events(self._lines.leave(topic, who))
+    def carried(self, *objects: str) -> bytes:
+        """Return the event of each of *objects*."""
+        return b"".join([_event(each) for each in objects])
 
     def heartbeat(self, newest: Position) -> bytes:
         """Return nothing: Engine.IO has its own pings, and a poll that is answered costs another request."""
@@ -110,8 +68,4 @@ class Packets(NamedTuple):
 
     def end(self, end: End) -> bytes:
         """Return `hub.close`, and what keeps the client's library away if the client is to stay away."""
-        return _events(self._lines.end(end)) + (_DISCONNECT if end.reason in STAY_AWAY else b"")
-
-
-def _events(lines: bytes) -> bytes:
-    return b"".join([_event(line) for line in lines.removesuffix(b"\n").split(b"\n")])
+        return super().end(end) + (_DISCONNECT if end.reason in STAY_AWAY else b"")

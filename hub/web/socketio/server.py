@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from aiohttp import web
 from engineio import AsyncServer
 from engineio.async_drivers.aiohttp import WebSocket as Driver
-from engineio.async_drivers.aiohttp import translate_request
+from engineio.exceptions import UnknownPacketError
+from engineio.packet import CLOSE, MESSAGE, PONG
+from engineio.packet import Packet as EnginePacket
 from socketio.packet import CONNECT, DISCONNECT, EVENT, Packet
 
 from hub.access.identity import Identity
@@ -31,7 +35,7 @@ from hub.web.limits import check_refusals_of, check_room, count_refusal_of, hold
 from hub.web.problems import problem
 from hub.web.query import Parameters
 from hub.web.socketio.outbox import Outbox
-from hub.web.socketio.packets import answer, event, not_connected
+from hub.web.socketio.packets import END, answer, event, not_connected
 from hub.web.socketio.stream import SocketIOStream
 from hub.web.websocket.operations import OPS, Operations, code_of, refused
 
@@ -45,10 +49,15 @@ EVENTS = tuple(op for op in OPS if op != "auth")
 _SHORT = {"subscribe": "topics", "unsubscribe": "topics", "join": "room", "leave": "room", "presence": "topic"}
 _AUTH = ("token", "presence")
 _ELSEWHERE = {"j": "is JSONP, which is not offered", "token": "goes into `auth`, never into an address"}
+FEW = 16
+"""Packets that the client in Python takes from one poll, unless it is told otherwise; with more it disconnects."""
+_TAKES_FEW = re.compile("Python/|python-")
+_POSTED = {CLOSE, PONG, MESSAGE}  # an upgrade is asked for over the WebSocket
 _PARAMETERS = Parameters("EIO", "transport", "sid", "t", "b64", elsewhere=_ELSEWHERE)
-# What it would log are mistakes of clients, with stack traces; what the hub itself does wrong is caught before.
+# It would log the mistakes of clients, with stack traces, and each packet, with tokens. What the hub itself does wrong
+# is caught before.
 _SILENT = logging.getLogger("hub.web.engineio")
-_SILENT.addHandler(logging.NullHandler())
+_SILENT.setLevel(logging.CRITICAL + 1)
 _SILENT.propagate = False
 
 Facts = dict[str, Any]
@@ -87,11 +96,11 @@ class _Engine(AsyncServer):  # type: ignore[misc]  # the library has no types
     def __init__(self, owner: SocketIO, **options: Any) -> None:
         super().__init__(**options)
         self._owner = owner
-        self._async: dict[str, Any] = {**self._async, "translate_request": owner.environ, "websocket": owner.websocket}
+        self._async: dict[str, Any] = {**self._async, "websocket": owner.websocket}
         self.tasks: dict[Any, asyncio.Task[Any]] = {}
 
     def create_queue(self, *args: Any, **options: Any) -> Outbox:
-        return Outbox(self._owner.cut)
+        return Outbox()
 
     def start_background_task(self, target: Callable[..., Any], *args: Any, **options: Any) -> asyncio.Task[Any]:
         """Run *target*: of each socket there is one at a time, that which sends the next ping."""
@@ -117,7 +126,6 @@ class SocketIO:
         self._hub, self._access, self._operations = hub, access, operations
         self._sessions: dict[str, Session] = {}
         self._began: dict[int, Session] = {}  # by the id of their first requests, while these are answered
-        self._bodies: dict[int, bytes] = {}
         settings = hub.settings
         self._engine = _Engine(
             self,
@@ -161,20 +169,36 @@ class SocketIO:
         session = self._sessions.get(sid)
         if session is None:
             raise InvalidInput("sid", "is that of no session, or of one that has ended")
-        way = "post" if request.method == "POST" else query.get("transport", "polling")
+        way = "post" if request.method == "POST" else "websocket" if "Upgrade" in request.headers else "polling"
         if way in session.ways:
             raise InvalidInput("sid", f"is that of a session with another {way} request under way")
         session.ways.add(way)
         session.requests[id(request)] = request
         try:
-            if request.method == "POST":
-                limit = MAX_BODY_BYTES if session.stream.known else UNREAD_BYTES
-                self._bodies[id(request)] = await read_body(request, limit)
-            return await self._served(request, session)
+            return await (self._posted if request.method == "POST" else self._served)(request, session)
         finally:
-            self._bodies.pop(id(request), None)
             session.ways.discard(way)
             session.requests.pop(id(request), None)
+
+    async def _posted(self, request: web.Request, session: Session) -> web.StreamResponse:
+        """Take the packets that *request* brings, one after the other.
+
+        python-engineio would take 16 of them, and drop more without a word: a client in JavaScript sends in one request
+        whatever was emitted since the last one.
+        """
+        stream = session.stream
+        body = await read_body(request, MAX_BODY_BYTES if stream.known else UNREAD_BYTES)
+        if stream.socket.upgraded or not stream.socket.connected:
+            raise InvalidInput("sid", "is that of a session over a WebSocket")
+        broken = True
+        try:
+            await _take(stream, body.decode().split(END.decode()))
+            broken = False
+        except Exception as error:
+            logger.debug("a request of Socket.IO failed: %r", error)
+        finally:
+            self._served_once(session, request, broken=broken)
+        return _broken() if broken else web.Response(text="ok")
 
     async def _served(self, request: web.Request, session: Session | None) -> web.StreamResponse:
         """Return what python-engineio answers to *request*, of *session*, or of one that it begins."""
@@ -192,9 +216,7 @@ class SocketIO:
             session = session or began
             if session is not None:
                 self._served_once(session, request, broken=broken or served is None)
-        if served is None:
-            return problem(400, "what the client has sent breaks the rules of Engine.IO")
-        return served
+        return _broken() if served is None else served
 
     def _served_once(self, session: Session, request: web.Request, *, broken: bool) -> None:
         session.requests.pop(id(request), None)
@@ -203,13 +225,6 @@ class SocketIO:
         # A WebSocket that has ended is the end of its session; one that was only tried is not.
         if session.outbox.over or ("Upgrade" in request.headers and session.stream.socket.upgraded):
             self._finish(session)
-
-    def environ(self, request: web.Request) -> Facts:
-        """Return what python-engineio asks of *request*; called by it."""
-        body = self._bodies.get(id(request), b"")
-        return {
-            **translate_request(request), "wsgi.input": _Body(body), "CONTENT_LENGTH": str(len(body)),
-        }  # fmt: skip
 
     def websocket(self, handler: Any, engine: Any) -> _WebSocket:
         """Return what carries the WebSocket of a request; called by python-engineio."""
@@ -223,9 +238,11 @@ class SocketIO:
         socket = self._engine.sockets[sid]
         outbox: Outbox = socket.queue
         outbox.address = request.remote or ""
+        outbox.most = FEW if _TAKES_FEW.match(request.headers.get("User-Agent", "")) else 0
         stream = SocketIOStream(socket, self._hub.wiring, holder=holder_of(self._hub, request))
         outbox.stream = stream
         session = Session(sid, request, stream, outbox)
+        outbox.cut = partial(self._cut, session)
         self._sessions[sid] = self._began[id(request)] = session
         session.requests[id(request)] = request
         stream.take_over(outbox, b"")  # type: ignore[arg-type]  # as much of a transport as a stream uses
@@ -238,13 +255,12 @@ class SocketIO:
             session.stream.depart()
             asyncio.get_running_loop().call_soon(self._finish, session)
 
-    def cut(self, outbox: Outbox) -> None:
-        """Close the connections of the session of *outbox*, which was aborted."""
-        for session in [each for each in self._sessions.values() if each.outbox is outbox]:
-            for request in list(session.requests.values()):
-                if request.transport is not None:
-                    request.transport.abort()
-            asyncio.get_running_loop().call_soon(self._finish, session)
+    def _cut(self, session: Session) -> None:
+        """Close the connections of *session*, which was aborted."""
+        for request in list(session.requests.values()):
+            if request.transport is not None:
+                request.transport.abort()
+        asyncio.get_running_loop().call_soon(self._finish, session)
 
     def _finish(self, session: Session) -> None:
         """Forget *session*: everything was sent, or its connections are closed."""
@@ -273,6 +289,7 @@ class SocketIO:
             stream.abort(CloseReason.PROTOCOL)
         elif packet.namespace not in {None, "/"}:
             if packet.packet_type == CONNECT:
+                await stream.leisure()
                 stream.reply(not_connected("there is one namespace, /", {}, f"{packet.namespace[:200]},"))
         elif packet.packet_type == CONNECT:
             await self._connect(session, packet.data)
@@ -346,16 +363,6 @@ class SocketIO:
 SocketIO.KEY = web.AppKey("socketio", SocketIO)
 
 
-class _Body:
-    """A body that was read already, as python-engineio reads it."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-
-    async def read(self, length: int) -> bytes:
-        return self._body[:length]
-
-
 class _WebSocket(Driver):  # type: ignore[misc]  # the library has no types
     """The WebSocket of one request, without compression."""
 
@@ -365,6 +372,22 @@ class _WebSocket(Driver):  # type: ignore[misc]  # the library has no types
         self.environ = environ
         await self.handler(self)
         return self._sock
+
+
+async def _take(stream: SocketIOStream, packets: list[str]) -> None:
+    """Take *packets* of Engine.IO until its client has left. Raises anything where they break the rules."""
+    for text in packets:
+        packet = EnginePacket(encoded_packet=text)
+        if packet.packet_type not in _POSTED:
+            raise UnknownPacketError
+        await stream.socket.receive(packet)
+        if stream.closed_because is not None:
+            return
+        await asyncio.sleep(0)  # others get their turn, however much is in one request
+
+
+def _broken() -> web.Response:
+    return problem(400, "what the client has sent breaks the rules of Engine.IO")
 
 
 def _read(data: object, *, limit: int) -> Any:

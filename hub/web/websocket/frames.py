@@ -13,7 +13,7 @@ from websockets.exceptions import PayloadTooBig, ProtocolError
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Close, Frame, Opcode
 
-PROTOCOL_ERROR, UNSUPPORTED_DATA, INVALID_TEXT, TOO_BIG = 1002, 1003, 1007, 1009
+PROTOCOL_ERROR, UNSUPPORTED_DATA, INVALID_TEXT, TOO_SLOW, TOO_BIG = 1002, 1003, 1007, 1008, 1009
 NO_CODE = 1005
 LARGEST_CONTROL = 125
 
@@ -46,9 +46,12 @@ class FrameReader:
     Args:
         limit: bytes that a message may have, also when it is inflated.
         deflate: messages may be compressed.
+
+    Attributes:
+        since: when the message began that is not complete yet; whoever feeds the reader keeps it.
     """
 
-    __slots__ = ("_deflate", "_frame", "_limit", "_message", "_opcode", "_unread")
+    __slots__ = ("_deflate", "_frame", "_limit", "_message", "_opcode", "_unread", "since")
 
     def __init__(self, limit: int, *, deflate: bool = False) -> None:
         self._limit = limit
@@ -57,14 +60,26 @@ class FrameReader:
         self._frame: Generator[None, None, Frame] | None = None  # that is being read
         self._opcode: Opcode | None = None  # of the message whose fragments come
         self._message = bytearray()
+        self.since = 0.0
 
     @property
     def idle(self) -> bool:
         """Whether it is between two messages: then another reader can go on."""
         return not self._unread and self._frame is None and self._opcode is None
 
+    @property
+    def in_fragments(self) -> bool:
+        """Whether it has a part of a message, and the next frame goes on with it."""
+        return self._opcode is not None
+
     def feed(self, data: bytes) -> Iterator[Received]:
-        """Yield what *data* completes.
+        """Yield what *data* completes. Raises as `frames`."""
+        return (received for received in self.frames(data) if received is not None)
+
+    def frames(self, data: bytes) -> Iterator[Received | None]:
+        """Yield what each frame completes that ends in *data*; None for a fragment that others follow.
+
+        Whoever takes only some of them gets the others when more is fed.
 
         Raises:
             BrokenFrame: the client breaks a rule; nothing more can be read.
@@ -78,7 +93,7 @@ class FrameReader:
                 next(self._frame)
             except StopIteration as read:
                 self._frame = None
-                yield from self._take(read.value)
+                yield self._take(read.value)
             except PayloadTooBig:
                 raise BrokenFrame(TOO_BIG, f"a message may have {self._limit:,} bytes") from None
             except ProtocolError as error:
@@ -93,15 +108,14 @@ class FrameReader:
         del self._unread[:number]
         return taken
 
-    def _take(self, frame: Frame) -> Iterator[Received]:
+    def _take(self, frame: Frame) -> Received | None:
         if frame.opcode is Opcode.CLOSE:
-            yield _close(bytes(frame.data))
-        elif frame.opcode in {Opcode.PING, Opcode.PONG}:
-            yield Received(frame.opcode, bytes(frame.data))
-        else:
-            yield from self._take_fragment(frame)
+            return _close(bytes(frame.data))
+        if frame.opcode in {Opcode.PING, Opcode.PONG}:
+            return Received(frame.opcode, bytes(frame.data))
+        return self._take_fragment(frame)
 
-    def _take_fragment(self, frame: Frame) -> Iterator[Received]:
+    def _take_fragment(self, frame: Frame) -> Received | None:
         if (frame.opcode is Opcode.CONT) is (self._opcode is None):
             raise BrokenFrame(PROTOCOL_ERROR, "a fragment does not follow the one before")
         self._opcode = self._opcode or frame.opcode
@@ -109,12 +123,12 @@ class FrameReader:
         if len(self._message) > self._limit:
             raise BrokenFrame(TOO_BIG, f"a message may have {self._limit:,} bytes")
         if not frame.fin:
-            return
+            return None
         opcode, message = self._opcode, bytes(self._message)
         self._opcode, self._message = None, bytearray()
         if opcode is Opcode.TEXT and not _is_utf8(message):
             raise BrokenFrame(INVALID_TEXT, "a text is not UTF-8")
-        yield Received(opcode, message)
+        return Received(opcode, message)
 
 
 def _is_utf8(text: bytes) -> bool:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Iterable
+from functools import lru_cache
 
 from aiohttp import web
 from websockets.exceptions import InvalidHeader, NegotiationError
@@ -34,6 +35,9 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TICKET = 'is for /notifications/subscribe: send the token in the first message, {"op": "auth", "token": …}'
 _IN_MESSAGE = 'is asked for by a message over the open socket, {"op": "subscribe", …}'
 _PARAMETERS = Parameters("rooms", "lastEventId", "presence", elsewhere={"ticket": _TICKET, "topic": _IN_MESSAGE})
+# The same ones for all sockets that say the same: thousands of them hold these for as long as they are open.
+_asked = lru_cache(maxsize=4)(Asked)
+_messages = lru_cache(maxsize=8)(Messages)
 _REFUSALS = (Unauthorized, Forbidden, AuthUnavailable, TooManyRefusals)
 
 
@@ -54,12 +58,12 @@ class Upgrade(HandedOver):
 async def websocket(hub: Hub, request: web.Request) -> web.StreamResponse:
     """Open a WebSocket without topics, or say over one why there is none."""
     query = _PARAMETERS.read(request)
-    asked = Asked(flag(query, "rooms"), flag(query, "presence"))
+    asked = _asked(flag(query, "rooms"), flag(query, "presence"))
     _check(request)
     check_site(hub, request)  # other than an answer, a page of any site could read it
     format = _format(request)
     extensions, deflate = _extensions(request) if hub.settings.websocket_deflate else ("", False)
-    messages = Messages(format or Format.JSON, deflate)
+    messages = _messages(format or Format.JSON, deflate)
     response = Upgrade(request, format, extensions)
     access, operations = Access.of(request), request.config_dict[OPERATIONS]
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -16,7 +16,16 @@ from hub.connections.connection import PresenceView
 from hub.connections.holders import Holder
 from hub.connections.resume import LATEST
 from hub.encoding import retry_between
-from hub.errors import AuthUnavailable, Forbidden, HubError, InvalidInput, ShuttingDown, TooManyRefusals, Unauthorized
+from hub.errors import (
+    AuthUnavailable,
+    Forbidden,
+    HubError,
+    InvalidInput,
+    NotThere,
+    ShuttingDown,
+    TooManyRefusals,
+    Unauthorized,
+)
 from hub.hub import Hub
 from hub.names import hint
 from hub.notification import Draft
@@ -38,6 +47,8 @@ logger = logging.getLogger("hub.web")
 MOST_REF = 256
 REFUSED_SECONDS = (10, 60)
 _REFUSALS = (Unauthorized, Forbidden, AuthUnavailable, TooManyRefusals)
+_ROUTES = {"publish": "publish", "join": "rooms", "leave": "rooms", "presence": "presence"}
+"""The route that does the same over HTTP."""
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
 _ENDS = {each.value: each for each in CloseReason}
 
@@ -65,10 +76,15 @@ class Operations:
     Args:
         hub: the hub of the application.
         access: its identities and rights.
+        routes: the names of the routes that are mounted: what is not there over HTTP can't be asked for here.
+
+    Attributes:
+        message_seconds: as for a body over HTTP.
     """
 
-    def __init__(self, hub: Hub, access: Access) -> None:
-        self._hub, self._access = hub, access
+    def __init__(self, hub: Hub, access: Access, routes: Collection[str]) -> None:
+        self._hub, self._access, self._routes = hub, access, routes
+        self.message_seconds = hub.settings.body_timeout
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving: set[LastWords] = set()
         self._known: dict[str, tuple[tuple[str, ...], Callable[[Conversation, Facts], Awaitable[Facts]]]] = {
@@ -150,6 +166,8 @@ class Operations:
         asked.pop("ref", None)
         if op == "auth":
             raise InvalidInput("op", "is auth, but it is known already who speaks")
+        if op in _ROUTES and _ROUTES[op] not in self._routes:
+            raise NotThere("operation", f"{op} is not served here: this hub has no such route over HTTP either")
         fields, do = self._known[op]
         if fields or op == "ping":
             check_fields(asked, fields)
@@ -309,6 +327,8 @@ def _read(message: bytes, format: Format) -> Facts:
     asked = decoded(message, "message") if format is Format.JSON else _unpacked(message)
     if not isinstance(asked, dict):
         raise InvalidInput("message", 'is not an object such as {"op": "ping"}')
+    if not all(isinstance(name, str) for name in asked):  # msgpack has names of bytes
+        raise InvalidInput("message", "has a member whose name is not a string")
     return asked
 
 

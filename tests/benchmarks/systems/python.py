@@ -1,4 +1,4 @@
-"""What Python applications have without a hub: a queue per connection on either of two frameworks, a bare handler."""
+"""What Python applications have without a hub: a queue per connection on two frameworks, WebSockets, a bare handler."""
 
 from __future__ import annotations
 
@@ -47,6 +47,20 @@ class Queues(_Application):
     name = "queues"
     title = "aiohttp-sse `send()`"
     packages = ("aiohttp-sse", "aiohttp", "uvloop")
+
+
+class Websockets(_Application):
+    """websockets: a set of connections, and its `broadcast`; nothing is compressed."""
+
+    name = "websockets"
+    title = "websockets `broadcast()`"
+    paths = Paths("/", "/pub", wire="websocket")
+    packages = ("websockets", "uvloop", "aiohttp")
+
+    def serve(self, folder: Path, *, core: int | None) -> Served:
+        port, post_port = free_port(), free_port()
+        command = [sys.executable, "-m", "tests.benchmarks.systems.websockets_app", str(port), str(post_port)]
+        return Served(command, port, core=core, folder=folder, environ={}, post_port=post_port)
 
 
 class Nothing(_Application):

@@ -11,13 +11,15 @@ from tests.benchmarks.served import Served
 class Paths(NamedTuple):
     """Where a system is subscribed to and published to, and what stands around the data of a publish.
 
-    A `{topic}` in the path or in the text before is the topic of each, where a run has several.
+    *wire* is the name of how a driver speaks to it, in `wire.py`. A `{topic}` in the path or in the text before is the
+    topic of each, where a run has several.
     """
 
     subscribe: str
     publish: str
     before: str = ""
     after: str = ""
+    wire: str = "sse"
 
 
 class System(Protocol):

@@ -12,16 +12,12 @@
 import type { Line, LineError, LineEvent, LineOptions, Start } from "./line.js";
 import type { FromTab, Refusal, TabEvent, ToTab } from "./port.js";
 import { foldPresence, type Presence, type PresenceFacts } from "./presence.js";
-import { epochOf, isAfter, isWithin, matches } from "./topics.js";
+import { keep, type Message, ringAfter, type RingLimits } from "./ring.js";
+import { flush, has, Place, type Seat, type SeatLimits, seatOf, taken } from "./seat.js";
+import { epochOf, isAfter, isWithin } from "./topics.js";
 
 /** How much a broker keeps, and how long it waits. */
-export interface Limits {
-  /** Messages in the ring, and their size in characters. */
-  ringMessages: number;
-  ringSize: number;
-  /** Events that a tab has not taken yet, and their size, beyond which it is let go. */
-  unackedEvents: number;
-  unackedSize: number;
+export interface Limits extends RingLimits, SeatLimits {
   /** Topics and patterns of one line; the hub allows no more. */
   topics: number;
   /** Milliseconds between two looks at what is due. */
@@ -71,49 +67,8 @@ export interface Port {
   close(): void;
 }
 
-type Message = Extract<LineEvent, { kind: "message" }>;
 type State = Extract<LineEvent, { kind: "state" }>;
 type Gap = Extract<LineEvent, { kind: "gap" }>;
-
-/** Where a tab gets its notifications. */
-enum Place {
-  /** From nowhere yet. */
-  WAITING,
-  /** From the main line. */
-  MAIN,
-  /** From the extra line. */
-  EXTRA,
-}
-
-/** One tab that has joined. */
-interface Seat {
-  post: (message: ToTab) => void;
-  topics: Set<string>;
-  /** Everything up to here was given to it; undefined: it has not begun. */
-  cursor: string | undefined;
-  start: Start | undefined;
-  place: Place;
-  /** On the main line, which has still to come to the tab's cursor. */
-  ahead: boolean;
-  /** It was told where it begins. */
-  opened: boolean;
-  /** It has to be brought up without others: a gap may be one of theirs. */
-  alone: boolean;
-  hasToken: boolean;
-  visible: boolean;
-  heard: number;
-  /** Its last word is older than `quiet`, and it was asked. */
-  asked: boolean;
-  outbox: TabEvent[];
-  outboxSize: number;
-  /** The last id that it was told, or is about to be. */
-  told: string | undefined;
-  sent: number;
-  unacked: Map<number, [events: number, size: number]>;
-  unackedEvents: number;
-  unackedSize: number;
-  changes: { ref: number; topics: string[] }[];
-}
 
 interface Extra {
   line: Line;
@@ -143,10 +98,7 @@ export class Broker {
   #opened = false;
   /** Everything up to here has come on the main line. */
   #cursor = "";
-  /** All that came on the main line after here is in the ring. */
-  #floor = "";
-  #ring: { message: Message; size: number }[] = [];
-  #ringSize = 0;
+  #ring = ringAfter("");
   /** The topics of the main line, each with the id after which it counts there. */
   readonly #since = new Map<string, string>();
   /** Since when no tab has them. */
@@ -200,28 +152,7 @@ export class Broker {
       post({ is: "full" });
       return undefined;
     }
-    const seat: Seat = {
-      post,
-      topics: new Set(join.topics),
-      cursor: join.cursor,
-      start: join.start,
-      place: Place.WAITING,
-      ahead: false,
-      opened: false,
-      alone: false,
-      hasToken: join.token,
-      visible: join.visible,
-      heard: this.#options.now(),
-      asked: false,
-      outbox: [],
-      outboxSize: 0,
-      told: join.cursor,
-      sent: 0,
-      unacked: new Map(),
-      unackedEvents: 0,
-      unackedSize: 0,
-      changes: [],
-    };
+    const seat = seatOf(join, post, this.#options);
     this.#seats.add(seat);
     this.#refused = false;
     this.#stopSweep ??= this.#sweepLater();
@@ -235,13 +166,7 @@ export class Broker {
     seat.asked = false;
     switch (message.is) {
       case "ack":
-        // They come in order, and none is left out: an ack is for all before it, too.
-        for (const [number, [events, size]] of seat.unacked) {
-          if (number > message.number) break;
-          seat.unacked.delete(number);
-          seat.unackedEvents -= events;
-          seat.unackedSize -= size;
-        }
+        taken(seat, message.number);
         break;
       case "change":
         this.#change(seat, message);
@@ -256,8 +181,8 @@ export class Broker {
         seat.visible = message.visible;
         break;
       case "wake":
-        this.#main?.wake();
-        this.#extra?.line.wake();
+        this.#main?.wake(message.online);
+        this.#extra?.line.wake(message.online);
         break;
       case "leave":
         this.#leave(seat);
@@ -277,7 +202,6 @@ export class Broker {
   }
 
   #letGo(seat: Seat): void {
-    seat.outbox = [];
     seat.post({ is: "gone" });
     this.#leave(seat);
   }
@@ -351,38 +275,17 @@ export class Broker {
   }
 
   #flush(seat: Seat): void {
-    const { outbox, outboxSize } = seat;
-    if (!outbox.length) return;
-    const { unackedEvents, unackedSize } = this.#limits;
-    if (seat.unackedEvents && (seat.unackedEvents > unackedEvents || seat.unackedSize > unackedSize)) {
-      this.#letGo(seat);
-      return;
-    }
-    seat.outbox = [];
-    seat.outboxSize = 0;
-    const number = ++seat.sent;
-    seat.unacked.set(number, [outbox.length, outboxSize]);
-    seat.unackedEvents += outbox.length;
-    seat.unackedSize += outboxSize;
-    seat.post({ is: "events", number, events: outbox });
+    if (!flush(seat, this.#limits)) this.#letGo(seat);
   }
 
   /** Give the tab `message` if it has one of its topics, and move its cursor. */
   #deliver(seat: Seat, message: Message, size: number): void {
     const isLate = seat.cursor !== undefined && isWithin(message.id, seat.cursor);
     if (!isLate) seat.cursor = message.id;
-    const topics = message.topics.filter((topic) => this.#has(seat, topic));
+    const topics = message.topics.filter((topic) => has(seat, topic));
     if (!topics.length) return;
     this.#tell(seat, topics.length === message.topics.length ? message : { ...message, topics }, size);
     if (!isLate) seat.told = message.id;
-  }
-
-  #has(seat: Seat, topic: string): boolean {
-    if (seat.topics.has(topic)) return true;
-    // Which rooms are the user's only the hub knows. What comes of one is for all tabs that follow them.
-    if (this.#options.rooms && topic.startsWith("room/")) return true;
-    for (const pattern of seat.topics) if (matches(pattern, topic)) return true;
-    return false;
   }
 
   #wanted(): Set<string> {
@@ -565,7 +468,7 @@ export class Broker {
 
   /** Whether the ring and what follows it have all of the tab's topics after `cursor`. */
   #reaches(seat: Seat, cursor: string): boolean {
-    if (!isWithin(this.#floor, cursor)) return false;
+    if (!isWithin(this.#ring.floor, cursor)) return false;
     for (const topic of seat.topics) {
       const since = this.#since.get(topic);
       if (since === undefined || !isWithin(since, cursor)) return false;
@@ -582,12 +485,12 @@ export class Broker {
     this.#tell(seat, this.#state);
     // From here to the end of the ring and onward in one step: what comes on the line after it is delivered live.
     seat.ahead = epochOf(cursor) === epochOf(this.#cursor) && isAfter(cursor, this.#cursor);
-    for (const { message, size } of this.#ring) {
+    for (const { message, size } of this.#ring.kept) {
       if (isAfter(message.id, cursor)) this.#deliver(seat, message, size);
     }
     if (!seat.ahead) seat.cursor = this.#cursor;
     for (const [topic, facts] of this.#presence) {
-      if (this.#has(seat, topic)) this.#tell(seat, { kind: "presence", facts });
+      if (has(seat, topic)) this.#tell(seat, { kind: "presence", facts });
     }
     this.#sayFollowed([seat]);
   }
@@ -626,7 +529,7 @@ export class Broker {
         break;
       case "gap":
         // The one that follows an opening says the same once more: nothing has moved since.
-        if (event.id !== this.#cursor || this.#ring.length) this.#mainGap(event);
+        if (event.id !== this.#cursor || this.#ring.kept.length) this.#mainGap(event);
         break;
       case "dropped":
         for (const seat of this.#onMainLine()) this.#tell(seat, event);
@@ -723,9 +626,8 @@ export class Broker {
   /** The main line begins after `id`: nothing older will come on it. */
   #begin(id: string, line: Line): void {
     this.#opened = true;
-    this.#cursor = this.#floor = id;
-    this.#ring = [];
-    this.#ringSize = 0;
+    this.#cursor = id;
+    this.#ring = ringAfter(id);
     this.#since.clear();
     this.#idle.clear();
     for (const seat of this.#onMainLine()) for (const topic of seat.topics) this.#since.set(topic, id);
@@ -736,9 +638,7 @@ export class Broker {
   #moveTo(id: string): void {
     if (isWithin(id, this.#cursor)) return;
     if (epochOf(id) !== epochOf(this.#cursor)) {
-      this.#ring = [];
-      this.#ringSize = 0;
-      this.#floor = id;
+      this.#ring = ringAfter(id);
       this.#countFrom(id);
     }
     this.#cursor = id;
@@ -758,18 +658,7 @@ export class Broker {
       return;
     }
     this.#moveTo(message.id);
-    this.#ring.push({ message, size });
-    this.#ringSize += size;
-    let gone = 0;
-    while (
-      this.#ring.length - gone > this.#limits.ringMessages ||
-      (this.#ringSize > this.#limits.ringSize && this.#ring.length - gone > 1)
-    ) {
-      const oldest = this.#ring[gone++]!;
-      this.#ringSize -= oldest.size;
-      this.#floor = oldest.message.id;
-    }
-    if (gone) this.#ring.splice(0, gone);
+    keep(this.#ring, message, size, this.#limits);
     for (const seat of this.#seats) {
       if (seat.place !== Place.MAIN || this.#isAhead(seat, message.id)) continue;
       this.#deliver(seat, message, size);
@@ -791,9 +680,8 @@ export class Broker {
 
   #mainGap(gap: Gap): void {
     const whole = gap.reason !== "trimmed";
-    this.#ring = [];
-    this.#ringSize = 0;
-    this.#cursor = this.#floor = gap.id;
+    this.#cursor = gap.id;
+    this.#ring = ringAfter(gap.id);
     this.#countFrom(gap.id);
     for (const seat of this.#onMainLine()) {
       if (!whole && this.#isAhead(seat, gap.id)) continue; // it has had what is missing
@@ -817,7 +705,7 @@ export class Broker {
     const { topic } = facts as PresenceFacts;
     const known = foldPresence(this.#presence.get(topic), kind, facts as PresenceFacts);
     if (known) this.#presence.set(topic, known);
-    for (const seat of this.#onMainLine()) if (this.#has(seat, topic)) this.#tell(seat, { kind, facts });
+    for (const seat of this.#onMainLine()) if (has(seat, topic)) this.#tell(seat, { kind, facts });
   }
 
   #dropMain(): void {
@@ -828,8 +716,7 @@ export class Broker {
     this.#changing = false;
     this.#retry?.();
     this.#retry = undefined;
-    this.#ring = [];
-    this.#ringSize = 0;
+    this.#ring = ringAfter("");
     this.#since.clear();
     this.#idle.clear();
     for (const seat of this.#onMainLine()) seat.place = Place.WAITING;

@@ -9,7 +9,7 @@ import { Share, type ShareMode } from "./share.js";
 import { Stored } from "./stored.js";
 import { Tab } from "./tab.js";
 import { baseOf, RequestFailed, send } from "./wire.js";
-import type { WireMode } from "./wires.js";
+import type { Wire, WireMode } from "./wires.js";
 
 export interface Notification<T = unknown> {
   id: string;
@@ -42,6 +42,8 @@ export interface HubState {
   topic?: string;
   /** Milliseconds until it tries again. */
   retryIn?: number;
+  /** How notifications come, if it is open. Over a WebSocket, what the page sends goes, too. */
+  wire?: Wire;
 }
 
 export interface Draft {
@@ -118,6 +120,8 @@ interface Subscription {
 }
 
 const BUFFER = 1_000;
+/** Requests of a page that may wait for their answers. */
+const MOST_SAID = 1_000;
 const TOKEN_WAIT = 2_000;
 const LONGEST_TOKEN_WAIT = 30_000;
 /** Milliseconds for which a token that was not used yet is taken for a new one. */
@@ -294,9 +298,12 @@ export class Hub {
   async publish(data: unknown, options: Omit<Draft, "data">): Promise<{ id: string; topics: string[] }>;
   async publish(draft: unknown, options?: Omit<Draft, "data">): Promise<{ id: string; topics: string[] }> {
     const key = crypto.randomUUID?.() ?? `${Math.random()}${Date.now()}`;
-    const body = { key, ...(options ? { ...options, data: draft } : (draft as Draft)) };
+    const fields = options ? { ...options, data: draft } : (draft as Draft);
+    // As it is now, and as JSON has it on every way: a worker is given copies, without methods such as `toJSON`.
+    const body = JSON.parse(JSON.stringify({ ...fields, key: fields.key ?? key })) as Draft;
     const answer = await this.#say("publish", body, () => this.#request("notifications/publish", "POST", body));
-    const { id, topics } = answer as { id: string; topics: string[] };
+    const { id, topics } = (answer ?? {}) as { id: string; topics: string[] };
+    if (typeof id !== "string") throw new LineError(0, "not_a_hub", "what has answered is not the hub");
     return { id, topics };
   }
 
@@ -317,9 +324,23 @@ export class Hub {
   }
 
   readonly #requests = new Set<Promise<unknown>>();
+  #saying = 0;
 
   /** Ask for `op` over the line, or by `request` where that does not go both ways. */
   async #say(op: string, facts: object, request: () => Promise<unknown>): Promise<unknown> {
+    if (this.#closed) throw new LineError(0, "closed", "the client is closed");
+    if (this.#saying >= MOST_SAID) {
+      throw new LineError(0, "too_many_requests", `${MOST_SAID} requests wait for their answers`);
+    }
+    this.#saying++;
+    try {
+      return await this.#ask(op, facts, request);
+    } finally {
+      this.#saying--;
+    }
+  }
+
+  async #ask(op: string, facts: object, request: () => Promise<unknown>): Promise<unknown> {
     const { wire = "auto" } = this.#options;
     if (wire === "auto" || wire === "websocket") {
       // What was sent in the other way comes first.
@@ -482,7 +503,8 @@ export class Hub {
     listen(document, "freeze", sleep);
     listen(document, "resume", wake);
     listen(document, "visibilitychange", look);
-    listen(globalThis, "online", () => this.#tab?.say({ is: "wake" }));
+    // Not every worker hears of it by itself.
+    listen(globalThis, "online", () => this.#tab?.say({ is: "wake", online: true }));
   }
 
   #see(event: TabEvent): void {

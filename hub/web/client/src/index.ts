@@ -16,3 +16,4 @@ export { LineError, type LineState, type Start } from "./line.js";
 export type { Presence, PresentUser } from "./presence.js";
 export type { ShareMode } from "./share.js";
 export { matches } from "./topics.js";
+export type { Wire, WireMode } from "./wires.js";

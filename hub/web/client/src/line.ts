@@ -1,6 +1,6 @@
 /** One stream to the hub: it stays open through failures, and tells each notification once, in order. */
 
-import type { Env } from "./env.js";
+import type { Env, Sign } from "./env.js";
 import { type Command, type Input, Machine } from "./machine.js";
 import { Places, positionOf } from "./places.js";
 import { VERSION } from "./port.js";
@@ -14,13 +14,14 @@ import {
   send,
   type StreamRequest,
 } from "./wire.js";
-import { FIRST_BYTE, type Wire, type WireMode, Wires } from "./wires.js";
+import { FIRST_BYTE, LASTING, type Wire, type WireMode, Wires } from "./wires.js";
 
 export type LineState = "connecting" | "open" | "waiting" | "offline" | "refused" | "closed";
 
 /** What a line tells. */
 export type LineEvent =
-  | { kind: "state"; state: LineState; reason?: string; topic?: string; retryIn?: number }
+  /** With the wire, if it is open. */
+  | { kind: "state"; state: LineState; reason?: string; topic?: string; retryIn?: number; wire?: Wire }
   | {
       kind: "open";
       id: string;
@@ -83,8 +84,12 @@ export interface Line {
   add(topics: string[], after?: string): Promise<{ from: string }>;
   /** Remove topics from the stream, open or not. */
   remove(topics: string[]): Promise<void>;
-  /** Look now whether the stream is alive. */
-  wake(): void;
+  /**
+   * Look now whether the stream is alive.
+   *
+   * @param online there is a network again, perhaps another one: what was found out of the wires is forgotten.
+   */
+  wake(online?: boolean): void;
   /**
    * Ask the hub for `op` (`publish`, `join`, `leave`) over the stream, and have a wire from now on that can do so.
    *
@@ -179,11 +184,7 @@ export class HubLine implements Line {
 
   open(): void {
     this.#closed = false;
-    this.#unwatch ??= this.#env.watch((sign) => {
-      if (sign === "online") this.#wires.forget();
-      this.#take({ on: sign });
-      if (sign === "online") this.#changeWire();
-    });
+    this.#unwatch ??= this.#env.watch((sign) => this.#see(sign));
     this.#take({ on: "start" });
   }
 
@@ -198,8 +199,15 @@ export class HubLine implements Line {
     this.#refuseAll(new LineError(0, "closed", "the line was closed"));
   }
 
-  wake(): void {
+  wake(online = false): void {
+    if (online) this.#see("online");
     this.#take({ on: "wake" });
+  }
+
+  #see(sign: Sign): void {
+    if (sign === "online") this.#wires.forget();
+    this.#take({ on: sign });
+    if (sign === "online") this.#changeWire();
   }
 
   async send(op: string, facts: object): Promise<Record<string, unknown>> {
@@ -388,13 +396,14 @@ export class HubLine implements Line {
         break;
       case "say": {
         const { do: _, ...facts } = command;
+        if (facts.reason === "silent") this.#notLasting();
         if (facts.state === "waiting" || facts.state === "offline" || facts.state === "refused") this.#letGo();
         this.#refused = facts.state === "refused";
         if (this.#refused) {
           this.#stopTimer?.();
           this.#refuseAll(new LineError(0, facts.reason ?? "", "the hub refuses the stream", facts.topic));
         }
-        this.#tell({ kind: "state", ...facts });
+        this.#tell({ kind: "state", ...facts, ...(facts.state === "open" ? { wire: this.#wire } : {}) });
       }
     }
   }
@@ -449,20 +458,24 @@ export class HubLine implements Line {
         this.#tell({ kind: "cursor", id: this.cursor });
       },
       event: (event) => this.#heard(event),
-      ended: () => this.#take({ on: "ended" }),
+      ended: () => {
+        this.#notLasting();
+        this.#take({ on: "ended" });
+      },
       failed: (problem) => {
-        if (this.#silent) this.#noByte(wire, problem);
-        this.#failed(problem);
+        // Where the wire was at fault, there is nothing to wait for: the next one is taken at once.
+        const silent = this.#silent;
+        const avoided = silent && this.#noByte(wire, problem);
+        if (!silent && !problem.status) this.#notLasting();
+        if (avoided && this.#wireFor(request.cursor) !== wire) this.#take({ on: "again" });
+        else this.#failed(problem);
       },
     };
     this.#silent = true;
+    this.#unsure = undefined;
     if (this.#wires.canLeave(wire)) {
       const detail = `nothing came over ${wire} within ${FIRST_BYTE / 1_000} seconds`;
-      this.#stopWaiting = this.#env.after(FIRST_BYTE, () => {
-        const problem = { status: 0, code: "held_back", detail };
-        this.#noByte(wire, problem);
-        this.#failed(problem);
-      });
+      this.#stopWaiting = this.#env.after(FIRST_BYTE, () => heard.failed({ status: 0, code: "held_back", detail }));
     }
     if (wire === "sse") this.#endStream = openStream(this.#env, request, heard);
     else await this.#openOther(wire, request, heard, attempt);
@@ -470,6 +483,14 @@ export class HubLine implements Line {
 
   #silent = false;
   #wire: Wire = "sse";
+  /** Until when it is not sure that the present WebSocket works; undefined: it does, or it is none. */
+  #unsure: number | undefined;
+
+  /** Note that the stream has ended, of which the hub has said nothing. */
+  #notLasting(): void {
+    if (this.#unsure !== undefined && this.#env.online()) this.#wires.fails("websocket", this.#env.now());
+    this.#unsure = undefined;
+  }
 
   /** Return the wire for a stream that begins after `cursor`. */
   #wireFor(cursor: string): Wire {
@@ -491,25 +512,38 @@ export class HubLine implements Line {
     }
   }
 
-  /** The wire works: note it, and when a better one may. */
+  /** Something has come: note what is sure of the wire by that, and when a better one may work. */
   #firstByte(wire: Wire): void {
+    const now = this.#env.now();
+    if (this.#unsure !== undefined && now >= this.#unsure) {
+      this.#unsure = undefined;
+      this.#wires.works(wire);
+    }
     if (!this.#silent) return;
     this.#silent = false;
     this.#stopWaiting?.();
-    this.#wires.works(wire);
-    const ms = this.#wires.better(this.#env.now());
+    // A proxy may let a WebSocket through, and then its first messages alone.
+    if (wire === "websocket") this.#unsure = now + LASTING;
+    else this.#wires.works(wire);
+    const ms = this.#wires.better(now);
     this.#stopWaiting = ms === undefined ? undefined : this.#env.after(ms, () => this.#changeWire());
   }
 
-  /** Note that nothing has come over `wire`, which says something of the wire unless the hub has said why. */
-  #noByte(wire: Wire, { status, code }: Problem): void {
-    if (!this.#env.online()) return;
+  /**
+   * Note that nothing has come over `wire`, which says something of the wire unless the hub has said why; return whether
+   * the wire is to be avoided now.
+   */
+  #noByte(wire: Wire, { status, code }: Problem): boolean {
+    if (!this.#env.online()) return false;
     // A hub that is embedded may have no polls: then there is nothing but the stream.
     if (wire === "poll" && (status === 404 || status === 405)) this.#wires.misses(wire);
-    if (status !== 0) return;
+    if (status !== 0) return false;
     // A WebSocket never says why it could not be opened.
-    if (wire === "websocket" || (wire === "sse" && code === "held_back")) this.#wires.fails(wire, this.#env.now());
-    else this.#wires.misses(wire);
+    if (wire === "websocket" || (wire === "sse" && code === "held_back")) {
+      return this.#wires.fails(wire, this.#env.now());
+    }
+    this.#wires.misses(wire);
+    return false;
   }
 
   /** Take the better wire, if there is one by now. */
@@ -584,6 +618,7 @@ export class HubLine implements Line {
         this.#tell({ kind: "dropped", ...only(facts, "dropped", "after", "before") } as LineEvent);
         break;
       case "close":
+        this.#unsure = undefined;
         if (facts.reason in STATUSES) {
           const status = STATUSES[facts.reason as keyof typeof STATUSES];
           if (this.#refuseTopic({ status, code: facts.reason, detail: "", ...facts })) break;

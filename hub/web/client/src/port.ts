@@ -41,8 +41,8 @@ export type FromTab =
   | { is: "token"; ref: number; token?: string; failed?: boolean }
   | { is: "pong" }
   | { is: "visible"; visible: boolean }
-  /** Look now whether the line is alive. */
-  | { is: "wake" }
+  /** Look now whether the line is alive; online: there is a network again, perhaps another one. */
+  | { is: "wake"; online?: boolean }
   | { is: "leave" };
 
 /** What all who share a line have in common. */
@@ -61,7 +61,7 @@ export type ToHost = FromTab | { is: "hello"; party: Party } | { is: "probe" };
 export type FromHost = ToTab | { is: "here"; version: number } | { is: "alive" };
 
 /** Both sides have to be of the same version: change it whenever what they say, or what it means, changes. */
-export const VERSION = 2;
+export const VERSION = 3;
 
 /** What those who share a line call it: the worker, the lock, the channel. */
 export function nameOf({ url, user, rooms, presence, wire }: Party): string {

@@ -88,7 +88,13 @@ class Socket {
   #take(text: string): void {
     if (this.#over) return;
     this.#heard.bytes();
-    const { op, ...facts } = JSON.parse(text) as Facts & { op: string };
+    let said: unknown;
+    try {
+      said = JSON.parse(text);
+    } catch (error) {
+      return this.#fail(noAnswer(error)); // no hub says that
+    }
+    const { op, ...facts } = (said ?? {}) as Facts & { op: string };
     switch (op) {
       case "ok":
       case "error":

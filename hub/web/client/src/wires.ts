@@ -2,8 +2,8 @@
  * Which wire the next stream of a line takes. Pure: what happened and the time come in, a name comes out.
  *
  * Server-Sent Events first. A proxy may hold a stream back until it ends: if twice nothing comes for a while, the line
- * polls. A WebSocket is for applications that send; where it does not come about twice, the line does without. Either is
- * tried again later, or when the network has changed. What was found out is kept per hub for as long as the session.
+ * polls. A WebSocket is for applications that send; where it twice does not come about, or does not last, the line does
+ * without. Either is tried again later, or when the network has changed. What was found out is kept per hub for as long as the session.
  */
 
 /** `auto`: Server-Sent Events until the application sends something, then a WebSocket. */
@@ -21,6 +21,8 @@ export interface Memory {
 export const FIRST_BYTE = 5_000;
 /** Milliseconds for which a wire that does not work is not tried. */
 export const AVOIDED = 600_000;
+/** Milliseconds after its first message until a WebSocket that still brings something is one that works. */
+export const LASTING = 10_000;
 const TRIES = 2;
 /** Timers may be a little early by another clock. */
 const LATER = 1_000;
@@ -79,12 +81,14 @@ export class Wires {
     this.#keep(found);
   }
 
-  /** Note that nothing has come over `wire`, in time or at all. */
-  fails(wire: "sse" | "websocket", now: number): void {
+  /** Note that nothing has come over `wire`, in time or at all; return whether it is to be avoided now. */
+  fails(wire: "sse" | "websocket", now: number): boolean {
     const found = this.#found();
     const failures = (found[wire]?.failures ?? 0) + 1;
-    found[wire] = { failures, until: failures >= TRIES ? now + AVOIDED : 0 };
+    const isAvoided = failures >= TRIES;
+    found[wire] = { failures, until: isAvoided ? now + AVOIDED : 0 };
     this.#keep(found);
+    return isAvoided;
   }
 
   /** Note that the hub was not reached over `wire`: then it was not for the wire that those before it failed. */

@@ -46,7 +46,7 @@ describe("a line", () => {
     await bring();
     expect(told).toEqual([
       { kind: "state", state: "connecting" },
-      { kind: "state", state: "open" },
+      { kind: "state", state: "open", wire: "sse" },
       { kind: "open", id: "e1-0", connection: "c_1", topics: ["a"], recovered: null },
       { kind: "message", id: "e1-1", type: "made", topics: ["a"], data: { n: 1 } },
       { kind: "cursor", id: "e1-2" },

@@ -111,6 +111,24 @@ describe("where a proxy holds streams back", () => {
     expect(taken().at(-1)).toBe("subscribe");
   });
 
+  test("so it does when a page says so, whose worker does not hear of it; and says by which wire it is open", async () => {
+    const { clock, hub, line, taken, all } = world();
+    hub.holdsBack = true;
+    line.open();
+    await clock.pass(2 * FIRST_BYTE + 10_000);
+    hub.holdsBack = false;
+    line.wake();
+    await settled();
+    expect(taken().at(-1)).toBe("poll");
+    line.wake(true);
+    await settled();
+    expect(taken().at(-1)).toBe("subscribe");
+    hub.stream!.bring();
+    await settled();
+    const open = all("state").filter((event) => event.kind === "state" && event.state === "open");
+    expect(open.map((event) => event.kind === "state" && event.wire)).toEqual(["poll", "sse"]);
+  });
+
   test("a hub without polls is tried by streams again", async () => {
     const { clock, hub, line, ids, bring } = world();
     hub.holdsBack = true;
@@ -221,6 +239,72 @@ describe("where the application sends", () => {
     await bring();
     expect(hub.sockets).toHaveLength(2);
     expect(ids()).toEqual(["e1-1"]);
+  });
+
+  test.each(["silent", "cut", "garbage"])("a WebSocket that does not last leaves a stream: %s", async (how) => {
+    const { clock, hub, line, ids, bring, taken } = world({ wire: "websocket" });
+    line.open();
+    for (const tries of [1, 2]) {
+      for (let seconds = 0; hub.sockets.length < tries; seconds++) {
+        expect(seconds).toBeLessThan(120);
+        await clock.pass(1_000);
+      }
+      await bring();
+      const socket = hub.sockets.at(-1)!;
+      if (how === "cut") socket.break();
+      else if (how === "garbage") socket.onmessage!({ data: "<html>" });
+    }
+    for (let seconds = 0; !hub.stream; seconds++) {
+      expect(seconds).toBeLessThan(120);
+      await clock.pass(1_000);
+    }
+    await bring();
+    hub.publish(["a"], 1);
+    await bring();
+    expect(hub.sockets).toHaveLength(2);
+    expect(taken()).toEqual(["subscribe"]);
+    expect(ids()).toEqual(["e1-1"]);
+  });
+
+  test("a WebSocket that the hub has closed, or that lasted, is opened again", async () => {
+    const { clock, hub, line, bring, taken } = world({ wire: "websocket" });
+    line.open();
+    for (const tries of [1, 2, 3, 4]) {
+      for (let seconds = 0; hub.sockets.length < tries; seconds++) {
+        expect(seconds).toBeLessThan(60);
+        await clock.pass(1_000);
+      }
+      await bring();
+      const socket = hub.sockets.at(-1)!;
+      if (tries % 2) socket.say({ op: "hub.close", reason: "draining", retry: 1_000 });
+      else {
+        await clock.pass(20_000);
+        socket.say({ op: "hub.heartbeat", id: "e1-0" });
+      }
+      await bring();
+      socket.break();
+    }
+    await clock.pass(10_000);
+    expect(hub.sockets).toHaveLength(5);
+    expect(taken()).toEqual([]);
+  });
+
+  test("the wire that is taken instead is taken at once, unless there is none", async () => {
+    const { clock, hub, line, taken } = world({ wire: "websocket" });
+    hub.blocksSockets = hub.holdsBack = true;
+    line.open();
+    for (let steps = 0; hub.sockets.length < 2; steps++) {
+      expect(steps).toBeLessThan(300);
+      expect(taken()).toEqual([]);
+      await clock.pass(10);
+    }
+    await settled();
+    expect(taken()).toEqual(["subscribe"]);
+    // The hub is away: nothing is found out of the streams, and the line waits longer and longer.
+    hub.instead = Array.from({ length: 100 }, () => () => Promise.reject(new TypeError("refused")));
+    const before = taken().length + hub.sockets.length;
+    await clock.pass(300_000);
+    expect(taken().length + hub.sockets.length - before).toBeLessThan(40);
   });
 
   test("where both are blocked the line polls", async () => {
