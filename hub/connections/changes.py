@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 from hub.access.visibility import EVERYTHING, Visibility
 from hub.connections.client_stream import CloseReason
 from hub.connections.connection import NO_ROOMS, Change, Connection, Wiring
-from hub.connections.resume import LATEST, position_asked, start
+from hub.connections.resume import position_asked, start
 from hub.encoding import Gap
 from hub.errors import InvalidInput, LogUnavailable, NotASubscription, NotThere
 from hub.notification import Position
@@ -57,6 +57,7 @@ class _Place(NamedTuple):
     after: int | None = None
     gap: Gap | None = None
     hole: Hashable = None
+    latest: bool = False
 
 
 class TopicChanges:
@@ -83,7 +84,8 @@ class TopicChanges:
             id: that of an open subscription.
             add: topics and patterns; those that the stream has already stay as they are.
             remove: topics and patterns, as they were asked for; those that the stream does not have are ignored.
-            after: an id after which those that are added count, or `earliest`; None: only what is new.
+            after: an id after which those that are added count, `earliest`, or `latest` for the newest of
+                each topic; None: only what is new.
 
         Raises:
             InvalidInput: something breaks a rule, or no topic would stay, or there would be more than 128.
@@ -96,8 +98,6 @@ class TopicChanges:
         adding, removing = check_changed(add, "add"), check_changed(remove, "remove")
         if both := next(filter(adding.__contains__, removing), None):
             raise InvalidInput("remove", f"{both!r} is added by the same request")
-        if after == LATEST:
-            raise InvalidInput("after", "is 'latest', which only a stream that begins can ask for")
         try:
             async with asyncio.timeout(CHANGE_SECONDS):
                 self._open(id)
@@ -166,7 +166,7 @@ class TopicChanges:
         cursor, hole = begin.after, None
         while True:
             newest = self._wiring.fanout.newest
-            page = await log.read(cursor, added, upto=newest.offset, visibility=visibility)
+            page = await log.read(cursor, added, upto=newest.offset, latest=begin.latest, visibility=visibility)
             hole = page.hole or hole
             cursor = page.reached
             if page.notifications or cursor >= newest.offset:
@@ -176,7 +176,7 @@ class TopicChanges:
             )  # a page a turn: a long history would keep everybody waiting, and outlast any timeout
         first = page.notifications[0].position.offset - 1 if page.notifications else newest.offset
         gap = None if begin.gap is None else Gap(begin.gap, Position(newest.epoch, page.oldest))
-        return _Place(first, gap, hole)
+        return _Place(first, gap, None if begin.latest else hole, begin.latest)
 
 
 def _check(topics: Collection[str], stream: Connection) -> None:

@@ -101,6 +101,7 @@ class Change(NamedTuple):
         after: the offset after which these count; None: the newest position.
         gap: what is missing of these before that; None if nothing is.
         hole: the mark of what was trimmed, if the client is told of it by that gap; None: it is not.
+        latest: of what is there already only the newest of each topic follows.
     """
 
     topics: frozenset[str]
@@ -109,6 +110,7 @@ class Change(NamedTuple):
     after: int | None = None
     gap: Gap | None = None
     hole: Hashable = None
+    latest: bool = False
 
 
 @dataclass(slots=True, frozen=True)
@@ -611,8 +613,11 @@ class Connection(ClientStream):
         had = Covered.of(former.topics, self._since, former.visibility)
         self._leave_audience()
         if change.added:
-            kept = change.topics - change.added
-            self._since = with_added(self._since, kept, change.added, begins.offset)
+            kept, counts = change.topics - change.added, begins.offset
+            if change.latest:  # what is older than the newest of its topic is not given to the client
+                place = tail.offset if self._seam is None or not former.topics else self._seam.stretches.place
+                counts = max(counts, place)
+            self._since = with_added(self._since, kept, change.added, counts)
         self._topics, self._visibility = change.topics, change.visibility
         self._wiring.streams.moved(self, former.topics)
         if self._straight and begins.offset >= tail.offset:
@@ -622,9 +627,10 @@ class Connection(ClientStream):
         waiting = self._take_what_waits()
         written = self._cursor if self._seam is None else self._seam.cursor
         if self.rests and not former.topics and change.topics:
-            anew = Stretch(begins.offset, OPEN, change.topics, change.visibility)
+            latest = tail.offset if change.latest else None
+            anew = Stretches.begin(begins.offset, change.topics, change.visibility, latest=latest)
             self._cursor = begins.offset
-            self._seam = Seam(None, tail, self._wiring.buffer_bytes // 4, Stretches(begins.offset, [anew]))
+            self._seam = Seam(None, tail, self._wiring.buffer_bytes // 4, anew)
             self._seam.change(change.hole)
             self._read_on_after(waiting, said)
             return begins
@@ -632,7 +638,13 @@ class Connection(ClientStream):
             self._seam = Seam(None, tail, self._wiring.buffer_bytes // 4, Stretches(tail.offset, [former]))
         self._seam.change(change.hole)
         self._seam.stretches.change(
-            change.topics, change.visibility, added=change.added, after=begins.offset, had=had, written=written
+            change.topics,
+            change.visibility,
+            added=change.added,
+            after=begins.offset,
+            latest=change.latest,
+            had=had,
+            written=written,
         )
         self._read_on_after(waiting, said)
         return begins

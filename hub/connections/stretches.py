@@ -88,7 +88,7 @@ class Stretch(NamedTuple):
 class Stretches:
     """What is still to come for one subscription.
 
-    But for a first one with the newest of each topic, each begins where the one before ends, or later.
+    But for the first ones with the newest of each topic, each begins where the one before ends, or later.
 
     Attributes:
         cursor: the offset in the present stretch up to which everything was read.
@@ -132,6 +132,13 @@ class Stretches:
         return self._stretches[0]
 
     @property
+    def place(self) -> int:
+        """The offset from which on all is read; before it only the newest of each topic may still follow."""
+        if not self.present.latest:
+            return self.cursor
+        return next(each.after for each in self._stretches if not each.latest)
+
+    @property
     def is_last(self) -> bool:
         """Whether that is the last one, in which the subscription goes live."""
         return len(self._stretches) == 1
@@ -155,6 +162,7 @@ class Stretches:
         *,
         added: frozenset[str],
         after: int,
+        latest: bool = False,
         had: Covered,
         written: int,
     ) -> None:
@@ -168,24 +176,27 @@ class Stretches:
             visibility: which of what they match may be seen.
             added: those that are new.
             after: not beyond the newest position that was flushed.
+            latest: up to the place of the stream only the newest of each topic that was added, as of there.
             had: what the reader was given up to the cursor: the former topics.
             written: the greatest id that may have been written.
         """
-        newest = [stretch for stretch in self._stretches[:1] if stretch.latest]
+        place, former = self.place, self.present
+        newest = [stretch for stretch in self._stretches if stretch.latest]
         ascending = self._stretches[len(newest) :]
         self.written = max(self.written, newest[0].until if newest else written)
-        place = ascending[0].after if newest else self.cursor
+        if latest and after < self.written:
+            self.written = max(self.written, place)  # the newest of each topic can't be divided
         changed = [stretch._replace(topics=stretch.topics & topics) for stretch in newest]
         if added and after < place:
             left_out = had if had.begins_before(place) else None
-            changed.append(Stretch(after, place, added, but=left_out))
+            changed.append(Stretch(after, place, added, but=left_out, latest=latest))
         for stretch in ascending:
             changed += _with(stretch._replace(after=max(stretch.after, place)), topics, added, after)
         kept = [stretch for stretch in changed if stretch.topics or stretch.until == OPEN]
         parts = [part for stretch in kept for part in _cut(stretch, self.written)]
         self._stretches = [part._replace(visibility=visibility.through(part.topics)) for part in parts]
-        first = self.present
-        self.cursor = self.cursor if first.latest else first.after
+        goes_on = former.latest and bool(former.topics & topics)
+        self.cursor = self.cursor if goes_on else self.present.after
 
 
 def with_added(since: Since, kept: Collection[str], added: Iterable[str], after: int) -> Since:

@@ -67,6 +67,16 @@ async def test_it_goes_on_after_an_id_of_another_wire(serve: Serve, connect: Con
         assert [item.data for item in await take(following, 1)] == [2]
 
 
+async def test_it_begins_with_the_newest_of_each_topic(serve: Serve, connect: Connect) -> None:
+    site = await serve()
+    client = connect(site)
+    for number, topic in enumerate(["chat/a", "chat/b", "chat/a"]):
+        await client.publish(number, topic=topic)
+    async with client.websocket() as socket, socket.listen("chat/*", last_event_id="latest") as stream:
+        await socket.publish(3, topic="chat/b")
+        assert [item.data for item in await take(stream, 3)] == [1, 2, 3]
+
+
 async def test_a_gap_is_told_once(serve: Serve, connect: Connect) -> None:
     site = await serve()
     client = connect(site)

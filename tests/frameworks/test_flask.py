@@ -32,6 +32,18 @@ async def test_a_browser_hears_what_a_view_publishes_for_everybody_and_for_its_u
     await expect(ada.locator("#heard li")).to_have_text(["ada ordered for 99.50"])
 
 
+OPENED = """new Promise((done) => {
+    const socket = new WebSocket(location.origin.replace("http", "ws") + "/notifications/ws", "hub.v1.json");
+    socket.onmessage = ({ data }) => done(JSON.parse(data).op);
+    socket.onclose = () => done("closed");
+})"""
+
+
+async def test_a_websocket_comes_through_by_the_login(site: Guide, visitor: Visitor) -> None:
+    ada = await logged_in(await visitor(), site.url, "ada")
+    assert await ada.evaluate(OPENED) == "hub.open"
+
+
 async def test_who_has_logged_out_is_refused_by_the_hub(site: Guide, visitor: Visitor) -> None:
     ada = await logged_in(await visitor(), site.url, "ada")
     await ada.click("text=Log out")

@@ -265,7 +265,6 @@ async def test_a_stream_whose_login_has_ended_is_not_widened(serve: Serve) -> No
         ({"remove": ["orders/1"]}, "remove"),
         ({"add": ["orders/2"], "remove": ["orders/2"]}, "remove"),
         ({"add": ["orders/2"], "after": 7}, "after"),
-        ({"add": ["orders/2"], "after": "latest"}, "after"),
         ({"add": [f"orders/{number}" for number in range(2, 130)]}, "add"),
     ],
 )

@@ -359,7 +359,6 @@ WRONG: list[tuple[Any, str, str | None]] = [
     ({"op": "subscribe", "topics": ["a//b"]}, "invalid_topic", "topics"),
     ({"op": "subscribe", "topics": [f"a/{n}" for n in range(129)]}, "invalid_input", "topics"),
     ({"op": "subscribe", "topics": ["a"], "lastEventId": 1}, "invalid_input", "lastEventId"),
-    ({"op": "subscribe", "topics": ["a"], "lastEventId": "latest"}, "invalid_input", "lastEventId"),
     ({"op": "subscribe", "topic": "a"}, "invalid_input", "topic"),
     ({"op": "unsubscribe"}, "invalid_input", "topics"),
     ({"op": "unsubscribe", "topics": ["a//b"]}, "invalid_topic", "topics"),
@@ -688,6 +687,20 @@ def made(
     transport = PausableTransport(stream)
     stream.connection_made(transport)
     return stream, transport
+
+
+async def test_once_a_rule_is_broken_only_the_answer_of_the_client_closes_the_socket_at_once() -> None:
+    answer = close(1002)
+    closed = {}
+    for data in (answer, answer + b"x", answer[:7], text("{}"), b"\x88"):
+        stream, transport = made(Slow())
+        stream.data_received(b"\x81\x02{}")
+        assert not transport.is_closing()
+        stream.data_received(data)
+        closed[data] = transport.is_closing()
+        stream.abort()
+        stream.connection_lost(None)
+    assert closed == {data: data == answer for data in closed}
 
 
 async def test_what_waits_for_an_answer_is_bounded() -> None:

@@ -13,11 +13,12 @@ from aiohttp import web
 from hub import Identity
 from hub.connections.connection import Connection
 from hub.errors import LogUnavailable
+from hub.web.poll import Poll
 from tests.chance import examples
 from tests.web.client import StreamEnded, until
 from tests.web.conftest import Serve
 from tests.web.server import Server
-from tests.wires.wire import HELD_OPEN, READERS, LinesReader, Message, PollReader, Reader, SocketReader, SSEReader
+from tests.wires.wire import HELD_OPEN, READERS, Message, PollReader, Reader, SocketReader
 
 each_wire = pytest.mark.parametrize("wire", READERS, ids=lambda each: each.name)
 each_that_stays = pytest.mark.parametrize("wire", HELD_OPEN, ids=lambda each: each.name)
@@ -166,14 +167,14 @@ async def test_the_seam_from_history_to_live_neither_loses_nor_repeats(
     await asyncio.gather(publish(), *(read() for _ in range(6)))
 
 
-@pytest.mark.parametrize("wire", [SSEReader, LinesReader, PollReader], ids=["sse", "ndjson", "poll"])
+@each_wire
 async def test_one_that_asks_for_the_latest_gets_the_newest_of_each_topic(wire: type[Reader], server: Server) -> None:
-    """A WebSocket refuses it: there topics are added one after the other."""
     for number, topic in enumerate(["s/a", "s/b", "s/a", "other", "s/c", "s/b"]):
         server.send(number, topic=topic)
     reader = wire(server, "s/*", cursor="latest")
     await reader.open()
     assert await numbers(reader, 5) == [2, 4, 5]
+    assert reader.cursor == str(server.hub.fanout.newest)
     if wire is not PollReader:
         await subscribed(server, 1)
     server.send(6, topic="s/a")
@@ -295,6 +296,18 @@ async def waiting(wire: type[Reader], server: Server, *topics: str, **options: A
     if wire is PollReader:
         await until(lambda: all(getattr(each, "_held", True) for each in server.subscriptions))
     return reader
+
+
+async def test_polls_that_wait_hold_the_headers_of_their_answers_together(server: Server) -> None:
+    """But for the second in which they began."""
+    for _ in range(5):
+        await waiting(PollReader, server)
+
+    def heads() -> list[bytes]:
+        return [each._head for each in server.subscriptions if isinstance(each, Poll) and each._held]
+
+    await until(lambda: len(heads()) == 5)
+    assert len(set(map(id, heads()))) == len(set(heads())) < 5
 
 
 @each_wire

@@ -135,7 +135,7 @@ _ASKED: dict[str, Schema] = {
     "AskSubscribe": _said(
         "subscribe",
         {},
-        {**_REF, "topics": ref("Topics"), "lastEventId": text("an id, or `earliest`; none: only what is new")},
+        {**_REF, "topics": ref("Topics"), "lastEventId": text("an id, `earliest` or `latest`; none: only what is new")},
     ),
     "AskUnsubscribe": _said("unsubscribe", {"topics": {**_WANTED, "minItems": 1}}, _REF),
     "AskPublish": _said(

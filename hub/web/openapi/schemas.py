@@ -466,7 +466,8 @@ _ADMINISTRATION: dict[str, Schema] = {
             "remove": items(text(), "as they were asked for; others are ignored"),
             "after": {
                 "type": ["string", "null"],
-                "description": "an id, or `earliest`: what was sent to the added topics after it follows too",
+                "description": "an id, or `earliest`: what was sent to the added topics after it follows too; "
+                "`latest`: the newest of each",
             },
         },
     ),

@@ -18,6 +18,11 @@ NO_CODE = 1005
 LARGEST_CONTROL = 125
 
 
+def is_close(data: bytes) -> bool:
+    """Return whether *data* is the close frame of a client, and nothing else; of what it says, nothing is checked."""
+    return len(data) >= 6 and data[0] == 0x80 | Opcode.CLOSE and data[1] == 0x80 | len(data) - 6
+
+
 class BrokenFrame(Exception):
     """What the client has sent breaks a rule; `code` is the close code that says which, `why` a sentence."""
 

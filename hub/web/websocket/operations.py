@@ -15,7 +15,6 @@ from hub.connections.changes import TopicsChanged
 from hub.connections.client_stream import CloseReason
 from hub.connections.connection import PresenceView
 from hub.connections.holders import Holder
-from hub.connections.resume import LATEST
 from hub.encoding import retry_between
 from hub.errors import (
     AuthUnavailable,
@@ -260,8 +259,6 @@ class Operations:
         after = asked.get("lastEventId")
         if after is not None and not isinstance(after, str):
             raise InvalidInput("lastEventId", "is not a string")
-        if after == LATEST:
-            raise InvalidInput("lastEventId", "is 'latest', which only a stream over HTTP can ask for")
         wanted = check_wanted(topics, "topics")
         try:
             self._access.policy.check_may_read(socket.holder.identity)

@@ -17,7 +17,7 @@ from hub.connections.holders import Holder
 from hub.encoding import Limit, retry_between
 from hub.web import conversation
 from hub.web.conversation import Asked, Conversation
-from hub.web.websocket.frames import NO_CODE, TOO_SLOW, UNSUPPORTED_DATA, BrokenFrame, FrameReader, Received
+from hub.web.websocket.frames import NO_CODE, TOO_SLOW, UNSUPPORTED_DATA, BrokenFrame, FrameReader, Received, is_close
 from hub.wires import Format, Messages, close_frame, frame
 from hub.wires import Opcode as Sent
 
@@ -113,6 +113,8 @@ class WebSocket(Conversation):
         """Read frames; answer pings at once, and messages one after the other."""
         self._pinged = 0.0
         if self._deaf:
+            if is_close(data):  # its frames can't be told apart any more, but it answers with one that comes alone
+                self._transport.close()
             return
         if not self.known:
             self._unread += len(data)

@@ -441,7 +441,7 @@ export class HubLine implements Line {
       rooms: this.#options.rooms === true,
       presence: this.#options.presence === true,
     };
-    const wire = this.#wireFor(request.cursor);
+    const wire = (this.#wire = this.#wires.next(this.#env.now()));
     const heard: Heard = {
       opened: (deaf, send) => {
         this.#send = send;
@@ -467,7 +467,7 @@ export class HubLine implements Line {
         const silent = this.#silent;
         const avoided = silent && this.#noByte(wire, problem);
         if (!silent && !problem.status) this.#notLasting();
-        if (avoided && this.#wireFor(request.cursor) !== wire) this.#take({ on: "again" });
+        if (avoided && this.#wires.next(this.#env.now()) !== wire) this.#take({ on: "again" });
         else this.#failed(problem);
       },
     };
@@ -490,14 +490,6 @@ export class HubLine implements Line {
   #notLasting(): void {
     if (this.#unsure !== undefined && this.#env.online()) this.#wires.fails("websocket", this.#env.now());
     this.#unsure = undefined;
-  }
-
-  /** Return the wire for a stream that begins after `cursor`. */
-  #wireFor(cursor: string): Wire {
-    this.#wire = this.#wires.next(this.#env.now());
-    // Where the newest is, only a stream can be asked for.
-    if (cursor === "latest" && this.#wire === "websocket") this.#wire = "sse";
-    return this.#wire;
   }
 
   async #openOther(wire: Wire, request: StreamRequest, heard: Heard, attempt: number): Promise<void> {

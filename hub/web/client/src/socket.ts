@@ -149,7 +149,7 @@ class Socket {
     const { cursor } = this.#request;
     const { connection, id, ...rooms } = this.#opened!;
     const gap = [added, rooms].find((facts) => facts?.recovered === false);
-    const position = cursor === "earliest" ? "" : cursor;
+    const position = cursor === "earliest" || cursor === "latest" ? "" : cursor;
     const begins = (rooms.recovered === false || !added ? id : undefined) ?? added?.from ?? id;
     const facts = {
       connection,

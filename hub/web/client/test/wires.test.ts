@@ -317,6 +317,25 @@ describe("where the application sends", () => {
     expect(ids()).toEqual(["e1-1"]);
   });
 
+  test("the newest of each topic come over a WebSocket, too", async () => {
+    const { hub, line, told } = world({ wire: "websocket", cursor: "latest" });
+    line.open();
+    await settled();
+    const socket = hub.sockets[0]!;
+    socket.open = true;
+    socket.onopen!();
+    expect(socket.heard).toMatchObject([{ op: "subscribe", topics: ["a"], lastEventId: "latest" }]);
+    socket.heard.length = 0;
+    socket.say({ op: "hub.open", connection: "c", topics: [], recovered: null, retry: 3000 });
+    socket.say({ op: "hub.topics", topics: ["a"], from: "e1-3" });
+    socket.bring();
+    expect(line.cursor).toBe("e1-3");
+    socket.say({ op: "notification", id: "e1-4", topics: ["a"], data: 4 });
+    socket.bring();
+    expect(told.map(({ kind }) => kind)).toEqual(["state", "state", "open", "message"]);
+    expect(line.cursor).toBe("e1-4");
+  });
+
   test("what comes of the rooms before the topics have begun comes behind the opening, and moves no cursor", async () => {
     const { hub, line, told } = world({ wire: "websocket", rooms: true, presence: true, cursor: "e1-3" });
     line.open();
