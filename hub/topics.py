@@ -57,8 +57,10 @@ def check_pattern(pattern: str, field: str = "topic") -> str:
     return pattern
 
 
-def check_wanted(topics: Iterable[str]) -> tuple[str, ...]:
+def check_wanted(topics: Iterable[str], field: str = "topic") -> tuple[str, ...]:
     """Return *topics* (patterns too), each once, if one subscription may have them; if empty, the default topic.
+
+    *field* is the field that an error names.
 
     Raises:
         InvalidTopic: one breaks the grammar.
@@ -68,9 +70,9 @@ def check_wanted(topics: Iterable[str]) -> tuple[str, ...]:
     for topic in topics:
         if type(topic) is str and topic in checked:
             continue
-        checked[check_pattern(topic)] = None
+        checked[check_pattern(topic, field)] = None
         if len(checked) > MAX_TOPICS_PER_SUBSCRIPTION:  # before the next one: a megabyte has very many
-            raise InvalidInput("topic", f"has more than {MAX_TOPICS_PER_SUBSCRIPTION} topics")
+            raise InvalidInput(field, f"has more than {MAX_TOPICS_PER_SUBSCRIPTION} topics")
     return tuple(checked) or (DEFAULT_TOPIC,)
 
 

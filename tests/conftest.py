@@ -26,14 +26,14 @@ hypothesis.settings.load_profile("hub")
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return how many workers `-n auto` starts: three for two cores, as tests wait for a third of their time.
+    """Return how many workers `-n auto` starts: two for a core, as tests wait for half of their time.
 
     There is none where only a few tests are asked for: each worker imports all tests before it runs the first.
     """
     options = config.option
     if options.keyword or options.lf or (options.file_or_dir and all("::" in each for each in options.file_or_dir)):
         return 0
-    return min(max(FEWEST, (os.cpu_count() or 1) * 3 // 2), MOST)
+    return min(max(FEWEST, (os.cpu_count() or 1) * 2), MOST)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

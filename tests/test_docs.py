@@ -150,6 +150,7 @@ class Walk:
         self._ends: list[Callable[[], Any]] = []
         self._stream: asyncio.subprocess.Process | None = None
         self._names: dict[str, str] = {}
+        self._given: dict[str, str] = {}
         self.steps = 0
 
     async def through(self, page: Path) -> None:
@@ -254,6 +255,7 @@ class Walk:
         for given in (EPOCH, SESSION, TICKET):
             for said, real in zip(re.findall(given, shown), re.findall(given, printed), strict=True):
                 assert self._names.setdefault(said, real) == real, "one name on the page is two in truth"
+                assert self._given.setdefault(real, said) == said, "two names on the page are one in truth"
         self._names.update(zip(re.findall(CONNECTION, shown), re.findall(CONNECTION, printed), strict=True))
 
     async def _leave(self) -> None:
@@ -379,11 +381,17 @@ async def test_a_page_that_shows_something_else_is_found_out(
     walk: Walk, tmp_path: Path, right: str, wrong: str
 ) -> None:
     page = tmp_path / "page.md"
-    page.write_text(SMALL)
-    await walk.through(page)
+    assert right in SMALL
     page.write_text(SMALL.replace(right, wrong))
     with pytest.raises(AssertionError):
         await walk.through(page)
+
+
+@pytest.mark.slow
+async def test_a_page_that_shows_what_happens_is_true(walk: Walk, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(SMALL)
+    await walk.through(page)
 
 
 SMALL = """

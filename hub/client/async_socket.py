@@ -19,6 +19,7 @@ from websockets.version import version
 
 from hub.client.client import checked_id
 from hub.client.errors import (
+    NOT_OPEN,
     ClientClosed,
     ClientError,
     NotAHub,
@@ -213,11 +214,15 @@ class AsyncHubSocket:
             raise Unreachable(self._client.url, str(error)) from None
         finally:
             del self._asked[ref]
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # taken: nobody else asks for it if `send` raised, or the caller was cancelled
 
     def _check(self) -> None:
         self._client.check_open()
         if self._closed:
             raise ClientClosed
+        if self._runner is None:
+            raise ClientClosed(NOT_OPEN)
         if self._error is not None:
             raise self._error
 

@@ -226,6 +226,7 @@ class HubClient:
 
         from hub.client.async_client import AsyncHubClient  # noqa: PLC0415 - as above
 
+        self._check_open()
         make = self._get_token
         token = self._token if make is None else lambda: asyncio.to_thread(make)
         return AsyncHubClient(

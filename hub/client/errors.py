@@ -107,10 +107,17 @@ class Busy(Refused):
 
 
 class ClientClosed(ClientError):
-    """The client, or the stream, was closed."""
+    """The client, or the stream, was closed, or a socket is not open yet; `why` says which."""
+
+    def __init__(self, why: str = "the client is closed") -> None:
+        super().__init__(why)
+        self.why = why
 
     def __str__(self) -> str:
-        return "the client is closed"
+        return self.why
+
+
+NOT_OPEN = "the socket is not open: use it in a with block"
 
 
 _KINDS = {

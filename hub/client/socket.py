@@ -12,7 +12,7 @@ from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from hub.client.async_socket import AsyncHubSocket, AsyncSocketListening
-from hub.client.errors import ClientClosed
+from hub.client.errors import NOT_OPEN, ClientClosed
 from hub.client.listening import Pause
 from hub.client.received import Item
 from hub.notification import Position
@@ -92,7 +92,7 @@ class HubSocket:
     def _opened(self) -> AsyncHubSocket:
         socket = self._socket
         if socket is None:
-            raise ClientClosed
+            raise ClientClosed if self._thread is not None else ClientClosed(NOT_OPEN)
         return socket
 
     async def _open(self) -> AsyncHubSocket:

@@ -114,6 +114,8 @@ class Answer(NamedTuple):
         problem = self.json() if self.media_type == PROBLEM and self.status not in expected else None
         if not isinstance(problem, dict) or not isinstance(problem.get("detail"), str):
             raise self.not_a_hub()
+        if self.status == 404 and problem.get("type") == "about:blank":  # a hub, but not of this path
+            raise self.not_a_hub()
         raise refusal(self.status, problem, self._retry_after())
 
     def facts(self, *expected: int) -> Any:

@@ -99,6 +99,7 @@ async def read_body(request: web.Request, limit: int = MAX_BODY_BYTES) -> bytes:
     Raises:
         TooLarge: it has more.
         InvalidInput: it is shorter than its Content-Length.
+        TooSlow: it was not complete in time.
     """
     if not request.can_read_body:
         return await request.read()  # there is none, or a middleware has read it already
@@ -115,4 +116,7 @@ async def read_body(request: web.Request, limit: int = MAX_BODY_BYTES) -> bytes:
         body += part
         if len(body) > limit:
             raise TooLarge("body", limit)
+    # Woken by the end of a chunk, aiohttp's reader takes the end of the time that follows at once for that of the body.
+    if (error := request.content.exception()) is not None:
+        raise error
     return body

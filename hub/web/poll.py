@@ -48,7 +48,13 @@ _GAP = b'{"op":"hub.gap",'
 _ID = b',"id":"'  # no text in front of it can have quotation marks without escapes
 _PARAMETERS = Parameters(
     "topic", "lastEventId", "wait", "limit", "rooms",
-    elsewhere={"presence": "is for /notifications/subscribe", "ticket": "is for /notifications/subscribe"},
+    elsewhere={
+        "presence": "is for /notifications/subscribe",
+        "ticket": "is for /notifications/subscribe",
+        "envelope": "is for /notifications/subscribe: each notification of a poll has its topics",
+        "cursor": "is no parameter here; send the cursor of an answer as lastEventId",  # else all are empty
+        "after": "is no parameter here; did you mean lastEventId?",
+    },
 )  # fmt: skip
 _NOTHING: dict[str, Any] = {}
 _HEADERS = {"Cache-Control": "no-store", "Content-Type": "application/json"}

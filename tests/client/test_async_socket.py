@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import re
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from websockets import Subprotocol
+from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_sockets
+from websockets.exceptions import ConnectionClosedError
 
 from hub.client import async_socket
 from hub.client.async_socket import MAX_SENT_BYTES, MAX_WAITING_ITEMS
@@ -19,7 +23,7 @@ from hub.client.listening import Pause
 from hub.client.received import Gap
 from hub.errors import InvalidInput
 from tests.client.conftest import Connect
-from tests.client.support import cut, take
+from tests.client.support import cut, take, url_of
 from tests.web.conftest import Serve
 
 PROTOCOL = Subprotocol(async_socket.PROTOCOL)
@@ -223,6 +227,39 @@ async def test_what_the_token_function_raises_reaches_whoever_asks(serve: Serve,
 
     with pytest.raises(KeyError, match="no login"):
         await connect(site, token=token).websocket().__aenter__()
+
+
+async def test_it_is_used_in_a_block(serve: Serve, connect: Connect) -> None:
+    socket = connect(await serve()).websocket()
+    with pytest.raises(ClientClosed, match="use it in a with block"):
+        await socket.publish("too early", topic="chat")
+    with pytest.raises(ClientClosed, match="use it in a with block"):
+        socket.listen("chat")
+
+
+async def test_a_connection_that_breaks_while_a_request_is_sent_leaves_no_error_behind(
+    connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    socket = connect("http://127.0.0.1:9").websocket()
+
+    class Broken:
+        async def send(self, message: str) -> None:
+            (answer,) = socket._asked.values()
+            answer.set_exception(Unreachable("", "the connection broke"))
+            raise ConnectionClosedError(None, None)
+
+    with pytest.raises(Unreachable):
+        await socket.asked(cast("ClientConnection", Broken()), "ping", "{}")
+    gc.collect()
+    await asyncio.sleep(0)
+    assert not caplog.records
+
+
+async def test_an_address_with_a_path_too_many_is_named(serve: Serve, connect: Connect) -> None:
+    url = f"{url_of(await serve(demo=True))}/notifications"
+    for lost in (connect(url).websocket().__aenter__(), connect(url).publish("lost", topic="chat")):
+        with pytest.raises(NotAHub, match=re.escape(url) + ".*mounted under another path"):
+            await lost
 
 
 async def test_it_ends_with_its_client(serve: Serve, connect: Connect) -> None:

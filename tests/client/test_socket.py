@@ -60,6 +60,21 @@ async def test_the_end_ends_what_another_thread_waits_for(serve: Serve) -> None:
     assert threading.active_count() <= before + 1
 
 
+async def test_it_is_used_in_a_block_while_its_client_is_open(serve: Serve) -> None:
+    site = await serve()
+
+    def talk() -> None:
+        with HubClient(url_of(site)) as hub:
+            socket = hub.websocket()
+            with pytest.raises(ClientClosed, match="use it in a with block"):
+                socket.publish("too early", topic="chat")
+        with pytest.raises(ClientClosed, match="the client is closed"):
+            socket.__enter__()
+
+    await asyncio.to_thread(talk)
+    assert not [each for each in threading.enumerate() if each.name == "hub websocket"]
+
+
 async def test_its_token_comes_from_the_client(serve: Serve) -> None:
     site = await serve(jwt_secret=SECRET)
 

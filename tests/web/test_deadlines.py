@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.streams import StreamReader
+from aiohttp.test_utils import make_mocked_request
+
 from hub.errors import TooSlow
 from hub.metrics import Metrics
+from hub.web.body import read_body
 from hub.web.deadlines import Deadlines
 
 
@@ -129,3 +137,22 @@ def test_one_that_has_gone_is_forgotten():
     desk.after(3600)
     assert not peer.is_cut
     assert body.error is None
+
+
+async def test_what_came_of_a_body_is_not_taken_for_the_whole_where_a_chunk_ends_with_the_time():
+    loop, desk, peer = asyncio.get_running_loop(), Desk(), Peer()
+    protocol = BaseProtocol(loop)
+    protocol.connection_made(asyncio.Transport())
+    content = StreamReader(protocol, 2**16, loop=loop)
+    request = make_mocked_request("POST", "/", headers={"Transfer-Encoding": "chunked"}, payload=content)
+    desk.deadlines.headers_came(peer, content)
+    content.begin_http_chunk_receiving()
+    content.feed_data(b"[]")
+    reading = asyncio.create_task(read_body(request))
+    await asyncio.sleep(0)
+    assert content.total_bytes == 2
+    assert not content._buffer, "it waits for more"
+    content.end_http_chunk_receiving()  # wakes it
+    desk.after(30)
+    with pytest.raises(TooSlow):
+        await reading

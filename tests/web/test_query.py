@@ -15,6 +15,7 @@ from tests.web.server import Server
 
 SUBSCRIBE = "/notifications/subscribe"
 HISTORY = "/notifications/history"
+POLL = "/notifications/poll"
 CHAT = "/ai/chat/stream"
 
 
@@ -130,6 +131,8 @@ async def test_a_viewer_of_an_answer_comes_back_by_any_spelling_too(serve: Serve
         ("GET", "/sse/42?topic=orders", "topic", "the path names the topic here"),
         ("GET", HISTORY + "?last_event_id=x-1", "last_event_id", "is 'after' on this path"),
         ("POST", CHAT + "?message=hi", "message", "a POST has its message in the body"),
+        ("GET", POLL + "?cursor=x-1", "cursor", "is no parameter here; send the cursor of an answer as lastEventId"),
+        ("GET", POLL + "?after=x-1", "after", "is no parameter here; did you mean lastEventId?"),
     ],
 )
 async def test_what_belongs_elsewhere_is_refused_and_told_where(

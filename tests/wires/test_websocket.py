@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 import time
 import tracemalloc
 import zlib
@@ -104,6 +105,24 @@ async def test_what_is_no_request_for_a_websocket_is_refused(
     assert (await client.json())["status"] == status
     if status == 426:
         assert client.headers["Sec-WebSocket-Version"] == "13"
+
+
+async def test_a_client_that_offers_msgpack_is_told_that_the_extra_is_missing(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "msgpack", None)
+    client = await handshake(server, Sec_WebSocket_Protocol="hub.v1.msgpack")
+    assert client.status == 400
+    assert "needs the extra msgpack" in (await client.json())["detail"]
+    client = await handshake(server, Sec_WebSocket_Protocol="hub.v1.msgpack, hub.v1.json")
+    assert client.headers["Sec-WebSocket-Protocol"] == "hub.v1.json"
+
+
+async def test_too_many_topics_in_several_messages_are_named_as_the_message_names_them(server: Server) -> None:
+    reader = await connected(server, *(f"a/{n}" for n in range(100)))
+    answer = await reader.answer({"op": "subscribe", "topics": [f"b/{n}" for n in range(100)]})
+    assert (answer["code"], answer["field"]) == ("invalid_input", "topics")
+    assert answer["detail"].startswith("topics: makes more than 128")
 
 
 @pytest.mark.parametrize("path", ["?token=x", "?topic=a", "?ticket=x", "?presence=yes"])
@@ -215,7 +234,9 @@ async def test_anybody_may_do_what_anybody_may(guarded: Server) -> None:
 async def test_without_rights_for_anybody_the_first_message_has_to_say_who_speaks(serve: Serve) -> None:
     server = await serve(jwt_secret=SECRET, setup={"routes": None})
     reader = await connected(server)
-    assert (await reader.answer({"op": "ping"}))["code"] == "unauthorized"
+    answer = await reader.answer({"op": "ping"})
+    assert answer["code"] == "unauthorized"
+    assert answer["detail"] == 'it is not known who you are: send {"op": "auth", "token": …} first'
     assert (await reader.ended())[-1]["reason"] == "unauthorized"
 
 
@@ -334,12 +355,13 @@ WRONG: list[tuple[Any, str, str | None]] = [
     ({"op": "ping", "ref": "x" * 257}, "invalid_input", "ref"),
     ({"op": "ping", "ref": True}, "invalid_input", "ref"),
     ({"op": "subscribe", "topics": "a"}, "invalid_input", "topics"),
-    ({"op": "subscribe", "topics": [1]}, "invalid_topic", "topic"),
-    ({"op": "subscribe", "topics": ["a//b"]}, "invalid_topic", "topic"),
-    ({"op": "subscribe", "topics": [f"a/{n}" for n in range(129)]}, "invalid_input", "topic"),
+    ({"op": "subscribe", "topics": [1]}, "invalid_topic", "topics"),
+    ({"op": "subscribe", "topics": ["a//b"]}, "invalid_topic", "topics"),
+    ({"op": "subscribe", "topics": [f"a/{n}" for n in range(129)]}, "invalid_input", "topics"),
     ({"op": "subscribe", "topics": ["a"], "lastEventId": 1}, "invalid_input", "lastEventId"),
     ({"op": "subscribe", "topic": "a"}, "invalid_input", "topic"),
     ({"op": "unsubscribe"}, "invalid_input", "topics"),
+    ({"op": "unsubscribe", "topics": ["a//b"]}, "invalid_topic", "topics"),
     ({"op": "publish"}, "invalid_draft", "data"),
     ({"op": "publish", "data": 1, "topic": "a/*"}, "invalid_topic", "topic"),
     ({"op": "publish", "data": 1, "tpic": "a"}, "invalid_draft", "tpic"),

@@ -14,6 +14,7 @@ from hub import Identity
 from hub.connections.connection import Connection
 from hub.errors import LogUnavailable
 from hub.web.poll import Poll
+from tests.chance import examples
 from tests.web.client import StreamEnded, until
 from tests.web.conftest import Serve
 from tests.web.server import Server
@@ -134,6 +135,10 @@ async def test_a_quiet_topic_of_a_busy_hub_has_no_gap(wire: type[Reader], serve:
     assert await numbers(reader, 7) == [7]
 
 
+LONG = examples(800, 2_000)
+"""Notifications of a history."""
+
+
 @each_wire
 @pytest.mark.slow
 async def test_the_seam_from_history_to_live_neither_loses_nor_repeats(
@@ -142,7 +147,7 @@ async def test_the_seam_from_history_to_live_neither_loses_nor_repeats(
     """Readers begin at random places of a history, while it goes on."""
     server = await serve(log=f"sqlite:///{tmp_path}/hub.db")
     chance = random.Random(7)
-    receipts = [server.hub.notifications.send_notification(number, topic="a") for number in range(2_000)]
+    receipts = [server.hub.notifications.send_notification(number, topic="a") for number in range(LONG)]
     ids = [str(await receipt) for receipt in receipts]
     going = len(ids)
     last = going + (200 if wire is PollReader else 800)  # each is a poll of each reader
@@ -155,7 +160,7 @@ async def test_the_seam_from_history_to_live_neither_loses_nor_repeats(
         place = chance.randrange(len(ids))
         reader = wire(server, "a", cursor=ids[place])
         if wire is PollReader:
-            reader.query["limit"] = "1000"
+            reader.query["limit"] = str(LONG // 2)
         await reader.open()
         assert await numbers(reader, last - 1) == list(range(place + 1, last))
 

@@ -436,7 +436,7 @@ def _asked(name: str, arguments: list[Any]) -> Facts:
         meant = hint(name, EVENTS) if len(name) <= 100 else ""
         raise InvalidInput("event", f"is not known; {meant}there are {', '.join(EVENTS)}")
     if len(arguments) > 1:
-        raise InvalidInput("event", "has more than one argument")
+        raise InvalidInput("event", "has more than one argument: it takes one object with all fields")
     said = arguments[0] if arguments else {}
     if name in _SHORT and not isinstance(said, dict):
         short = _SHORT[name]

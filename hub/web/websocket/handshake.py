@@ -158,6 +158,11 @@ def _format(request: web.BaseRequest) -> Format | None:
     for each in offered:
         if each in spoken:
             return Format(each)
+    if Format.MSGPACK.value in offered:
+        raise InvalidInput(
+            "Sec-WebSocket-Protocol",
+            f"offers {Format.MSGPACK.value}, which needs the extra msgpack at the hub; it speaks {', '.join(spoken)}",
+        )
     raise InvalidInput("Sec-WebSocket-Protocol", f"offers none of {', '.join(spoken)}")
 
 

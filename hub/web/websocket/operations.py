@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from hub.access.identity import Identity
+from hub.connections.changes import TopicsChanged
 from hub.connections.client_stream import CloseReason
 from hub.connections.connection import PresenceView
 from hub.connections.holders import Holder
@@ -44,10 +45,13 @@ from hub.wires import Format
 logger = logging.getLogger("hub.web")
 
 MOST_REF = 256
+_AUTH = '{"op": "auth", "token": …}'
 REFUSED_SECONDS = (10, 60)
 _REFUSALS = (Unauthorized, Forbidden, AuthUnavailable, TooManyRefusals)
 _ROUTES = {"publish": "publish", "join": "rooms", "leave": "rooms", "presence": "presence"}
 """The route that does the same over HTTP."""
+_FIELDS = {"add": "topics", "remove": "topics", "after": "lastEventId"}
+"""What fields of `PATCH` are called in a message."""
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
 _ENDS = {each.value: each for each in CloseReason}
 
@@ -164,7 +168,7 @@ class Operations:
         op = asked.pop("op")
         asked.pop("ref", None)
         if op == "auth":
-            raise InvalidInput("op", "is auth, but it is known already who speaks")
+            raise InvalidInput("op", self._why_no_auth())
         if op in _ROUTES and _ROUTES[op] not in self._routes:
             raise NotThere("operation", f"{op} is not served here: this hub has no such route over HTTP either")
         fields, do = self._known[op]
@@ -184,7 +188,7 @@ class Operations:
             if asked["op"] == "auth":
                 identity = await self._authenticate(socket, asked)
             else:
-                self._access.policy.check_may_speak(None)
+                self._check_anybody()
             await self.identify(socket, identity)
         except (Unauthorized, Forbidden, AuthUnavailable, TooManyRefusals) as error:
             self._end(socket, error)
@@ -192,6 +196,18 @@ class Operations:
         if asked["op"] != "auth":
             return await self._do(socket, asked)
         return {"user": None if identity is None else identity.user}
+
+    def _check_anybody(self) -> None:
+        """Raise `Unauthorized` if a client has to say who it is, and how it does over a socket."""
+        try:
+            self._access.policy.check_may_speak(None)
+        except Unauthorized as error:
+            raise Unauthorized(error.code, f"it is not known who you are: send {_AUTH} first") from None
+
+    def _why_no_auth(self) -> str:
+        if not self._access.asks:
+            return "is auth, but nobody is asked here: the hub has neither a login (authenticate) nor keys for tokens"
+        return "is auth, but it is known already who speaks: open another socket to be somebody else"
 
     async def _authenticate(self, socket: Conversation, asked: Facts) -> Identity:
         check_fields({name: each for name, each in asked.items() if name not in {"op", "ref"}}, ("token",))
@@ -243,10 +259,10 @@ class Operations:
         after = asked.get("lastEventId")
         if after is not None and not isinstance(after, str):
             raise InvalidInput("lastEventId", "is not a string")
-        wanted = check_wanted(topics)
+        wanted = check_wanted(topics, "topics")
         try:
             self._access.policy.check_may_read(socket.holder.identity)
-            changed = await self._hub.change_topics(socket.id, add=wanted, after=after)
+            changed = await self._change(socket, add=wanted, after=after)
         except (Unauthorized, Forbidden) as error:
             self._note(socket, SUBSCRIBE, error, wanted)
             raise
@@ -256,8 +272,16 @@ class Operations:
         topics = asked.get("topics")
         if not isinstance(topics, list) or not topics:
             raise InvalidInput("topics", "is not a list of at least one topic or pattern")
-        changed = await self._hub.change_topics(socket.id, remove=topics)
+        changed = await self._change(socket, remove=topics)
         return {"topics": list(changed.topics), "from": str(changed.position)}
+
+    async def _change(self, socket: Conversation, **change: Any) -> TopicsChanged:
+        """Change the topics of *socket*; an error names the field of the message, not that of `PATCH`."""
+        try:
+            return await self._hub.change_topics(socket.id, **change)
+        except InvalidInput as error:
+            error.field = _FIELDS.get(error.field, error.field)
+            raise
 
     async def _publish(self, socket: Conversation, asked: Facts) -> Facts:
         hub, identity = self._hub, socket.holder.identity

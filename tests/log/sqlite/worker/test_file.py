@@ -357,7 +357,7 @@ def test_a_frame_is_migrated_to_what_it_would_be_now(text: str, type: str | None
         assert (row[-2] if "\r" in text else data_of(unchunk(row[-1]))) == text
 
 
-@pytest.mark.parametrize("pages", [1, 300, 2_000])
+@pytest.mark.parametrize("pages", [1, pytest.param(300, marks=pytest.mark.torture), 2_000])
 async def test_a_migration_that_was_killed_is_completed_by_the_next_start(home: Home, pages: int):
     kept = old_file(home.path, [Draft.of("x" * 300, topics=["a", f"t/{n % 10}"]) for n in range(30_000)])
     before = home.path.stat().st_size
