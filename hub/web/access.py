@@ -366,7 +366,7 @@ class Access:
             try:
                 sees([topic])
             except (Unauthorized, Forbidden):  # also if nobody knows the holder: whoever asks for the change is known
-                raise Forbidden(topic, "the holder of the stream may not read it") from None
+                raise Forbidden(topic, "may not be read with the rights of this stream") from None
         if added:
             await self.ask(identity, added)
         return sees
@@ -385,7 +385,7 @@ class Access:
         except (Unauthorized, Forbidden):
             present = None
         if present is None or present.user != identity.user:
-            raise Forbidden("", "the rights of the holder of the stream have ended")
+            raise Forbidden("", "the rights of this stream have ended")
         return present
 
     async def changer(self, request: web.Request, holder: Callable[[], Holder]) -> Identity | None:
